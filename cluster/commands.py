@@ -1,0 +1,240 @@
+"""What each `sr3` command does: read its options, connect to Ray, call the pipeline, say how it went."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cluster.cli import FAILURE
+from cluster.options import Common, parse, parse_train, printed, take_config
+from cluster.session import ray_session
+from pipelines.config import EvaluateConfig, PrepareConfig
+from sr3core.config import from_dict, override
+from sr3core.errors import ConfigError
+from tune.config import SearchConfig
+
+Flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareOptions:
+    """Turn a folder, archive or bucket of images into WebDataset shards for one or more stages."""
+
+    config: Annotated[PrepareConfig, Flat]
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+
+def prepare(arguments: list[str]) -> int:
+    """`sr3 prepare --source DIR --out DIR --stages 16-128,64-256`."""
+    from pipelines.preprocess import prepare as run_prepare
+
+    content, arguments = take_config(arguments)
+    default = PrepareOptions(config=from_dict(PrepareConfig, content)) if content is not None else None
+    options = parse(PrepareOptions, "prepare", arguments, default)
+    stages = tuple(spec.name for spec in options.config.stage_specs)  # "a,b" and "a b" are the same
+    config = override(options.config, stages=stages)
+    if options.common.print_config:
+        print(printed(config))
+        return 0
+    if options.common.dry_run:
+        print(f"would prepare {', '.join(stages)} from {config.source} in {config.out}")
+        return 0
+    with ray_session(options.common.address):
+        summary = run_prepare(config)
+    print(summary)
+    return 0
+
+
+def train(arguments: list[str]) -> int:
+    """`sr3 train PRESET --data DIR --out RUN`."""
+    run_config, place, common = parse_train(arguments)
+    if common.print_config:
+        print(printed(run_config))
+        return 0
+    from pipelines.runs import create_run, data_fingerprints
+    from pipelines.stages import train_run
+
+    fingerprints = data_fingerprints(place.data, run_config)
+    if common.dry_run:
+        for stage in run_config.stages:
+            print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images in {place.out}")
+        return 0
+    run = create_run(place.out, run_config, place.data, fingerprints, place.fresh)
+    with ray_session(common.address):
+        results = train_run(run, place.only)
+    for result in results:
+        print(f"{result.stage}: step {result.step}" + (f", FAILED: {result.error}" if result.error else ", done"))
+    return FAILURE if any(result.error for result in results) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Search the inference schedule of a trained stage by FID on held-out images (section 2.4)."""
+
+    run: str
+    """Run folder that `sr3 train` wrote."""
+    config: Annotated[SearchConfig, Flat]
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+
+def search(arguments: list[str]) -> int:
+    """`sr3 search --run RUN --stage 16-128`."""
+    from tune.search import describe as describe_search
+    from tune.search import search as run_search
+
+    options = parse(SearchOptions, "search", arguments)
+    if options.common.print_config:
+        print(printed(options.config))
+        return 0
+    from pipelines.runs import open_run
+
+    checkpoint = open_run(options.run).stage(options.config.stage).newest_checkpoint()
+    if options.common.dry_run:
+        print(f"would try {options.config.num_trials} schedules for {checkpoint.path}")
+        return 0
+    with ray_session(options.common.address):
+        result = run_search(options.run, options.config)
+    print(describe_search(result))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpscaleOptions:
+    """Upscale photos of any size and format with a run's cascade; PNGs named like the photos come out."""
+
+    images: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Image files, or folders of them."""
+    run: str
+    """Run folder that `sr3 train` wrote."""
+    out: str
+    """Folder for the PNGs; those it already holds are not made again."""
+    schedule: str | None = None
+    """A schedule file, the name of one of the run's, or a number of steps; default: the best found, of most steps."""
+    seed: int = 0
+    """Of the noise: the same seed gives the same image."""
+    num_actors: int = 1
+    """Copies of the model that work side by side."""
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+
+def upscale(arguments: list[str]) -> int:
+    """`sr3 upscale IMAGES… --run RUN --out DIR`."""
+    from pipelines.sample import find_images, upscale_photos
+
+    options = parse(UpscaleOptions, "upscale", arguments)
+    if options.common.dry_run:
+        print(f"would upscale {len(find_images(options.images))} images into {options.out}")
+        return 0
+    with ray_session(options.common.address):
+        results = upscale_photos(
+            options.run, options.images, options.out, options.schedule, options.seed, options.num_actors
+        )
+    failed = [result for result in results if result.error]
+    for result in failed:
+        print(f"{result.source}: {result.error}")
+    print(f"{len(results) - len(failed)} of {len(results)} images upscaled in {options.out}")
+    return FAILURE if failed else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Measure PSNR, SSIM, consistency and Fréchet distance of a run on held-out images, or of any folder of images."""
+
+    run: str | None = None
+    """Run folder: compares bicubic, regression and SR3 on its held-out images."""
+    outputs: str | None = None
+    """Instead of a run: folder of any method's images."""
+    references: str | None = None
+    """Folder of the originals, paired with --outputs by file name."""
+    inputs: str | None = None
+    """Folder of the low-resolution inputs; adds consistency."""
+    out: str | None = None
+    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json."""
+    config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (self.outputs is None):
+            raise ConfigError("name either --run RUN, or --outputs DIR --references DIR --out FILE.json")
+        if self.outputs is not None and (self.references is None or self.out is None):
+            raise ConfigError("--outputs needs --references DIR and --out FILE.json beside it")
+
+
+def evaluate(arguments: list[str]) -> int:
+    """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs DIR --references DIR --out FILE.json`."""
+    from pipelines.evaluate import evaluate_folders, evaluate_run, tabulate
+
+    options = parse(EvaluateOptions, "evaluate", arguments)
+    if options.common.dry_run:
+        print(f"would evaluate {options.run or options.outputs}")
+        return 0
+    if options.run is not None:
+        with ray_session(options.common.address):
+            result = evaluate_run(options.run, options.config)
+    else:
+        result = evaluate_folders(
+            str(options.outputs), str(options.references), str(options.out), options.inputs
+        )  # EvaluateOptions has seen to it that they are there
+    print(tabulate(result))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Write a run's report.html: one self-contained file."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Run folder."""
+
+
+def report(arguments: list[str]) -> int:
+    """`sr3 report RUN`."""
+    from pipelines.report import write_report
+
+    print(write_report(parse(ReportOptions, "report", arguments).run))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatusOptions:
+    """Show how far a run or a preparation is; also while it is at work, on this machine or elsewhere."""
+
+    path: Annotated[str, tyro.conf.Positional]
+    """Run folder, or the folder of a preparation."""
+    as_json: bool = False
+    """Print JSON."""
+
+
+def status(arguments: list[str]) -> int:
+    """`sr3 status PATH`."""
+    from pipelines.status import describe, status_of
+
+    options = parse(StatusOptions, "status", arguments)
+    found = status_of(options.path)
+    print(json.dumps(found, indent=1) if options.as_json else describe(found))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """Run the whole chain on bundled photos in minutes: prepare, train, search, upscale, evaluate, report."""
+
+    out: str = "runs/demo"
+    """Run folder; what it already holds is used again."""
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+
+def demo(arguments: list[str]) -> int:
+    """`sr3 demo`."""
+    options = parse(DemoOptions, "demo", arguments)
+    if options.common.dry_run:
+        print(f"would run the demo in {options.out}")
+        return 0
+    from cluster.demo import run_demo
+
+    with ray_session(options.common.address):
+        report_path = run_demo(Path(options.out))
+    print(f"\nOpen the report: {report_path}")
+    return 0

@@ -1,0 +1,122 @@
+"""Command lines as typed dataclasses: tyro reads them, --config and --print-config write and read them back."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import tyro
+
+from pipelines.config import RunConfig, TrainConfig
+from pipelines.presets import PRESETS, preset
+from sr3core.config import from_dict, to_dict
+from sr3core.errors import ConfigError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """Options that every command has."""
+
+    address: str | None = None
+    """Ray cluster to run on; default: RAY_ADDRESS, which a submitted job has, else a local Ray."""
+    dry_run: bool = False
+    """Check everything and say what would be done, without doing it."""
+    print_config: bool = False
+    """Print the complete configuration as JSON and stop; --config reads it back."""
+
+
+def parse(cls: type[T], command: str, arguments: list[str], default: T | None = None) -> T:
+    """Read a command's options; --help and mistakes print and exit as command lines do (status 2)."""
+    return tyro.cli(
+        cls,
+        prog=f"sr3 {command}",
+        description=cls.__doc__,
+        args=arguments,
+        default=tyro.MISSING_NONPROP if default is None else default,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
+    )
+
+
+def take_config(arguments: list[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Take `--config FILE` out of the arguments: its JSON, and the arguments that are left.
+
+    Raises:
+        ConfigError: the file is missing or no JSON object.
+    """
+    for index, argument in enumerate(arguments):
+        if argument == "--config" or argument.startswith("--config="):
+            inline = argument.partition("=")[2]
+            rest = arguments[:index] + arguments[index + (1 if inline else 2) :]
+            path = Path(inline or (arguments[index + 1] if index + 1 < len(arguments) else ""))
+            try:
+                content = json.loads(path.read_text())
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"--config: {path} cannot be read as JSON: {error}") from error
+            if not isinstance(content, dict):
+                raise ConfigError(f"--config: {path} holds no JSON object")
+            return content.get("config", content), rest  # a run's own config.json wraps it with provenance
+    return None, arguments
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainPlace:
+    """Where a run reads and writes."""
+
+    data: str
+    """Folder that `sr3 prepare` wrote."""
+    out: str
+    """Run folder; the same command again goes on where it stopped."""
+    only: tuple[str, ...] = ()
+    """Train only these stages."""
+    fresh: bool = False
+    """Delete what an earlier run left in --out and start over."""
+
+
+def parse_train(arguments: list[str]) -> tuple[RunConfig, TrainPlace, Common]:
+    """Read `PRESET [OPTIONS]`: the options are the preset's own, `--optimizer.learning-rate` for a preset of one
+    stage, `--64-256.optimizer.learning-rate` for one of several.
+
+    Raises:
+        ConfigError: no or an unknown preset, an invalid --config.
+    """
+    content, arguments = take_config(arguments)
+    if content is not None:
+        run = from_dict(RunConfig, content)
+    elif arguments and not arguments[0].startswith("-"):
+        run, arguments = preset(arguments[0]), arguments[1:]
+    else:
+        listed = "\n".join(f"  {name:<26} {make.__doc__}" for name, make in PRESETS.items())
+        raise ConfigError(
+            "name a preset: `sr3 train PRESET --data DIR --out RUN`, `sr3 train PRESET --help` for its options,"
+            f" or --config FILE.\npresets:\n{listed}"
+        )
+    options = parse(_train_options(run), f"train {run.name}", arguments)
+    stages = tuple(getattr(options, _identifier(stage.name)) for stage in run.stages)
+    return dataclasses.replace(run, stages=stages), options.place, options.common
+
+
+def _train_options(run: RunConfig) -> Any:
+    """A dataclass with a field a stage, so that tyro shows each stage's own defaults."""
+    alone = len(run.stages) == 1
+    fields: list[Any] = [
+        ("place", Annotated[TrainPlace, tyro.conf.arg(name="")]),
+        ("common", Annotated[Common, tyro.conf.arg(name="")], dataclasses.field(default_factory=Common)),
+    ]
+    for stage in run.stages:
+        named = Annotated[TrainConfig, tyro.conf.arg(name="" if alone else stage.name)]
+        fields.append((_identifier(stage.name), named, dataclasses.field(default=stage)))
+    options = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
+    options.__doc__ = f"Train {run.name}."
+    return options
+
+
+def _identifier(stage: str) -> str:
+    return "stage_" + "".join(letter if letter.isalnum() else "_" for letter in stage)
+
+
+def printed(config: Any) -> str:
+    """A configuration as --config reads it."""
+    return json.dumps(to_dict(config), indent=1)

@@ -1,0 +1,48 @@
+"""Connecting to Ray: the cluster that is named, the one this job runs on, or one of this machine's own."""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sr3core.errors import StorageError
+
+OBJECT_STORE_BYTES = 1_000_000_000
+"""Of a local Ray: the pipelines keep images in files, so Ray's default of 30% of the memory would lie idle."""
+
+
+@contextmanager
+def ray_session(address: str | None = None) -> Iterator[None]:
+    """A connection to Ray for the length of a command.
+
+    Args:
+        address: of a running cluster. None takes RAY_ADDRESS, which a submitted job has; without that, a local Ray is
+            started and ended with the command.
+
+    Raises:
+        StorageError: no cluster answers at the address.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Stages of half a CPU a worker start more processes than cores, which Ray would warn of again and again.
+    os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
+    import ray
+    import ray.data
+
+    # Their notices (how a dataset executes, that bars are off, that tokens are on) would bury our own lines.
+    for name in ("ray.data", "ray._private.authentication.authentication_token_setup"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    if ray.is_initialized():  # inside a test's or a notebook's session
+        yield
+        return
+    address = address or os.environ.get("RAY_ADDRESS")
+    local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
+    except ConnectionError as error:
+        raise StorageError(f"no Ray cluster answers at {address}: {error}; start one or leave --address out") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

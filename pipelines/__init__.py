@@ -1,0 +1,1 @@
+"""The pipelines: prepare, train, sample, evaluate, report. Knows Ray, storage and ranks."""

@@ -1,0 +1,225 @@
+"""Configuration of the pipelines: frozen dataclasses, checked when made. No torch, no ray here."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sr3core.config import PLACEMENT
+from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
+
+Layout = Literal["auto", "folder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageSpec:
+    """One super-resolution stage or base model that shards are made for."""
+
+    name: str
+    """As the user writes it and as its folder is called: "16-128", "base-64"."""
+    low_size: int | None
+    """Side of the low-resolution image, pixels; None for a base model, which has none."""
+    high_size: int
+    """Side of the high-resolution image, pixels."""
+
+
+def parse_stages(text: str) -> tuple[StageSpec, ...]:
+    """Read "16-128,64-256,base-64" into stages.
+
+    Raises:
+        ConfigError: a stage is not LOW-HIGH or base-SIZE, enlarges by a fraction, or is there twice.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    require(bool(names), "stages: at least one is needed, such as 16-128 or base-64")
+    require(len(set(names)) == len(names), f"stages: {text!r} names a stage twice")
+    return tuple(_parse_stage(name) for name in names)
+
+
+def _parse_stage(name: str) -> StageSpec:
+    match = re.fullmatch(r"(base|[1-9]\d*)-([1-9]\d*)", name)
+    require(match is not None, f"stages: {name!r} is neither LOW-HIGH, such as 16-128, nor base-SIZE, such as base-64")
+    assert match is not None
+    low_size = None if match[1] == "base" else int(match[1])
+    high_size = int(match[2])
+    require(
+        low_size is None or (high_size > low_size and high_size % low_size == 0),
+        f"stages: {name!r}: the high size must be a multiple of the low size, at least 2 times",
+    )
+    return StageSpec(name=name, low_size=low_size, high_size=high_size)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PrepareConfig:
+    """How images become WebDataset shards: `sr3 prepare`."""
+
+    source: str = field(metadata=PLACEMENT)
+    """Folder, zip, tar or parquet of images, on disk or at s3://bucket/prefix."""
+    out: str = field(metadata=PLACEMENT)
+    """Folder or s3:// prefix that receives a folder of shards a stage."""
+    stages: tuple[str, ...]
+    """LOW-HIGH sizes of super-resolution stages and base-SIZE of base models; one pass makes them all."""
+    layout: Layout = "auto"
+    """How source is laid out; auto looks."""
+    validation_fraction: float = 0.02
+    """Share of the images held out for validation, chosen by a hash of their names."""
+    test_fraction: float = 0.0
+    """Share of the images held out for testing; the rest is for training."""
+    samples_per_shard: int = 1000
+    """Images planned a shard; what is rejected of them is missing in it."""
+    image_format: Literal["png", "webp"] = "png"
+    """Lossless format of the records: png is made faster, webp is smaller."""
+    blur_variants: int = 0
+    """Blurred copies of each low-resolution image that are baked into its record (section 4.3)."""
+    blur_sigma_max: float = 1.0
+    """Largest standard deviation of that blur, low-resolution pixels; each copy draws it from U(0, this)."""
+    keep_duplicates: bool = False
+    """Keep images whose bytes are there under another name too, which can leak training into held-out data."""
+    seed: int = 0
+    """Decides splits, the order of images in shards, and blur."""
+    num_workers: int | None = field(default=None, metadata=PLACEMENT)
+    """Shards written at the same time, one CPU each; None takes every CPU of the cluster."""
+
+    def __post_init__(self) -> None:
+        parse_stages(",".join(self.stages))
+        for name in ("validation_fraction", "test_fraction"):
+            require(0 <= getattr(self, name) <= 1, f"{name}: {getattr(self, name)} is not in [0, 1]")
+        held_out = self.validation_fraction + self.test_fraction
+        require(held_out <= 1, f"validation_fraction, test_fraction: together {held_out}, more than 1")
+        require(self.samples_per_shard >= 1, f"samples_per_shard: {self.samples_per_shard} is not positive")
+        require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
+        require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
+        require(self.num_workers is None or self.num_workers >= 1, f"num_workers: {self.num_workers} is not positive")
+        require(bool(self.source), "source: empty; name a folder, archive or s3:// prefix of images")
+        require(bool(self.out), "out: empty; name a folder or s3:// prefix for the shards")
+
+    @property
+    def stage_specs(self) -> tuple[StageSpec, ...]:
+        """The stages, read."""
+        return parse_stages(",".join(self.stages))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlacementConfig:
+    """Where and how fast a stage trains; nothing here changes what is computed, so no fingerprint holds it."""
+
+    num_workers: int = 1
+    """DDP workers; must divide num_lanes. 0 trains in the calling process, for tests and debugging."""
+    use_gpu: bool = False
+    """One GPU a worker."""
+    cpus_per_worker: float = 1.0
+    """CPUs that Ray reserves for a worker; a worker computes with this many threads, at least one."""
+    max_failures: int = 3
+    """Times that a stage may lose workers and go on from its newest checkpoint before it fails."""
+    prefetch_batches: int = 4
+    """Batches decoded ahead of the training step."""
+
+    def __post_init__(self) -> None:
+        require(self.num_workers >= 0, f"num_workers: {self.num_workers} is negative")
+        require(self.cpus_per_worker > 0, f"cpus_per_worker: {self.cpus_per_worker} is not positive")
+        require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One stage's training run."""
+
+    name: str
+    """Name of the stage: the folder below the run's."""
+    model: ModelConfig
+    """What is trained."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How."""
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """On what variations of the data."""
+    batch_size: int = 256
+    """Samples in a global batch, whatever the number of workers."""
+    num_steps: int = 1_000_000
+    """Optimiser steps."""
+    seed: int = 0
+    """Of weights, order, noise and augmentation."""
+    num_lanes: int = 64
+    """Parts that the data order is cut into; a power of two that the number of workers divides (pipelines/order.py)."""
+    shuffle_window: int = 4096
+    """Samples that a lane shuffles among one another."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: autocast in the forward pass; weights and optimiser stay float32."""
+    num_micro_batches: int = field(default=1, metadata=PLACEMENT)
+    """Parts that a worker's batch is cut into to save memory; gradients are accumulated over them."""
+    validation_every: int = 5_000
+    """Steps between held-out losses."""
+    num_validation_images: int = 256
+    """Held-out images of which the loss (and for regression the PSNR) is taken."""
+    checkpoint_every: int = field(default=5_000, metadata=PLACEMENT)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = field(default=3, metadata=PLACEMENT)
+    """Newest checkpoints that are kept."""
+    log_every: int = field(default=50, metadata=PLACEMENT)
+    """Steps between lines of metrics.jsonl."""
+    placement: PlacementConfig = field(default_factory=PlacementConfig, metadata=PLACEMENT)
+    """Where it runs."""
+
+    def __post_init__(self) -> None:
+        require(bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name)), f"name: {self.name!r} is no plain folder name")
+        require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
+        require(
+            self.num_lanes >= 1 and self.num_lanes & (self.num_lanes - 1) == 0,
+            f"num_lanes: {self.num_lanes} is no power of two",
+        )
+        require(
+            self.batch_size % self.num_lanes == 0,
+            f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}",
+        )
+        workers = max(self.placement.num_workers, 1)
+        divisors = [w for w in range(1, self.num_lanes + 1) if self.num_lanes % w == 0]
+        require(
+            workers in divisors,
+            f"placement.num_workers: {workers} does not divide num_lanes {self.num_lanes}; take one of {divisors}",
+        )
+        require(
+            (self.batch_size // workers) % self.num_micro_batches == 0,
+            f"num_micro_batches: {self.num_micro_batches} does not divide a worker's"
+            f" {self.batch_size // workers} samples",
+        )
+        for name in ("validation_every", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_window"):
+            require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is not positive")
+
+    @property
+    def data_stage(self) -> str:
+        """Name of the prepared stage that it reads: the folder below the data's."""
+        return f"{self.model.low_size}-{self.model.high_size}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Stages that are trained side by side: a preset of pipelines/presets.py."""
+
+    name: str
+    """Name of the preset."""
+    stages: tuple[TrainConfig, ...]
+    """Independent of one another; SR3 stages whose sizes follow one another make a cascade."""
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        require(len(names) >= 1, "stages: at least one is needed")
+        require(len(set(names)) == len(names), f"stages: names {names} are not all different")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EvaluateConfig:
+    """Which held-out images a run is measured on, and how they are sampled."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    """Part of the run's data."""
+    limit: int | None = None
+    """At most so many images, the first of the split; None takes all."""
+    schedule: str | None = None
+    """Inference schedule: a file, the name of one of the run's, or a number of steps; None takes the best found."""
+    seed: int = 0
+    """Of the noise."""
+    num_actors: int = field(default=1, metadata=PLACEMENT)
+    """Copies of the models that work side by side, one CPU each."""
+
+    def __post_init__(self) -> None:
+        require(self.limit is None or self.limit >= 2, f"limit: {self.limit} is less than 2")
+        require(self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")

@@ -1,0 +1,127 @@
+"""Image bytes -> uint8 RGB pixels as a person would see them, or a reason why not.
+
+What is decided here: EXIF orientation is applied; transparency is composited onto white; colour profiles are converted
+to sRGB, and so is CMYK; 16 bits become 8 by rounding, not by cutting; damage of any kind is a rejection, never grey
+pixels; an animation or a file of several pages is rejected, as nobody said which frame is meant.
+"""
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pipelines import colour, fastcodecs
+from pipelines.rejects import DecodeError, RejectReason
+
+MAX_PIXELS = 2**27
+"""Largest image that is decoded, 134 million pixels or 400 MB; a larger one is taken for a decompression bomb."""
+
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
+_OTHER_FORMATS = {b"8BPS": "PSD", b"%PDF": "PDF", b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000", b"RIFF": "WebP"}
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """An image as it is meant to be seen."""
+
+    pixels: np.ndarray
+    """uint8 (H, W, 3), sRGB."""
+    format: str
+    """What the bytes are: "JPEG", "PNG", ..."""
+    notes: tuple[str, ...]
+    """What was converted on the way: "orientation 6", "transparency on white", ..."""
+
+
+def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+    """Decode an image of any common format.
+
+    Raises:
+        DecodeError: it cannot be, with the reason.
+    """
+    if not data:
+        raise DecodeError(RejectReason.EMPTY, "the file is empty")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which changes no pixel
+        try:
+            return _decode(data, max_pixels)
+        except Image.DecompressionBombError as error:
+            raise DecodeError(RejectReason.TOO_LARGE, str(error)) from error
+        except MemoryError as error:
+            raise DecodeError(RejectReason.TOO_LARGE, "does not fit into memory") from error
+        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
+            raise _as_reject(error) from error  # Pillow's plugins raise any of these on damaged files
+
+
+def _decode(data: bytes, max_pixels: int) -> DecodedImage:
+    image = _open(data)
+    width, height = image.size
+    if width * height > max_pixels:
+        raise DecodeError(RejectReason.TOO_LARGE, f"{width}x{height} is more than {max_pixels} pixels")
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":  # cameras put a preview after the photo: that is MPO
+        raise DecodeError(RejectReason.ANIMATED, f"{frames} frames or pages; extract the one you mean")
+    notes: list[str] = []
+    orientation = image.getexif().get(_ORIENTATION, 1) if image.format not in ("TIFF", "AVIF") else 1
+    pixels = _pixels(data, image, notes)
+    if orientation in range(2, 9):
+        pixels = _orient(pixels, orientation)
+        notes.append(f"orientation {orientation}")
+    return DecodedImage(np.ascontiguousarray(pixels), image.format or "unknown", tuple(notes))
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")):
+            raise DecodeError(RejectReason.TRUNCATED, f"the header is incomplete ({len(data)} bytes)") from error
+        known = next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
+        if data[4:8] == b"ftyp":
+            known = "HEIC" if data[8:12] in (b"heic", b"heix", b"mif1") else "ISO media, perhaps a video"
+        if known:
+            raise DecodeError(RejectReason.UNSUPPORTED, f"{known} that cannot be read; convert it to PNG") from error
+        start = data[:16].decode("ascii", "replace").strip()
+        raise DecodeError(RejectReason.NOT_AN_IMAGE, f"no known image format; starts with {start!r}") from error
+
+
+def _pixels(data: bytes, image: Image.Image, notes: list[str]) -> np.ndarray:
+    """RGB pixels as stored, before orientation."""
+    profile = image.info.get("icc_profile") or b""
+    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
+        pixels = fastcodecs.decode_jpeg(data, notes)
+        return colour.to_srgb(pixels, profile, image.mode, notes)
+    if image.format == "PNG":
+        header = fastcodecs.check_png(data)
+        if header.bit_depth == 16:
+            notes.append("16 bits rounded to 8")
+            pixels, alpha = fastcodecs.decode_png_16(data, header)
+            return colour.composite(colour.to_srgb(pixels, profile, "RGB", notes), alpha, notes)
+        if image.mode == "RGB" and "transparency" not in image.info:
+            return colour.to_srgb(fastcodecs.decode_png_rgb(data), profile, "RGB", notes)
+    if image.format == "TIFF" and image.mode != "I;16" and max(image.tag_v2.get(258, (8,))) > 8:  # type: ignore
+        raise DecodeError(RejectReason.UNSUPPORTED, "TIFF with more than 8 bits a channel; convert it to PNG")
+    image.load()
+    return colour.rgb_from_pillow(image, profile, notes)
+
+
+def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn pixels upright: the EXIF orientation says where the stored row 0 and column 0 belong."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
+
+
+def _as_reject(error: Exception) -> DecodeError:
+    if isinstance(error, DecodeError):
+        return error
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    cut_off = ("truncated", "premature end", "end of stream", "unexpected end", "not enough", "eof")
+    reason = RejectReason.TRUNCATED if any(word in text.lower() for word in cut_off) else RejectReason.CORRUPT
+    return DecodeError(reason, text)

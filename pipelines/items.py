@@ -1,0 +1,69 @@
+"""One image of a source and how to read it; what the listings in layouts.py and archives.py are made of."""
+
+import posixpath
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+IMAGE_EXTENSIONS = frozenset(
+    f".{extension}"
+    for extension in (
+        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "tif", "tiff", "gif", "avif"),
+        *("heic", "heif", "jp2", "ppm", "pgm", "pnm"),
+    )
+)
+"""Names that are taken for images; what a file really is, its bytes decide."""
+
+How = Literal["file", "range", "stored", "deflated", "row", "repeated", "damaged"]
+
+
+class SourceItem(NamedTuple):
+    """One image of a source, and how to read it."""
+
+    name: str
+    """Name relative to the source: with the bytes it decides the key, on its own the split."""
+    path: str
+    """File, relative to the source; "" where the source itself is the file."""
+    how: How = "file"
+    """The whole file, a range of it, a stored or deflated zip member, a parquet row; repeated: a name that came
+    before; damaged: something that is in the source and cannot be read."""
+    offset: int = 0
+    """First byte, the zip member's header, or the parquet row group."""
+    size: int = -1
+    """Bytes in the file, or the row within its group; -1 where it cannot be told."""
+    crc: int | None = None
+    """CRC-32 of the image, where the archive holds one."""
+    label: int | None = None
+    """Class index, where the source has one."""
+    synset: str | None = None
+    """WordNet id of that class, for ImageNet."""
+    problem: str = ""
+    """What is damaged about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A listed source."""
+
+    uri: str
+    """Folder, archive or prefix."""
+    layout: str
+    """Which layout it was read as."""
+    items: list[SourceItem]
+    """Its images, in order of their names."""
+    ignored: list[str] = field(default_factory=list)
+    """Names of the other files: no image by their extension, or not of this layout."""
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a name's extension is an image's."""
+    return posixpath.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+
+
+def in_order(items: Iterable[SourceItem]) -> list[SourceItem]:
+    """Sort by name, and mark every item whose name came before: archives may hold a name twice."""
+    ordered: list[SourceItem] = []
+    for item in sorted(items, key=lambda item: (item.name, item.path, item.offset, item.size)):
+        repeated = bool(ordered) and ordered[-1].name == item.name
+        ordered.append(item._replace(how="repeated") if repeated else item)
+    return ordered

@@ -1,0 +1,191 @@
+"""What a folder of shards holds: manifest.json a stage, and an index beside each shard that marks it complete."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pipelines.config import StageSpec
+from pipelines.rejects import Reject, RejectReason
+from pipelines.storage import exists, join, read_bytes, write_atomic
+from sr3core.errors import DataError
+
+FORMAT_VERSION = 1
+"""Version of manifests, indices and records; a loader refuses any other."""
+
+MAX_NAMED_REJECTS = 1000
+"""Rejects that a manifest names; rejects.jsonl beside it names all."""
+
+MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class ShardEntry:
+    """One shard of a split."""
+
+    name: str
+    """File name, such as train-000000.tar."""
+    num_samples: int
+    """Samples in it."""
+    num_bytes: int
+    """Size of the tar."""
+    sha256: str
+    """SHA-256 of the tar."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardIndex:
+    """A shard's sidecar: where each sample lies, and which images are not in it."""
+
+    shard: str
+    """File name of the tar."""
+    fingerprint: str
+    """Of the configuration that made it."""
+    plan: str
+    """Fingerprint of the images that were planned for it."""
+    num_bytes: int
+    """Size of the tar; 0 where every image was rejected and there is none."""
+    sha256: str
+    """SHA-256 of the tar."""
+    keys: tuple[str, ...] = ()
+    """Keys of the samples, in order."""
+    members: tuple[dict[str, tuple[int, int]], ...] = ()
+    """Of each sample: member name without the key -> (offset, size) in the tar."""
+    digests: tuple[str, ...] = ()
+    """Of each sample: SHA-256 of the source image's bytes."""
+    names: tuple[str, ...] = ()
+    """Of each sample: the source image's name."""
+    rejects: tuple[Reject, ...] = ()
+    """Images that were planned for the shard and are not in it."""
+    excluded: dict[str, str] = field(default_factory=dict)
+    """Names that were left out as duplicates -> the name that is kept for their bytes."""
+
+    @property
+    def entry(self) -> ShardEntry:
+        """The shard's line in the manifest."""
+        return ShardEntry(self.shard, len(self.keys), self.num_bytes, self.sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A complete stage."""
+
+    format_version: int
+    """FORMAT_VERSION of the code that wrote it."""
+    stage: StageSpec
+    """What the shards are for."""
+    splits: dict[str, tuple[ShardEntry, ...]]
+    """Shards of "train", "validation" and "test"; a split may be empty."""
+    provenance: dict[str, Any]
+    """pipelines.provenance: configuration, versions, parents."""
+    fingerprint: str
+    """Of the configuration."""
+    num_rejects: dict[str, int] = field(default_factory=dict)
+    """Rejected images by reason code."""
+    rejects: tuple[Reject, ...] = ()
+    """The first MAX_NAMED_REJECTS of them."""
+
+    def num_samples(self, split: str) -> int:
+        """Samples of a split."""
+        return sum(entry.num_samples for entry in self.splits.get(split, ()))
+
+
+def load_manifest(directory: str) -> Manifest:
+    """Read DIRECTORY/manifest.json.
+
+    Raises:
+        DataError: there is none (preparing has not finished), it is damaged, or of another format version.
+    """
+    path = join(directory, MANIFEST)
+    if not exists(path):
+        raise DataError(f"{directory} holds no {MANIFEST}: run `sr3 prepare` for it, to its end")
+    data = _read_json(path)
+    try:
+        return Manifest(
+            format_version=data["format_version"],
+            stage=StageSpec(**data["stage"]),
+            splits={split: tuple(ShardEntry(**entry) for entry in data["splits"][split]) for split in data["splits"]},
+            provenance=data["provenance"],
+            fingerprint=data["fingerprint"],
+            num_rejects=data["num_rejects"],
+            rejects=tuple(_reject(row) for row in data["rejects"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not a valid manifest ({error!r}); delete it and run `sr3 prepare` again") from error
+
+
+def save_manifest(directory: str, manifest: Manifest) -> None:
+    """Write DIRECTORY/manifest.json: with it, a stage is complete."""
+    write_atomic(join(directory, MANIFEST), (json.dumps(asdict(manifest), indent=1) + "\n").encode())
+
+
+def load_index(directory: str, shard: str) -> ShardIndex:
+    """Read a shard's index.
+
+    Raises:
+        DataError: it is damaged or of another format version.
+        StorageError: there is none.
+    """
+    path = index_path(directory, shard)
+    data = _read_json(path)
+    try:
+        samples = data["samples"]
+        return ShardIndex(
+            shard=data["shard"],
+            fingerprint=data["fingerprint"],
+            plan=data["plan"],
+            num_bytes=data["num_bytes"],
+            sha256=data["sha256"],
+            keys=tuple(sample["key"] for sample in samples),
+            members=tuple({k: (v[0], v[1]) for k, v in sample["members"].items()} for sample in samples),
+            digests=tuple(sample["digest"] for sample in samples),
+            names=tuple(sample["name"] for sample in samples),
+            rejects=tuple(_reject(row) for row in data["rejects"]),
+            excluded=dict(data["excluded"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DataError(f"{path}: not a valid index ({error!r}); delete it and run `sr3 prepare` again") from error
+
+
+def save_index(directory: str, index: ShardIndex) -> None:
+    """Write a shard's index, after its tar: with it, the shard is complete."""
+    rows = zip(index.keys, index.members, index.digests, index.names, strict=True)
+    data = {
+        "format_version": FORMAT_VERSION,
+        "shard": index.shard,
+        "fingerprint": index.fingerprint,
+        "plan": index.plan,
+        "num_bytes": index.num_bytes,
+        "sha256": index.sha256,
+        "samples": [{"key": k, "members": m, "digest": d, "name": n} for k, m, d, n in rows],
+        "rejects": [asdict(reject) for reject in index.rejects],
+        "excluded": index.excluded,
+    }
+    write_atomic(index_path(directory, index.shard), json.dumps(data, separators=(",", ":")).encode())
+
+
+def index_path(directory: str, shard: str) -> str:
+    """Where a shard's index lies."""
+    return join(directory, shard.removesuffix(".tar") + ".index.json")
+
+
+def count_rejects(rejects: tuple[Reject, ...]) -> dict[str, int]:
+    """How many rejects a reason."""
+    return dict(sorted(Counter(reject.reason.value for reject in rejects).items()))
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    try:
+        data = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); delete it and run `sr3 prepare` again") from error
+    found = data.get("format_version") if isinstance(data, dict) else None
+    if found != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format version {found}, this version of sr3 reads {FORMAT_VERSION}; prepare the images again"
+        )
+    return data
+
+
+def _reject(row: dict[str, str]) -> Reject:
+    return Reject(row["path"], RejectReason(row["reason"]), row["detail"])

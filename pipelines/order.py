@@ -1,0 +1,134 @@
+"""The order of training samples as a pure function of (seed, step): DESIGN's lanes, without any reading.
+
+An epoch's order is a permutation of whole shards, cut into `num_lanes` parts of equal length (to within one sample). A
+lane walks one part an epoch, in blocks of `window` samples that are shuffled inside; lane l walks part (l + epoch) mod
+num_lanes, so that lanes drift apart by at most one sample however many epochs pass. A global batch takes
+batch_size / num_lanes samples from every lane. Every look-up is O(1) in the step, so resuming needs only the step.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from sr3core.errors import ConfigError, DataError
+from sr3core.randomness import derive_seed
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one sample of a batch comes from, and where in the global batch it goes."""
+
+    position: int
+    shard: int
+    index: int
+    """Within the shard."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleOrder:
+    """The order in which a training run sees the samples of its shards."""
+
+    shard_sizes: tuple[int, ...]
+    """Samples in each shard, in the manifest's order."""
+    batch_size: int
+    """Samples in a global batch."""
+    num_lanes: int
+    """Parts that an epoch is cut into; the number of workers must divide it."""
+    window: int
+    """Samples that a lane shuffles among one another."""
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size % self.num_lanes:
+            raise ConfigError(
+                f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}, from each of which a"
+                " batch takes the same number of samples"
+            )
+        if self.num_samples < self.num_lanes:
+            raise DataError(
+                f"{self.num_samples} training samples are too few for {self.num_lanes} lanes: prepare more images or"
+                " lower num_lanes"
+            )
+
+    @property
+    def num_samples(self) -> int:
+        """Samples in an epoch."""
+        return sum(self.shard_sizes)
+
+    def lanes_of(self, rank: int, world_size: int) -> range:
+        """The lanes that a worker serves: l mod world_size = rank.
+
+        Raises:
+            ConfigError: world_size does not divide num_lanes.
+        """
+        if self.num_lanes % world_size:
+            raise ConfigError(
+                f"num_workers: {world_size} does not divide num_lanes {self.num_lanes}; take one of "
+                f"{', '.join(str(w) for w in range(1, self.num_lanes + 1) if self.num_lanes % w == 0)}"
+            )
+        return range(rank, self.num_lanes, world_size)
+
+    def batch(self, step: int, rank: int = 0, world_size: int = 1) -> list[Place]:
+        """The samples of a worker at a step, by position in the global batch."""
+        per_lane = self.batch_size // self.num_lanes
+        return [
+            Place(lane * per_lane + i, *self.sample(lane, step * per_lane + i))
+            for lane in self.lanes_of(rank, world_size)
+            for i in range(per_lane)
+        ]
+
+    def sample(self, lane: int, count: int) -> tuple[int, int]:
+        """(shard, index) of the sample that a lane yields after `count` others, over all epochs."""
+        epoch = self._epoch_at(lane, count)
+        part = (lane + epoch) % self.num_lanes
+        offset = count - self._walked(lane, epoch)
+        length = self._part_start(part + 1) - self._part_start(part)
+        block = offset // self.window
+        size = min(self.window, length - block * self.window)
+        shuffled = _permutation(self.seed, f"window/{epoch}/{part}/{block}", size)[offset % self.window]
+        return self._locate(epoch, self._part_start(part) + block * self.window + int(shuffled))
+
+    def _part_start(self, part: int) -> int:
+        return part * self.num_samples // self.num_lanes
+
+    def _walked(self, lane: int, epoch: int) -> int:
+        """Samples that a lane has walked before `epoch`: whole turns, and the parts of the turn under way."""
+        turns, rest = divmod(epoch, self.num_lanes)
+        wraps, part = divmod(lane + rest, self.num_lanes)
+        return (turns + wraps) * self.num_samples + self._part_start(part) - self._part_start(lane)
+
+    def _epoch_at(self, lane: int, count: int) -> int:
+        epoch = count * self.num_lanes // self.num_samples  # right to within one: parts differ by one sample
+        while self._walked(lane, epoch) > count:
+            epoch -= 1
+        while self._walked(lane, epoch + 1) <= count:
+            epoch += 1
+        return epoch
+
+    def _locate(self, epoch: int, position: int) -> tuple[int, int]:
+        order, starts = _shard_order(self.shard_sizes, self.seed, epoch)
+        slot = int(np.searchsorted(starts, position, side="right")) - 1
+        return int(order[slot]), position - int(starts[slot])
+
+
+@lru_cache(maxsize=4)
+def _shard_order(sizes: tuple[int, ...], seed: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    """An epoch's permutation of the shards that hold anything, and the position at which each begins."""
+    filled = np.flatnonzero(np.array(sizes))
+    order = filled[_permutation(seed, f"shards/{epoch}", len(filled))]
+    return order, np.concatenate([[0], np.cumsum(np.array(sizes)[order])[:-1]])
+
+
+@lru_cache(maxsize=1024)
+def _permutation(seed: int, purpose: str, size: int) -> np.ndarray:
+    return np.random.Generator(np.random.Philox(derive_seed(seed, purpose))).permutation(size)
+
+
+def steps_from(order: SampleOrder, start: int, rank: int, world_size: int) -> Iterator[tuple[int, Sequence[Place]]]:
+    """(step, samples) of a worker from step `start` on, for ever."""
+    step = start
+    while True:
+        yield step, order.batch(step, rank, world_size)
+        step += 1

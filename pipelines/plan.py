@@ -1,0 +1,177 @@
+"""Which image goes to which shard, decided before any is read, so that no scheduling can change it.
+
+OUT/prepare.json holds the configuration and one line a shard; OUT/plan.jsonl the images of each shard, which a worker
+reads by offset: neither the driver nor the object store carries millions of names.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipelines.config import SPLITS, PrepareConfig
+from pipelines.items import Source, SourceItem
+from pipelines.manifest import FORMAT_VERSION
+from pipelines.provenance import provenance
+from pipelines.storage import exists, join, read_bytes, read_range, write_atomic
+from sr3core.config import differences, fingerprint, scientific
+from sr3core.errors import ConfigError, DataError
+from sr3core.randomness import derive_seed
+
+PLAN, PLAN_LINES = "prepare.json", "plan.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedShard:
+    """One shard to write, the same for every stage."""
+
+    name: str
+    """File name, such as train-000000.tar."""
+    split: str
+    """ "train", "validation" or "test"."""
+    num_images: int
+    """Images planned; fewer survive."""
+    offset: int
+    """First byte of its line in plan.jsonl."""
+    size: int
+    """Bytes of that line."""
+    fingerprint: str
+    """Hash of that line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All shards to write."""
+
+    fingerprint: str
+    """Of the configuration."""
+    source_fingerprint: str
+    """Of the names in the source."""
+    layout: str
+    """Layout of the source."""
+    num_images: int
+    """Images in the source."""
+    num_ignored: int
+    """Files in the source that are no images by their names."""
+    shards: tuple[PlannedShard, ...]
+    """In order of their names."""
+
+
+def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
+    """Deal a source's images onto shards, and encode their lines for plan.jsonl.
+
+    The split of an image is a hash of its name. Inside a split the order is by hash too, so that a shard mixes a
+    source's folders; rows of one parquet row group stay together, as each group is read whole.
+    """
+    by_split: dict[str, list[tuple[bytes, SourceItem]]] = defaultdict(list)
+    for item in source.items:
+        digest = hashlib.sha256(item.name.encode("utf-8", "surrogateescape"))
+        by_split[_split_of(config, digest.hexdigest())].append((_order_key(config, item, digest.digest()), item))
+    shards, lines, offset = [], [], 0
+    for split in SPLITS:
+        ordered = [item for _, item in sorted(by_split[split])]
+        for index, first in enumerate(range(0, len(ordered), config.samples_per_shard)):
+            items = ordered[first : first + config.samples_per_shard]
+            line = (json.dumps(items, separators=(",", ":")) + "\n").encode()
+            digest = hashlib.sha256(line).hexdigest()[:16]
+            shards.append(PlannedShard(f"{split}-{index:06d}.tar", split, len(items), offset, len(line), digest))
+            lines.append(line)
+            offset += len(line)
+    encoded = b"".join(lines)
+    plan = Plan(
+        fingerprint(config),
+        hashlib.sha256(encoded).hexdigest()[:16],
+        source.layout,
+        len(source.items),
+        len(source.ignored),
+        tuple(shards),
+    )
+    return plan, encoded
+
+
+def commit_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
+    """Write the plan to config.out, or check that the plan there is the same.
+
+    Raises:
+        ConfigError: config.out was begun with another configuration; names every difference.
+        DataError: the source has changed since config.out was begun.
+    """
+    path = join(config.out, PLAN)
+    if exists(path):
+        before = _load(path)
+        changed = differences(before["config"], json.loads(json.dumps(scientific(config))))
+        if changed:
+            raise ConfigError(
+                f"out: {config.out} was begun with another configuration ({'; '.join(changed)});"
+                " take another --out, or the configuration that it was begun with"
+            )
+        if before["source_fingerprint"] != plan.source_fingerprint:
+            raise DataError(
+                f"source: {config.source} is not what {config.out} was begun with ({before['num_images']} images then,"
+                f" {plan.num_images} now, or other names); take another --out"
+            )
+        return
+    write_atomic(join(config.out, PLAN_LINES), lines)
+    data = {"format_version": FORMAT_VERSION, "config": scientific(config), **asdict(plan)}
+    data["provenance"] = provenance(config, {"source": plan.source_fingerprint})
+    write_atomic(path, (json.dumps(data, indent=1) + "\n").encode())
+
+
+def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
+    """Read the plan of a preparation, and the names of its stages.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = join(out, PLAN)
+    if not exists(path):
+        raise DataError(f"{out} holds no {PLAN}: nothing has been prepared there; run `sr3 prepare --out` with it")
+    data = _load(path)
+    try:
+        shards = tuple(PlannedShard(**shard) for shard in data["shards"])
+        plan = Plan(
+            data["fingerprint"],
+            data["source_fingerprint"],
+            data["layout"],
+            data["num_images"],
+            data["num_ignored"],
+            shards,
+        )
+        return plan, tuple(data["config"]["stages"])
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a valid plan ({error!r}); prepare into another --out") from error
+
+
+def load_items(out: str, shard: PlannedShard) -> list[SourceItem]:
+    """Read the images that are planned for a shard."""
+    line = read_range(join(out, PLAN_LINES), shard.offset, shard.size)
+    if hashlib.sha256(line).hexdigest()[:16] != shard.fingerprint:
+        raise DataError(f"{join(out, PLAN_LINES)}: the line of {shard.name} is damaged; prepare into another --out")
+    return [SourceItem(*row) for row in json.loads(line)]
+
+
+def _split_of(config: PrepareConfig, digest: str) -> str:
+    draw = derive_seed(config.seed, "split", digest) / 2**63
+    if draw < config.validation_fraction:
+        return "validation"
+    return "test" if draw < config.validation_fraction + config.test_fraction else "train"
+
+
+def _order_key(config: PrepareConfig, item: SourceItem, digest: bytes) -> bytes:
+    seed = str(config.seed).encode()
+    if item.how == "row":
+        group = hashlib.sha256(f"{config.seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
+        return group.digest() + item.size.to_bytes(8, "big")
+    return hashlib.sha256(seed + digest).digest()
+
+
+def _load(path: str) -> dict[str, Any]:
+    try:
+        data = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise DataError(f"{path}: damaged ({error}); prepare into another --out") from error
+    found = data.get("format_version") if isinstance(data, dict) else None
+    if found != FORMAT_VERSION:
+        raise DataError(f"{path}: format version {found}, this version of sr3 reads {FORMAT_VERSION}")
+    return data

@@ -1,0 +1,172 @@
+"""The preparation: list the source -> plan the shards -> write them on Ray Data -> manifests."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from pipelines.config import SPLITS, PrepareConfig, StageSpec
+from pipelines.finish import find_twins, write_manifest
+from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
+from pipelines.plan import Plan, PlannedShard, commit_plan, load_items, plan_shards
+from pipelines.progress import PrepareProgress, print_progress
+from pipelines.shard_task import ShardReport, ShardTask, write_shard
+from pipelines.sources import open_source
+from pipelines.storage import absolute, exists, join
+from sr3core.config import from_dict, to_dict
+from sr3core.errors import DataError, StorageError
+
+MAX_FAILED_SHARDS = 3
+"""Shards that may fail before the rest is given up: a full disk fails them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareSummary:
+    """What a preparation holds now, and what this run did for it."""
+
+    out: str
+    """Where the stages' folders are."""
+    num_images: int
+    """Images in the source."""
+    num_samples: dict[str, dict[str, int]]
+    """Stage -> split -> samples."""
+    num_rejects: dict[str, dict[str, int]]
+    """Stage -> reason code -> images."""
+    num_shards_written: int
+    """Shards written by this run, those of all stages at one place counted once."""
+    seconds: float
+    """Duration of this run."""
+    seconds_of: dict[str, float]
+    """Work by part, over all workers."""
+
+
+def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
+    """Turn images into shards; Ray must be initialised. The same call again does only what is missing.
+
+    Raises:
+        ConfigError: config.out was begun with another configuration.
+        DataError: the source does not exist, holds no image, or none that a stage can use.
+        StorageError: shards could not be written; what was finished is kept.
+    """
+    config = dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
+    source = open_source(config.source, config.layout)
+    plan, lines = plan_shards(config, source)
+    commit_plan(config, plan, lines)
+    missing = list(_missing(config, plan))
+    progress = PrepareProgress(
+        num_shards=len(missing),
+        num_images=sum(task.shard.num_images for task in missing),
+        num_shards_before=len(plan.shards) - len(missing),
+    )
+    show = on_progress or print_progress()
+    _write_all(config, missing, progress, show)
+    if not config.keep_duplicates:
+        _write_all(config, list(_with_duplicates(config, plan)), progress, show)
+    manifests = [write_manifest(config, plan, stage) for stage in config.stage_specs]
+    for manifest in manifests:
+        if not any(manifest.splits.values()):
+            raise DataError(
+                f"stages: no image of {config.source} can be used for {manifest.stage.name}:"
+                f" {manifest.num_rejects}; {join(config.out, manifest.stage.name, REJECTS)} names each"
+            )
+    return PrepareSummary(
+        out=config.out,
+        num_images=plan.num_images,
+        num_samples={m.stage.name: {split: m.num_samples(split) for split in SPLITS} for m in manifests},
+        num_rejects={m.stage.name: m.num_rejects for m in manifests},
+        num_shards_written=progress.shards_done,
+        seconds=progress.seconds,
+        seconds_of=dict(progress.seconds_of),
+    )
+
+
+def _missing(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
+    """Tasks for the shards that have no index yet."""
+    for shard in plan.shards:
+        stages = [s.name for s in config.stage_specs if _finished(config, plan, s, shard) is None]
+        if stages:
+            yield ShardTask(shard, tuple(stages))
+
+
+def _finished(config: PrepareConfig, plan: Plan, stage: StageSpec, shard: PlannedShard) -> ShardIndex | None:
+    """The index of a finished shard; None where it is missing, damaged or of another plan."""
+    directory = join(config.out, stage.name)
+    if not exists(index_path(directory, shard.name)):
+        return None
+    try:
+        index = load_index(directory, shard.name)
+    except DataError:  # a damaged index is a shard to write again
+        return None
+    same = index.fingerprint == plan.fingerprint and index.plan == shard.fingerprint
+    there = not index.keys or exists(join(directory, shard.name))
+    return index if same and there else None
+
+
+def _write_all(
+    config: PrepareConfig,
+    tasks: Sequence[ShardTask],
+    progress: PrepareProgress,
+    show: Callable[[PrepareProgress], None],
+) -> None:
+    """Write shards on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
+    if not tasks:
+        return
+    failures = []
+    for row in _run(config, tasks):
+        if row["error"]:
+            failures.append(row["error"])
+            if len(failures) >= MAX_FAILED_SHARDS:
+                break
+        else:
+            progress.add(ShardReport(**json.loads(row["report"])))
+            show(progress)
+    if failures:
+        raise StorageError(
+            f"{len(failures)} of {len(tasks)} shards could not be written: {failures[0]}."
+            " What is finished is kept; the same command goes on from there"
+        )
+
+
+def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
+    import ray.data
+
+    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
+    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
+        partial(_run_task, config=to_dict(config)), num_cpus=1, concurrency=config.num_workers
+    )
+    # Reserving half of the CPUs for an output that is one line a shard would leave them idle.
+    dataset.context.op_resource_reservation_enabled = False
+    dataset.context.enable_progress_bars = False
+    return iter(dataset.iter_rows())
+
+
+def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+    """One Ray task. Storage errors are returned, so that the other shards go on; anything else is a bug and raised."""
+    data = json.loads(row["task"])
+    task = ShardTask(PlannedShard(**data["shard"]), tuple(data["stages"]), data["twins"])
+    try:
+        report = write_shard(from_dict(PrepareConfig, config), task)
+    except StorageError as error:
+        return {"report": "", "error": str(error)}
+    return {"report": json.dumps(asdict(report)), "error": ""}
+
+
+def _with_duplicates(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
+    """Tasks for the shards that hold an image whose bytes are there under a smaller name.
+
+    Only now are all bytes known. What is to be left out depends on names and bytes alone, so a run that was
+    interrupted anywhere comes to the same shards.
+    """
+    twins = find_twins(config, plan)
+    for shard in plan.shards:
+        planned = {item.name for item in load_items(config.out, shard)} if twins else set()
+        excluded = {name: twins[name] for name in sorted(planned & twins.keys())}
+        stale = []
+        for stage in config.stage_specs:
+            index = load_index(join(config.out, stage.name), shard.name)
+            if index.excluded != excluded:
+                stale.append(stage.name)
+        if stale:
+            yield ShardTask(shard, tuple(stale), excluded)

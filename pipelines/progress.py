@@ -1,0 +1,84 @@
+"""Progress of a preparation: a line on a terminal, plain lines now and then in a job's log."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipelines.shard_task import ShardReport
+
+_LOG_EVERY_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class PrepareProgress:
+    """How far a preparation is."""
+
+    num_shards: int
+    """Shards to write in this run."""
+    num_images: int
+    """Images planned for them."""
+    num_shards_before: int = 0
+    """Shards that an earlier run has finished."""
+    shards_done: int = 0
+    """Shards written in this run."""
+    images_done: int = 0
+    """Images read in this run."""
+    num_samples: int = 0
+    """Samples written in this run, all stages together."""
+    num_rejects: int = 0
+    """Images rejected in this run by a stage or more."""
+    seconds_of: Counter[str] = field(default_factory=Counter)
+    """Work by part: read, decode, resize, encode, write; over all workers."""
+    started: float = field(default_factory=time.monotonic)
+    """Monotonic time of the start."""
+
+    def add(self, report: ShardReport) -> None:
+        """Count a finished shard."""
+        self.shards_done += 1
+        self.images_done += report.num_images
+        self.num_samples += report.num_samples
+        self.num_rejects += report.num_rejects
+        self.seconds_of.update(report.seconds)
+
+    @property
+    def seconds(self) -> float:
+        """Time since the start."""
+        return time.monotonic() - self.started
+
+    @property
+    def images_per_second(self) -> float:
+        """Images read a second, since the start."""
+        return self.images_done / max(self.seconds, 1e-9)
+
+    def line(self) -> str:
+        """The progress in one line."""
+        left = (self.num_images - self.images_done) / max(self.images_per_second, 1e-9)
+        earlier = f" (+{self.num_shards_before} before)" if self.num_shards_before else ""
+        return (
+            f"prepare: {self.shards_done}/{self.num_shards} shards{earlier}, {self.images_done}/{self.num_images}"
+            f" images, {self.images_per_second:.1f} images/s, {self.num_rejects} rejected,"
+            f" {_duration(left) if self.images_done else '?'} left"
+        )
+
+
+def print_progress() -> Callable[[PrepareProgress], None]:
+    """A callback that rewrites one line on a terminal, and elsewhere prints a line every ten seconds and at the end."""
+    last = [0.0]
+
+    def show(progress: PrepareProgress) -> None:
+        done = progress.shards_done == progress.num_shards
+        if sys.stderr.isatty():
+            print(f"\r\033[K{progress.line()}", end="\n" if done else "", file=sys.stderr, flush=True)
+        elif done or time.monotonic() - last[0] >= _LOG_EVERY_SECONDS:
+            last[0] = time.monotonic()
+            print(progress.line(), file=sys.stderr, flush=True)
+
+    return show
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

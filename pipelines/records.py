@@ -1,0 +1,130 @@
+"""The sample of a shard: KEY.hr.png, KEY.lr.png, KEY.json, and KEY.cls where labelled.
+
+Blurred variants are KEY.lr_blur0.png and so on, their sigmas in KEY.json; with image_format webp, .png is .webp.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.config import PrepareConfig, StageSpec
+from pipelines.fastcodecs import decode_png_rgb, encode_png
+from sr3core.errors import DataError
+from sr3core.images import largest_central_crop
+from sr3core.randomness import derive_seed
+from sr3core.resize import blur, resize_area, resize_bicubic
+
+_KEY_DIGITS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One training sample."""
+
+    key: str
+    """Stable hash of the source's name and bytes."""
+    high: np.ndarray
+    """Target, uint8 (H, W, 3)."""
+    low: np.ndarray | None
+    """Low-resolution input, uint8 (h, w, 3); None for a base model."""
+    label: int | None
+    """Class index, where labelled."""
+    meta: dict[str, Any]
+    """What KEY.json says: name, size, format and notes of the source."""
+    low_blurred: tuple[np.ndarray, ...] = field(default=())
+    """Blurred variants of low; meta["blur_sigmas"] says how much."""
+
+
+def content_digest(data: bytes) -> str:
+    """SHA-256 of an image file."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def record_key(name: str, digest: str) -> str:
+    """Key of a record: a hash of the source-relative name and of the bytes' digest."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + digest.encode()).hexdigest()[:_KEY_DIGITS]
+
+
+def make_pixels(pixels: np.ndarray, stage: StageSpec) -> tuple[np.ndarray, np.ndarray | None]:
+    """Make (high, low) of a stage from RGB (H, W, 3), as section 4 says.
+
+    The largest central crop, area-resized to the high size; from that, antialiased bicubic to the low size.
+    """
+    assert min(pixels.shape[:2]) >= stage.high_size, "images that are too small are discarded before"
+    high = resize_area(largest_central_crop(pixels), stage.high_size)
+    return high, None if stage.low_size is None else resize_bicubic(high, stage.low_size)
+
+
+def blur_sigmas(config: PrepareConfig, key: str) -> list[float]:
+    """Standard deviations of a record's baked variants: U(0, blur_sigma_max), a function of (seed, key, variant)."""
+    draws = (derive_seed(config.seed, "bake-blur", key, index) / 2**63 for index in range(config.blur_variants))
+    return [round(draw * config.blur_sigma_max, 4) for draw in draws]
+
+
+def encode_record(
+    config: PrepareConfig, key: str, high: np.ndarray, low: np.ndarray | None, label: int | None, meta: dict[str, Any]
+) -> dict[str, bytes]:
+    """Encode a sample to its members, in the order that they are written in."""
+    kind = config.image_format
+    members = {f"hr.{kind}": encode_image(high, kind)}
+    if low is not None:
+        members[f"lr.{kind}"] = encode_image(low, kind)
+        sigmas = blur_sigmas(config, key)
+        for index, sigma in enumerate(sigmas):
+            members[f"lr_blur{index}.{kind}"] = encode_image(blur(low, sigma), kind)
+        if sigmas:
+            meta = {**meta, "blur_sigmas": sigmas}
+    if label is not None:
+        members["cls"] = str(label).encode()
+    members["json"] = json.dumps(meta, sort_keys=True).encode()
+    return members
+
+
+def read_record(key: str, members: Mapping[str, bytes]) -> Record:
+    """Decode a sample from its members, by name without the key.
+
+    Raises:
+        DataError: a member is missing or damaged.
+    """
+    high = _image(key, "hr", members)
+    if high is None:
+        raise DataError(f"record {key}: it has no hr.png or hr.webp among {sorted(members)}; is this an sr3 shard?")
+    blurred = []
+    while (variant := _image(key, f"lr_blur{len(blurred)}", members)) is not None:
+        blurred.append(variant)
+    try:
+        meta = json.loads(members["json"]) if "json" in members else {}
+        label = int(members["cls"]) if "cls" in members else None
+    except ValueError as error:
+        raise DataError(f"record {key}: {error}; run `sr3 verify` on its folder") from error
+    return Record(key, high, _image(key, "lr", members), label, meta, tuple(blurred))
+
+
+def encode_image(image: np.ndarray, kind: str) -> bytes:
+    """Encode uint8 RGB (H, W, 3) without loss, as "png" or "webp"."""
+    if kind == "png":
+        return encode_png(image)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "WEBP", lossless=True, method=0, quality=0, exact=True)
+    return buffer.getvalue()
+
+
+def _image(key: str, name: str, members: Mapping[str, bytes]) -> np.ndarray | None:
+    try:
+        if (data := members.get(f"{name}.png")) is not None:
+            pixels = decode_png_rgb(data)
+        elif (data := members.get(f"{name}.webp")) is not None:
+            pixels = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+        else:
+            return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"record {key}: {name} is damaged ({error}); run `sr3 verify` on its folder") from error
+    if pixels.ndim != 3 or pixels.shape[2] != 3:
+        raise DataError(f"record {key}: {name} is not RGB but of shape {pixels.shape}")
+    return pixels

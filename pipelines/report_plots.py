@@ -1,0 +1,266 @@
+"""The report's charts as inline SVG. Colours and fonts are the page's: the style sheet knows the classes s1..s4."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+Scale = Literal["linear", "log", "logit"]
+Point = tuple[float, float]
+
+WIDTH, HEIGHT = 460, 290
+LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 44
+MAX_POINTS = 240
+"""Points a line keeps: more cannot be told apart at this width, and a run of a million steps has 20,000."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Series:
+    """Points that belong together, x rising where they are joined."""
+
+    name: str
+    points: Sequence[Point]
+    style: str
+    """s1, s2, s3 or s4: a colour and a dash pattern of the style sheet."""
+    line: bool = True
+    """Join the points."""
+    dots: bool = False
+    """Mark each point."""
+    labels: Sequence[str] = ()
+    """What a dot says under the pointer, one a point."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Axis:
+    """How numbers become positions."""
+
+    label: str
+    scale: Scale = "linear"
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing and what its legend needs."""
+
+    title: str
+    svg: Markup
+    series: Sequence[Series] = field(default_factory=tuple)
+
+
+_FORWARD: dict[Scale, Callable[[float], float]] = {
+    "linear": float,
+    "log": math.log10,
+    "logit": lambda value: math.log10(value / (1 - value)),
+}
+
+
+def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Chart | None:
+    """Draw series over common axes; None where no point is left to draw.
+
+    Points that an axis cannot show (not finite, or outside a logarithm's range) are left out.
+    """
+    drawn = [(one, _visible(one, x.scale, y.scale)) for one in series]
+    drawn = [(one, points) for one, points in drawn if points]
+    if not drawn:
+        return None
+    every = [point for _, points in drawn for _, point in points]
+    across = _Positions(x.scale, [p[0] for p in every], LEFT, WIDTH - RIGHT, margin=0.0 if drawn[0][0].line else 0.06)
+    up = _Positions(y.scale, [p[1] for p in every], HEIGHT - BOTTOM, TOP, margin=0.06)
+    parts = [_grid(across, up), _axis_labels(x.label, y.label)]
+    parts += [_draw(one, points, across, up) for one, points in drawn]
+    head = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
+        WIDTH, HEIGHT, f"{title}: {y.label} against {x.label}; {_in_words(drawn)}"
+    )
+    return Chart(title, head + Markup("").join(parts) + Markup("</svg>"), [one for one, _ in drawn])
+
+
+class _Positions:
+    """One axis: values to pixels, and ticks."""
+
+    def __init__(self, scale: Scale, values: Sequence[float], first: float, last: float, margin: float) -> None:
+        self.scale, self._first, self._last = scale, first, last
+        inner = [_FORWARD[scale](value) for value in values]
+        low, high = min(inner), max(inner)
+        room = (high - low) * margin or (0.5 * abs(high) or 0.5 if high == low else 0.0)
+        self.low, self.high = low - room, high + room
+
+    def __call__(self, value: float) -> float:
+        """Pixels of a value."""
+        share = (_FORWARD[self.scale](value) - self.low) / (self.high - self.low)
+        return self._first + share * (self._last - self._first)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Round values inside the axis, with their texts."""
+        if self.scale == "linear":
+            return _linear_ticks(self.low, self.high)
+        if self.scale == "log" and self.high - self.low < 1.5:
+            return [tick for tick in _linear_ticks(10**self.low, 10**self.high) if tick[0] > 0]
+        exponents = range(math.ceil(self.low - 1e-9), math.floor(self.high + 1e-9) + 1)
+        kept = [exponent for exponent in exponents if exponent % math.ceil(len(exponents) / 7) == 0]
+        if self.scale == "log":
+            return [(10.0**exponent, _power(exponent)) for exponent in kept]
+        named = [_logit_tick(exponent) for exponent in kept]
+        return [tick for tick in named if self.low <= _FORWARD["logit"](tick[0]) <= self.high]
+
+
+def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    rough = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
+    digits = max(0, -math.floor(math.log10(step)) + (1 if step == 2.5 * power else 0))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(index * step, _short(index * step, digits)) for index in range(first, last + 1)]
+
+
+def _short(value: float, digits: int) -> str:
+    if abs(value) >= 1e4:  # steps of training
+        return f"{value / 1e6:.4g}M" if abs(value) >= 1e6 else f"{value / 1e3:.4g}k"
+    return f"{value:.{digits}f}"
+
+
+def _power(exponent: int) -> str:
+    superscript = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return {0: "1", 1: "10", -1: "0.1", -2: "0.01"}.get(exponent, f"10{superscript}")
+
+
+def _logit_tick(k: int) -> tuple[float, str]:
+    """The level that a reader expects near 10^k / (1 + 10^k): 10^k below a half, 1 - 10^-k above."""
+    if k <= 0:
+        return (10.0**k, _power(k)) if k else (0.5, "0.5")
+    return 1 - 10.0**-k, {1: "0.9", 2: "0.99"}.get(k, f"1−{_power(-k)}")
+
+
+def _visible(series: Series, x: Scale, y: Scale) -> list[tuple[int, Point]]:
+    def shown(value: float, scale: Scale) -> bool:
+        return math.isfinite(value) and (scale == "linear" or value > 0) and (scale != "logit" or value < 1)
+
+    return [(i, p) for i, p in enumerate(series.points) if shown(p[0], x) and shown(p[1], y)]
+
+
+def _grid(across: _Positions, up: _Positions) -> Markup:
+    right, bottom = WIDTH - RIGHT, HEIGHT - BOTTOM
+    parts = []
+    for value, text in up.ticks():
+        y = round(up(value), 1)
+        parts += [_line("grid", LEFT, y, right, y), _text("tick", LEFT - 7, y + 4, "end", text)]
+    for value, text in across.ticks():
+        x = round(across(value), 1)
+        parts += [_line("axis", x, bottom, x, bottom + 4), _text("tick", x, bottom + 17, "middle", text)]
+    return Markup("").join([*parts, _line("axis", LEFT, bottom, right, bottom)])
+
+
+def _line(style: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(style, x1, y1, x2, y2)
+
+
+def _text(style: str, x: float, y: float, anchor: str, text: str) -> Markup:
+    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(style, x, y, anchor, text)
+
+
+def _axis_labels(x: str, y: str) -> Markup:
+    middle = (TOP + HEIGHT - BOTTOM) / 2
+    return Markup(
+        '<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>'
+        '<text class="label" transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>'
+    ).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x, middle, y)
+
+
+def _draw(series: Series, points: list[tuple[int, Point]], across: _Positions, up: _Positions) -> Markup:
+    placed = [(index, round(across(x), 1), round(up(y), 1)) for index, (x, y) in points]
+    parts = []
+    if series.line:
+        path = "M" + "L".join(f"{x} {y}" for _, x, y in placed)
+        parts.append(Markup('<path class="{}" d="{}"/>').format(f"line {series.style}", path))
+    if series.dots:
+        for index, x, y in placed:
+            note = series.labels[index] if series.labels else ""
+            title = Markup("<title>{}</title>").format(note) if note else ""
+            circle = '<circle class="{}" cx="{}" cy="{}" r="{}">{}</circle>'
+            parts.append(Markup(circle).format(f"dot {series.style}", x, y, 3 if series.line else 4.5, title))
+    return Markup("").join(parts)
+
+
+def _in_words(drawn: Sequence[tuple[Series, list[tuple[int, Point]]]]) -> str:
+    """What a line does, for readers who cannot see it."""
+    lines = []
+    for series, points in drawn:
+        first, last = points[0][1], points[-1][1]
+        span = f"from {first[1]:.3g} to {last[1]:.3g}" if series.line else f"{len(points)} points"
+        lines.append(f"{series.name} {span}")
+    return "; ".join(lines)
+
+
+def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
+    """Replace neighbours by their mean, so that at most `limit` points are left."""
+    size = math.ceil(len(points) / limit) if points else 1
+    groups = [points[start : start + size] for start in range(0, len(points), size)]
+    return [(sum(p[0] for p in group) / len(group), sum(p[1] for p in group) / len(group)) for group in groups]
+
+
+def loss_charts(stage: str, lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Training and held-out loss of a stage, and PSNR where it was taken, from the lines of its metrics.jsonl."""
+    train = thin([(line["step"], line["loss"]) for line in lines if line["kind"] == "train"])
+    held_out = thin([(line["step"], line["loss"]) for line in lines if line["kind"] == "validation"])
+    ratio = thin([(line["step"], line["psnr"]) for line in lines if "psnr" in line])
+    losses = [value for _, value in train + held_out if math.isfinite(value) and value > 0]
+    scale: Scale = "log" if losses and max(losses) > 8 * min(losses) else "linear"
+    step = Axis(label="training step")
+    found = [
+        line_chart(
+            f"{stage}: loss",
+            [
+                Series(name="training", points=train, style="s4"),
+                Series(name="held-out, averaged weights", points=held_out, style="s1", dots=len(held_out) <= 40),
+            ],
+            step,
+            Axis(label="loss", scale=scale),
+        ),
+        line_chart(
+            f"{stage}: held-out PSNR",
+            [Series(name="held-out, averaged weights", points=ratio, style="s1", dots=len(ratio) <= 40)],
+            step,
+            Axis(label="PSNR, dB"),
+        ),
+    ]
+    return [chart for chart in found if chart is not None]
+
+
+def schedule_chart(title: str, schedules: Mapping[str, Sequence[float]]) -> Chart | None:
+    """Noise level gamma_t against t for t >= 1, on a scale that is logarithmic towards 0 and towards 1.
+
+    Args:
+        title: of the chart.
+        schedules: name -> gammas[0..N]; gammas[0] = 1 lies at infinity on this scale and is left out.
+    """
+    styles = ("s1", "s2", "s3", "s4")
+    series = [
+        Series(name=name, points=list(enumerate(gammas))[1:], style=style, dots=len(gammas) < 40)
+        for (name, gammas), style in zip(schedules.items(), styles, strict=False)
+    ]
+    across = Axis(label="step t (sampling runs from right to left)")
+    return line_chart(title, series, across, Axis(label="noise level γ", scale="logit"))
+
+
+def front_chart(trials: Sequence[Mapping[str, Any]], best: str, default: str) -> Chart | None:
+    """Distance against PSNR of every trial: the perception-distortion plane that a schedule moves on."""
+
+    def group(name: str, chosen: Callable[[str], bool], style: str) -> Series:
+        picked = [trial for trial in trials if chosen(trial["name"])]
+        return Series(
+            name=name,
+            points=[(trial["psnr"], trial["distance"]) for trial in picked],
+            labels=["{name}: distance {distance:.4g}, PSNR {psnr:.2f} dB".format_map(trial) for trial in picked],
+            style=style,
+            line=False,
+            dots=True,
+        )
+
+    trials = [trial for trial in trials if trial["psnr"] is not None and trial["distance"] is not None]
+    series = [group("other trials", lambda name: name not in (best, default), "s4")]
+    if best != default:
+        series.append(group("default", lambda name: name == default, "s2"))
+    series.append(group("best", lambda name: name == best, "s1"))
+    across, up = Axis(label="PSNR, dB (higher is better)"), Axis(label="distance (lower is better)")
+    return line_chart("Every trial", series, across, up)

@@ -1,0 +1,182 @@
+"""Objects on S3 with boto3: listing, resumable range reads, whole-object writes; see pipelines.storage."""
+
+import contextlib
+import io
+import os
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sr3core.errors import StorageError
+
+_MAX_READ_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class S3Location:
+    """An object or prefix on S3."""
+
+    bucket: str
+    """Bucket."""
+    key: str
+    """Object key or prefix, without slashes at its ends."""
+    endpoint: str | None
+    """Endpoint URL of a server other than Amazon's; None takes the environment's."""
+
+
+def parse(uri: str) -> S3Location:
+    """Split an s3:// URI.
+
+    Raises:
+        StorageError: it names no bucket, or has an option that is unknown.
+    """
+    rest, _, query = uri.removeprefix("s3://").partition("?")
+    bucket, _, key = rest.partition("/")
+    options = dict(urllib.parse.parse_qsl(query))
+    endpoint, scheme = options.pop("endpoint_override", None), options.pop("scheme", "https")
+    if not bucket or options:
+        raise StorageError(f"{uri}: expected s3://bucket/prefix[?endpoint_override=http://host:port]")
+    if endpoint and "://" not in endpoint:
+        endpoint = f"{scheme}://{endpoint}"
+    return S3Location(bucket, key.strip("/"), endpoint)
+
+
+def list_objects(uri: str) -> Iterator[tuple[str, int]]:
+    """Yield (name relative to the prefix, bytes) of every object below it."""
+    location = parse(uri)
+    prefix = f"{location.key}/" if location.key else ""
+    with _s3_errors(uri):
+        pages = _client(location.endpoint).get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=location.bucket, Prefix=prefix):
+            for item in page.get("Contents", ()):
+                if not item["Key"].endswith("/"):
+                    yield item["Key"][len(prefix) :], item["Size"]
+
+
+def head(uri: str) -> dict[str, Any] | None:
+    """What the server says of an object, or None where there is none."""
+    from botocore.exceptions import ClientError
+
+    location = parse(uri)
+    if not location.key:
+        return None
+    with _s3_errors(uri):
+        try:
+            return _client(location.endpoint).head_object(Bucket=location.bucket, Key=location.key)
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
+                return None
+            raise
+
+
+def read(uri: str, offset: int, size: int | None) -> bytes:
+    """Read size bytes from offset (None: all), going on after a cut connection, on the same version."""
+    from botocore import exceptions as failures
+
+    location = parse(uri)
+    cut = (failures.IncompleteReadError, failures.ResponseStreamingError, failures.ReadTimeoutError)
+    data, conditions = bytearray(), {}
+    with _s3_errors(uri):
+        for attempt in range(_MAX_READ_ATTEMPTS):
+            start = offset + len(data)
+            last = "" if size is None else offset + size - 1
+            wanted = {"Range": f"bytes={start}-{last}"} if start or size is not None else {}
+            answer = _client(location.endpoint).get_object(
+                Bucket=location.bucket, Key=location.key, **wanted, **conditions
+            )
+            conditions = {"IfMatch": answer["ETag"]}
+            try:
+                for chunk in answer["Body"].iter_chunks(1 << 20):
+                    data += chunk
+                break
+            except cut:
+                if attempt == _MAX_READ_ATTEMPTS - 1:
+                    raise
+    return bytes(data)
+
+
+def put(uri: str, data: bytes) -> None:
+    """Write a whole object in one request: it appears complete, or not at all."""
+    location = parse(uri)
+    with _s3_errors(uri):
+        _client(location.endpoint).put_object(Bucket=location.bucket, Key=location.key, Body=data)
+
+
+def upload(path: str, uri: str) -> None:
+    """Upload a local file, in parts where it is large; when a part fails, no object appears."""
+    location = parse(uri)
+    with _s3_errors(uri):
+        _client(location.endpoint).upload_file(path, location.bucket, location.key)
+
+
+def delete(uri: str) -> None:
+    """Delete an object; none there is fine."""
+    location = parse(uri)
+    with _s3_errors(uri):
+        _client(location.endpoint).delete_object(Bucket=location.bucket, Key=location.key)
+
+
+class RangeFile(io.RawIOBase):
+    """A file object whose reads are range requests."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri, self._size, self._position = uri, _size(uri), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(base + offset, 0)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        size = max(min(len(buffer), self._size - self._position), 0)
+        buffer[:size] = read(self._uri, self._position, size) if size else b""
+        self._position += size
+        return size
+
+
+def pyarrow_filesystem(uri: str) -> tuple[Any, str]:
+    """pyarrow's filesystem for a URI, and the path on it."""
+    from pyarrow import fs
+
+    location = parse(uri)
+    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    endpoint = location.endpoint or environment
+    scheme, _, host = (endpoint or "").rpartition("://")
+    options = {"endpoint_override": host, "scheme": scheme or "https"} if endpoint else {}
+    return fs.S3FileSystem(**options), f"{location.bucket}/{location.key}"
+
+
+def _size(uri: str) -> int:
+    found = head(uri)
+    if found is None:
+        raise StorageError(f"{uri}: no such object")
+    return found["ContentLength"]
+
+
+@lru_cache(maxsize=8)
+def _client(endpoint: str | None) -> Any:
+    from boto3.session import Session
+    from botocore.config import Config
+
+    retries = {"mode": "standard", "max_attempts": 8}
+    config = Config(retries=retries, connect_timeout=10, read_timeout=60)  # type: ignore[arg-type]
+    return Session().client("s3", endpoint_url=endpoint, config=config)
+
+
+@contextlib.contextmanager
+def _s3_errors(uri: str) -> Iterator[None]:
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, Boto3Error) as error:
+        raise StorageError(f"{uri}: {error}") from error

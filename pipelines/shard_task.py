@@ -1,0 +1,161 @@
+"""The work of one Ray task: the planned images of one shard -> one tar and index a stage, each image decoded once."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipelines.config import PrepareConfig, StageSpec
+from pipelines.decode import decode_image
+from pipelines.items import SourceItem
+from pipelines.manifest import ShardIndex, save_index
+from pipelines.plan import PlannedShard, load_items
+from pipelines.records import content_digest, encode_record, make_pixels, record_key
+from pipelines.rejects import DecodeError, Reject, RejectReason
+from pipelines.shards import ShardWriter
+from pipelines.sources import read_item
+from pipelines.storage import join
+from sr3core.config import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """One shard that is to be written."""
+
+    shard: PlannedShard
+    """Its line in the plan."""
+    stages: tuple[str, ...]
+    """Stages of which it is missing."""
+    twins: Mapping[str, str] = field(default_factory=dict)
+    """Names to leave out as duplicates -> the name that is kept."""
+
+
+@dataclass(slots=True)
+class ShardReport:
+    """What a task did."""
+
+    shard: str
+    """File name of the shard."""
+    num_images: int = 0
+    """Images read."""
+    num_samples: int = 0
+    """Samples written, all stages together."""
+    num_rejects: int = 0
+    """Images that one stage or more does not hold."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Time spent on "read", "decode", "resize", "encode" and "write"."""
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of a block to a part."""
+        start = time.perf_counter()
+        yield
+        self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
+
+
+@dataclass(slots=True)
+class _Open:
+    """A shard of one stage in the making."""
+
+    stage: StageSpec
+    writer: ShardWriter
+    digests: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
+    """Write a shard of every stage that misses it; one image is in memory at a time.
+
+    Raises:
+        StorageError: the output cannot be written; nothing of the unfinished shards is left.
+    """
+    report = ShardReport(task.shard.name)
+    with ExitStack() as stack:
+        shards = [
+            _Open(stage, stack.enter_context(ShardWriter(join(config.out, stage.name, task.shard.name))))
+            for stage in config.stage_specs
+            if stage.name in task.stages
+        ]
+        for item in load_items(config.out, task.shard):
+            report.num_images += 1
+            if not _add_image(config, item, shards, task.twins, report):
+                report.num_rejects += 1
+        with report.timed("write"):
+            for shard in shards:
+                _finish(config, task, shard)
+    return report
+
+
+def _add_image(
+    config: PrepareConfig, item: SourceItem, shards: Sequence[_Open], twins: Mapping[str, str], report: ShardReport
+) -> bool:
+    """Add one image to the shards; False where one of them rejected it."""
+    try:
+        if item.name in twins:
+            raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {twins[item.name]!r}")
+        with report.timed("read"):
+            data = read_item(config.source, item)
+        with report.timed("decode"):
+            image = decode_image(data)
+    except DecodeError as error:
+        for shard in shards:
+            shard.rejects.append(Reject(item.name, error.reason, error.detail))
+        return False
+    with report.timed("read"):
+        digest = content_digest(data)
+    key = record_key(item.name, digest)
+    height, width = image.pixels.shape[:2]
+    meta = {"name": item.name, "width": width, "height": height, "format": image.format, "notes": list(image.notes)}
+    if item.synset is not None:
+        meta["synset"] = item.synset
+    fits = True
+    for shard in shards:
+        if min(height, width) < shard.stage.high_size:
+            detail = f"{width}x{height}: the shorter side is below {shard.stage.high_size}"
+            shard.rejects.append(Reject(item.name, RejectReason.TOO_SMALL, detail))
+            fits = False
+            continue
+        _add_sample(config, shard, key, image.pixels, item.label, meta, report)
+        shard.digests.append(digest)
+        shard.names.append(item.name)
+    return fits
+
+
+def _add_sample(
+    config: PrepareConfig,
+    shard: _Open,
+    key: str,
+    pixels: np.ndarray,
+    label: int | None,
+    meta: dict[str, object],
+    report: ShardReport,
+) -> None:
+    with report.timed("resize"):
+        high, low = make_pixels(pixels, shard.stage)
+    with report.timed("encode"):
+        members = encode_record(config, key, high, low, label, meta)
+    with report.timed("write"):
+        shard.writer.add(key, members)
+    report.num_samples += 1
+
+
+def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> None:
+    """Commit the tar, then the index that marks it complete."""
+    sha256 = shard.writer.commit()
+    index = ShardIndex(
+        shard=task.shard.name,
+        fingerprint=fingerprint(config),
+        plan=task.shard.fingerprint,
+        num_bytes=shard.writer.num_bytes,
+        sha256=sha256,
+        keys=tuple(shard.writer.keys),
+        members=tuple(shard.writer.members),
+        digests=tuple(shard.digests),
+        names=tuple(shard.names),
+        rejects=tuple(shard.rejects),
+        excluded=dict(sorted(task.twins.items())),
+    )
+    save_index(join(config.out, shard.stage.name), index)

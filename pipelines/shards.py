@@ -1,0 +1,88 @@
+"""Writing one tar shard: USTAR, no times, no owners, so the same samples give the same bytes."""
+
+import hashlib
+import os
+import tarfile
+from collections.abc import Mapping
+from types import TracebackType
+
+from pipelines.storage import commit, temporary_path
+from sr3core.errors import StorageError
+
+_BLOCK = tarfile.BLOCKSIZE
+
+
+class ShardWriter:
+    """Builds a tar beside its final place and commits it whole; leaving early or by an exception leaves nothing."""
+
+    def __init__(self, uri: str) -> None:
+        self.keys: list[str] = []
+        self.members: list[dict[str, tuple[int, int]]] = []
+        self.num_bytes = 0
+        self._uri = uri
+        self._temporary = temporary_path(uri)
+        self._hash = hashlib.sha256()
+        try:
+            self._file = open(self._temporary, "wb", buffering=1 << 20)  # noqa: SIM115
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def __enter__(self) -> "ShardWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._file.close()
+        except OSError as failure:  # a full disk shows here again, when the buffer is flushed
+            if error is None:
+                raise self._failed(failure) from failure
+        finally:
+            if os.path.exists(self._temporary):
+                os.unlink(self._temporary)
+
+    def add(self, key: str, members: Mapping[str, bytes]) -> None:
+        """Append one sample.
+
+        Raises:
+            StorageError: the disk is full, or fails.
+        """
+        places = {}
+        for name, data in members.items():
+            info = tarfile.TarInfo(f"{key}.{name}")
+            info.size = len(data)
+            self._write(info.tobuf(tarfile.USTAR_FORMAT))
+            places[name] = (self.num_bytes, len(data))
+            self._write(data)
+            self._write(b"\0" * (-len(data) % _BLOCK))
+        self.keys.append(key)
+        self.members.append(places)
+
+    def commit(self) -> str:
+        """Finish the tar, sync it to disk and make it appear; an empty one does not.
+
+        Returns:
+            The SHA-256 of the tar; empty for an empty shard.
+        """
+        if not self.keys:
+            return ""
+        self._write(b"\0" * (2 * _BLOCK))
+        try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise self._failed(error) from error
+        commit(self._temporary, self._uri)
+        return self._hash.hexdigest()
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._file.write(data)
+        except OSError as error:
+            raise self._failed(error) from error
+        self._hash.update(data)
+        self.num_bytes += len(data)
+
+    def _failed(self, error: OSError) -> StorageError:
+        return StorageError(f"{self._uri}: cannot write {self._temporary}: {error.strerror or error}")

@@ -1,0 +1,87 @@
+"""What images there are: a source is listed once into items, each of which any worker can read on its own."""
+
+from pipelines import archives, layouts
+from pipelines.items import Source, SourceItem
+from pipelines.rejects import DecodeError, RejectReason
+from pipelines.storage import exists, is_file, join, list_files, name_of, read_bytes, read_range, size_of
+from sr3core.errors import ConfigError, DataError, StorageError
+
+MAX_FILE_BYTES = 2**30
+"""Largest file that is read as an image."""
+
+_ARCHIVES = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}
+
+
+def open_source(uri: str, layout: str = "auto") -> Source:
+    """List a source; layout "auto" looks at its names.
+
+    Raises:
+        DataError: it does not exist, holds no image, or is one that must not be trained on as it is.
+        ConfigError: it is not of the layout that was named.
+    """
+    if not exists(uri):
+        raise DataError(f"source: {uri} does not exist; name a folder, archive or s3:// prefix of images")
+    files = {"": size_of(uri)} if is_file(uri) else dict(list_files(uri))
+    if not files:
+        raise DataError(f"source: {uri} holds no images: it is empty")
+    found = _detect(uri, files) if layout == "auto" else layout
+    source = _list(uri, found, files)
+    if not any(item.how not in ("damaged", "repeated") for item in source.items):
+        raise DataError(_no_images(source))
+    return source
+
+
+def read_item(uri: str, item: SourceItem) -> bytes:
+    """Read one image's bytes.
+
+    Raises:
+        DecodeError: it cannot be read, with the reason.
+    """
+    path = join(uri, item.path) if item.path else uri
+    if item.how == "repeated":
+        raise DecodeError(RejectReason.DUPLICATE, "the source holds this name more than once; the first is taken")
+    if item.how == "damaged":
+        raise DecodeError(RejectReason.UNREADABLE, item.problem)
+    if item.how != "row" and item.size > MAX_FILE_BYTES:
+        raise DecodeError(RejectReason.TOO_LARGE, f"{item.size} bytes are more than {MAX_FILE_BYTES}")
+    try:
+        if item.how == "file":
+            return read_bytes(path)
+        if item.how == "range":
+            return read_range(path, item.offset, item.size)
+        return archives.read_row(path, item) if item.how == "row" else archives.read_zipped(path, item)
+    except StorageError as error:
+        raise DecodeError(RejectReason.UNREADABLE, str(error)) from error
+
+
+def _detect(uri: str, files: dict[str, int]) -> str:
+    """The layout of a source, from its names."""
+    if "" in files:
+        name = name_of(uri).lower()
+        found = next((layout for end, layout in _ARCHIVES.items() if name.endswith(end)), None)
+        if found is None:
+            compressed = name.endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst"))
+            remedy = "decompress it to a .tar first" if compressed else "take a folder, .zip, .tar or .parquet"
+            raise DataError(f"source: {uri} is a file that cannot be read image by image; {remedy}")
+        return found
+    if found := layouts.detect(uri, files):
+        return found
+    for end, found in _ARCHIVES.items():
+        if any(name.lower().endswith(end) for name in files):
+            return found
+    return "folder"
+
+
+def _list(uri: str, layout: str, files: dict[str, int]) -> Source:
+    if layout in _ARCHIVES.values():
+        return archives.list_archives(uri, layout, files)
+    if "" in files:
+        raise ConfigError(f"layout: {layout} is for folders, and {uri} is a file; take auto")
+    return layouts.list_layout(uri, layout, files)
+
+
+def _no_images(source: Source) -> str:
+    problem = next((f"; {item.name!r}: {item.problem}" for item in source.items if item.problem), "")
+    names = ", ".join(repr(name) for name in source.ignored[:3])
+    others = f", but {len(source.ignored)} other files such as {names}" if names else ""
+    return f"source: {source.uri} holds no images (read as layout {source.layout}){others}{problem}"

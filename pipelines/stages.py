@@ -1,0 +1,117 @@
+"""The stages of a run side by side: each with its own workers, failure budget and folder (section 4.3)."""
+
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+from pipelines.runs import Run, StageRun, read_metrics
+from pipelines.train import train_stage
+from sr3core.checkpoint import list_checkpoints
+from sr3core.errors import ConfigError, Sr3Error
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """How a stage ended."""
+
+    stage: str
+    step: int
+    """Steps that its newest checkpoint holds."""
+    error: str | None
+    """Why it failed; None when it is done."""
+
+
+def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
+    """Train the stages of a run side by side on the running Ray cluster; a failed one does not stop the others.
+
+    Args:
+        run: the run.
+        names: only these stages; all by default. Stages that are done are left alone.
+
+    Raises:
+        ConfigError: an unknown stage, or one that needs more than the whole cluster has.
+    """
+    stages = [run.stage(name) for name in names] if names else list(run.stages)
+    todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
+    for stage in stages:
+        if stage not in todo:
+            log.info("%s: already trained to step %d", stage.name, stage.config.num_steps)
+    for stage in todo:
+        check_resources(stage)
+    if not todo:
+        return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
+    with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage") as pool:
+        futures = {stage.name: pool.submit(train_stage, stage) for stage in todo}
+        watch(todo, futures)
+    errors = {name: describe_failure(future) for name, future in futures.items()}
+    return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
+
+
+def steps_done(stage: StageRun) -> int:
+    """Steps that the newest checkpoint holds; 0 without one."""
+    found = list_checkpoints(stage.checkpoints)
+    return found[-1].step if found else 0
+
+
+def check_resources(stage: StageRun) -> None:
+    """Refuse what the cluster can never give, since Ray would wait for it for ever.
+
+    Raises:
+        ConfigError: names what is missing.
+    """
+    import ray
+
+    placement, total = stage.config.placement, ray.cluster_resources()
+    wanted = {"CPU": placement.num_workers * placement.cpus_per_worker}
+    if placement.use_gpu:
+        wanted["GPU"] = placement.num_workers
+    for kind, amount in wanted.items():
+        if amount > total.get(kind, 0):
+            raise ConfigError(
+                f"{stage.name}: placement asks for {amount:g} {kind}, the cluster has {total.get(kind, 0):g};"
+                " lower num_workers or cpus_per_worker, or add nodes"
+            )
+
+
+def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"]) -> None:
+    """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log."""
+    period = 2.0 if sys.stdout.isatty() else 15.0
+    while wait(futures.values(), timeout=period).not_done:
+        line = " | ".join(progress_of(stage) for stage in stages)
+        if sys.stdout.isatty():
+            print(f"\r\033[K{line}", end="", flush=True)
+        else:
+            print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
+    if sys.stdout.isatty():
+        print()
+
+
+def progress_of(stage: StageRun) -> str:
+    """`32-64 120/500 loss 0.14 85 images/s, 40 s left`, from metrics.jsonl; also for a run that trains elsewhere."""
+    total = stage.config.num_steps
+    lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
+    if not lines:
+        done = steps_done(stage)
+        return f"{stage.name} {'starting' if not done else f'{done}/{total}'}"
+    last = lines[-1]
+    left = (total - last["step"]) * stage.config.batch_size / last["images_per_second"]
+    speed = f"{last['images_per_second']:.0f} images/s"
+    state = "done" if last["step"] >= total else f"{left:.0f} s left"
+    return f"{stage.name} {last['step']}/{total} loss {last['loss']:.4f} {speed}, {state}"
+
+
+def describe_failure(future: "Future[None]") -> str | None:
+    """The reason for which a trainer failed, in one line; the worker's own error rather than Ray's wrapping."""
+    error = future.exception()
+    if error is None:
+        return None
+    failures = getattr(error, "worker_failures", None) or {}
+    for cause in failures.values():
+        cause = getattr(cause, "cause", cause)
+        return f"{type(cause).__name__}: {cause}".splitlines()[0] if isinstance(cause, Sr3Error) else str(cause).strip()
+    return f"{type(error).__name__}: {error}".strip()

@@ -1,0 +1,208 @@
+"""Local disks and S3 behind a few functions on URIs; a reader sees whole files or none.
+
+A path is local; `s3://bucket/key` is on S3. Endpoint and credentials come from the environment (AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, ...), or the endpoint from the URI: `s3://bucket/key?endpoint_override=http://host:port`.
+"""
+
+import contextlib
+import io
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipelines import s3
+from sr3core.errors import StorageError
+
+_READ_AHEAD_BYTES = 1 << 20
+
+
+def is_remote(uri: str) -> bool:
+    """Whether uri is on S3.
+
+    Raises:
+        StorageError: the scheme is neither s3:// nor file://.
+    """
+    scheme, separator, _ = uri.partition("://")
+    if not separator or scheme == "file":
+        return False
+    if scheme == "s3":
+        return True
+    raise StorageError(f"{uri}: {scheme}:// is not supported; take a path or s3://bucket/prefix")
+
+
+def absolute(uri: str) -> str:
+    """The same place from any working directory: a Ray worker has its own."""
+    return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))
+
+
+def join(uri: str, *parts: str) -> str:
+    """Append path components; an s3:// URI keeps both its slashes and its options."""
+    if not is_remote(uri):
+        return os.path.join(uri.removeprefix("file://"), *parts)
+    path, question, query = uri.partition("?")
+    return "/".join([path.rstrip("/"), *parts]) + question + query
+
+
+def name_of(uri: str) -> str:
+    """The last component of a URI."""
+    return uri.partition("?")[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(uri)
+
+
+def exists(uri: str) -> bool:
+    """Whether a file, object or folder (a prefix with objects in it) is there."""
+    if not is_remote(uri):
+        return os.path.exists(absolute(uri))
+    return s3.head(uri) is not None or is_folder(uri)
+
+
+def is_folder(uri: str) -> bool:
+    """Whether uri is a folder, or a prefix with objects in it."""
+    if not is_remote(uri):
+        return os.path.isdir(absolute(uri))
+    return next(list_files(uri), None) is not None
+
+
+def is_file(uri: str) -> bool:
+    """Whether uri is a file or object."""
+    return s3.head(uri) is not None if is_remote(uri) else os.path.isfile(absolute(uri))
+
+
+def size_of(uri: str) -> int:
+    """Bytes of a file or object."""
+    if not is_remote(uri):
+        with _local_errors(uri):
+            return os.path.getsize(absolute(uri))
+    head = s3.head(uri)
+    if head is None:
+        raise StorageError(f"{uri}: no such object")
+    return head["ContentLength"]
+
+
+def list_files(uri: str) -> Iterator[tuple[str, int]]:
+    """Yield (name relative to uri, bytes) of every file below a folder or prefix, in no particular order.
+
+    Local symbolic links are followed, each folder once. A size is -1 where it cannot be told.
+    """
+    yield from s3.list_objects(uri) if is_remote(uri) else _list_local(absolute(uri))
+
+
+def read_bytes(uri: str) -> bytes:
+    """Read a whole file or object."""
+    if is_remote(uri):
+        return s3.read(uri, 0, None)
+    with _local_errors(uri), open(absolute(uri), "rb") as file:
+        return file.read()
+
+
+def read_range(uri: str, offset: int, size: int) -> bytes:
+    """Read size bytes from offset.
+
+    Raises:
+        StorageError: it ends before that.
+    """
+    if is_remote(uri):
+        data = s3.read(uri, offset, size) if size else b""
+    else:
+        with _local_errors(uri), open(absolute(uri), "rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    if len(data) != size:
+        raise StorageError(f"{uri}: ends within bytes {offset} to {offset + size}; it is truncated")
+    return data
+
+
+def open_seekable(uri: str) -> io.BufferedReader:
+    """Open for random access, as archives need it; on S3 each jump is a request that reads 1 MiB ahead."""
+    if is_remote(uri):
+        return io.BufferedReader(s3.RangeFile(uri), _READ_AHEAD_BYTES)
+    with _local_errors(uri):
+        return open(absolute(uri), "rb")
+
+
+def write_atomic(uri: str, data: bytes) -> None:
+    """Write a whole file or object: a reader sees what was there before, or all of data."""
+    if is_remote(uri):
+        s3.put(uri, data)
+        return
+    temporary = temporary_path(uri)
+    try:
+        with _local_errors(uri), open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        commit(temporary, uri)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def temporary_path(uri: str) -> str:
+    """A fresh local path to build uri's content at: beside a local one, so that commit can rename."""
+    name = f".{secrets.token_hex(4)}-{name_of(uri)}.tmp"
+    if is_remote(uri):
+        return os.path.join(tempfile.gettempdir(), name)
+    folder = os.path.dirname(absolute(uri))
+    with _local_errors(uri):
+        os.makedirs(folder, exist_ok=True)
+    return os.path.join(folder, name)
+
+
+def commit(temporary: str, uri: str) -> None:
+    """Make a complete, synced local file appear as uri, whole."""
+    if is_remote(uri):
+        s3.upload(temporary, uri)
+        return
+    with _local_errors(uri):
+        os.replace(temporary, absolute(uri))
+        folder = os.open(os.path.dirname(absolute(uri)), os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def delete(uri: str) -> None:
+    """Delete a file or object; none there is fine."""
+    if is_remote(uri):
+        s3.delete(uri)
+        return
+    with _local_errors(uri):
+        Path(absolute(uri)).unlink(missing_ok=True)
+
+
+def filesystem(uri: str) -> tuple[Any, str]:
+    """The pyarrow filesystem of a URI and the path on it, as Ray Train's storage and parquet want them."""
+    from pyarrow import fs
+
+    return s3.pyarrow_filesystem(uri) if is_remote(uri) else (fs.LocalFileSystem(), absolute(uri))
+
+
+def _list_local(root: str) -> Iterator[tuple[str, int]]:
+    def fail(error: OSError) -> None:
+        raise StorageError(f"{error.filename}: cannot list: {error.strerror}") from error
+
+    seen: set[tuple[int, int]] = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=fail):
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree
+            subfolders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        subfolders.sort()
+        for name in names:
+            path = os.path.join(folder, name)
+            try:
+                size = os.path.getsize(path)
+            except OSError:  # a broken link: reading it will say so by name
+                size = -1
+            yield os.path.relpath(path, root), size
+
+
+@contextlib.contextmanager
+def _local_errors(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{uri}: {error.strerror or error}") from error

@@ -1,0 +1,66 @@
+"""A worker and the other workers of its stage: the only place that knows ranks."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pipelines.config import TrainConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Team:
+    """This worker's place among the workers of its stage."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def wrap(self, network: nn.Module, precision: str) -> nn.Module:
+        """The network as the training step calls it: under autocast, its gradients averaged over the workers."""
+        module = InPrecision(network, precision)
+        if self.world_size == 1:
+            return module
+        return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The workers' mean of a tensor, on all of them."""
+        values = values.to(self.device)  # NCCL wants it there
+        if self.world_size > 1:
+            dist.all_reduce(values)
+        return values.cpu() / self.world_size
+
+    def same(self, value: Any) -> Any:
+        """Worker 0's value, on all of them."""
+        if self.world_size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+class InPrecision(nn.Module):
+    """A network that computes under autocast to bfloat16, or as it is for float32."""
+
+    def __init__(self, network: nn.Module, precision: str) -> None:
+        super().__init__()
+        self.network, self.precision = network, precision
+
+    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
+        """As the network's."""
+        with torch.autocast(y_t.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
+            return self.network(x_up, y_t, gamma)
+
+
+def join_team(config: TrainConfig) -> Team:
+    """This worker's rank, the team's size and the device, from Ray Train; sets the number of threads."""
+    import ray.train
+    import ray.train.torch
+
+    context = ray.train.get_context()
+    torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))
+    return Team(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())

@@ -1,0 +1,38 @@
+"""Table A.1 and the networks of section 4, one function a row. No torch here."""
+
+from sr3core.hyperparameters import UNetConfig
+
+
+def unet_16_128() -> UNetConfig:
+    """Table A.1, row 1: 16 -> 128 faces, 550M parameters; dropout 0.2 (section 4, Training Details)."""
+    return UNetConfig(
+        image_size=128, base_channels=128, channel_multipliers=(1, 2, 4, 8, 8), num_res_blocks=3, dropout=0.2
+    )
+
+
+def unet_64_256() -> UNetConfig:
+    """Table A.1, row 2: 64 -> 256 faces and natural images, 625M parameters."""
+    return UNetConfig(image_size=256, base_channels=128, channel_multipliers=(1, 2, 4, 4, 8, 8), num_res_blocks=3)
+
+
+def unet_64_512() -> UNetConfig:
+    """Table A.1, row 3: 64 -> 512 faces, 625M parameters."""
+    return UNetConfig(image_size=512, base_channels=64, channel_multipliers=(1, 2, 4, 8, 8, 16, 16), num_res_blocks=3)
+
+
+def unet_256_1024() -> UNetConfig:
+    """Table A.1, row 4: 256 -> 1024 faces, 150M parameters."""
+    return UNetConfig(
+        image_size=1024, base_channels=16, channel_multipliers=(1, 2, 4, 8, 16, 32, 32, 32), num_res_blocks=2
+    )
+
+
+def unet_tiny(image_size: int, base_channels: int = 32) -> UNetConfig:
+    """A network of about a million parameters for a laptop and for tests; not in the paper."""
+    return UNetConfig(
+        image_size=image_size,
+        base_channels=base_channels,
+        channel_multipliers=(1, 2, 2),
+        num_res_blocks=1,
+        attention_sizes=(8,),
+    )

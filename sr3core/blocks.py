@@ -1,0 +1,125 @@
+"""The U-Net's parts: BigGAN residual block with 1/sqrt(2) skips, self-attention, noise-level embedding."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+NOISE_LEVEL_SCALE = 5000.0
+"""WaveGrad's scale of sqrt(gamma) before the sinusoids; without one, the levels cannot be told apart."""
+
+SKIP_SCALE = 1 / math.sqrt(2)
+"""Section 2.4: "we re-scale skip connections by 1/sqrt(2)"; keeps the variance of a sum of two branches."""
+
+
+def normalization(channels: int) -> nn.GroupNorm:
+    """Group normalisation with groups of at least 4 channels and at most 32 groups."""
+    return nn.GroupNorm(min(max(channels // 4, 1), 32), channels, eps=1e-6)
+
+
+def zero_init(layer: nn.Module) -> nn.Module:
+    """Set a layer's weights to zero, so that its branch starts as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def fan_average_init(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    """Uniform initialisation by the average of fan-in and fan-out (DDPM's), biases zero."""
+    nn.init.xavier_uniform_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def conv3x3(in_channels: int, out_channels: int) -> nn.Module:
+    """A 3x3 convolution that keeps the size."""
+    return fan_average_init(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+
+
+def conv1x1(in_channels: int, out_channels: int) -> nn.Module:
+    """A 1x1 convolution."""
+    return fan_average_init(nn.Conv2d(in_channels, out_channels, 1))
+
+
+class NoiseLevelEmbedding(nn.Module):
+    """gamma (B,) -> (B, 4 width): sinusoids of 5000 sqrt(gamma), then two layers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(
+            fan_average_init(nn.Linear(width, 4 * width)), nn.SiLU(), fan_average_init(nn.Linear(4 * width, 4 * width))
+        )
+
+    def forward(self, gamma: Tensor) -> Tensor:
+        """Embed gamma (B,) in (0, 1]."""
+        return self.layers(sinusoids(gamma, self.width))
+
+
+def sinusoids(gamma: Tensor, width: int) -> Tensor:
+    """Sines and cosines of 5000 sqrt(gamma) at geometric frequencies 1 .. 1e-4: (B,) -> (B, width) float32."""
+    half = width // 2
+    # In float64, for 5000 x has only 11 bits left after the point in float32.
+    frequencies = torch.exp(
+        -math.log(10_000) * torch.arange(half, device=gamma.device, dtype=torch.float64) / (half - 1)
+    )
+    angles = NOISE_LEVEL_SCALE * gamma.double().sqrt()[:, None] * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+class ResidualBlock(nn.Module):
+    """BigGAN's residual block as score-based models use it: resampling inside the block, embedding added.
+
+    Args:
+        in_channels, out_channels: widths before and after.
+        embedding_channels: width of the noise-level embedding.
+        dropout: rate before the second convolution.
+        resample: "up" doubles the size, "down" halves it, None keeps it.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, embedding_channels: int, dropout: float, resample: str | None = None
+    ) -> None:
+        super().__init__()
+        self.resample = resample
+        self.norm1 = normalization(in_channels)
+        self.conv1 = conv3x3(in_channels, out_channels)
+        self.embedding = fan_average_init(nn.Linear(embedding_channels, out_channels))
+        self.norm2 = normalization(out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        same = in_channels == out_channels and resample is None
+        self.shortcut = nn.Identity() if same else conv1x1(in_channels, out_channels)
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W')."""
+        branch = self.conv1(self._resample(functional.silu(self.norm1(h))))
+        branch = branch + self.embedding(functional.silu(embedding))[:, :, None, None]
+        branch = self.conv2(self.dropout(functional.silu(self.norm2(branch))))
+        return (self.shortcut(self._resample(h)) + branch) * SKIP_SCALE
+
+    def _resample(self, h: Tensor) -> Tensor:
+        if self.resample == "up":
+            return functional.interpolate(h, scale_factor=2, mode="nearest")
+        return functional.avg_pool2d(h, 2) if self.resample == "down" else h
+
+
+class SelfAttention(nn.Module):
+    """Single-head self-attention over all pixels, with the same skip as a residual block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = normalization(channels)
+        self.query_key_value = conv1x1(channels, 3 * channels)
+        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
+        batch, channels, height, width = h.shape
+        flat = self.query_key_value(self.norm(h)).reshape(batch, 3, 1, channels, height * width)
+        query, key, value = flat.transpose(-1, -2).unbind(1)  # each (B, 1, H W, C)
+        attended = functional.scaled_dot_product_attention(query, key, value)
+        attended = attended.transpose(-1, -2).reshape(batch, channels, height, width)
+        return (h + self.out(attended)) * SKIP_SCALE

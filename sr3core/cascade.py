@@ -1,0 +1,92 @@
+"""Cascades (section 4.3): stages chained, the output of one being the condition of the next."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import ModelConfig
+from sr3core.randomness import ImageNoise, derive_seed
+from sr3core.regression import regress
+from sr3core.resize import upsample_bicubic
+from sr3core.sampling import sample
+from sr3core.schedules import InferenceSchedule
+from sr3core.training import as_denoiser
+from sr3core.unet import UNet
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One super-resolution stage, ready to use."""
+
+    name: str
+    model: ModelConfig
+    network: UNet
+    schedule: InferenceSchedule | None
+    """None for the regression baseline, which has no chain."""
+
+
+def check_chain(stages: Sequence[Stage]) -> None:
+    """Refuse stages whose sizes do not follow one another.
+
+    Raises:
+        ConfigError: names the two stages.
+    """
+    for before, after in pairwise(stages):
+        if before.model.high_size != after.model.low_size:
+            raise ConfigError(
+                f"stage {before.name} ends at {before.model.high_size} pixels, but {after.name} starts at"
+                f" {after.model.low_size}; a cascade needs them equal"
+            )
+
+
+def upscale(
+    stage: Stage, low: Tensor, seeds: Sequence[int], progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Upscale by one stage; images of any size, deterministic an image.
+
+    Args:
+        stage: the stage.
+        low: (B, 3, h, w) in [-1, 1].
+        seeds: one an image.
+        progress: told of every denoising step.
+
+    Returns:
+        (B, 3, m h, m w) in [-1, 1], m being the stage's magnification.
+    """
+    height, width = (side * stage.model.magnification for side in low.shape[-2:])
+    x_up = _pad(upsample_bicubic(low, (height, width)), stage.network.size_multiple)
+    if stage.schedule is None:
+        with torch.inference_mode():
+            high = regress(stage.network, x_up)
+    else:
+        noise = ImageNoise((derive_seed(seed, stage.name) for seed in seeds), low.device)
+        high = sample(as_denoiser(stage.model, stage.network), x_up, x_up.shape, stage.schedule, noise, progress)
+    return high[..., :height, :width].clamp(-1, 1)
+
+
+def run_cascade(
+    stages: Sequence[Stage], low: Tensor, seeds: Sequence[int], progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Upscale through all stages: (B, 3, h, w) -> (B, 3, M h, M w), M being the product of the magnifications.
+
+    progress is told of the denoising steps done out of those of all stages together.
+    """
+    check_chain(stages)
+    budgets = [stage.schedule.num_steps if stage.schedule else 1 for stage in stages]
+    image = low
+    for index, stage in enumerate(stages):
+        done = sum(budgets[:index])
+        report = (lambda step, _, done=done: progress(done + step, sum(budgets))) if progress else None
+        image = upscale(stage, image, seeds, report)
+    return image
+
+
+def _pad(image: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until both sides are multiples of `multiple`."""
+    height, width = image.shape[-2:]
+    return functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")

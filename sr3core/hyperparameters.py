@@ -1,0 +1,176 @@
+"""Every hyper-parameter of the paper, typed and checked, defined once. No torch here: the command line reads it."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sr3core.errors import ConfigError
+
+Target = Literal["epsilon", "y_0", "v"]
+BetaFamily = Literal["linear", "cosine"]
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise ConfigError(message) unless condition holds."""
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNetConfig:
+    """The U-Net of Figure A.1; Table A.1 gives its columns (sr3core/architectures.py)."""
+
+    image_size: int
+    """Side of the square images that it is trained on, pixels. Decides at which level attention sits."""
+    base_channels: int = 128
+    """Width of the first layer: Table A.1's "Channel Dim"."""
+    channel_multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
+    """Width of each resolution in multiples of base_channels: Table A.1's "Depth Multipliers"."""
+    num_res_blocks: int = 3
+    """Residual blocks a resolution in the encoder; the decoder has one more."""
+    attention_sizes: tuple[int, ...] = (16,)
+    """Feature-map sides that get self-attention; the middle always has it."""
+    dropout: float = 0.0
+    """Dropout rate in the residual blocks, [0, 1): 0.2 for 16 -> 128, else none (section 4)."""
+    conditional: bool = True
+    """Whether the upsampled low-resolution image is concatenated to y_t; a base model has none."""
+
+    def __post_init__(self) -> None:
+        factor = 2 ** (len(self.channel_multipliers) - 1)
+        require(len(self.channel_multipliers) >= 1, "channel_multipliers: at least one is needed")
+        require(all(m >= 1 for m in self.channel_multipliers), "channel_multipliers: each must be at least 1")
+        require(self.base_channels >= 4 and self.base_channels % 4 == 0, "base_channels: a multiple of 4 is needed")
+        require(self.num_res_blocks >= 1, "num_res_blocks: at least 1 is needed")
+        require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
+        require(
+            self.image_size % factor == 0 and self.image_size >= factor,
+            f"image_size: {self.image_size} cannot be halved {len(self.channel_multipliers) - 1} times;"
+            f" take a multiple of {factor} or fewer channel_multipliers",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NoiseScheduleConfig:
+    """The training noise schedule alpha_1..alpha_T of section 2.4."""
+
+    family: BetaFamily = "linear"
+    """linear: 1 - alpha_t runs evenly from beta_first to beta_last. cosine: Nichol and Dhariwal, 2021."""
+    num_steps: int = 2000
+    """T: "We set T = 2000 in all our experiments"."""
+    beta_first: float = 1e-6
+    """1 - alpha_1. Deviation: the paper gives no end points; these are common in its re-implementations."""
+    beta_last: float = 1e-2
+    """1 - alpha_T."""
+
+    def __post_init__(self) -> None:
+        require(self.num_steps >= 1, "num_steps: at least 1 is needed")
+        require(
+            0 < self.beta_first <= self.beta_last < 1,
+            f"beta_first, beta_last: 0 < {self.beta_first} <= {self.beta_last} < 1 does not hold",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveConfig:
+    """What the network is trained to predict, and how it is scored: Equation (6)."""
+
+    norm: Literal[1, 2] = 1
+    """p of the L_p norm in Equation (6); Table 5 found 1 slightly better."""
+    target: Target = "epsilon"
+    """epsilon is the paper's. y_0 and v are switches: an error in epsilon at the noisiest step is amplified
+    sqrt((1 - gamma) / gamma) times in y_0_hat, which users see as a shift of colour."""
+    gamma_uniform_in: Literal["gamma", "sqrt_gamma"] = "gamma"
+    """Within a step, gamma is uniform (the paper's formula) or its square root is (WaveGrad's code)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OptimizerConfig:
+    """Adam with linear warm-up, then a fixed rate (section 4, Training Details), and the weights' average."""
+
+    learning_rate: float = 1e-4
+    """1e-4 for SR3, 1e-5 for regression."""
+    warmup_steps: int = 10_000
+    """Steps over which the rate rises linearly from 0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates of the first and second moment."""
+    gradient_clip: float | None = None
+    """Largest global gradient norm; None leaves gradients alone, as the paper seems to."""
+    ema_decay: float = 0.9999
+    """Decay a step of the exponential moving average of the weights, which is what samples; 0 keeps none."""
+
+    def __post_init__(self) -> None:
+        require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
+        require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
+        require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay} is not in [0, 1)")
+        require(all(0 <= beta < 1 for beta in self.betas), f"betas: {self.betas} are not in [0, 1)")
+        require(
+            self.gradient_clip is None or self.gradient_clip > 0, f"gradient_clip: {self.gradient_clip} is not positive"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AugmentationConfig:
+    """Changes to the training pairs that cost no new data; none is applied at inference."""
+
+    flip: bool = True
+    """Mirror a pair left to right half of the time."""
+    blur_probability: float = 0.0
+    """Share of visits in which the low-resolution image is blurred (section 4.3, "Gaussian Blurring noise")."""
+    blur_sigma_max: float = 1.0
+    """Largest standard deviation of that blur, low-resolution pixels; a visit draws it from U(0, this)."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.blur_probability <= 1, f"blur_probability: {self.blur_probability} is not in [0, 1]")
+        require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplerConfig:
+    """How a reverse chain walks an inference schedule."""
+
+    algorithm: Literal["ancestral", "ddim"] = "ancestral"
+    """ancestral: Algorithm 2. ddim: Song et al., 2021, Equation (12)."""
+    variance: float = 1.0
+    """ancestral: 1 is Algorithm 2's 1 - alpha_t, 0 the posterior's (Equation 4), between them geometrically."""
+    eta: float = 0.0
+    """ddim: 0 is deterministic, 1 adds the posterior's variance."""
+    clip: bool = True
+    """Clip y_0_hat to [-1, 1] at every step. Deviation: Algorithm 2 as printed does not; False is the paper's."""
+
+    def __post_init__(self) -> None:
+        require(0 <= self.variance <= 1, f"variance: {self.variance} is not in [0, 1]")
+        require(0 <= self.eta <= 1, f"eta: {self.eta} is not in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelConfig:
+    """One stage's model: what it maps, the network, and how it is trained."""
+
+    kind: Literal["sr3", "regression"] = "sr3"
+    """sr3: the conditional diffusion model. regression: section 4's baseline, the same network in one step."""
+    low_size: int
+    """Side of the low-resolution input, pixels."""
+    high_size: int
+    """Side of the output, pixels."""
+    unet: UNetConfig
+    """The network."""
+    noise_schedule: NoiseScheduleConfig = field(default_factory=NoiseScheduleConfig)
+    """The training noise schedule; regression has no use for it."""
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    """The training objective."""
+
+    def __post_init__(self) -> None:
+        require(self.low_size >= 1, f"low_size: {self.low_size} is not positive")
+        require(
+            self.high_size > self.low_size and self.high_size % self.low_size == 0,
+            f"high_size: {self.high_size} is not a multiple of low_size {self.low_size}",
+        )
+        require(
+            self.unet.image_size == self.high_size,
+            f"unet.image_size: {self.unet.image_size} differs from high_size {self.high_size}",
+        )
+        require(self.unet.conditional, "unet.conditional: a super-resolution stage needs True")
+
+    @property
+    def magnification(self) -> int:
+        """How many times larger the output's side is."""
+        return self.high_size // self.low_size

@@ -1,0 +1,44 @@
+"""Image layout and range: uint8 (H, W, C) <-> float32 (C, H, W) in [-1, 1]; the only place that converts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
+    from torch import Tensor
+
+
+def to_float(images: np.ndarray | Tensor) -> Tensor:
+    """Convert uint8 (B, H, W, C) in [0, 255] to float32 (B, C, H, W) in [-1, 1]; 0 -> -1, 255 -> 1.
+
+    Raises:
+        ValueError: images are not uint8 with four dimensions.
+    """
+    import torch
+
+    # A copy, since Ray hands out read-only arrays and torch has no such thing.
+    batch = images if isinstance(images, torch.Tensor) else torch.tensor(images)
+    if batch.dtype != torch.uint8 or batch.ndim != 4:
+        raise ValueError(f"expected uint8 (B, H, W, C), got {batch.dtype} {tuple(batch.shape)}")
+    return batch.permute(0, 3, 1, 2).to(torch.float32).div(127.5).sub(1).contiguous()
+
+
+def to_uint8(images: Tensor) -> np.ndarray:
+    """Convert float (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C): clipped, then rounded to the nearest."""
+    import torch
+
+    scaled = images.detach().to(torch.float32).clamp(-1, 1).add(1).mul(127.5).round()
+    return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def largest_central_crop(image: np.ndarray) -> np.ndarray:
+    """Crop (H, W, C) to its largest central square, (S, S, C) with S = min(H, W) (section 4, Datasets).
+
+    An odd margin leaves the extra row or column at the bottom or right.
+    """
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]

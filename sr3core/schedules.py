@@ -1,0 +1,250 @@
+"""Noise schedules: Equations (1)-(3)'s alpha and gamma, p(gamma) of section 2.4, and inference schedules.
+
+A schedule of N steps is its noise levels gammas[0..N], float64, gammas[0] == 1 (no noise) and strictly falling. Index t
+is the paper's t, so alpha_t = gammas[t] / gammas[t - 1].
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from sr3core.config import did_you_mean, from_dict
+from sr3core.errors import CheckpointError, ConfigError
+from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
+
+InferenceFamily = Literal["linear", "quadratic", "geometric", "cosine", "sigmoid", "karras"]
+FAMILIES: tuple[InferenceFamily, ...] = get_args(InferenceFamily)
+
+SCHEDULE_FORMAT_VERSION = 1
+
+
+def check_gammas(gammas: np.ndarray, smallest_trained: float = 0.0) -> np.ndarray:
+    """Return gammas as float64 (N + 1,) if they are a schedule.
+
+    Raises:
+        ConfigError: they do not start at 1, do not fall strictly, leave (0, 1], or end below smallest_trained.
+    """
+    gammas = np.asarray(gammas, dtype=np.float64)
+    if gammas.ndim != 1 or len(gammas) < 2 or gammas[0] != 1:
+        raise ConfigError("a schedule needs gammas[0] == 1 and at least one step")
+    if not np.all(np.diff(gammas) < 0):
+        raise ConfigError(f"gammas must fall strictly; they rise after t = {int(np.argmax(np.diff(gammas) >= 0))}")
+    if gammas[-1] <= 0:
+        raise ConfigError(f"gammas must stay in (0, 1]; the last is {gammas[-1]}")
+    if gammas[-1] < smallest_trained * (1 - 1e-9):
+        raise ConfigError(
+            f"gammas end at {gammas[-1]:.3g}, below the smallest noise level trained, {smallest_trained:.3g};"
+            " the network never saw such inputs: end the schedule at or above it"
+        )
+    return gammas
+
+
+def cumulative_gammas(alphas: np.ndarray) -> np.ndarray:
+    """gamma_t = prod_{i <= t} alpha_i, below Equation (3): alphas (N,) in (0, 1) -> gammas (N + 1,)."""
+    return np.concatenate([[1.0], np.cumprod(np.asarray(alphas, dtype=np.float64))])
+
+
+def alphas_of(gammas: np.ndarray) -> np.ndarray:
+    """alpha_t = gamma_t / gamma_{t-1}: gammas (N + 1,) -> alphas (N,), whose [t - 1] is alpha_t."""
+    return gammas[1:] / gammas[:-1]
+
+
+def training_gammas(config: NoiseScheduleConfig) -> np.ndarray:
+    """The training schedule of section 2.4: (T + 1,) float64."""
+    if config.family == "linear":
+        return cumulative_gammas(1 - np.linspace(config.beta_first, config.beta_last, config.num_steps))
+    # Nichol and Dhariwal (2021), Equation 17: beta is capped so that the last alphas stay above zero.
+    t = np.arange(config.num_steps + 1) / config.num_steps
+    f = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    return cumulative_gammas(1 - np.clip(1 - f[1:] / f[:-1], None, 0.999))
+
+
+def sample_gamma(
+    gammas: np.ndarray, u_step: np.ndarray, u_within: np.ndarray, uniform_in: Literal["gamma", "sqrt_gamma"] = "gamma"
+) -> np.ndarray:
+    """Draw noise levels from p(gamma) = sum_t 1/T U(gamma_{t-1}, gamma_t), section 2.4.
+
+    Args:
+        gammas: the training schedule, (T + 1,).
+        u_step: uniform draws in [0, 1) that choose t in {1..T}, (B,). Deviation: the paper writes t ~ {0..T}, but its
+            sum has T terms and gamma_{-1} does not exist.
+        u_within: uniform draws in [0, 1) that choose gamma inside the step, (B,).
+        uniform_in: whether gamma (the paper's formula) or sqrt(gamma) (WaveGrad's code) is uniform in a step.
+
+    Returns:
+        gamma, (B,) float64 in [gamma_T, 1].
+    """
+    t = 1 + np.floor(np.asarray(u_step) * (len(gammas) - 1)).astype(np.int64)
+    levels = np.sqrt(gammas) if uniform_in == "sqrt_gamma" else gammas
+    chosen = levels[t] + np.asarray(u_within) * (levels[t - 1] - levels[t])
+    return chosen**2 if uniform_in == "sqrt_gamma" else chosen
+
+
+def respace(gammas: np.ndarray, num_steps: int) -> np.ndarray:
+    """Keep num_steps + 1 evenly spaced entries of a schedule, the first and last among them.
+
+    Raises:
+        ConfigError: num_steps exceeds the schedule's.
+    """
+    if not 1 <= num_steps <= len(gammas) - 1:
+        raise ConfigError(f"num_steps: {num_steps} is not in 1..{len(gammas) - 1}, the steps of the trained schedule")
+    return gammas[np.round(np.linspace(0, len(gammas) - 1, num_steps + 1)).astype(int)]
+
+
+def inference_gammas(
+    family: InferenceFamily, num_steps: int, gamma_first: float, gamma_last: float, shape: float = 1.0
+) -> np.ndarray:
+    """An inference schedule with given end points: valid by construction for every argument in range.
+
+    Args:
+        family: the curve between the end points. linear, quadratic and geometric: of beta_t = 1 - alpha_t, to the power
+            shape. cosine and sigmoid: of gamma against t, shape bending t. karras: of
+            sigma = sqrt((1 - gamma) / gamma), rho = 7 shape.
+        num_steps: N >= 1.
+        gamma_first: gammas[1], the level of the last denoising step, in (gamma_last, 1); N = 1 does not use it.
+        gamma_last: gammas[N], where the chain starts, in (0, 1).
+        shape: bends the curve, > 0; 1 is the plain family.
+
+    Returns:
+        gammas (N + 1,) float64.
+
+    Raises:
+        ConfigError: an argument is out of range.
+    """
+    if family not in FAMILIES:
+        raise ConfigError(f"unknown family {family!r}, {did_you_mean(family, FAMILIES)}")
+    if num_steps < 1 or shape <= 0 or not 0 < gamma_last < gamma_first < 1:
+        raise ConfigError(
+            f"num_steps {num_steps} >= 1, shape {shape} > 0, 0 < gamma_last {gamma_last:.3g} < gamma_first"
+            f" {gamma_first:.3g} < 1 must hold"
+        )
+    if num_steps == 1:
+        return np.array([1.0, gamma_last])
+    u = np.linspace(0, 1, num_steps)
+    inner = _CURVES[family](u, gamma_first, gamma_last, shape)
+    return check_gammas(np.concatenate([[1.0], _strictly_falling(inner, gamma_first, gamma_last)]))
+
+
+def _strictly_falling(inner: np.ndarray, gamma_first: float, gamma_last: float) -> np.ndarray:
+    """Give a curve its end points exactly; where steep shapes round neighbours to one value, spread them a little."""
+    inner[0], inner[-1] = gamma_first, gamma_last
+    if np.all(np.diff(inner) < 0):
+        return inner
+    even = np.geomspace(gamma_first, gamma_last, len(inner))
+    spread = inner ** (1 - 1e-6) * even**1e-6
+    spread[0], spread[-1] = gamma_first, gamma_last
+    return spread
+
+
+def _beta_curve(growth: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
+    """-log alpha_t, which is beta_t to first order, grows as growth(u) ** shape after the first step."""
+
+    def curve(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
+        first, total = -np.log(gamma_first), -np.log(gamma_last)
+        share = np.cumsum(growth(u) ** shape)  # growth(0) = 0 and rises, so it is strictly rising from 0
+        return np.exp(-(first + (total - first) * share / share[-1]))
+
+    return curve
+
+
+def _geometric(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
+    """-log alpha_t grows by one ratio a step; the ratio that ends at gamma_N is found by bisection."""
+    first, total = -np.log(gamma_first), -np.log(gamma_last)
+    exponent = np.arange(len(u)) ** shape
+
+    def excess(log_ratio: float) -> float:
+        return float(first * np.sum(np.exp(log_ratio * exponent)) - total)
+
+    low, high = -60.0, 60.0 / max(exponent[-1], 1)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) < 0 else (low, middle)
+    return np.exp(-np.cumsum(first * np.exp(low * exponent)))
+
+
+def _truncated(
+    level: Callable[[np.ndarray], np.ndarray], inverse: Callable[[float], float]
+) -> Callable[..., np.ndarray]:
+    """The part of a curve gamma = level(s) between the end points, walked as u ** shape."""
+
+    def curve(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
+        start, stop = inverse(gamma_first), inverse(gamma_last)
+        return level(start + (stop - start) * u**shape)
+
+    return curve
+
+
+def _karras(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
+    rho = 7.0 * shape
+    first, last = (np.sqrt((1 - gamma) / gamma) for gamma in (gamma_first, gamma_last))
+    sigma = (first ** (1 / rho) + u * (last ** (1 / rho) - first ** (1 / rho))) ** rho
+    return 1 / (1 + sigma**2)
+
+
+_CURVES: dict[str, Callable[..., np.ndarray]] = {
+    "linear": _beta_curve(lambda u: u),
+    "quadratic": _beta_curve(lambda u: u**2),
+    "geometric": _geometric,
+    "cosine": _truncated(lambda s: np.cos(s) ** 2, lambda gamma: float(np.arccos(np.sqrt(gamma)))),
+    "sigmoid": _truncated(lambda s: 1 / (1 + np.exp(s)), lambda gamma: float(np.log((1 - gamma) / gamma))),
+    "karras": _karras,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InferenceSchedule:
+    """What a sampler needs besides the network: noise levels and how to walk them. An artifact of its own."""
+
+    gammas: tuple[float, ...]
+    """gammas[0] = 1 .. gammas[N]."""
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    """How the chain walks them."""
+    name: str = "unnamed"
+    """What people call it."""
+    format_version: int = SCHEDULE_FORMAT_VERSION
+    """Version of this file format."""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    """Where it comes from: checkpoint, data, search."""
+
+    def __post_init__(self) -> None:
+        check_gammas(np.array(self.gammas))
+
+    @property
+    def num_steps(self) -> int:
+        """N, the network evaluations that a sample costs."""
+        return len(self.gammas) - 1
+
+    def to_json(self) -> str:
+        """Serialise, exactly: floats keep all their digits."""
+        return json.dumps(asdict(self), indent=1)
+
+
+def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
+    """Read what InferenceSchedule.to_json wrote.
+
+    Raises:
+        CheckpointError: not such a file, or of another format version; origin names the file.
+    """
+    try:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{origin} is no schedule file: {error}") from error
+    version = data.get("format_version") if isinstance(data, dict) else None
+    if version != SCHEDULE_FORMAT_VERSION:
+        raise CheckpointError(
+            f"{origin} has schedule format version {version!r}, this program reads {SCHEDULE_FORMAT_VERSION}"
+        )
+    return from_dict(InferenceSchedule, data)
+
+
+def default_schedule(
+    config: NoiseScheduleConfig, num_steps: int, sampler: SamplerConfig | None = None
+) -> InferenceSchedule:
+    """The trained schedule respaced to num_steps (at most T): what one would use without a search."""
+    gammas = respace(training_gammas(config), min(num_steps, config.num_steps))
+    return InferenceSchedule(
+        gammas=tuple(float(gamma) for gamma in gammas), sampler=sampler or SamplerConfig(), name=f"respaced-{num_steps}"
+    )

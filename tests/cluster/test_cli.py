@@ -1,0 +1,137 @@
+"""The command line: quick help, typed options, and one clear message for each mistake."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from cluster.cli import COMMANDS, main
+from sr3core.config import from_dict
+
+
+def modules_after(code: str) -> set[str]:
+    """Which of the heavy packages a fresh interpreter has imported after running code."""
+    program = f"import sys\n{code}\nprint('|'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return {"torch", "ray", "numpy", "PIL", "matplotlib", "pyarrow"} & set(done.stderr.strip().split("|"))
+
+
+def test_help_imports_nothing_heavy(capsys):
+    assert modules_after("from cluster.cli import main; main(['--help'])") == set()
+    main(["--help"])
+    output = capsys.readouterr().out
+    assert all(name in output for name in COMMANDS)
+
+
+@pytest.mark.parametrize("command", [*(c for c in COMMANDS if c != "train"), "train demo"])
+def test_every_commands_help_does_without_torch_and_ray(command):
+    code = (
+        "from cluster.cli import main\n"
+        f"try:\n    main({[*command.split(), '--help']!r})\n"
+        "except SystemExit as end:\n    assert end.code == 0, end.code"
+    )
+    assert not modules_after(code) & {"torch", "ray", "matplotlib"}
+
+
+def test_an_unknown_command_or_preset_suggests_the_nearest(capsys):
+    assert main(["prepair"]) == 2
+    assert "did you mean 'prepare'?" in capsys.readouterr().err
+    assert main(["train", "dmo", "--data", "x", "--out", "y"]) == 2
+    assert "unknown preset 'dmo', did you mean 'demo'?" in capsys.readouterr().err
+    assert main(["train"]) == 2
+    assert "faces-16-128" in capsys.readouterr().err
+
+
+def test_an_unknown_option_suggests_the_nearest(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "small-16-64", "--data", "x", "--out", "y", "--optimizer.learning-rat", "1"])
+    assert end.value.code == 2
+    assert "--optimizer.learning-rate" in capsys.readouterr().err
+
+
+def test_a_value_out_of_range_is_named(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "small-16-64", "--data", "x", "--out", "y", "--optimizer.learning-rate", "-1"])
+    assert end.value.code == 2
+    assert "learning_rate: -1.0 is not positive" in capsys.readouterr().err
+
+
+def test_a_printed_config_is_read_back(tmp_path, capsys):
+    from pipelines.config import RunConfig
+
+    arguments = ["--data", "x", "--out", "y", "--print-config"]
+    assert main(["train", "small-16-64", *arguments, "--optimizer.learning-rate", "3e-5"]) == 0
+    printed = capsys.readouterr().out
+    assert from_dict(RunConfig, json.loads(printed)).stages[0].optimizer.learning_rate == 3e-5
+    (tmp_path / "run.json").write_text(printed)
+    assert main(["train", "--config", str(tmp_path / "run.json"), *arguments]) == 0
+    assert capsys.readouterr().out == printed
+
+
+def test_a_config_file_with_a_typo_is_refused_with_a_suggestion(tmp_path, capsys):
+    main(["train", "small-16-64", "--data", "x", "--out", "y", "--print-config"])
+    content = capsys.readouterr().out.replace('"learning_rate"', '"learning_rat"')
+    (tmp_path / "run.json").write_text(content)
+    assert main(["train", "--config", str(tmp_path / "run.json"), "--data", "x", "--out", "y"]) == 2
+    message = capsys.readouterr().err
+    assert "unknown key 'stages[0].optimizer.learning_rat', did you mean 'learning_rate'?" in message
+
+
+def test_data_that_was_not_prepared_is_named(tmp_path, capsys):
+    assert main(["train", "small-16-64", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
+    assert "run `sr3 prepare`" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_that_does_not_exist_or_holds_no_image(tmp_path, capsys, ray_session):
+    out = ["--out", str(tmp_path / "out"), "--stages", "8-16"]
+    assert main(["prepare", "--source", str(tmp_path / "nowhere"), *out]) == 1
+    assert "nowhere" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").write_text("no image")
+    assert main(["prepare", "--source", str(tmp_path / "empty"), *out]) == 1
+    assert "no image" in capsys.readouterr().err
+
+
+def test_a_run_of_another_format_version(tmp_path, capsys):
+    (tmp_path / "config.json").write_text(json.dumps({"format": "sr3-run", "format_version": 99}))
+    assert main(["report", str(tmp_path)]) == 2
+    assert "run format version 99, this program reads 1" in capsys.readouterr().err
+    (tmp_path / "config.json").write_text("{")
+    assert main(["report", str(tmp_path)]) == 1
+    assert "config.json is damaged" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_run(tmp_path, capsys):
+    assert main(["upscale", str(tmp_path), "--run", str(tmp_path), "--out", str(tmp_path / "out"), "--dry-run"]) == 1
+    assert "no image found" in capsys.readouterr().err
+    assert main(["search", "--run", str(tmp_path), "--stage", "8-16"]) == 1
+    assert "is no run" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session):
+    """Weights of a wider network put into a run: refused before anything is computed, with the keys."""
+    from PIL import Image
+
+    from pipelines.presets import small_16_64
+    from pipelines.runs import create_run
+    from sr3core.architectures import unet_tiny
+    from sr3core.checkpoint import save_checkpoint
+    from sr3core.config import override
+    from sr3core.training import create_state
+
+    run = create_run(tmp_path / "run", small_16_64(), str(tmp_path), {"16-64": "x"}, fresh=False)
+    (stage,) = run.stages
+    wider = override(stage.config.model, unet=unet_tiny(64, 24))
+    save_checkpoint(stage.checkpoints, create_state(wider, stage.config.optimizer, 0), {})
+    Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
+    arguments = [str(tmp_path / "photo.png"), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
+    assert main(["upscale", *arguments]) == 1
+    assert "does not fit the model" in capsys.readouterr().err
+
+
+def test_evaluate_needs_a_run_or_folders(capsys):
+    with pytest.raises(SystemExit):
+        main(["evaluate"])
+    assert "name either --run RUN, or --outputs DIR" in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""Shards -> batches: reading by offset, variations, and the same batches at every world size."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.config import PrepareConfig
+from pipelines.ingest import SplitReader, augment, batches_from, load_split, open_training_split
+from pipelines.preprocess import prepare
+from pipelines.presets import small_stage
+from pipelines.records import Record
+from sr3core.config import override
+from sr3core.errors import DataError
+from sr3core.hyperparameters import AugmentationConfig
+from sr3core.images import to_float
+from sr3core.resize import blur
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory, photos, ray_session):
+    """60 real photos in small shards."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "photos").mkdir()
+    for path in sorted(photos.glob("*.jpg"))[:60]:
+        (folder / "photos" / path.name).write_bytes(path.read_bytes())
+    prepare(
+        PrepareConfig(
+            source=str(folder / "photos"),
+            out=str(folder / "shards"),
+            stages=("8-16",),
+            validation_fraction=0.2,
+            samples_per_shard=8,
+        )
+    )
+    return str(folder / "shards")
+
+
+def stage(**changes):
+    return override(small_stage(8, 16, base_channels=8, num_steps=10, num_workers=1), **changes)
+
+
+def record(high, low):
+    return Record(key="k", high=high, low=low, label=None, meta={})
+
+
+def test_the_global_batch_is_the_same_at_world_sizes_1_2_4_and_after_a_resume(data):
+    config = stage()
+    reader = open_training_split(data, config)
+    whole = next(batches_from(reader, config, 5, 0, 1))
+    by_position = {p: i for i, p in enumerate(whole.positions)}
+    for world_size in (2, 4):
+        for rank in range(world_size):
+            part = next(batches_from(open_training_split(data, config), config, 5, rank, world_size))
+            chosen = [by_position[position] for position in part.positions]
+            torch.testing.assert_close(part.high, whole.high[chosen], rtol=0, atol=0)
+            torch.testing.assert_close(part.low, whole.low[chosen], rtol=0, atol=0)
+    walked = batches_from(reader, config, 3, 0, 1)
+    next(walked), next(walked)
+    assert next(walked).keys == whole.keys
+
+
+def test_a_resume_reads_nothing_of_what_was_consumed(data, monkeypatch):
+    config = stage(placement__prefetch_batches=1)
+    reader = open_training_split(data, config)
+    read = []
+    original = SplitReader.read
+    monkeypatch.setattr(SplitReader, "read", lambda self, *place: read.append(place) or original(self, *place))
+    batches = batches_from(reader, config, 10**6, 0, 1)
+    next(batches)
+    batches.close()
+    assert len(read) <= 2 * config.batch_size
+
+
+def test_splits_are_disjoint_and_whole(data):
+    parts = {split: set(load_split(data, "8-16", split).keys) for split in ("train", "validation", "test")}
+    assert len(parts["train"]) + len(parts["validation"]) == 60
+    assert not parts["train"] & parts["validation"]
+    assert not parts["test"]
+    assert len(load_split(data, "8-16", "validation", 3).keys) == 3
+
+
+def test_what_is_read_is_what_prepare_promises(data):
+    images = load_split(data, "8-16", "train")
+    assert images.high.shape[1:] == (16, 16, 3)
+    assert images.low.shape[1:] == (8, 8, 3)
+    assert images.low.dtype == images.high.dtype == np.uint8
+    assert np.abs(images.high.mean((1, 2, 3)) - images.low.mean((1, 2, 3))).max() < 3
+
+
+def test_flips_mirror_both_images_half_of_the_time():
+    high, low = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3), np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    flipped = 0
+    for seed in range(400):
+        new_low, new_high = augment(record(high, low), AugmentationConfig(), seed)
+        mirrored = not np.array_equal(new_high, high)
+        flipped += mirrored
+        np.testing.assert_array_equal(new_high, high[:, ::-1] if mirrored else high)
+        np.testing.assert_array_equal(new_low, low[:, ::-1] if mirrored else low)
+    assert 150 < flipped < 250
+
+
+def test_blur_touches_the_low_resolution_image_alone():
+    generator = np.random.default_rng(0)
+    high, low = (generator.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in (16, 8))
+    config = AugmentationConfig(flip=False, blur_probability=0.5, blur_sigma_max=2.0)
+    blurred = 0
+    for seed in range(200):
+        new_low, new_high = augment(record(high, low), config, seed)
+        np.testing.assert_array_equal(new_high, high)
+        blurred += not np.array_equal(new_low, low)
+        np.testing.assert_array_equal(augment(record(high, low), config, seed)[0], new_low)
+    assert 60 < blurred < 140
+    assert np.diff(blur(low, 2.0).astype(float), axis=0).std() < np.diff(low.astype(float), axis=0).std() / 3
+
+
+def test_shards_of_another_stage_and_missing_ones_are_named(data):
+    with pytest.raises(DataError, match="8-32 holds no manifest"):
+        open_training_split(data, override(small_stage(8, 32, 8, 10, 1)))
+    with pytest.raises(DataError, match="manifest"):
+        load_split(data, "nothing", "train")
+
+
+def test_batches_are_float_images_in_range(data):
+    config = stage()
+    batch = next(batches_from(open_training_split(data, config), config, 0, 0, 1))
+    assert batch.high.shape == (16, 3, 16, 16)
+    assert float(batch.high.min()) >= -1
+    assert float(batch.high.max()) <= 1
+    assert batch.positions == tuple(range(16))
+    assert to_float(np.zeros((1, 2, 2, 3), np.uint8)).min() == -1

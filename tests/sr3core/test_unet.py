@@ -1,0 +1,113 @@
+"""Figure A.1 and Table A.1."""
+
+import pytest
+import torch
+
+from sr3core import architectures
+from sr3core.blocks import NOISE_LEVEL_SCALE, ResidualBlock, SelfAttention, sinusoids
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import NoiseScheduleConfig, UNetConfig
+from sr3core.schedules import training_gammas
+from sr3core.unet import UNet, num_parameters
+
+
+@pytest.mark.parametrize(
+    ("row", "millions"),
+    [("unet_16_128", 550), ("unet_64_256", 625), ("unet_64_512", 625), ("unet_256_1024", 150)],
+)
+def test_table_a1_parameter_counts_within_3_percent(row, millions):
+    with torch.device("meta"):
+        network = UNet(getattr(architectures, row)())
+    assert num_parameters(network) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+def tiny(**changes):
+    return UNet(UNetConfig(**{"image_size": 16, "base_channels": 8, "channel_multipliers": (1, 2), "num_res_blocks": 1,
+                              "attention_sizes": (8,), **changes}))  # fmt: skip
+
+
+def test_figure_a1_at_its_example_sizes():
+    """16 -> 128: the figure's activations are 128, 64, 32, 16 and 8 pixels wide."""
+    config = UNetConfig(image_size=128, base_channels=4, channel_multipliers=(1, 2, 4, 8, 8), num_res_blocks=1)
+    network = UNet(config)
+    seen = []
+    for layer in network.encoder:
+        layer.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[1:])))
+    with torch.no_grad():
+        network(torch.zeros(1, 3, 128, 128), torch.zeros(1, 3, 128, 128), torch.ones(1))
+    assert [(shape[0] // 4, shape[1]) for shape in seen[::2]] == [(1, 128), (2, 64), (4, 32), (8, 16), (8, 8)]
+    attends = [type(layer.attention).__name__ == "SelfAttention" for layer in network.encoder][::2]
+    assert attends == [False, False, False, True, False]
+
+
+def test_an_untrained_network_predicts_nothing():
+    output = tiny()(torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16), torch.rand(2))
+    torch.testing.assert_close(output, torch.zeros(2, 3, 16, 16), rtol=0, atol=0)
+
+
+def test_every_parameter_gets_a_gradient_once_the_zero_layers_have_moved():
+    network = tiny()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+    network(torch.randn(2, 3, 16, 16), torch.randn(2, 3, 16, 16), torch.rand(2)).square().mean().backward()
+    assert [name for name, value in network.named_parameters() if not value.grad.abs().sum()] == []
+
+
+def test_it_takes_other_sizes_and_refuses_those_that_cannot_be_halved():
+    network = tiny()
+    assert network(torch.zeros(1, 3, 10, 22), torch.zeros(1, 3, 10, 22), torch.ones(1)).shape == (1, 3, 10, 22)
+    with pytest.raises(ValueError, match="multiples of 2"):
+        network(torch.zeros(1, 3, 9, 16), torch.zeros(1, 3, 9, 16), torch.ones(1))
+
+
+def test_a_base_model_has_no_condition():
+    base = tiny(conditional=False)
+    assert base(None, torch.zeros(1, 3, 16, 16), torch.ones(1)).shape == (1, 3, 16, 16)
+    with pytest.raises(ValueError, match="not wanted"):
+        base(torch.zeros(1, 3, 16, 16), torch.zeros(1, 3, 16, 16), torch.ones(1))
+    with pytest.raises(ValueError, match="missing"):
+        tiny()(None, torch.zeros(1, 3, 16, 16), torch.ones(1))
+
+
+def test_a_block_with_a_silent_branch_scales_its_input_by_one_over_root_two():
+    block, h = ResidualBlock(8, 8, 16, 0.0), torch.randn(1, 8, 4, 4)
+    torch.testing.assert_close(block(h, torch.randn(1, 16)), h / 2**0.5)
+    torch.testing.assert_close(SelfAttention(8)(h), h / 2**0.5)
+
+
+def test_attention_is_softmax_of_scaled_products():
+    attention, h = SelfAttention(4), torch.randn(1, 4, 2, 3)
+    torch.nn.init.eye_(attention.out.weight.view(4, 4))
+    q, k, v = attention.query_key_value(attention.norm(h)).reshape(3, 4, 6)
+    weights = torch.softmax(q.T @ k / 2, dim=1)
+    expected = (h + (v @ weights.T).reshape(1, 4, 2, 3)) / 2**0.5
+    torch.testing.assert_close(attention(h), expected)
+
+
+def test_the_noise_levels_can_be_told_apart():
+    """Unscaled, the embeddings of the 2000 trained levels span about one dimension; scaled, many."""
+    gammas = torch.tensor(training_gammas(NoiseScheduleConfig())[1:])
+
+    def effective_rank(embeddings):
+        values = torch.linalg.svdvals(embeddings - embeddings.mean(0)).square()
+        shares = values / values.sum()
+        return float(torch.exp(-(shares * shares.clamp(min=1e-30).log()).sum()))
+
+    assert NOISE_LEVEL_SCALE == 5000
+    assert effective_rank(sinusoids(gammas, 64)) > 20
+    assert effective_rank(sinusoids(gammas / NOISE_LEVEL_SCALE**2, 64)) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image_size": 15}, "image_size: 15 cannot be halved 1 times"),
+        ({"dropout": 1.0}, "dropout"),
+        ({"channel_multipliers": ()}, "channel_multipliers"),
+        ({"num_res_blocks": 0}, "num_res_blocks"),
+    ],
+)
+def test_impossible_networks_are_refused(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        tiny(**changes)

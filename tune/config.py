@@ -1,0 +1,160 @@
+"""Configuration of the schedule search: frozen dataclasses, checked when made. No torch, no ray."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from sr3core.config import PLACEMENT
+from sr3core.hyperparameters import require
+
+Algorithm = Literal["tpe", "cmaes", "random", "grid"]
+Objective = Literal["fid", "kid", "weighted"]
+FeatureChoice = Literal["auto", "inception", "seeded"]
+SamplerName = Literal["ancestral", "ddim"]
+WarmStart = Literal["elbo", "gits"]
+
+NUM_DEFAULTS = 4
+"""Schedules that tune/space.py's defaults() makes for a number of steps."""
+MOST_REFINED = 12
+"""Steps up to which every one can be searched by itself."""
+PAPER_BUDGET = 100
+"""Section 2.4: "we set the maximum inference budget to 100 diffusion steps"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectiveWeights:
+    """Weights of the weighted objective: the sum of weight times value, the lower the better."""
+
+    fid: float = 1.0
+    """Of the Fréchet distance."""
+    kid: float = 0.0
+    """Of the kernel distance."""
+    psnr: float = 0.0
+    """Of PSNR in dB, which counts negatively, since higher is better."""
+    ssim: float = 0.0
+    """Of SSIM, which counts negatively."""
+    consistency: float = 0.0
+    """Of the consistency error in units of 1e-5."""
+    seconds: float = 0.0
+    """Of the sampling time of an image."""
+
+    def __post_init__(self) -> None:
+        values = (self.fid, self.kid, self.psnr, self.ssim, self.consistency, self.seconds)
+        require(all(value >= 0 for value in values), f"weights: {values} must not be negative")
+        require(any(value > 0 for value in values), "weights: at least one must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """The search for one stage's inference schedule: `sr3 search`."""
+
+    stage: str
+    """The stage of the run, such as 16-128."""
+    num_steps: int = 25
+    """Network evaluations an image may cost; with front, the most."""
+    allow_more_steps: bool = False
+    """Let num_steps exceed the paper's budget of 100."""
+    front: tuple[int, ...] = ()
+    """Numbers of steps among which the search chooses too, for the front of distance against steps; at most num_steps.
+    Empty: all schedules have num_steps."""
+    num_trials: int = 32
+    """Schedules tried, the defaults and warm starts among them."""
+    num_refinements: int = 0
+    """Schedules tried afterwards around the best, every step free; for at most 12 steps."""
+    warm_starts: tuple[WarmStart, ...] = ("elbo", "gits")
+    """Schedules that need no distance, tried early. elbo: the dynamic programme of Watson et al., 2021. gits: that of
+    Chen et al., 2024, on the shape of the sampling trajectory."""
+    num_images: int = 256
+    """Held-out images a schedule is judged by. FID is biased in this number: only equal numbers compare."""
+    num_rungs: int = 1
+    """Rungs of successive halving: a schedule is first judged by num_images / rung_factor ** (num_rungs - 1) images,
+    and goes on only if it is among the best 1 / rung_factor at its rung. 1 judges every schedule by all images."""
+    rung_factor: int = 4
+    """Ratio of the image numbers of neighbouring rungs."""
+    split: str = "validation"
+    """Held-out split that the search looks at."""
+    confirm_split: str | None = "test"
+    """Second held-out split that confirms the winner with fresh noise; None leaves that out."""
+    confirm_defaults: Literal["best", "all"] = "all"
+    """What the winner is compared with there: all the defaults, or the trained schedule respaced and the best."""
+    algorithm: Algorithm = "tpe"
+    """tpe and cmaes learn from earlier trials; random and grid are baselines."""
+    objective: Objective = "fid"
+    """What is minimised; without Inception weights fid and kid are distances on other features, and say so."""
+    weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
+    """Of the weighted objective."""
+    features: FeatureChoice = "auto"
+    """Feature network: inception fails without weights, seeded is a stand-in that is never called FID, auto takes
+    inception where it finds weights."""
+    samplers: tuple[SamplerName, ...] = ("ancestral", "ddim")
+    """Samplers to choose from."""
+    name: str | None = field(default=None, metadata=PLACEMENT)
+    """Folder below RUN/<stage>/search; None names it by the steps and a hash of what decides the result. The same
+    folder again goes on where it was, also with more trials."""
+    seed: int = 0
+    """Of the search and of the noise, which is the same for every schedule."""
+    batch_size: int = field(default=32, metadata=PLACEMENT)
+    """Images a forward pass."""
+    num_concurrent: int | None = field(default=None, metadata=PLACEMENT)
+    """Trials at once; None takes as many as the cluster holds."""
+    cpus_per_trial: float = field(default=1.0, metadata=PLACEMENT)
+    """CPUs a trial reserves."""
+    gpus_per_trial: float = field(default=0.0, metadata=PLACEMENT)
+    """GPUs a trial reserves; 0.25 runs four trials a GPU, in memory that they must share."""
+    max_retries: int = field(default=1, metadata=PLACEMENT)
+    """How often a trial that died starts again before it is recorded as failed."""
+
+    def __post_init__(self) -> None:
+        require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
+        require(
+            self.num_steps <= PAPER_BUDGET or self.allow_more_steps,
+            f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET}; set allow_more_steps to mean it",
+        )
+        defaults = NUM_DEFAULTS * max(len(self.front), 1)
+        require(
+            self.num_trials > defaults,
+            f"num_trials: {self.num_trials} leaves none to search beside the {defaults} defaults; take more",
+        )
+        require(
+            self.num_refinements == 0 or (self.num_steps <= MOST_REFINED and not self.front),
+            f"num_refinements: with a front, or more than {MOST_REFINED} steps, single steps are not refined; take 0",
+        )
+        require(self.num_refinements >= 0, f"num_refinements: {self.num_refinements} is negative")
+        require(
+            all(1 <= steps <= self.num_steps for steps in self.front) and len(set(self.front)) == len(self.front) != 1,
+            f"front: {self.front} must be different numbers in 1..num_steps ({self.num_steps}), at least two",
+        )
+        require(
+            not self.front or self.algorithm in ("tpe", "random"),
+            f"algorithm: {self.algorithm} minimises one thing; a front needs tpe or random",
+        )
+        require(self.num_rungs >= 1, f"num_rungs: {self.num_rungs} is not positive")
+        require(self.rung_factor >= 2, f"rung_factor: {self.rung_factor} must be at least 2")
+        smallest = self.rungs[0]
+        require(
+            smallest >= 2 and self.num_images == smallest * self.rung_factor ** (self.num_rungs - 1),
+            f"num_images: {self.num_images} / {self.rung_factor}^{self.num_rungs - 1} must be whole and at least 2, so"
+            " that rungs hold fixed numbers of images",
+        )
+        require(
+            self.confirm_split != self.split,
+            f"confirm_split: {self.split} is what the search looks at; take another",
+        )
+        require(len(self.samplers) >= 1, "samplers: at least one is needed")
+        require(self.batch_size >= 1, f"batch_size: {self.batch_size} is not positive")
+        require(self.cpus_per_trial > 0, f"cpus_per_trial: {self.cpus_per_trial} is not positive")
+        require(self.gpus_per_trial >= 0, f"gpus_per_trial: {self.gpus_per_trial} is negative")
+        require(self.max_retries >= 0, f"max_retries: {self.max_retries} is negative")
+        require(
+            self.num_concurrent is None or self.num_concurrent >= 1,
+            f"num_concurrent: {self.num_concurrent} is not positive",
+        )
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of steps that schedules may have."""
+        return tuple(sorted(self.front)) or (self.num_steps,)
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Image numbers at which trials are compared, rising, num_images the last."""
+        return tuple(self.num_images // self.rung_factor**k for k in reversed(range(self.num_rungs)))

@@ -1,0 +1,232 @@
+"""The held-out objective of section 2.4's search: what a schedule is judged by, alike for every schedule.
+
+Inputs, noise and references are the same for all trials. A schedule's measurements are kept on disk a rung at a time, so
+that a search that is killed, or asks again for a schedule, measures nothing twice.
+"""
+
+import time
+from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sr3core.cascade import Stage, upscale
+from sr3core.config import fingerprint_of
+from sr3core.features import FeatureNetwork, extract_features
+from sr3core.hyperparameters import ModelConfig
+from sr3core.images import to_float, to_uint8
+from sr3core.metrics.consistency import consistency
+from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
+from sr3core.metrics.kid import kernel_distance
+from sr3core.metrics.psnr import psnr
+from sr3core.metrics.ssim import ssim
+from sr3core.randomness import derive_seed
+from sr3core.schedules import InferenceSchedule
+from sr3core.unet import UNet
+from tune.config import Objective, ObjectiveWeights
+
+NUM_JACKKNIFE_GROUPS = 10
+
+
+class DivergedError(ArithmeticError):
+    """A schedule took the sampler to infinity; the trial is recorded as failed, the search goes on."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Task:
+    """Everything that a trial needs; put into the object store once, loaded once an actor."""
+
+    model: ModelConfig
+    network: UNet
+    """Weights to sample with, on the CPU."""
+    feature_network: FeatureNetwork
+    keys: tuple[str, ...]
+    """Of the held-out images."""
+    low: np.ndarray
+    """(N, h, w, 3) uint8."""
+    high: np.ndarray
+    """(N, H, W, 3) uint8."""
+    references: np.ndarray
+    """Features of high, (N, D): computed once."""
+    identity: str
+    """Fingerprint of what a measurement depends on besides the schedule."""
+    cache: Path
+    """Folder of measurements."""
+    purpose: str
+    """Names the noise: "search", or "confirmation" for fresh noise."""
+    seed: int
+    rungs: tuple[int, ...]
+    objective: Objective
+    weights: ObjectiveWeights
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Measurements:
+    """What was measured on some images with one schedule; parts join in the order of the images."""
+
+    features: np.ndarray
+    """(n, D) float32."""
+    psnr: np.ndarray
+    """(n,) dB."""
+    ssim: np.ndarray
+    """(n,)."""
+    consistency: np.ndarray
+    """(n,) in units of 1e-5."""
+    seconds: np.ndarray
+    """(n,) sampling time, a batch's divided by its size."""
+
+    @classmethod
+    def join(cls, parts: "list[Measurements]") -> "Measurements":
+        """One after another."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+
+class Evaluator:
+    """Judges schedules by a task. Costly to make (it moves networks to the device), so made once an actor."""
+
+    def __init__(self, task: Task, device: str = "cpu") -> None:
+        self.task, self.device = task, device
+        self._network = task.network.to(device, memory_format=torch.channels_last).eval()  # 1.2 times as fast on a CPU
+        self._features = task.feature_network.to(device)
+
+    def evaluate(self, schedule: InferenceSchedule, num_images: int) -> dict[str, float]:
+        """Judge a schedule by the first num_images images, one of the task's rungs.
+
+        Returns:
+            distance, kid, psnr, ssim, consistency, seconds_per_image, objective; and at the last rung
+            standard_error, of the distance.
+        """
+        boundaries = [0, *self.task.rungs[: self.task.rungs.index(num_images) + 1]]
+        measured = Measurements.join([self._measured(schedule, first, last) for first, last in pairwise(boundaries)])
+        return summarise(measured, self.task, with_error=num_images == self.task.rungs[-1])
+
+    def _measured(self, schedule: InferenceSchedule, first: int, last: int) -> Measurements:
+        path = measurement_path(self.task, schedule, first, last)
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as stored:
+                return Measurements(**{field.name: stored[field.name] for field in fields(Measurements)})
+        found = self.measure(schedule, first, last)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{derive_seed(time.time_ns(), 'temporary')}")
+        with temporary.open("wb") as file:
+            np.savez(file, **{field.name: getattr(found, field.name) for field in fields(found)})
+        temporary.replace(path)
+        return found
+
+    def measure(self, schedule: InferenceSchedule, first: int, last: int) -> Measurements:
+        """Upscale images first..last-1 with a schedule and measure them."""
+        size = self.task.batch_size
+        batches = [range(start, min(start + size, last)) for start in range(first, last, size)]
+        return Measurements.join([self._measure_batch(schedule, batch) for batch in batches])
+
+    def _measure_batch(self, schedule: InferenceSchedule, batch: range) -> Measurements:
+        task, part = self.task, slice(batch.start, batch.stop)
+        stage = Stage(f"{task.model.low_size}-{task.model.high_size}", task.model, self._network, schedule)
+        seeds = [derive_seed(task.seed, task.purpose, key) for key in task.keys[part]]
+        low = task.low[part].copy()  # the object store's arrays are read-only, which torch warns about
+        started = time.perf_counter()
+        high = upscale(stage, to_float(low).to(self.device), seeds).cpu()  # .cpu() waits for a GPU
+        seconds = (time.perf_counter() - started) / len(batch)
+        images = to_uint8(high.nan_to_num())
+        features = extract_features(self._features, images, task.batch_size).astype(np.float32)
+        features[~high.isfinite().flatten(1).all(1).numpy()] = (
+            np.nan
+        )  # a sampler that diverged must not look like one
+        return Measurements(
+            features=features,
+            psnr=psnr(images, task.high[part].copy()),
+            ssim=ssim(images, task.high[part].copy()),
+            consistency=consistency(images, low),
+            seconds=np.full(len(batch), seconds),
+        )
+
+
+def summarise(measured: Measurements, task: Task, with_error: bool) -> dict[str, float]:
+    """Turn measurements into the numbers of a table.
+
+    Raises:
+        DivergedError: the sampler gave no finite image.
+    """
+    diverged = int((~np.isfinite(measured.features).all(1)).sum())
+    if diverged:
+        raise DivergedError(
+            f"the sampler diverged: {diverged} of {len(measured.features)} images are not finite"
+        )
+    values = {
+        "distance": distance(measured.features, task.references),
+        "kid": kernel_distance(measured.features, task.references),
+        "psnr": float(measured.psnr.mean()),
+        "ssim": float(measured.ssim.mean()),
+        "consistency": float(measured.consistency.mean()),
+        "seconds_per_image": float(measured.seconds.mean()),
+    }
+    values["objective"] = objective_value(values, task.objective, task.weights)
+    if with_error:
+        values["standard_error"] = standard_error(measured.features, task.references)
+    return values
+
+
+def objective_value(values: dict[str, float], objective: Objective, weights: ObjectiveWeights) -> float:
+    """What the search minimises."""
+    if objective == "fid":
+        return values["distance"]
+    if objective == "kid":
+        return values["kid"]
+    return (
+        weights.fid * values["distance"]
+        + weights.kid * values["kid"]
+        - weights.psnr * values["psnr"]
+        - weights.ssim * values["ssim"]
+        + weights.consistency * values["consistency"]
+        + weights.seconds * values["seconds_per_image"]
+    )
+
+
+def distance(features: np.ndarray, references: np.ndarray) -> float:
+    """The Fréchet distance, by the way that is fast for so many images; both ways agree."""
+    if max(len(features), len(references)) < references.shape[1]:
+        return frechet_distance_from_features(features, references)
+    return frechet_distance(Moments.from_features(features), Moments.from_features(references))
+
+
+def standard_error(features: np.ndarray, references: np.ndarray) -> float:
+    """Standard error of the distance over the choice of images: the jackknife with groups of images left out.
+
+    An image's output and its reference leave together. Every value has the same number of images, so that the
+    bias in that number does not enter. Fewer references than features cannot pair.
+    """
+    groups = np.arange(len(features)) % min(NUM_JACKKNIFE_GROUPS, len(features) // 2)
+    num_groups = int(groups.max()) + 1
+    if num_groups < 2:
+        return float("nan")
+    values = np.array([distance(features[groups != g], references[groups != g]) for g in range(num_groups)])
+    return float(np.sqrt((num_groups - 1) * values.var()))
+
+
+def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: int) -> Path:
+    """Where measurements of images first..last-1 are kept."""
+    return task.cache / task.identity / f"{schedule_fingerprint(schedule)}-{first}-{last}.npz"
+
+
+def schedule_fingerprint(schedule: InferenceSchedule) -> str:
+    """Identity of what a schedule does, whatever it is called and wherever it comes from."""
+    return fingerprint_of({"gammas": list(schedule.gammas), "sampler": asdict(schedule.sampler)})
+
+
+def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, gpus: float) -> np.ndarray:
+    """Features of images, as a Ray task."""
+    return extract_features(network.to(pick_device(gpus)), images.copy(), batch_size)
+
+
+def judge(task: Task, schedule: InferenceSchedule, cpus: float, gpus: float) -> dict[str, float]:
+    """Judge one schedule by all images, as a Ray task."""
+    torch.set_num_threads(max(1, int(cpus)))
+    return Evaluator(task, pick_device(gpus)).evaluate(schedule, task.rungs[-1])
+
+
+def pick_device(gpus: float) -> str:
+    """A trial's device: what it reserved, not what the machine has, since a task without GPUs can see them all."""
+    return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"

@@ -1,0 +1,261 @@
+"""The space of inference schedules: every point decodes to a valid schedule, by construction, never by rejection."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from sr3core.config import fingerprint_of
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
+from sr3core.schedules import (
+    FAMILIES,
+    InferenceSchedule,
+    check_gammas,
+    default_schedule,
+    inference_gammas,
+    training_gammas,
+)
+from tune.config import SamplerName
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+SHAPES = (1 / 3, 3.0)
+NOISE_FIRST = (1e-6, 1e-3)
+LARGEST_NOISE_FIRST = 0.5
+LARGEST_LAST = 1e-2
+
+Point = Mapping[str, float | int | str | bool]
+"""A point of a space: parameter name -> value."""
+
+Range = tuple[float, float, bool]
+"""Lowest, highest, and whether it is log-uniform."""
+
+
+class Space(Protocol):
+    """What an algorithm searches."""
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The parameters that take one of some values."""
+        ...
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The parameters that take a number."""
+        ...
+
+    def schedule(self, point: Point) -> InferenceSchedule:
+        """Decode a point; every one is valid."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Inference schedules for a network trained down to the noise level smallest_gamma.
+
+    Parameters: family and shape of the curve; noise_first = 1 - gamma_1, log-uniform from 1e-6; gamma_last = gamma_N,
+    log-uniform in [smallest_gamma, 1e-2]; the sampler; its randomness in [0, 1] (variance of the ancestral sampler,
+    from the posterior's to Algorithm 2's; eta of DDIM); whether y_0_hat is clipped; and the number of steps where there
+    is a choice of it.
+    """
+
+    steps: tuple[int, ...]
+    smallest_gamma: float
+    samplers: tuple[SamplerName, ...] = ("ancestral", "ddim")
+    largest_noise_first: float = NOISE_FIRST[1]
+    """Upper end of noise_first: 1e-3, or what the trained schedule respaced has where that is more, at few steps."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.smallest_gamma < 1 - LARGEST_NOISE_FIRST:
+            raise ConfigError(
+                f"noise_schedule: it ends at gamma {self.smallest_gamma:.3g}; a schedule can only be searched below"
+                f" {1 - LARGEST_NOISE_FIRST}: train with more steps or larger betas"
+            )
+
+    @classmethod
+    def of(
+        cls, training: NoiseScheduleConfig, steps: Sequence[int], samplers: Sequence[SamplerName]
+    ) -> "SearchSpace":
+        """The space for a network trained with this noise schedule."""
+        smallest = float(training_gammas(training)[-1])
+        respaced = 1 - default_schedule(training, min(steps)).gammas[1]
+        largest = min(max(NOISE_FIRST[1], respaced), LARGEST_NOISE_FIRST)
+        return cls(tuple(steps), smallest, tuple(samplers), largest)
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The parameters that take one of some values."""
+        found: dict[str, tuple[Any, ...]] = {"family": FAMILIES, "sampler": self.samplers, "clip": (True, False)}
+        return found | ({"num_steps": self.steps} if len(self.steps) > 1 else {})
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The parameters that take a number."""
+        return {
+            "shape": (*SHAPES, True),
+            "noise_first": (NOISE_FIRST[0], self.largest_noise_first, True),
+            "gamma_last": (self.smallest_gamma, max(LARGEST_LAST, self.smallest_gamma), True),
+            "randomness": (0.0, 1.0, False),
+        }
+
+    def schedule(self, point: Point) -> InferenceSchedule:
+        """Decode a point, whose choices may be numbers in [0, 1]; numbers out of range are moved to its end."""
+        values = decode(self, point)
+        num_steps = values.get("num_steps", self.steps[0])
+        gammas = inference_gammas(
+            values["family"], num_steps, 1 - values["noise_first"], values["gamma_last"], values["shape"]
+        )
+        knob = RANDOMNESS[values["sampler"]]
+        sampler = SamplerConfig(
+            algorithm=values["sampler"], clip=values["clip"], **{knob: values["randomness"]}
+        )
+        steps = f"-{num_steps}" if len(self.steps) > 1 else ""
+        name = f"{values['family']}-{values['sampler']}-{fingerprint_of(values)[:6]}{steps}"
+        return make_schedule(gammas, sampler, name, self.smallest_gamma)
+
+    def grid(self, count: int, seed: int) -> list[dict[str, Any]]:
+        """The first `count` points of a grid in a seeded order: every choice, three shapes, two values of the rest."""
+        middles = {
+            name: [_between(ends, share) for share in ((0.25, 0.5, 0.75) if name == "shape" else (0.2, 0.8))]
+            for name, ends in self.ranges.items()
+        }
+        axes = {**self.choices, **middles}
+        points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        order = np.random.Generator(np.random.Philox(seed)).permutation(len(points))
+        return [points[index] for index in order[:count]]
+
+
+RANDOMNESS = {"ancestral": "variance", "ddim": "eta"}
+"""The setting of each sampler that says how much noise it adds, from 0 to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefinementSpace:
+    """Schedules around a base with every step free: each step's width in log SNR is bent by a factor of its own.
+
+    Monotone for any point, since widths stay positive. For few steps only: it has a parameter a step.
+    """
+
+    base: InferenceSchedule
+    smallest_gamma: float
+    strength: float = 1.0
+    """A width changes by at most exp(strength) before all are scaled to fit between the ends."""
+
+    @property
+    def choices(self) -> dict[str, tuple[Any, ...]]:
+        """The base's sampler and clipping stay."""
+        return {}
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """Both ends, the sampler's randomness, and bend_1.. of the steps between them."""
+        first, last = self.base.gammas[1], self.base.gammas[-1]
+        ends: dict[str, Range] = {
+            "gamma_last": (self.smallest_gamma, max(LARGEST_LAST, last), True),
+            "randomness": (0.0, 1.0, False),
+        }
+        if self.base.num_steps > 1:
+            ends["noise_first"] = (NOISE_FIRST[0], min(max(NOISE_FIRST[1], 3 * (1 - first)), LARGEST_NOISE_FIRST), True)
+        return ends | {f"bend_{step}": (-1.0, 1.0, False) for step in range(1, self.base.num_steps)}
+
+    @property
+    def centre(self) -> dict[str, float]:
+        """The base itself."""
+        sampler = self.base.sampler
+        point = {name: 0.0 for name in self.ranges}
+        point["gamma_last"] = self.base.gammas[-1]
+        point["randomness"] = getattr(sampler, RANDOMNESS[sampler.algorithm])
+        if self.base.num_steps > 1:
+            point["noise_first"] = 1 - self.base.gammas[1]
+        return {name: float(np.clip(value, *self.ranges[name][:2])) for name, value in point.items()}
+
+    def schedule(self, point: Point) -> InferenceSchedule:
+        """Decode a point; numbers out of range are moved to its end."""
+        values = decode(self, point)
+        gammas = np.array(self.base.gammas)
+        gammas[-1] = values["gamma_last"]
+        if len(gammas) > 2:
+            old = np.log1p(-np.array(self.base.gammas[1:])) - np.log(self.base.gammas[1:])  # -log SNR, rising
+            bends = np.array([values[f"bend_{step}"] for step in range(1, len(old))])
+            widths = np.diff(old) * np.exp(self.strength * bends)
+            share = np.concatenate([[0.0], np.cumsum(widths)]) / widths.sum()
+            first = 1 - values["noise_first"]
+            start, stop = np.log((1 - first) / first), np.log((1 - gammas[-1]) / gammas[-1])
+            gammas[1:-1] = 1 / (1 + np.exp(start + (stop - start) * share[:-1]))
+        sampler = replace(self.base.sampler, **{RANDOMNESS[self.base.sampler.algorithm]: values["randomness"]})
+        return make_schedule(gammas, sampler, f"refined-{fingerprint_of(values)[:8]}", self.smallest_gamma)
+
+
+def distributions(space: Space, numbers_only: bool = False) -> "dict[str, BaseDistribution]":
+    """A space for Optuna. With numbers_only a choice is a number in [0, 1], for CMA-ES, which knows no others."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    found: dict[str, BaseDistribution] = {
+        name: FloatDistribution(0.0, 1.0) if numbers_only else CategoricalDistribution(values)
+        for name, values in space.choices.items()
+    }
+    found |= {name: FloatDistribution(low, high, log=log) for name, (low, high, log) in space.ranges.items()}
+    return found
+
+
+def decode(space: Space, point: Point) -> dict[str, Any]:
+    """A point's values, with choices made and numbers in range.
+
+    Raises:
+        ConfigError: a choice is none of the space's.
+    """
+    values = {name: _choose(name, point[name], values) for name, values in space.choices.items()}
+    return values | {name: float(np.clip(float(point[name]), *ends[:2])) for name, ends in space.ranges.items()}
+
+
+def _choose(name: str, value: float | int | str | bool, values: tuple[Any, ...]) -> Any:
+    if isinstance(value, float):  # CMA-ES's numbers; no choice is one
+        return values[min(int(np.clip(value, 0, 1) * len(values)), len(values) - 1)]
+    if value not in values:
+        raise ConfigError(f"{name}: {value!r} is none of {', '.join(map(str, values))}")
+    return value
+
+
+def _between(ends: Range, share: float) -> float:
+    low, high, log = ends
+    return float(low * (high / low) ** share) if log else float(low + (high - low) * share)
+
+
+def make_schedule(
+    gammas: np.ndarray, sampler: SamplerConfig, name: str, smallest_gamma: float
+) -> InferenceSchedule:
+    """Build a schedule after checking that the network was trained at all its levels.
+
+    Raises:
+        ConfigError: gammas are no schedule, or end below smallest_gamma.
+    """
+    checked = check_gammas(gammas, smallest_gamma)
+    return InferenceSchedule(gammas=tuple(float(gamma) for gamma in checked), sampler=sampler, name=name)
+
+
+def defaults(training: NoiseScheduleConfig, num_steps: int) -> tuple[InferenceSchedule, ...]:
+    """What one would use without a search, always among the trials; the trained schedule respaced is the first.
+
+    - trained-respaced: every T/N-th level of the training schedule, Algorithm 2.
+    - wavegrad-like: beta grows from 1e-6 by one ratio, as in the Fibonacci schedule of WaveGrad (Chen et al., 2020);
+      here the ratio is the one that reaches the smallest trained level.
+    - palette-like: beta grows linearly to 900 times its start, as Palette's (Saharia et al., 2021) 1e-4 to 0.09 over
+      1000 steps, scaled to reach the smallest trained level.
+    - ddim: the levels of trained-respaced, walked by DDIM without noise.
+    """
+    respaced = default_schedule(training, num_steps)
+    smallest = float(training_gammas(training)[-1])
+    growing = np.linspace(1, 900, num_steps)
+    palette = np.exp(np.log(smallest) * np.concatenate([[0.0], np.cumsum(growing) / growing.sum()]))
+    palette[-1] = smallest
+    named = [
+        ("trained-respaced", np.array(respaced.gammas), SamplerConfig()),
+        ("wavegrad-like", inference_gammas("geometric", num_steps, 1 - 1e-6, smallest), SamplerConfig()),
+        ("palette-like", palette, SamplerConfig()),
+        ("ddim", np.array(respaced.gammas), SamplerConfig(algorithm="ddim")),
+    ]
+    return tuple(make_schedule(gammas, sampler, name, smallest) for name, gammas, sampler in named)

@@ -1,0 +1,158 @@
+"""The trials on Ray Tune: the Trainable, rungs of successive halving, and the searcher that proposes schedules."""
+
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from ray import tune as ray_tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from sr3core.config import from_dict, to_dict
+from sr3core.errors import ConfigError
+from sr3core.schedules import InferenceSchedule
+from tune.artifacts import Ledger, Proposal, TrialRecord, best_of
+from tune.config import SearchConfig
+from tune.objective import Evaluator, Task, pick_device
+from tune.space import SearchSpace
+
+NUMBERS = (
+    "objective",
+    "distance",
+    "standard_error",
+    "kid",
+    "psnr",
+    "ssim",
+    "consistency",
+    "seconds_per_image",
+)
+
+
+class ScheduleTrial(ray_tune.Trainable):
+    """Judges one schedule after another, a rung a step; networks are loaded once an actor."""
+
+    def setup(
+        self, config: dict[str, Any], task: Task | None = None, cpus: float = 1.0, gpus: float = 0.0
+    ) -> None:
+        """Load what all trials share."""
+        assert task is not None
+        torch.set_num_threads(max(1, int(cpus)))
+        self.task = task
+        self.evaluator = Evaluator(task, pick_device(gpus))
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take the next schedule."""
+        self.schedule = from_dict(InferenceSchedule, new_config["schedule"])
+        self.rungs = deque(self.task.rungs)
+        self.objectives: list[float] = []
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Judge the schedule by the next rung's number of images."""
+        num_images = self.rungs.popleft()
+        values = self.evaluator.evaluate(self.schedule, num_images)
+        self.objectives.append(values["objective"])
+        ended = not self.rungs
+        flags = {"done": ended, "complete": ended}
+        return {"num_images": num_images, "rung_objectives": list(self.objectives), **flags, **values}
+
+
+class Rungs(FIFOScheduler):
+    """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images.
+
+    A trial's objective is compared with those of trials judged by exactly as many images. Defaults are never stopped:
+    the table needs them in full.
+    """
+
+    def __init__(self, rungs: tuple[int, ...], factor: int, finished: Sequence[TrialRecord] = ()) -> None:
+        super().__init__()
+        self._factor = factor
+        self._seen: dict[int, dict[str, float]] = {
+            rung: {known.name: known.rung_objectives[k] for known in finished if len(known.rung_objectives) > k}
+            for k, rung in enumerate(rungs[:-1])
+        }
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Stop a trial that is not among the best 1 / factor at its rung so far."""
+        seen = self._seen.get(result["num_images"])
+        if seen is None or result["complete"]:
+            return TrialScheduler.CONTINUE
+        better = sum(
+            value < result["objective"] for name, value in seen.items() if name != trial.config["name"]
+        )
+        seen[trial.config["name"]] = result["objective"]
+        keep = max(1, len(seen) // self._factor)
+        stops = better >= keep and len(seen) > 1 and trial.config["origin"] != "default"
+        return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
+
+
+class TrialNotes(ray_tune.Callback):
+    """Writes every ended trial into the ledger and says one line about it.
+
+    Args:
+        ledger: of this search.
+        num_trials: in all.
+        report: takes a line.
+        label: names the objective in a word.
+    """
+
+    def __init__(self, ledger: Ledger, num_trials: int, label: str, report: Callable[[str], None]) -> None:
+        self._ledger, self._num_trials, self._label, self._report = ledger, num_trials, label, report
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial was judged by all images, or stopped at a rung."""
+        result = trial.last_result
+        self._note(trial, record_of(trial.config, result, "done" if result["complete"] else "stopped"))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial failed as often as it may."""
+        self._note(trial, record_of(trial.config, {}, "failed", error=reason(trial.get_error())))
+
+    def _note(self, trial: Any, record: TrialRecord) -> None:
+        self._ledger.end(record)
+        best = best_of(self._ledger.finished)
+        numbers = f"{self._label} {record.objective:.4g}" if record.objective is not None else ""
+        outcome = {
+            "done": f"{numbers}, best {best.objective:.4g}" if best else numbers,
+            "stopped": f"{numbers} at {record.num_images} images, stopped",
+            "failed": f"failed: {record.error}",
+        }[record.status]
+        self._report(f"trial {len(self._ledger.finished)}/{self._num_trials} {record.name}: {outcome}")
+
+
+def record_of(
+    config: dict[str, Any], result: dict[str, Any], status: Any, error: str | None = None
+) -> TrialRecord:
+    """The record of a trial from its configuration and last result."""
+    schedule = from_dict(InferenceSchedule, config["schedule"])
+    return TrialRecord(
+        name=config["name"],
+        origin=config["origin"],
+        status=status,
+        num_steps=schedule.num_steps,
+        gammas=schedule.gammas,
+        sampler=schedule.sampler,
+        num_images=result.get("num_images", 0),
+        point=config["point"],
+        rung_objectives=tuple(result.get("rung_objectives", ())),
+        error=error,
+        **{name: _finite(result.get(name)) for name in NUMBERS},
+    )
+
+
+def _finite(value: float | None) -> float | None:
+    """JSON has no NaN."""
+    return value if value is not None and abs(value) < float("inf") else None
+
+
+def reason(error: BaseException | None) -> str:
+    """The innermost cause of a Ray error in one line."""
+    cause = getattr(error, "cause", None) or error
+    while getattr(cause, "cause", None):
+        cause = cause.cause  # type: ignore[union-attr]
+    lines = [line for line in str(cause).strip().splitlines() if line.strip()] if cause else []
+    return (lines[-1].strip() if lines else type(cause).__name__)[:300]

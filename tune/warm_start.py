@@ -1,0 +1,169 @@
+"""Schedules that a few network evaluations find without any FID, for the search to start from.
+
+Both methods give every step between two of M candidate levels a cost and find the N steps of least total cost by
+dynamic programming. They differ in the cost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sr3core.diffusion import Denoiser, predict_y_0, q_sample
+from sr3core.hyperparameters import SamplerConfig
+from sr3core.images import to_float
+from sr3core.randomness import ImageNoise, derive_seed
+from sr3core.resize import upsample_bicubic
+from sr3core.sampling import ddim_step
+from sr3core.schedules import InferenceSchedule
+from sr3core.training import as_denoiser
+from tune.config import WarmStart
+from tune.objective import Task, pick_device
+from tune.space import make_schedule
+
+NUM_CANDIDATES = 80
+NUM_IMAGES = 8
+NOISE_FIRST = 1e-4
+"""1 - gamma of the cleanest candidate."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Probe:
+    """What the methods may look at: a few images and the network."""
+
+    denoise: Denoiser
+    x_up: Tensor
+    """(B, 3, H, W)."""
+    y_0: Tensor
+    """(B, 3, H, W)."""
+    seeds: tuple[int, ...]
+
+    @property
+    def noise(self) -> ImageNoise:
+        """A fresh start of every image's noise."""
+        return ImageNoise(self.seeds, self.y_0.device)
+
+
+def candidate_levels(smallest_gamma: float, count: int) -> np.ndarray:
+    """Candidates gamma[0] = 1 and count more, even in log SNR, falling to smallest_gamma: (count + 1,)."""
+    ends = [np.log(gamma / (1 - gamma)) for gamma in (1 - NOISE_FIRST, smallest_gamma)]
+    inner = 1 / (1 + np.exp(-np.linspace(*ends, count)))
+    inner[-1] = smallest_gamma
+    return np.concatenate([[1.0], inner])
+
+
+def cheapest_path(costs: np.ndarray, num_steps: int) -> np.ndarray:
+    """The path from the last candidate to candidate 0 in num_steps steps of least total cost.
+
+    Args:
+        costs: costs[s, t], of a step from candidate t to candidate s < t, (M, M); the rest is not read.
+        num_steps: N, at most M - 1.
+
+    Returns:
+        The N + 1 candidates, rising: 0 first, M - 1 last.
+    """
+    size = len(costs)
+    assert 1 <= num_steps < size, "there are enough candidates"
+    allowed = np.where(np.triu(np.ones((size, size), bool), 1), costs, np.inf)  # downwards in t only
+    best = np.full(size, np.inf)
+    best[0] = 0.0
+    origins = []
+    for _ in range(num_steps):
+        through = best[:, None] + allowed  # (s, t): best way from s to 0, and the step t -> s
+        origins.append(through.argmin(axis=0))
+        best = through.min(axis=0)
+    path = [size - 1]
+    for origin in reversed(origins):
+        path.append(int(origin[path[-1]]))
+    return np.array(path[::-1])
+
+
+@torch.inference_mode()
+def elbo_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
+    """Nats that a step costs in the variational bound: Watson et al. (2021), L(t, s), (M, M).
+
+    With the posterior's variance, the divergence of the reverse step t -> s from the true one is
+    (SNR_s - SNR_t) / 2 |y_0 - y_0_hat(y_t)|^2 for SNR = gamma / (1 - gamma), so that one evaluation a level gives all
+    steps from it. The last step, whose SNR is infinite, is the same for all and costs nothing here; only candidate 1
+    may take it.
+    """
+    error = np.zeros(len(levels))
+    noise = probe.noise
+    for t, gamma in enumerate(levels[1:], start=1):
+        level = torch.full((len(probe.y_0),), gamma, dtype=torch.float64, device=probe.y_0.device)
+        y_t = q_sample(probe.y_0, level, noise(probe.y_0.shape))
+        y_0_hat = predict_y_0(y_t, level, probe.denoise(probe.x_up, y_t, level)).clamp(-1, 1)
+        error[t] = float((probe.y_0 - y_0_hat).square().flatten(1).sum(1).double().mean())
+    snr = np.append(np.inf, levels[1:] / (1 - levels[1:]))
+    costs = 0.5 * (snr[:, None] - snr[None, :]) * error[None, :]
+    costs[0], costs[0, 1] = np.inf, 0.0
+    return costs
+
+
+@torch.inference_mode()
+def trajectory_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
+    """How far one DDIM step leaves the trajectory of many: GITS (Chen et al., 2024), (M, M).
+
+    A step t -> s is taken from the fine trajectory's y_t with the direction found there, and compared with the fine
+    trajectory's y_s, in units where the noise is added to an unscaled image (y / sqrt(gamma)).
+    """
+    config = SamplerConfig(algorithm="ddim", clip=True)
+    batch = len(probe.y_0)
+    gammas = torch.as_tensor(levels, dtype=torch.float64, device=probe.y_0.device)
+    state = probe.noise(probe.y_0.shape)
+    zero = torch.zeros_like(state)
+    fine, directions = [state], []
+    for t in range(len(levels) - 1, 0, -1):
+        now = gammas[t].expand(batch)
+        directions.append(probe.denoise(probe.x_up, fine[-1], now))
+        fine.append(ddim_step(fine[-1], gammas[t - 1].expand(batch), now, directions[-1], zero, config))
+    fine.reverse()  # fine[t] is the trajectory at level t
+    directions.reverse()  # directions[t - 1] was found there
+    costs = np.full((len(levels), len(levels)), np.inf)
+    for t in range(1, len(levels)):
+        now = gammas[t].expand(batch)
+        for s in range(t):
+            there = ddim_step(fine[t], gammas[s].expand(batch), now, directions[t - 1], zero, config)
+            gap = (there - fine[s]).flatten(1).double().norm(dim=1).mean() / gammas[s].sqrt()
+            costs[s, t] = float(gap)
+    return costs
+
+
+_METHODS: dict[WarmStart, tuple[Callable[[Probe, np.ndarray], np.ndarray], SamplerConfig]] = {
+    "elbo": (elbo_costs, SamplerConfig(variance=0.0)),
+    "gits": (trajectory_costs, SamplerConfig(algorithm="ddim")),
+}
+
+
+def warm_starts(
+    task: Task, methods: tuple[WarmStart, ...], steps: tuple[int, ...], smallest_gamma: float, cpus: float, gpus: float
+) -> list[InferenceSchedule]:
+    """A schedule a method and number of steps, as a Ray task.
+
+    Args:
+        task: whose network and first held-out images are used.
+        methods: elbo is Watson et al.'s, for the ancestral sampler with the posterior's variance; gits is for DDIM.
+        steps: numbers of steps.
+        smallest_gamma: where the chains start.
+        cpus, gpus: what the task may use.
+    """
+    torch.set_num_threads(max(1, int(cpus)))
+    device = pick_device(gpus)
+    low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
+    probe = Probe(
+        denoise=as_denoiser(task.model, task.network.to(device).eval()),
+        x_up=upsample_bicubic(low, task.model.high_size),
+        y_0=high,
+        seeds=tuple(derive_seed(task.seed, "warm start", key) for key in task.keys[:NUM_IMAGES]),
+    )
+    levels = candidate_levels(smallest_gamma, max(NUM_CANDIDATES, *(2 * number for number in steps)))
+    found = []
+    for method in methods:
+        costs_of, sampler = _METHODS[method]
+        costs = costs_of(probe, levels)
+        for num_steps in steps:
+            gammas = levels[cheapest_path(costs, num_steps)]
+            found.append(make_schedule(gammas, sampler, method, smallest_gamma))
+    return found
