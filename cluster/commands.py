@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -14,6 +14,9 @@ from pipelines.config import EvaluateConfig, PrepareConfig
 from sr3core.config import from_dict, override
 from sr3core.errors import ConfigError
 from tune.config import SearchConfig
+
+if TYPE_CHECKING:
+    from pipelines.preprocess import PrepareSummary
 
 Flat = tyro.conf.arg(name="")
 
@@ -28,8 +31,6 @@ class PrepareOptions:
 
 def prepare(arguments: list[str]) -> int:
     """`sr3 prepare --source DIR --out DIR --stages 16-128,64-256`."""
-    from pipelines.preprocess import prepare as run_prepare
-
     content, arguments = take_config(arguments)
     default = PrepareOptions(config=from_dict(PrepareConfig, content)) if content is not None else None
     options = parse(PrepareOptions, "prepare", arguments, default)
@@ -41,10 +42,22 @@ def prepare(arguments: list[str]) -> int:
     if options.common.dry_run:
         print(f"would prepare {', '.join(stages)} from {config.source} in {config.out}")
         return 0
+    from pipelines.preprocess import prepare as run_prepare
+
     with ray_session(options.common.address):
         summary = run_prepare(config)
-    print(summary)
+    print(describe_preparation(summary))
     return 0
+
+
+def describe_preparation(summary: "PrepareSummary") -> str:
+    """A line a stage: samples by split, rejects by reason."""
+    lines = []
+    for stage, samples in summary.num_samples.items():
+        rejects = ", ".join(f"{count} {reason}" for reason, count in summary.num_rejects[stage].items()) or "none"
+        counts = ", ".join(f"{count} {split}" for split, count in samples.items())
+        lines.append(f"{stage}: {counts}; rejected: {rejects}")
+    return "\n".join([*lines, f"{summary.num_images} images in {summary.seconds:.1f} s, in {summary.out}"])
 
 
 def train(arguments: list[str]) -> int:
@@ -81,14 +94,12 @@ class SearchOptions:
 
 def search(arguments: list[str]) -> int:
     """`sr3 search --run RUN --stage 16-128`."""
-    from tune.search import describe as describe_search
-    from tune.search import search as run_search
-
     options = parse(SearchOptions, "search", arguments)
     if options.common.print_config:
         print(printed(options.config))
         return 0
     from pipelines.runs import open_run
+    from tune.search import search as run_search
 
     checkpoint = open_run(options.run).stage(options.config.stage).newest_checkpoint()
     if options.common.dry_run:
@@ -96,7 +107,7 @@ def search(arguments: list[str]) -> int:
         return 0
     with ray_session(options.common.address):
         result = run_search(options.run, options.config)
-    print(describe_search(result))
+    print(f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}")
     return 0
 
 
@@ -121,9 +132,9 @@ class UpscaleOptions:
 
 def upscale(arguments: list[str]) -> int:
     """`sr3 upscale IMAGES… --run RUN --out DIR`."""
+    options = parse(UpscaleOptions, "upscale", arguments)
     from pipelines.sample import find_images, upscale_photos
 
-    options = parse(UpscaleOptions, "upscale", arguments)
     if options.common.dry_run:
         print(f"would upscale {len(find_images(options.images))} images into {options.out}")
         return 0
@@ -164,9 +175,9 @@ class EvaluateOptions:
 
 def evaluate(arguments: list[str]) -> int:
     """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs DIR --references DIR --out FILE.json`."""
+    options = parse(EvaluateOptions, "evaluate", arguments)
     from pipelines.evaluate import evaluate_folders, evaluate_run, tabulate
 
-    options = parse(EvaluateOptions, "evaluate", arguments)
     if options.common.dry_run:
         print(f"would evaluate {options.run or options.outputs}")
         return 0
@@ -191,9 +202,10 @@ class ReportOptions:
 
 def report(arguments: list[str]) -> int:
     """`sr3 report RUN`."""
+    options = parse(ReportOptions, "report", arguments)
     from pipelines.report import write_report
 
-    print(write_report(parse(ReportOptions, "report", arguments).run))
+    print(write_report(options.run))
     return 0
 
 
@@ -209,9 +221,9 @@ class StatusOptions:
 
 def status(arguments: list[str]) -> int:
     """`sr3 status PATH`."""
+    options = parse(StatusOptions, "status", arguments)
     from pipelines.status import describe, status_of
 
-    options = parse(StatusOptions, "status", arguments)
     found = status_of(options.path)
     print(json.dumps(found, indent=1) if options.as_json else describe(found))
     return 0

@@ -55,7 +55,7 @@ def run_demo(out: Path) -> Path:
 
     for stage in run.cascade():
         config = SearchConfig(
-            stage=stage.name, num_steps=12, num_trials=10, num_images=64, max_concurrent=2, confirm_defaults="best"
+            stage=stage.name, num_steps=12, num_trials=10, num_images=64, num_concurrent=2, confirm_defaults="best"
         )
         clock.part(f"search {stage.name}", lambda config=config: search(str(out), config))
 

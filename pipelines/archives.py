@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import IO, Any
 
 from pipelines.imagenet_classes import CLASS_INDEX
-from pipelines.items import How, Source, SourceItem, in_order, is_image_name
+from pipelines.items import MAX_FILE_BYTES, How, Source, SourceItem, in_order, is_image_name
 from pipelines.layouts import synset_in
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.storage import join, open_seekable, read_range
@@ -59,7 +59,7 @@ def read_zipped(path: str, item: SourceItem) -> bytes:
     data = read_range(path, start, item.size)
     if item.how == "deflated":
         try:
-            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, 2**30)
+            data = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data, MAX_FILE_BYTES)
         except zlib.error as error:
             raise DecodeError(RejectReason.CORRUPT, f"the zip member cannot be inflated: {error}") from error
     if zlib.crc32(data) != item.crc:

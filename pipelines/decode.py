@@ -19,7 +19,7 @@ MAX_PIXELS = 2**27
 """Largest image that is decoded, 134 million pixels or 400 MB; a larger one is taken for a decompression bomb."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
-_OTHER_FORMATS = {b"8BPS": "PSD", b"%PDF": "PDF", b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000", b"RIFF": "WebP"}
+_OTHER_FORMATS = {b"8BPS": "PSD", b"%PDF": "PDF", b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000"}
 _ORIENTATION = 0x0112
 
 
@@ -76,7 +76,7 @@ def _open(data: bytes) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
-        if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")):
+        if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")):
             raise DecodeError(RejectReason.TRUNCATED, f"the header is incomplete ({len(data)} bytes)") from error
         known = next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
         if data[4:8] == b"ftyp":

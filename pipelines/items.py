@@ -14,6 +14,9 @@ IMAGE_EXTENSIONS = frozenset(
 )
 """Names that are taken for images; what a file really is, its bytes decide."""
 
+MAX_FILE_BYTES = 2**30
+"""Largest file that is read as an image."""
+
 How = Literal["file", "range", "stored", "deflated", "row", "repeated", "damaged"]
 
 
@@ -30,7 +33,7 @@ class SourceItem(NamedTuple):
     offset: int = 0
     """First byte, the zip member's header, or the parquet row group."""
     size: int = -1
-    """Bytes in the file, or the row within its group; -1 where it cannot be told."""
+    """Bytes of a range or zip member, or the row within its group."""
     crc: int | None = None
     """CRC-32 of the image, where the archive holds one."""
     label: int | None = None

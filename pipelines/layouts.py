@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from pipelines.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
-from pipelines.items import Source, SourceItem, in_order, is_image_name
+from pipelines.items import MAX_FILE_BYTES, Source, SourceItem, in_order, is_image_name
 from pipelines.storage import exists, join, name_of, read_bytes
 from sr3core.errors import ConfigError, DataError
 
@@ -55,9 +55,13 @@ def list_layout(uri: str, layout: str, files: dict[str, int]) -> Source:
         "imagenet": _list_imagenet,
         "celebahq": _list_celebahq,
     }
-    items = [item._replace(size=files[item.path]) for item in listings[layout](uri, images)]
+    items = [_checked(item, files[item.path]) for item in listings[layout](uri, images)]
     taken = {item.path for item in items}
     return Source(uri, layout, in_order(items), sorted(files.keys() - taken))
+
+
+def _checked(item: SourceItem, size: int) -> SourceItem:
+    return item if size <= MAX_FILE_BYTES else item._replace(how="damaged", problem=f"{size} bytes: too many")
 
 
 def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:

@@ -11,10 +11,10 @@ from pipelines.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.finish import find_twins, write_manifest
 from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
 from pipelines.plan import Plan, PlannedShard, commit_plan, load_items, plan_shards
-from pipelines.progress import PrepareProgress, print_progress
+from pipelines.progress import PrepareProgress, print_progress, save_progress
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
-from pipelines.storage import absolute, exists, join
+from pipelines.storage import absolute, delete, exists, is_remote, join, list_files
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import DataError, StorageError
 
@@ -54,16 +54,21 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
     source = open_source(config.source, config.layout)
     plan, lines = plan_shards(config, source)
     commit_plan(config, plan, lines)
+    _delete_leftovers(config)
     missing = list(_missing(config, plan))
     progress = PrepareProgress(
         num_shards=len(missing),
         num_images=sum(task.shard.num_images for task in missing),
         num_shards_before=len(plan.shards) - len(missing),
     )
-    show = on_progress or print_progress()
-    _write_all(config, missing, progress, show)
+    observers = (on_progress or print_progress(), save_progress(config.out))
+    _write_all(config, missing, progress, observers)
     if not config.keep_duplicates:
-        _write_all(config, list(_with_duplicates(config, plan)), progress, show)
+        again = list(_with_duplicates(config, plan))
+        progress.num_shards += len(again)
+        progress.num_images += sum(task.shard.num_images for task in again)
+        _write_all(config, again, progress, observers)
+    _delete_leftovers(config)
     manifests = [write_manifest(config, plan, stage) for stage in config.stage_specs]
     for manifest in manifests:
         if not any(manifest.splits.values()):
@@ -80,6 +85,16 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
         seconds=progress.seconds,
         seconds_of=dict(progress.seconds_of),
     )
+
+
+def _delete_leftovers(config: PrepareConfig) -> None:
+    """Delete what a killed process left half-written; whole files have other names."""
+    for stage in config.stage_specs:
+        directory = join(config.out, stage.name)
+        if not is_remote(directory) and exists(directory):
+            for name, _ in list_files(directory):
+                if name.startswith(".") and name.endswith(".tmp"):
+                    delete(join(directory, name))
 
 
 def _missing(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
@@ -108,7 +123,7 @@ def _write_all(
     config: PrepareConfig,
     tasks: Sequence[ShardTask],
     progress: PrepareProgress,
-    show: Callable[[PrepareProgress], None],
+    observers: Sequence[Callable[[PrepareProgress], None]],
 ) -> None:
     """Write shards on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
     if not tasks:
@@ -121,7 +136,8 @@ def _write_all(
                 break
         else:
             progress.add(ShardReport(**json.loads(row["report"])))
-            show(progress)
+            for observe in observers:
+                observe(progress)
     if failures:
         raise StorageError(
             f"{len(failures)} of {len(tasks)} shards could not be written: {failures[0]}."

@@ -1,5 +1,6 @@
 """Progress of a preparation: a line on a terminal, plain lines now and then in a job's log."""
 
+import json
 import sys
 import time
 from collections import Counter
@@ -7,8 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipelines.shard_task import ShardReport
+from pipelines.storage import join, write_atomic
+
+PROGRESS = "progress.json"
+"""The last progress line of a preparation, in its folder, for `sr3 status`."""
 
 _LOG_EVERY_SECONDS = 10.0
+_SAVE_EVERY_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -76,6 +82,19 @@ def print_progress() -> Callable[[PrepareProgress], None]:
             print(progress.line(), file=sys.stderr, flush=True)
 
     return show
+
+
+def save_progress(out: str) -> Callable[[PrepareProgress], None]:
+    """A callback that leaves the progress in a preparation's folder, at most every two seconds."""
+    last = [-_SAVE_EVERY_SECONDS]
+
+    def save(progress: PrepareProgress) -> None:
+        if time.monotonic() - last[0] >= _SAVE_EVERY_SECONDS or progress.shards_done == progress.num_shards:
+            last[0] = time.monotonic()
+            data = {"line": progress.line(), "written": time.time()}
+            write_atomic(join(out, PROGRESS), json.dumps(data).encode())
+
+    return save
 
 
 def _duration(seconds: float) -> str:

@@ -6,7 +6,6 @@ This module gathers the numbers and pictures; the words, and the paper's numbers
 import base64
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,8 +43,11 @@ def write_report(run: str) -> Path:
         ConfigError: it is of another format version.
     """
     opened = open_run(run)
+    folder = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = True
     path = opened.path / "report.html"
-    write_atomic(path, _environment().get_template("report.html.j2").render(gather(opened)))
+    write_atomic(path, environment.get_template("report.html.j2").render(gather(opened)))
     return path
 
 
@@ -56,6 +58,7 @@ def gather(run: Run) -> dict[str, Any]:
     pictures = Pictures.find(run, evaluation["keys"] if evaluation else [], notes)
     measured = pictures.measure(notes)
     ranked = sorted(measured, key=lambda key: measured[key]["SR3"]["psnr"]) if pictures.has("SR3") else []
+    best = ranked[: -NUM_EXTREMES - 1 : -1] if len(ranked) >= 2 * NUM_EXTREMES else []
     cascade = [stage.config.model for stage in run.cascade()]
     return {
         "preset": run.config.name,
@@ -63,16 +66,16 @@ def gather(run: Run) -> dict[str, Any]:
         "data": Path(run.data).name,
         "ends": (cascade[0].low_size, cascade[-1].high_size) if cascade else None,
         "evaluation": evaluation,
-        "results": _results(run, evaluation),
+        "results": {title_of(row["name"], run): row for row in evaluation["methods"]} if evaluation else {},
         "paired": _paired(measured),
         "gallery": pictures.rows(pictures.keys[:MAX_ROWS], measured),
         "num_pictures": len(pictures.keys),
         "measured": measured,
         "worst": pictures.rows(ranked[:NUM_EXTREMES], measured),
-        "best": pictures.rows(ranked[: -NUM_EXTREMES - 1 : -1], measured) if len(ranked) >= 2 * NUM_EXTREMES else [],
+        "best": pictures.rows(best, measured),
         "stages": [_stage_facts(stage, notes) for stage in run.stages],
         "timings": (_read(run.path / "timings.json", None, notes) or {}).get("parts", []),
-        "provenance": _leaves(run.provenance),
+        "provenance": _leaves({key: value for key, value in run.provenance.items() if key != "config"}),
         "evaluated": _leaves({k: evaluation.get(k) for k in ("seed", "schedules", "provenance")} if evaluation else {}),
         "fingerprint": json.loads((run.path / "config.json").read_text()).get("fingerprint", ""),
         "notes": notes,
@@ -90,7 +93,7 @@ def _read(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> dict[
         return None
     found = (content.get("format"), content.get("format_version"))
     if wanted is not None and found != wanted:
-        _note(f"{path.name} is left out: it is {found[0]} version {found[1]}, this program reads {wanted}", notes)
+        _note(f"{path.name} is left out: it is of format {found}, this program reads {wanted}", notes)
         return None
     return content
 
@@ -105,20 +108,7 @@ def title_of(method: str, run: Run) -> str:
     regressions = [stage.name for stage in run.regressions()]
     if method in regressions:
         return "Regression" if len(regressions) == 1 else f"Regression {method.removesuffix('-regression')}"
-    known = {"low": "Input", "nearest": "Nearest", "bicubic": "Bicubic", "sr3": "SR3", "reference": "Original"}
-    return known.get(method, method)
-
-
-def _results(run: Run, evaluation: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """Method -> metric -> {mean, standard_error, best}."""
-    methods = evaluation["methods"] if evaluation else []
-    table = {title_of(method["name"], run): {k: dict(v) for k, v in method.items() if k != "name"} for method in methods}
-    for metric, choose in (("psnr", max), ("ssim", max), ("consistency", min), ("distance", min)):
-        cells = [row[metric] for row in table.values() if metric in row and math.isfinite(row[metric]["mean"])]
-        best = choose((cell["mean"] for cell in cells), default=None)
-        for cell in cells:
-            cell["best"] = cell["mean"] == best
-    return table
+    return {"low": "Input", "sr3": "SR3", "reference": "Original"}.get(method, method.capitalize())
 
 
 Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
@@ -128,10 +118,8 @@ Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
 def _paired(measured: Measured) -> dict[str, tuple[float, float]]:
     """Metric -> mean and standard error of regression's value minus SR3's on the same image."""
     both = [row for row in measured.values() if "Regression" in row and "SR3" in row]
-    if len(both) < 2:
-        return {}
     found = {}
-    for metric in ("psnr", "ssim", "consistency"):
+    for metric in ("psnr", "ssim", "consistency") if len(both) > 1 else ():
         gaps = np.array([row["Regression"][metric] - row["SR3"][metric] for row in both])
         found[metric] = (float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))))
     return found
@@ -153,9 +141,10 @@ class Pictures:
         folder = run.path / "samples"
         names = ["low", "bicubic", *(stage.name for stage in run.regressions()), "sr3", "reference"]
         methods = {name: title_of(name, run) for name in names if (folder / name).is_dir()}
-        whole = [key for key in keys if methods and all((folder / m / f"{key}.png").is_file() for m in methods)]
+        files = {key: [folder / name / f"{key}.png" for name in methods] for key in keys}
+        whole = [key for key in keys if methods and all(file.is_file() for file in files[key])]
         if methods and len(whole) < len(keys):
-            _note(f"{len(keys) - len(whole)} of {len(keys)} sampled images lack a file and are left out", notes)
+            _note(f"{len(keys) - len(whole)} of {len(keys)} images lack a sample and are left out", notes)
         return cls(folder, methods, whole)
 
     def has(self, title: str) -> bool:
@@ -179,13 +168,12 @@ class Pictures:
                 self.keys.remove(key)
                 continue
             low, high = images.pop("Input"), images.pop("Original")
+            outputs = np.concatenate(list(images.values()))
+            highs, lows = high.repeat(len(outputs), 0), low.repeat(len(outputs), 0)
+            values = zip(psnr(outputs, highs), ssim(outputs, highs), consistency(outputs, lows), strict=True)
             found[key] = {
-                title: {
-                    "psnr": float(psnr(image, high)[0]),
-                    "ssim": float(ssim(image, high)[0]),
-                    "consistency": float(consistency(image, low)[0]),
-                }
-                for title, image in images.items()
+                title: dict(zip(("psnr", "ssim", "consistency"), map(float, row), strict=True))
+                for title, row in zip(images, values, strict=True)
             }
         return found
 
@@ -206,7 +194,8 @@ class Pictures:
                 }
                 for name, title in self.methods.items()
             ]
-            rows.append({"key": key, "number": self.keys.index(key) + 1, "cells": cells, "patch": self._patch(key)})
+            number = self.keys.index(key) + 1
+            rows.append({"key": key, "number": number, "cells": cells, "patch": self._patch(key)})
         return rows
 
     def _pixels(self, method: str, key: str) -> np.ndarray:
@@ -214,12 +203,13 @@ class Pictures:
             return np.asarray(image.convert("RGB"))
 
     def _patch(self, key: str) -> tuple[float, float]:
-        """Where to enlarge, percent: the quarter of the original with the most contrast; chosen by no model's output."""
+        """Where to enlarge, percent: the quarter of the original with the most contrast."""
         if not self.has("Original"):
             return 50.0, 50.0
         grey = self._pixels("reference", key).mean(axis=2)
         side = max(1, min(grey.shape) // 4)
-        windows = np.lib.stride_tricks.sliding_window_view(grey, (side, side))[:: max(1, side // 4), :: max(1, side // 4)]
+        step = max(1, side // 4)
+        windows = np.lib.stride_tricks.sliding_window_view(grey, (side, side))[::step, ::step]
         contrast = windows.var(axis=(2, 3))
         row, column = np.unravel_index(int(contrast.argmax()), contrast.shape)
         return 100 * column / max(1, contrast.shape[1] - 1), 100 * row / max(1, contrast.shape[0] - 1)
@@ -230,6 +220,7 @@ def _stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
     config, lines = stage.config, read_metrics(stage.metrics)
     train = [line for line in lines if line["kind"] == "train"]
     held_out = [line["loss"] for line in lines if line["kind"] == "validation"]
+    searches = [_search(path, notes) for path in sorted(stage.path.glob("search/*/search.json"))]
     return {
         "name": stage.name,
         "config": config,
@@ -242,7 +233,7 @@ def _stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
         "data_wait": median(line["data_wait"] for line in train) if train else None,
         "held_out": (held_out[0], min(held_out), held_out[-1]) if held_out else None,
         "charts": loss_charts(stage.name, lines),
-        "searches": [found for path in sorted(stage.path.glob("search/*/search.json")) for found in _search(path, notes)],
+        "searches": [found for found in searches if found],
         "schedules": _schedules(stage, notes),
     }
 
@@ -256,32 +247,32 @@ def _num_parameters(stage: StageRun) -> int:
         return num_parameters(UNet(stage.config.model.unet))
 
 
-def _search(path: Path, notes: list[str]) -> list[dict[str, Any]]:
-    """A search's own content with charts, its trials the best first; empty if it cannot be read."""
+def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
+    """A search's own content with charts, its trials the best first; None if it cannot be read."""
     content = _read(path, SEARCH_FORMAT, notes)
     if content is None:
-        return []
+        return None
     trials = {trial["name"]: trial for trial in content["trials"]}
     best, default = trials[content["best"]], trials[content["default"]]
-    order = {"done": 0, "stopped": 1, "failed": 2}
     judged = [trial for trial in trials.values() if trial["status"] == "done"]
-    levels = {f"best: {best['name']}": best["gammas"], f"default: {default['name']}": default["gammas"]}
+    levels = {f"best: {best['name']}": best["gammas"]}
+    if best != default:
+        levels[f"default: {default['name']}"] = default["gammas"]
     charts = (
-        schedule_chart(f"{content['stage']}: schedules of {content['num_steps']} steps", levels if best != default else
-                       {f"best and default: {best['name']}": best["gammas"]}),
-        front_chart(judged, content["best"], content["default"]),
+        schedule_chart(f"{content['stage']}: noise levels of {content['num_steps']} steps", levels),
+        front_chart(judged, best["name"], default["name"]),
     )
-    return [
-        {
-            **content,
-            "name": path.parent.name,
-            "best": best,
-            "default": default,
-            "trials": sorted(trials.values(), key=lambda t: (order[t["status"]], t["objective"] or 0.0, t["name"])),
-            "charts": [chart for chart in charts if chart],
-            "settings": _leaves({"config": content["config"], "provenance": content["provenance"]}),
-        }
-    ]
+    rank = {"done": 0, "stopped": 1, "failed": 2}
+    order = sorted(trials.values(), key=lambda t: (rank[t["status"]], t["objective"] or 0.0, t["name"]))
+    return {
+        **content,
+        "name": path.parent.name,
+        "best": best,
+        "default": default,
+        "trials": order,
+        "charts": [chart for chart in charts if chart],
+        "settings": _leaves({"config": content["config"], "provenance": content["provenance"]}),
+    }
 
 
 def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
@@ -302,12 +293,7 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
 
 def _leaves(data: Any, path: str = "") -> dict[str, Any]:
     """Nested JSON as dotted names and leaves; a list without objects is a leaf."""
-    if isinstance(data, dict):
-        return {k: v for key, value in data.items() for k, v in _leaves(value, f"{path}.{key}" if path else key).items()}
-    return {path: data}
-
-
-def _environment() -> jinja2.Environment:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True, "undefined": jinja2.StrictUndefined}
-    return jinja2.Environment(loader=loader, **options)
+    if not isinstance(data, dict):
+        return {path: data}
+    parts = [_leaves(value, f"{path}.{key}" if path else key) for key, value in data.items()]
+    return {name: leaf for part in parts for name, leaf in part.items()}

@@ -1,4 +1,4 @@
-"""The report's charts as inline SVG. Colours and fonts are the page's: the style sheet knows the classes s1..s4."""
+"""The report's charts as inline SVG; the page's style sheet gives the classes s1..s4 their colours."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -80,7 +80,8 @@ class _Positions:
     """One axis: values to pixels, and ticks."""
 
     def __init__(self, scale: Scale, values: Sequence[float], first: float, last: float, margin: float) -> None:
-        self.scale, self._first, self._last = scale, first, last
+        self.scale: Scale = scale
+        self._first, self._last = first, last
         inner = [_FORWARD[scale](value) for value in values]
         low, high = min(inner), max(inner)
         room = (high - low) * margin or (0.5 * abs(high) or 0.5 if high == low else 0.0)
@@ -200,7 +201,7 @@ def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
 
 
 def loss_charts(stage: str, lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Training and held-out loss of a stage, and PSNR where it was taken, from the lines of its metrics.jsonl."""
+    """Training and held-out loss of a stage, and PSNR where it was taken, from its metrics.jsonl's lines."""
     train = thin([(line["step"], line["loss"]) for line in lines if line["kind"] == "train"])
     held_out = thin([(line["step"], line["loss"]) for line in lines if line["kind"] == "validation"])
     ratio = thin([(line["step"], line["psnr"]) for line in lines if "psnr" in line])

@@ -166,7 +166,7 @@ def _client(endpoint: str | None) -> Any:
     from boto3.session import Session
     from botocore.config import Config
 
-    retries = {"mode": "standard", "max_attempts": 8}
+    retries = {"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "8"))}
     config = Config(retries=retries, connect_timeout=10, read_timeout=60)  # type: ignore[arg-type]
     return Session().client("s3", endpoint_url=endpoint, config=config)
 

@@ -28,10 +28,11 @@ class ScheduleSearcher(Searcher):
     """
 
     def __init__(
-        self, space: SearchSpace, fixed: Iterable[Proposal], algorithm: Searcher, ledger: Ledger
+        self, space: Space, origin: Origin, fixed: Iterable[Proposal], algorithm: Searcher, ledger: Ledger
     ) -> None:
         super().__init__(metric="objective", mode="min")
-        self._space, self._origin, self._algorithm, self._ledger = space, origin, algorithm, ledger
+        self._space, self._algorithm, self._ledger = space, algorithm, ledger
+        self._origin: Origin = origin
         self._fixed = deque(fixed)
         self._names = {record.name for record in ledger.finished}
         self._asked: set[str] = set()
@@ -70,9 +71,7 @@ class ScheduleSearcher(Searcher):
             self._told.add(key)
             self._algorithm.on_trial_result(trial_id, result)
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass the end of a trial on; the algorithm must not take a stopped trial's value for one of all images."""
         if trial_id in self._asked:
             complete = result if result and result.get("complete") else None
@@ -97,14 +96,17 @@ class Listed(Searcher):
         """The next point."""
         return self._points.popleft() if self._points else Searcher.FINISHED  # type: ignore[return-value]
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Learns nothing."""
 
 
 def create_algorithm(
-    name: Algorithm, space: Space, seed: int, num_trials: int, told: Sequence[TrialRecord], front: bool = False
+    name: Algorithm,
+    space: Space,
+    seed: int,
+    num_trials: int,
+    told: Sequence[TrialRecord],
+    front: bool = False,
 ) -> Searcher:
     """Make an algorithm, and tell it what an interrupted search found.
 
@@ -162,9 +164,7 @@ def _as_optuna(trial: TrialRecord, found: dict[str, Any], front: bool) -> Any:
     if trial.status == "failed":
         return create_trial(state=TrialState.FAIL, params=trial.point, distributions=found)
     reached = {} if front else dict(enumerate(trial.rung_objectives, start=1))
-    return create_trial(
-        state=TrialState.PRUNED, params=trial.point, distributions=found, intermediate_values=reached
-    )
+    return create_trial(state=TrialState.PRUNED, params=trial.point, distributions=found, intermediate_values=reached)
 
 
 def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:

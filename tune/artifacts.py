@@ -74,9 +74,8 @@ class Confirmation:
     """Names the distance."""
     trials: tuple[TrialRecord, ...]
     """The winner first, then the default, then others."""
-    winner_is_better: bool
-    """Whether the winner's objective is below that of every other schedule here; true if it is itself a default and
-    stands alone."""
+    winner_is_better: bool | None
+    """Whether the winner's objective is below that of every other schedule of as many steps; None without any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,6 +91,8 @@ class SearchReport:
     feature_network: str
     split: str
     num_images: int
+    front: tuple[str, ...]
+    """Names of the trials that none with as few steps beats, by rising steps; empty unless steps were searched too."""
     best: str
     """Name of the trial with the lowest objective among those judged by all images."""
     default: str
@@ -126,7 +127,7 @@ class SearchResult:
     schedule: InferenceSchedule
     """The best schedule, with provenance."""
     schedule_path: Path
-    """RUN/<stage>/schedules/best-<steps>.json."""
+    """RUN/<stage>/schedules/best-<steps>.json; with a front, front-<steps>.json of the best."""
 
 
 def read_search(path: Path) -> SearchReport:
@@ -184,13 +185,11 @@ class Ledger:
 
     def __post_init__(self) -> None:
         marker = self.folder / "identity.json"
-        changed = (
-            differences(json.loads(marker.read_text()), to_json(self.identity)) if marker.is_file() else []
-        )
+        changed = differences(json.loads(marker.read_text()), to_json(self.identity)) if marker.is_file() else []
         if changed:
             raise ConfigError(
-                f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or take another"
-                " name"
+                f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or take"
+                " another name"
             )
         write_atomic(marker, json.dumps(self.identity, indent=1))
         entries = [json.loads(path.read_text()) for path in self.folder.glob("trials/*.json")]
@@ -219,3 +218,13 @@ def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The lowest objective among the trials judged by all images."""
     done = [trial for trial in trials if trial.status == "done" and trial.objective is not None]
     return min(done, key=lambda trial: trial.objective, default=None)  # type: ignore[arg-type]
+
+
+def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """The trials judged by all images that none with as few or fewer steps beats, by rising steps."""
+    found: list[TrialRecord] = []
+    for num_steps in sorted({trial.num_steps for trial in trials}):
+        best = best_of([trial for trial in trials if trial.num_steps == num_steps])
+        if best is not None and (not found or (best.objective or 0.0) < (found[-1].objective or 0.0)):
+            found.append(best)
+    return tuple(found)

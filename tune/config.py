@@ -107,7 +107,8 @@ class SearchConfig:
         require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
         require(
             self.num_steps <= PAPER_BUDGET or self.allow_more_steps,
-            f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET}; set allow_more_steps to mean it",
+            f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET};"
+            " set allow_more_steps if you mean it",
         )
         defaults = NUM_DEFAULTS * max(len(self.front), 1)
         require(

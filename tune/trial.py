@@ -1,23 +1,17 @@
-"""The trials on Ray Tune: the Trainable, rungs of successive halving, and the searcher that proposes schedules."""
+"""The trials on Ray Tune: the Trainable, the rungs of successive halving, and the notes on what ended."""
 
-import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from ray import tune as ray_tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
-from ray.tune.search import Searcher
 
-from sr3core.config import from_dict, to_dict
-from sr3core.errors import ConfigError
+from sr3core.config import from_dict
 from sr3core.schedules import InferenceSchedule
-from tune.artifacts import Ledger, Proposal, TrialRecord, best_of
-from tune.config import SearchConfig
+from tune.artifacts import Ledger, TrialRecord, best_of
 from tune.objective import Evaluator, Task, pick_device
-from tune.space import SearchSpace
 
 NUMBERS = (
     "objective",
@@ -34,9 +28,7 @@ NUMBERS = (
 class ScheduleTrial(ray_tune.Trainable):
     """Judges one schedule after another, a rung a step; networks are loaded once an actor."""
 
-    def setup(
-        self, config: dict[str, Any], task: Task | None = None, cpus: float = 1.0, gpus: float = 0.0
-    ) -> None:
+    def setup(self, config: dict[str, Any], task: Task | None = None, cpus: float = 1.0, gpus: float = 0.0) -> None:
         """Load what all trials share."""
         assert task is not None
         torch.set_num_threads(max(1, int(cpus)))
@@ -57,36 +49,34 @@ class ScheduleTrial(ray_tune.Trainable):
         values = self.evaluator.evaluate(self.schedule, num_images)
         self.objectives.append(values["objective"])
         ended = not self.rungs
-        flags = {"done": ended, "complete": ended}
+        flags = {"done": ended, "complete": ended, "num_steps": self.schedule.num_steps}
         return {"num_images": num_images, "rung_objectives": list(self.objectives), **flags, **values}
 
 
 class Rungs(FIFOScheduler):
     """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images.
 
-    A trial's objective is compared with those of trials judged by exactly as many images. Defaults are never stopped:
-    the table needs them in full.
+    A trial's objective is compared with those of trials of as many steps judged by exactly as many images. Defaults are
+    never stopped: the table needs them in full.
     """
 
     def __init__(self, rungs: tuple[int, ...], factor: int, finished: Sequence[TrialRecord] = ()) -> None:
         super().__init__()
         self._factor = factor
-        self._seen: dict[int, dict[str, float]] = {
-            rung: {known.name: known.rung_objectives[k] for known in finished if len(known.rung_objectives) > k}
-            for k, rung in enumerate(rungs[:-1])
-        }
+        self._last = rungs[-1]
+        self._seen: dict[tuple[int, int], list[float]] = defaultdict(list)  # (steps, images) -> objectives
+        for known in finished:
+            for num_images, objective in zip(rungs, known.rung_objectives, strict=False):
+                self._seen[known.num_steps, num_images].append(objective)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best 1 / factor at its rung so far."""
-        seen = self._seen.get(result["num_images"])
-        if seen is None or result["complete"]:
+        if result["num_images"] >= self._last:
             return TrialScheduler.CONTINUE
-        better = sum(
-            value < result["objective"] for name, value in seen.items() if name != trial.config["name"]
-        )
-        seen[trial.config["name"]] = result["objective"]
-        keep = max(1, len(seen) // self._factor)
-        stops = better >= keep and len(seen) > 1 and trial.config["origin"] != "default"
+        seen = self._seen[result["num_steps"], result["num_images"]]
+        better = sum(objective < result["objective"] for objective in seen)
+        seen.append(result["objective"])
+        stops = better >= max(1, len(seen) // self._factor) and trial.config["origin"] != "default"
         return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
 
 
@@ -124,9 +114,7 @@ class TrialNotes(ray_tune.Callback):
         self._report(f"trial {len(self._ledger.finished)}/{self._num_trials} {record.name}: {outcome}")
 
 
-def record_of(
-    config: dict[str, Any], result: dict[str, Any], status: Any, error: str | None = None
-) -> TrialRecord:
+def record_of(config: dict[str, Any], result: dict[str, Any], status: Any, error: str | None = None) -> TrialRecord:
     """The record of a trial from its configuration and last result."""
     schedule = from_dict(InferenceSchedule, config["schedule"])
     return TrialRecord(
@@ -149,10 +137,10 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and abs(value) < float("inf") else None
 
 
-def reason(error: BaseException | None) -> str:
+def reason(error: Any) -> str:
     """The innermost cause of a Ray error in one line."""
     cause = getattr(error, "cause", None) or error
     while getattr(cause, "cause", None):
-        cause = cause.cause  # type: ignore[union-attr]
-    lines = [line for line in str(cause).strip().splitlines() if line.strip()] if cause else []
-    return (lines[-1].strip() if lines else type(cause).__name__)[:300]
+        cause = cause.cause
+    lines = [line for line in str(cause).splitlines() if line.strip()] if cause else []
+    return lines[-1].strip()[:300] if lines else "its process died"

@@ -23,8 +23,10 @@ from tune.config import WarmStart
 from tune.objective import Task, pick_device
 from tune.space import make_schedule
 
-NUM_CANDIDATES = 80
-NUM_IMAGES = 8
+NUM_CANDIDATES = 40
+"""At least; three times the steps where that is more."""
+NUM_IMAGES = 4
+"""Each has thousands of values, so that few images give the mean errors well."""
 NOISE_FIRST = 1e-4
 """1 - gamma of the cleanest candidate."""
 
@@ -48,8 +50,8 @@ class Probe:
 
 def candidate_levels(smallest_gamma: float, count: int) -> np.ndarray:
     """Candidates gamma[0] = 1 and count more, even in log SNR, falling to smallest_gamma: (count + 1,)."""
-    ends = [np.log(gamma / (1 - gamma)) for gamma in (1 - NOISE_FIRST, smallest_gamma)]
-    inner = 1 / (1 + np.exp(-np.linspace(*ends, count)))
+    first, last = (np.log(gamma / (1 - gamma)) for gamma in (1 - NOISE_FIRST, smallest_gamma))
+    inner = 1 / (1 + np.exp(-np.linspace(first, last, count)))
     inner[-1] = smallest_gamma
     return np.concatenate([[1.0], inner])
 
@@ -96,7 +98,7 @@ def elbo_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
         y_t = q_sample(probe.y_0, level, noise(probe.y_0.shape))
         y_0_hat = predict_y_0(y_t, level, probe.denoise(probe.x_up, y_t, level)).clamp(-1, 1)
         error[t] = float((probe.y_0 - y_0_hat).square().flatten(1).sum(1).double().mean())
-    snr = np.append(np.inf, levels[1:] / (1 - levels[1:]))
+    snr = np.append(0.0, levels[1:] / (1 - levels[1:]))
     costs = 0.5 * (snr[:, None] - snr[None, :]) * error[None, :]
     costs[0], costs[0, 1] = np.inf, 0.0
     return costs
@@ -138,13 +140,13 @@ _METHODS: dict[WarmStart, tuple[Callable[[Probe, np.ndarray], np.ndarray], Sampl
 
 
 def warm_starts(
-    task: Task, methods: tuple[WarmStart, ...], steps: tuple[int, ...], smallest_gamma: float, cpus: float, gpus: float
+    task: Task, method: WarmStart, steps: tuple[int, ...], smallest_gamma: float, cpus: float, gpus: float
 ) -> list[InferenceSchedule]:
-    """A schedule a method and number of steps, as a Ray task.
+    """A schedule for each number of steps, as a Ray task.
 
     Args:
         task: whose network and first held-out images are used.
-        methods: elbo is Watson et al.'s, for the ancestral sampler with the posterior's variance; gits is for DDIM.
+        method: elbo is Watson et al.'s, for the ancestral sampler with the posterior's variance; gits is for DDIM.
         steps: numbers of steps.
         smallest_gamma: where the chains start.
         cpus, gpus: what the task may use.
@@ -158,12 +160,8 @@ def warm_starts(
         y_0=high,
         seeds=tuple(derive_seed(task.seed, "warm start", key) for key in task.keys[:NUM_IMAGES]),
     )
-    levels = candidate_levels(smallest_gamma, max(NUM_CANDIDATES, *(2 * number for number in steps)))
-    found = []
-    for method in methods:
-        costs_of, sampler = _METHODS[method]
-        costs = costs_of(probe, levels)
-        for num_steps in steps:
-            gammas = levels[cheapest_path(costs, num_steps)]
-            found.append(make_schedule(gammas, sampler, method, smallest_gamma))
-    return found
+    levels = candidate_levels(smallest_gamma, max(NUM_CANDIDATES, 3 * max(steps)))
+    costs_of, sampler = _METHODS[method]
+    costs = costs_of(probe, levels)
+    paths = [levels[cheapest_path(costs, num_steps)] for num_steps in steps]
+    return [make_schedule(gammas, sampler, method, smallest_gamma) for gammas in paths]

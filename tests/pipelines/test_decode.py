@@ -39,7 +39,13 @@ def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes, *chun
 
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     middle = b"".join(chunk(*item) for item in chunks)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + middle + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + middle
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def rejected(data: bytes, **options: int) -> RejectReason:
@@ -90,15 +96,16 @@ def test_what_is_no_usable_image_is_rejected(data: bytes, reason: RejectReason) 
 )
 def test_truncation_anywhere_is_rejected(kind: str, options: dict) -> None:
     data = save(Image.fromarray(photo()), kind, **options)
-    whole = decode_image(data).pixels
+    whole, reasons = decode_image(data).pixels, set()
     for end in sorted({*range(1, len(data), max(len(data) // 40, 1)), len(data) // 2, len(data) - 3}):
         try:
             pixels = decode_image(data[:end]).pixels
         except DecodeError as error:
-            assert error.reason in (RejectReason.TRUNCATED, RejectReason.CORRUPT, RejectReason.NOT_AN_IMAGE), error
+            reasons.add(error.reason)
         else:  # what is missing held no pixels: padding, or an end mark
             assert end > len(data) * 0.8, f"{kind} cut at {end} of {len(data)} was taken"
             np.testing.assert_array_equal(pixels, whole)
+    assert reasons <= {RejectReason.TRUNCATED, RejectReason.CORRUPT, RejectReason.NOT_AN_IMAGE}
 
 
 def test_a_damaged_png_is_rejected_wherever_the_damage_is() -> None:
@@ -384,7 +391,4 @@ def test_text_chunks_that_inflate_to_gigabytes_are_no_danger() -> None:
     info.add_text("comment", "x" * 5_000_000, zip=True)
     data = save(Image.fromarray(photo()), "PNG", pnginfo=info)
     assert len(data) < 50_000
-    try:
-        np.testing.assert_array_equal(decode_image(data).pixels, photo())
-    except DecodeError as error:
-        assert error.reason == RejectReason.CORRUPT
+    np.testing.assert_array_equal(decode_image(data).pixels, photo())

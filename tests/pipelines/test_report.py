@@ -1,7 +1,7 @@
 """The report: what it says, what it never says, and that nothing in it needs a network."""
 
 import json
-from collections.abc import Iterator
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from sr3core.resize import resize_area, resize_bicubic, upsample_bicubic
 from sr3core.schedules import default_schedule, inference_gammas
 
 METHODS = ("nearest", "bicubic", "16-64-regression", "sr3")
-VOID = frozenset({"meta", "link", "img", "input", "br", "line", "circle", "path"})
+VOID = frozenset({"meta", "link", "img", "input", "br"})
 NOT_FID = "Fréchet distance on seeded random convolutions (not FID), n={n}"
 
 
@@ -38,8 +38,15 @@ def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = Fa
         "split": "test",
         "num_images": num_images,
         "keys": keys,
-        "schedules": {"16-32": {"name": "best-25", "num_steps": 25}, "32-64": {"name": "best-10", "num_steps": 10}},
-        "distance": {"label": label, "network": "inception-2015-12-05" if is_fid else "seeded", "is_fid": is_fid},
+        "schedules": {
+            "16-32": {"name": "best-25", "num_steps": 25},
+            "32-64": {"name": "best-10", "num_steps": 10},
+        },
+        "distance": {
+            "label": label,
+            "network": "inception-2015-12-05" if is_fid else "seeded",
+            "is_fid": is_fid,
+        },
         "methods": [_measure(run, name, keys, 200 - 40 * i) for i, name in enumerate(METHODS)],
         "seed": 0,
         "provenance": {"versions": {"torch": "2.13.0"}},
@@ -49,7 +56,12 @@ def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = Fa
         _write_metrics(stage.metrics, stage.config.num_steps, stage.config.model.kind == "regression")
     _write_search(run, "16-32", gain=0.8, confirmed=True, is_fid=is_fid, label=label)
     _write_search(run, "32-64", gain=0.97, confirmed=False, is_fid=is_fid, label=label)
-    parts = [("prepare", 9.5, True), ("train", 214.0, False), ("search", 97.1, False), ("evaluate", 30.2, False)]
+    parts = [
+        ("prepare", 9.5, True),
+        ("train", 214.0, False),
+        ("search", 97.1, False),
+        ("evaluate", 30.2, False),
+    ]
     timings = {"parts": [{"name": name, "seconds": seconds, "reused": reused} for name, seconds, reused in parts]}
     (run.path / "timings.json").write_text(json.dumps(timings))
     return run
@@ -89,7 +101,8 @@ def _measure(run: Run, method: str, keys: list[str], distance: float) -> dict[st
         "consistency": consistency(images, low),
     }
     found: dict[str, Any] = {
-        name: {"mean": float(v.mean()), "standard_error": float(v.std(ddof=1) / np.sqrt(len(v)))} for name, v in values.items()
+        name: {"mean": float(v.mean()), "standard_error": float(v.std(ddof=1) / np.sqrt(len(v)))}
+        for name, v in values.items()
     }
     return {"name": method, **found, "distance": {"mean": float(distance)}}
 
@@ -97,12 +110,17 @@ def _measure(run: Run, method: str, keys: list[str], distance: float) -> dict[st
 def _write_metrics(path: Path, num_steps: int, regression: bool) -> None:
     noise = np.random.Generator(np.random.Philox(1))
     lines: list[dict[str, Any]] = []
-    for step in range(0, num_steps + 1, 20):
+    for step in sorted({*range(0, num_steps, 20), num_steps}):
         loss = 0.12 + 0.6 * np.exp(-step / 90)
         if step:
-            common = {"gradient_norm": 0.5, "learning_rate": 1e-3, "images_per_second": 55.0, "data_wait": 0.04}
+            common = {
+                "gradient_norm": 0.5,
+                "learning_rate": 1e-3,
+                "images_per_second": 55.0,
+                "data_wait": 0.04,
+            }
             lines.append({"step": step, "kind": "train", "loss": loss * noise.normal(1, 0.06), **common})
-        if step % 100 == 0:
+        if step % 100 == 0 or step == num_steps:
             ratio = {"psnr": 20.5 - 6 * np.exp(-step / 60)} if regression else {}
             lines.append({"step": step, "kind": "validation", "loss": loss + 0.01, **ratio})
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -150,8 +168,203 @@ def _write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: bo
 
 def _trial(name: str, gammas: Any, distance: float, origin: str) -> dict[str, Any]:
     return {
-        "name": name, "origin": origin, "status": "done", "num_steps": 10, "gammas": [float(g) for g in gammas],
+        "name": name, "origin": origin, "status": "done", "num_steps": 10, "gammas": list(map(float, gammas)),
         "sampler": {"algorithm": "ddim", "variance": 1.0, "eta": 0.0, "clip": True}, "num_images": 64,
         "objective": distance, "distance": distance, "standard_error": 2.5, "kid": 0.01, "psnr": 18 + distance / 60,
         "ssim": 0.6, "consistency": 12.0, "seconds_per_image": 0.051, "point": None, "error": None,
     }  # fmt: skip
+
+
+class Page(HTMLParser):
+    """A parsed page: its visible text by section, what it loads, and whether every tag is closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: dict[str, str] = {"": ""}
+        self.loads: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self._section = ""
+        self.feed(text)
+        self.close()
+        self.text = {section: " ".join(words.split()) for section, words in self.text.items()}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.loads += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "action")]
+        if tag == "img":
+            self.images.append(found)
+        if tag == "section":
+            self._section = found["id"] or ""
+            self.text[self._section] = ""
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag, f"</{tag}> closes something else"
+
+    def handle_data(self, data: str) -> None:
+        if not {"script", "style"} & set(self.open):
+            self.text[self._section] += f"{data} "
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Run:
+    """A complete run, evaluated without Inception weights."""
+    return make_run(tmp_path_factory.mktemp("run"), photos)
+
+
+@pytest.fixture(scope="module")
+def page(run: Run) -> Page:
+    """Its report."""
+    return Page(write_report(str(run.path)).read_text())
+
+
+def test_page_is_well_formed_and_loads_nothing_from_outside(page: Page, run: Run) -> None:
+    assert page.open == []
+    assert page.loads
+    assert all(link.startswith(("data:", "#")) for link in page.loads)
+    text = (run.path / "report.html").read_text()
+    assert "http://" not in text
+    assert "https://" not in text
+    assert "@import" not in text
+    assert not re.search(r"url\((?!data:)", text)
+    assert not list(run.path.glob(".report*"))
+
+
+def test_demo_says_what_it_is(page: Page) -> None:
+    assert "A demo of minutes is no reproduction of the paper" in page.text[""]
+    assert NOT_FID.format(n=14) in page.text[""]
+    assert "not the task of this run" in page.text["paper"]
+
+
+def test_without_the_reference_network_no_number_is_called_fid(page: Page) -> None:
+    for section, text in page.text.items():
+        allowed = re.sub(r"not FID|the paper's FID|SR3 ahead in FID|FID ↓", "", text, flags=re.IGNORECASE)
+        assert "FID" not in allowed, section
+    rows = re.search(r"FID ↓(.*?)What is different", page.text["paper"])
+    assert rows
+    assert rows[1].split() == ["Regression", "15.2", "not", "measured", "SR3", "5.2", "not", "measured"]
+
+
+def test_with_the_reference_network_the_distance_is_fid(tmp_path: Path, photos: Path) -> None:
+    page = Page(write_report(str(make_run(tmp_path, photos, 6, is_fid=True).path)).read_text())
+    assert "FID (Inception 2015-12-05, n=6)" in page.text["results"]
+    assert "not FID" not in "".join(page.text.values())
+    assert re.search(r"FID ↓ Regression 15.2 120.0 SR3 5.2 80.0", page.text["paper"])
+    assert "no full rank" in page.text["results"]
+
+
+def test_results_mark_the_best_and_print_errors(page: Page, run: Run) -> None:
+    methods = {m["name"]: m for m in json.loads((run.path / "evaluation.json").read_text())["methods"]}
+    ours = methods["16-64-regression"]["psnr"]
+    assert f"Regression {ours['mean']:.2f} (best) ± {ours['standard_error']:.2f}" in page.text["results"]
+    assert "SR3" in page.text["results"]
+    assert "80.0 (best)" in page.text["results"]
+    assert "Means over 14 held-out images" in page.text["results"]
+
+
+def test_grid_shows_the_first_images_in_order(page: Page, run: Run) -> None:
+    assert "The first 12 of 14" in page.text["samples"]
+    assert len(page.images) >= 5 * 12
+    assert all(image.get("alt") for image in page.images if image.get("src"))
+    keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
+    shown = re.findall(r'data-number="(\d+)" data-key="([^"]+)"', (run.path / "report.html").read_text())
+    assert shown[:12] == [(str(number), key) for number, key in enumerate(keys[:12], 1)]
+
+
+def test_gallery_ends_before_the_file_is_too_large(
+    tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.report.MAX_GALLERY_BYTES", 50_000)
+    page = Page(write_report(str(make_run(tmp_path, photos, 8).path)).read_text())
+    first = re.search(r"The first (\d) of 8", page.text["samples"])
+    assert first
+    assert 1 <= int(first[1]) < 8
+
+
+def test_worst_image_is_the_one_of_lowest_psnr(run: Run) -> None:
+    def read(method: str, key: str) -> np.ndarray:
+        return np.asarray(Image.open(run.path / "samples" / method / f"{key}.png"))[None]
+
+    text = Path(write_report(str(run.path))).read_text().split('id="failures"')[1]
+    keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
+    worst = min(keys, key=lambda key: float(psnr(read("sr3", key), read("reference", key))[0]))
+    assert re.findall(r'data-key="([^"]+)"', text)[0] == worst
+
+
+def test_search_is_reported_as_it_ended(page: Page) -> None:
+    text = page.text["schedules"]
+    assert "80.0 against 100.0 of the default trained-respaced (−20%)" in text
+    assert "the gain is confirmed" in text
+    assert "the gain did not carry over; keep the default" in text
+    assert "stopped after 16 images" in text
+    assert "failed: <worker> died" in text
+
+
+def test_search_that_found_nothing_says_so(tmp_path: Path, photos: Path) -> None:
+    run = make_run(tmp_path, photos, 4)
+    path = next(run.path.glob("16-32/search/*/search.json"))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "best": "trained-respaced", "confirmation": None}))
+    page = Page(write_report(str(run.path)).read_text())
+    assert "The search found nothing better than the default schedule." in page.text["schedules"]
+
+
+def test_cost_and_configuration(page: Page) -> None:
+    assert "prepare reused" in page.text["cost"]
+    assert "in all 5 min 51 s" in page.text["cost"]
+    assert "optimizer.learning_rate" in page.text["configuration"]
+    assert "git_commit" in page.text["configuration"]
+
+
+def test_an_untrained_run_says_what_is_absent(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "new", demo(), str(tmp_path), {}, fresh=False)
+    page = Page(write_report(str(run.path)).read_text())
+    assert page.open == []
+    for section, sentence in {
+        "results": "No evaluation yet",
+        "samples": "No sampled images",
+        "compare": "No sampled images",
+        "paper": "Nothing to compare",
+        "failures": "No sampled images",
+        "training": "No metrics yet",
+        "schedules": "No schedule was searched",
+    }.items():
+        assert sentence in page.text[section], section
+
+
+def test_missing_damaged_and_foreign_files_are_named_not_fatal(tmp_path: Path, photos: Path) -> None:
+    run = make_run(tmp_path, photos, 6)
+    keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
+    (run.path / "samples" / "sr3" / f"{keys[0]}.png").unlink()
+    (run.path / "samples" / "sr3" / f"{keys[1]}.png").write_bytes(b"no picture")
+    (run.path / "timings.json").write_text("{")
+    search = next(run.path.glob("16-32/search/*/search.json"))
+    search.write_text(json.dumps({**json.loads(search.read_text()), "format_version": 9}))
+    page = Page(write_report(str(run.path)).read_text())
+    for sentence in ("1 of 6 images lack a sample", keys[1], "timings.json is damaged", "('sr3-search', 9)"):
+        assert sentence in page.text[""], sentence
+    assert "The first 4 of 4" in page.text["samples"]
+    assert "No record of a search" in page.text["schedules"]
+
+
+def test_text_from_files_is_escaped(tmp_path: Path, photos: Path) -> None:
+    run = make_run(tmp_path, photos, 4)
+    path = run.path / "evaluation.json"
+    content = json.loads(path.read_text())
+    content["distance"]["label"] = "<script>alert(1)</script>"
+    content["methods"][0]["name"] = "<b>mine</b>"
+    path.write_text(json.dumps(content))
+    text = write_report(str(run.path)).read_text()
+    assert "<script>alert" not in text
+    assert "<b>mine" not in text.lower()
+
+
+def test_no_run_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="is no run"):
+        write_report(str(tmp_path))

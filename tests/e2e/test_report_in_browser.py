@@ -1,0 +1,194 @@
+"""The report in a real browser: pictures decode, the lightbox and slider work, phones and dark mode are readable."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.report import write_report
+from tests.pipelines.test_report import make_run
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+ARGUMENTS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+READABLE = 4.5
+"""WCAG's smallest contrast of body text, level AA."""
+
+
+def _find_browser() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["sync_api.Browser"]:
+    """Headless Chromium of this machine."""
+    path = _find_browser()
+    if path is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one in CHROMIUM")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> str:
+    """Address of a complete report."""
+    return write_report(str(make_run(tmp_path_factory.mktemp("run"), photos).path)).as_uri()
+
+
+@pytest.fixture
+def page(browser: "sync_api.Browser", report: str) -> Iterator["sync_api.Page"]:
+    """The report on a desktop; fails at the end if the browser complained or asked for another file."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(f"{message.type}: {message.text}"))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request", lambda r: None if r.url.startswith(("data:", report)) else complaints.append(f"asked for {r.url}")
+    )
+    page.goto(report)
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def test_every_image_decodes(page: "sync_api.Page") -> None:
+    widths = page.eval_on_selector_all("img[src]", "images => images.map(i => i.complete && i.naturalWidth)")
+    assert len(widths) >= 60
+    assert set(widths) == {16, 64}
+
+
+def test_lightbox_opens_walks_and_closes(page: "sync_api.Page") -> None:
+    picture = page.locator("#samples .row").nth(1).get_by_role("button").nth(3)
+    picture.click()
+    assert page.locator("#lightbox").is_visible()
+    assert page.locator("#shown").inner_text() == "SR3, image 2"
+    assert page.evaluate("document.getElementById('large').naturalWidth") == 64
+    page.keyboard.press("ArrowRight")
+    assert page.locator("#shown").inner_text() == "Original, image 2"
+    page.keyboard.press("ArrowDown")
+    assert page.locator("#shown").inner_text() == "Original, image 3"
+    page.get_by_role("button", name="Input", exact=True).click()
+    assert page.locator("#shown").inner_text() == "Input, image 3"
+    page.keyboard.press("Escape")
+    assert not page.locator("#lightbox").is_visible()
+    assert page.evaluate("document.activeElement.dataset.title") == "Input"
+
+
+def test_lightbox_opens_by_keyboard(page: "sync_api.Page") -> None:
+    page.locator("#samples .row button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("#lightbox").is_visible()
+    page.get_by_role("button", name="close (Esc)").click()
+    assert not page.locator("#lightbox").is_visible()
+
+
+def test_slider_moves_the_border(page: "sync_api.Page") -> None:
+    def clip() -> str:
+        return page.eval_on_selector(".compare .over", "image => getComputedStyle(image).clipPath")
+
+    def border() -> float:
+        return page.locator(".compare i").bounding_box()["x"] + 1 - frame["x"]
+
+    page.locator(".compare").scroll_into_view_if_needed()
+    frame = page.locator(".compare").bounding_box()
+    before = clip()
+    page.mouse.move(frame["x"] + frame["width"] / 2, frame["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(frame["x"] + frame["width"] / 4, frame["y"] + 60, steps=5)
+    page.mouse.up()
+    assert clip() != before
+    assert border() == pytest.approx(frame["width"] / 4, abs=12)
+    page.locator("#slider").focus()
+    dragged = clip()
+    page.keyboard.press("End")
+    assert clip() != dragged
+    assert border() == pytest.approx(frame["width"], abs=3)
+
+
+def test_slider_compares_any_two_methods(page: "sync_api.Page") -> None:
+    page.locator("#left").select_option("Regression")
+    page.locator("#right").select_option("Original")
+    page.get_by_role("button", name="Next image").click()
+    row = page.locator("#samples .row").nth(1)
+    for picture, method in ((".over", "Regression"), (".under", "Original")):
+        wanted = row.locator(f'[data-title="{method}"] img').get_attribute("src")
+        assert page.locator(f".compare {picture}").get_attribute("src") == wanted
+
+
+def test_switches_smooth_and_enlarge(page: "sync_api.Page") -> None:
+    def style(name: str) -> str:
+        return page.locator("#samples .row img").first.evaluate(f"image => getComputedStyle(image).{name}")
+
+    assert style("imageRendering") == "pixelated"
+    page.get_by_label("smooth pixels").check()
+    assert style("imageRendering") == "auto"
+    page.get_by_label("enlarge a patch").check()
+    assert style("transform").startswith("matrix(4,")
+
+
+def test_table_of_images_sorts(page: "sync_api.Page") -> None:
+    page.get_by_text("Every image in numbers").click()
+    table = page.locator("table.sortable")
+    table.get_by_role("button", name=re.compile("PSNR.*SR3")).click()
+    column = page.evaluate(
+        "[...document.querySelectorAll('table.sortable th')].findIndex(h => h.hasAttribute('aria-sort'))"
+    )
+    values = [float(row.split("\t")[column]) for row in table.locator("tbody").inner_text().splitlines() if row]
+    assert values == sorted(values)
+
+
+def test_phone_has_no_sideways_scroll(browser: "sync_api.Browser", report: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
+    page.goto(report)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    assert page.locator("#samples .row img").first.bounding_box()["width"] > 55
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_is_readable_in_both_schemes(browser: "sync_api.Browser", report: str, scheme: str) -> None:
+    page = browser.new_page(color_scheme=scheme)
+    page.goto(report)
+    ground = _luminance(page, "body", "backgroundColor")
+    assert ground < 0.05 if scheme == "dark" else ground > 0.9
+    for selector in ("body", ".lead", ".small", ".note", "td.best", ".tag.two", "nav a", "#paper th"):
+        assert _contrast(_luminance(page, selector, "color"), ground) >= READABLE, selector
+    tint = _luminance(page, ".say", "backgroundColor")
+    assert _contrast(_luminance(page, ".say p", "color"), tint) >= READABLE
+    page.close()
+
+
+def test_prints_without_controls_in_light_colours(browser: "sync_api.Browser", report: str) -> None:
+    page = browser.new_page(color_scheme="dark")
+    page.goto(report)
+    page.emulate_media(media="print")
+    assert _luminance(page, "body", "backgroundColor") > 0.9
+    assert not page.locator("nav").is_visible()
+    assert not page.locator("#compare").is_visible()
+    assert page.locator("#samples .row").first.is_visible()
+    page.close()
+
+
+def _luminance(page: "sync_api.Page", selector: str, name: str) -> float:
+    """WCAG's relative luminance of an element's computed colour."""
+    text = page.locator(selector).first.evaluate(f"element => getComputedStyle(element).{name}")
+    channels = [int(value) / 255 for value in re.findall(r"\d+", text)[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(first: float, second: float) -> float:
+    return (max(first, second) + 0.05) / (min(first, second) + 0.05)

@@ -1,0 +1,33 @@
+"""Finding and killing the processes of one Ray session, and no others."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+import psutil
+
+T = TypeVar("T")
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 120) -> T:
+    """Poll until condition is true and return its value; a deadline that is missed is a failure, not a skip."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.05)  # between two looks; what is asserted is the state, not the time
+    raise TimeoutError(f"not true within {seconds} s")
+
+
+def workers_of(session: str, title: str) -> list[psutil.Process]:
+    """Processes of a Ray session (its name is in its raylet's command line) whose title starts so."""
+    raylets = [p for p in psutil.process_iter(["cmdline"]) if session in " ".join(p.info["cmdline"] or ())]
+    found = {child.pid: child for raylet in raylets for child in raylet.children(recursive=True)}
+    return [process for process in found.values() if (process.cmdline() or [""])[0].startswith(title)]
+
+
+def kill(process: psutil.Process) -> None:
+    """End a process as a crash or the kernel would: without a chance to clean up."""
+    os.kill(process.pid, signal.SIGKILL)

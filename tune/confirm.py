@@ -1,0 +1,92 @@
+"""The confirmation of a winner on a second held-out split with fresh noise, since a search overfits its own."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+from ray.exceptions import RayError
+
+from pipelines.runs import StageRun
+from sr3core.features import distance_label
+from tune.artifacts import Confirmation, TrialRecord
+from tune.config import SearchConfig
+from tune.objective import Task, judge, schedule_fingerprint
+from tune.task import load_task, reference_features
+from tune.trial import NUMBERS, reason
+
+
+def confirm(
+    stage: StageRun,
+    config: SearchConfig,
+    trials: Sequence[TrialRecord],
+    winners: Sequence[TrialRecord],
+    report: Callable[[str], None],
+) -> Confirmation | None:
+    """Judge the winners, and the defaults of as many steps, by the second split with fresh noise.
+
+    Args:
+        stage: of which run.
+        config: the search; without confirm_split nothing is done.
+        trials: all trials.
+        winners: the best, or the front.
+        report: takes lines of progress.
+    """
+    if config.confirm_split is None:
+        return None
+    task = load_task(stage, config, confirm=True)
+    task = replace(task, references=reference_features(task, config))
+    label = distance_label(task.feature_network, len(task.keys))
+    compared = {schedule_fingerprint(trial.schedule): trial for trial in winners}
+    for winner in winners:
+        for trial in _rivals(winner, trials, config):
+            compared.setdefault(schedule_fingerprint(trial.schedule), trial)
+    judged = _judge_all(task, list(compared.values()), config)
+    for trial in judged:
+        value = "failed" if trial.distance is None else f"{trial.distance:.4g}"
+        report(f"confirmation on {config.confirm_split}: {trial.name}: {label}: {value}")
+    return Confirmation(
+        split=config.confirm_split,
+        num_images=len(task.keys),
+        label=label,
+        trials=tuple(judged),
+        winner_is_better=_is_better(judged[0], judged[1:]),
+    )
+
+
+def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], config: SearchConfig) -> list[TrialRecord]:
+    """The default of as many steps, and the best of the other defaults or all of them."""
+    defaults = [
+        trial
+        for trial in trials
+        if trial.origin == "default" and trial.num_steps == winner.num_steps and trial.objective is not None
+    ]
+    plain = [trial for trial in defaults if trial.name.startswith("trained-respaced")]
+    ranked = sorted(defaults, key=lambda trial: trial.objective or 0.0)
+    return [*plain, *(ranked if config.confirm_defaults == "all" else ranked[:1])]
+
+
+def _is_better(winner: TrialRecord, others: Sequence[TrialRecord]) -> bool | None:
+    values = [t.objective for t in others if t.objective is not None and t.num_steps == winner.num_steps]
+    if not values or winner.objective is None:
+        return None
+    return winner.objective < min(values)
+
+
+def _judge_all(task: Task, trials: Sequence[TrialRecord], config: SearchConfig) -> list[TrialRecord]:
+    cpus, gpus = config.cpus_per_trial, config.gpus_per_trial
+    remote = ray.remote(judge).options(num_cpus=cpus, num_gpus=gpus, max_retries=config.max_retries)
+    shared = ray.put(task)
+    jobs = [remote.remote(shared, trial.schedule, cpus, gpus) for trial in trials]
+    return [_judged(trial, job, task) for trial, job in zip(trials, jobs, strict=True)]
+
+
+def _judged(trial: TrialRecord, job: Any, task: Task) -> TrialRecord:
+    try:
+        values: dict[str, float] = ray.get(job)
+    except RayError as error:  # one schedule's failure must not hide the others
+        blank: dict[str, Any] = dict.fromkeys(NUMBERS)
+        return replace(trial, status="failed", error=reason(error), num_images=0, rung_objectives=(), **blank)
+    numbers = {name: values[name] if np.isfinite(values[name]) else None for name in NUMBERS}
+    return replace(trial, num_images=len(task.keys), rung_objectives=(), **numbers)

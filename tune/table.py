@@ -1,0 +1,74 @@
+"""The table of a search, as Markdown: every schedule that was judged by all images, the best first."""
+
+from collections.abc import Sequence
+
+from tune.artifacts import SearchReport, TrialRecord
+
+_COLUMNS = (
+    "schedule",
+    "steps",
+    "sampler",
+    "objective",
+    "distance ± SE",
+    "KID x1000",
+    "PSNR",
+    "SSIM",
+    "consistency",
+    "s/image",
+)
+
+
+def format_table(report: SearchReport) -> str:
+    """Write the trials, the confirmation, and what stopped or failed.
+
+    The standard error is the jackknife's over images. A distance compares only with one of as many images on the same
+    features, which is what one table holds.
+    """
+    done = sorted((t for t in report.trials if t.status == "done"), key=lambda trial: trial.objective or 0.0)
+    stopped = [trial for trial in report.trials if trial.status == "stopped"]
+    lines = [
+        f"# Schedule search of stage {report.stage}, at most {report.num_steps} steps",
+        "",
+        f"Distance: {report.label}, on the {report.split} split. Best: **{report.best}**; without a search one would"
+        f" use {report.default}. {len(report.trials)} trials: {len(done)} judged by all images, {len(stopped)} stopped"
+        f" at a rung, {len(report.failed)} failed.",
+        "",
+        *_rows(done, {report.best, *report.front}),
+    ]
+    if report.confirmation:
+        found = report.confirmation
+        verdict = {True: "The winner stays ahead.", False: "The winner does NOT stay ahead.", None: ""}
+        title = f"## Confirmed on the {found.split} split with fresh noise"
+        lines += ["", title, "", f"Distance: {found.label}. {verdict[found.winner_is_better]}", ""]
+        ranked = sorted(found.trials, key=lambda trial: (trial.num_steps, trial.objective or float("inf")))
+        lines += _rows(ranked, {report.best, *report.front})
+    for trial in report.failed:
+        lines += ["", f"Failed: {trial.name}: {trial.error}"]
+    return "\n".join(lines) + "\n"
+
+
+def _rows(trials: Sequence[TrialRecord], bold: set[str]) -> list[str]:
+    head = ["| " + " | ".join(_COLUMNS) + " |", "|" + " --- |" * len(_COLUMNS)]
+    return head + ["| " + " | ".join(_cells(trial, trial.name in bold)) + " |" for trial in trials]
+
+
+def _cells(trial: TrialRecord, bold: bool) -> list[str]:
+    sampler = trial.sampler
+    knob = f"eta {sampler.eta:.2f}" if sampler.algorithm == "ddim" else f"variance {sampler.variance:.2f}"
+    error = f" ± {trial.standard_error:.2g}" if trial.standard_error is not None else ""
+    return [
+        f"**{trial.name}**" if bold else trial.name,
+        str(trial.num_steps),
+        f"{sampler.algorithm}, {knob}, {'clipped' if sampler.clip else 'not clipped'}",
+        _number(trial.objective, ".4g"),
+        _number(trial.distance, ".2f") + error,
+        _number(None if trial.kid is None else 1000 * trial.kid, ".2f"),
+        _number(trial.psnr, ".2f"),
+        _number(trial.ssim, ".3f"),
+        _number(trial.consistency, ".1f"),
+        _number(trial.seconds_per_image, ".3f"),
+    ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "failed" if value is None else format(value, form)
