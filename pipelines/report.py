@@ -23,13 +23,10 @@ from sr3core.errors import CheckpointError
 from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json
 
 EVALUATION_FORMAT = ("sr3-evaluation", 1)
-SEARCH_FORMAT = ("sr3-search", 1)
-"""Written by tune, which pipelines may not import."""
+SEARCH_FORMAT = ("sr3-search", 1)  # written by tune, which pipelines may not import
 MAX_ROWS = 12
-MAX_GALLERY_BYTES = 9_000_000
-"""Of images in a gallery: beyond it the file would open slowly; the gallery ends early and says so."""
-MAX_MEASURED = 256
-"""Images that are measured one by one, the first in order."""
+MAX_GALLERY_BYTES = 9_000_000  # beyond it the file would open slowly; the gallery ends early and says so
+MAX_MEASURED = 256  # images that are measured one by one, the first in order
 NUM_EXTREMES = 3
 
 log = logging.getLogger(__name__)
@@ -153,14 +150,16 @@ class Pictures:
 
     def measure(self, notes: list[str]) -> dict[str, dict[str, dict[str, float]]]:
         """PSNR, SSIM and consistency of each method on each of the first images."""
-        from sr3core.metrics.consistency import consistency  # torch takes seconds to import
+        import torch  # takes seconds
+
+        from sr3core.metrics.consistency import consistency
         from sr3core.metrics.psnr import psnr
         from sr3core.metrics.ssim import ssim
 
         found: dict[str, dict[str, dict[str, float]]] = {}
-        if not (self.has("Input") and self.has("Original")):
-            return found
-        for key in self.keys[:MAX_MEASURED]:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # threads that wait for one another took 12 times as long on a busy machine
+        for key in self.keys[:MAX_MEASURED] if self.has("Input") and self.has("Original") else ():
             try:
                 images = {title: self._pixels(name, key)[None] for name, title in self.methods.items()}
             except OSError as error:
@@ -175,6 +174,7 @@ class Pictures:
                 title: dict(zip(("psnr", "ssim", "consistency"), map(float, row), strict=True))
                 for title, row in zip(images, values, strict=True)
             }
+        torch.set_num_threads(threads)
         return found
 
     def rows(self, keys: Sequence[str], measured: Measured) -> list[dict[str, Any]]:
@@ -194,8 +194,7 @@ class Pictures:
                 }
                 for name, title in self.methods.items()
             ]
-            number = self.keys.index(key) + 1
-            rows.append({"key": key, "number": number, "cells": cells, "patch": self._patch(key)})
+            rows.append({"key": key, "number": self.keys.index(key) + 1, "cells": cells, "patch": self._patch(key)})
         return rows
 
     def _pixels(self, method: str, key: str) -> np.ndarray:

@@ -11,7 +11,7 @@ Scale = Literal["linear", "log", "logit"]
 Point = tuple[float, float]
 
 WIDTH, HEIGHT = 460, 290
-LEFT, RIGHT, TOP, BOTTOM = 58, 12, 12, 44
+LEFT, RIGHT, TOP, BOTTOM = 66, 12, 12, 44
 MAX_POINTS = 240
 """Points a line keeps: more cannot be told apart at this width, and a run of a million steps has 20,000."""
 
@@ -107,10 +107,10 @@ class _Positions:
 
 
 def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    rough = (high - low) / 5
+    rough = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= rough * 0.999)
-    digits = max(0, -math.floor(math.log10(step)) + (1 if step == 2.5 * power else 0))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
+    digits = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [(index * step, _short(index * step, digits)) for index in range(first, last + 1)]
 
@@ -164,7 +164,7 @@ def _axis_labels(x: str, y: str) -> Markup:
     middle = (TOP + HEIGHT - BOTTOM) / 2
     return Markup(
         '<text class="label" x="{}" y="{}" text-anchor="middle">{}</text>'
-        '<text class="label" transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>'
+        '<text class="label" transform="translate(12 {}) rotate(-90)" text-anchor="middle">{}</text>'
     ).format((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, x, middle, y)
 
 

@@ -93,12 +93,14 @@ class StageRun:
         Raises:
             CheckpointError: none, damaged, or of another architecture.
         """
+        import torch
+
         from sr3core.checkpoint import load_weights, sampling_weights, verify
         from sr3core.unet import UNet
 
         info = self.newest_checkpoint()
         verify(info)
-        network = UNet(self.config.model.unet)
+        network = UNet(self.config.model.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load_weights(network, sampling_weights(info))
         return network.eval()
 

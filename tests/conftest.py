@@ -51,6 +51,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     ray.init(
+        "local",  # by default Ray would join any cluster that it finds on the machine
         num_cpus=2,
         object_store_memory=500_000_000,
         include_dashboard=False,

@@ -23,9 +23,10 @@ def wait_for(condition: Callable[[], T], seconds: float = 120) -> T:
 
 def workers_of(session: str, title: str) -> list[psutil.Process]:
     """Processes of a Ray session (its name is in its raylet's command line) whose title starts so."""
-    raylets = [p for p in psutil.process_iter(["cmdline"]) if session in " ".join(p.info["cmdline"] or ())]
-    found = {child.pid: child for raylet in raylets for child in raylet.children(recursive=True)}
-    return [process for process in found.values() if (process.cmdline() or [""])[0].startswith(title)]
+    running = list(psutil.process_iter(["cmdline"]))  # a process that is gone or a zombie has None
+    raylets = [process for process in running if session in " ".join(process.info["cmdline"] or ())]
+    children = {child.pid for raylet in raylets for child in raylet.children(recursive=True)}
+    return [p for p in running if p.pid in children and " ".join(p.info["cmdline"] or ()).startswith(title)]
 
 
 def kill(process: psutil.Process) -> None:

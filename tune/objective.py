@@ -89,9 +89,9 @@ class Evaluator:
 
     def __init__(self, task: Task, device: str = "cpu") -> None:
         self.task, self.device = task, device
-        self._network = task.network.to(
-            device=device, memory_format=torch.channels_last
-        ).eval()  # 1.2 times as fast on a CPU
+        self._network = task.network.to(device).eval()
+        # On a CPU channels-last is 1.2 times as fast.
+        self._network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._features = task.feature_network.to(device)
 
     def evaluate(self, schedule: InferenceSchedule, num_images: int) -> dict[str, float]:

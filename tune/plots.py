@@ -1,12 +1,13 @@
 """Pictures of a search: noise levels against steps, the objective against trials, the front."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tune.artifacts import SearchReport, TrialRecord
+from tune.artifacts import SearchReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,31 +42,40 @@ def _save(path: Path, draw: "Callable[[Axes, SearchReport], None]", report: Sear
 
 def plot_gammas(axes: "Axes", report: SearchReport) -> None:
     """Noise level against the share of the chain that is walked: the best, the defaults, and all others faintly."""
+    from matplotlib.ticker import MaxNLocator
+
     best = report.trial(report.best)
     shown = [trial for trial in report.trials if trial.status != "failed" and trial.num_steps == best.num_steps]
     for trial in shown:
         if trial.origin != "default" and trial.name != best.name:
-            axes.plot(*_noise(trial), color="#b8c4ce", linewidth=0.7, zorder=1)
-    styles = iter(["-", "--", ":", "-."])
-    for trial in shown:
-        if trial.origin == "default" and trial.name != best.name:
-            label = trial.name.removesuffix(f"-{trial.num_steps}")
-            axes.plot(*_noise(trial), color=COLOURS["default"], linestyle=next(styles, "-"), label=label, zorder=2)
-    axes.plot(*_noise(best), color=BEST, linewidth=2, marker="o", markersize=3, label=f"best: {best.name}", zorder=3)
+            axes.plot(*_noise(trial.gammas), color="#b8c4ce", linewidth=0.7, zorder=1)
+    by_levels: dict[tuple[float, ...], list[str]] = {}  # DDIM's are those of the trained schedule
+    for trial in sorted(shown, key=lambda trial: trial.name):
+        if trial.origin == "default":
+            by_levels.setdefault(trial.gammas, []).append(trial.name.removesuffix(f"-{trial.num_steps}"))
+    for (gammas, names), style in zip(by_levels.items(), itertools.cycle(("-", "--", ":", "-.")), strict=False):
+        label = ", ".join(names)
+        axes.plot(*_noise(gammas), color=COLOURS["default"], linestyle=style, label=label, zorder=2)
+    axes.plot(
+        *_noise(best.gammas), color=BEST, linewidth=2, marker="o", markersize=3, label=f"best: {best.name}", zorder=3
+    )
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("t, denoising runs from right to left")
     axes.set_ylabel(r"noise to signal, $\sqrt{(1-\gamma_t)\,/\,\gamma_t}$")
     axes.set_title(f"{report.stage}: noise levels of {best.num_steps} steps", loc="left")
     axes.legend(frameon=False, fontsize=8)
 
 
-def _noise(trial: TrialRecord) -> tuple[np.ndarray, np.ndarray]:
-    gammas = np.array(trial.gammas[1:])
+def _noise(levels: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    gammas = np.array(levels[1:])
     return np.arange(1, len(gammas) + 1), np.sqrt((1 - gammas) / gammas)
 
 
 def plot_trials(axes: "Axes", report: SearchReport) -> None:
     """The objective of every trial in the order in which they ended, and the best so far."""
+    from matplotlib.ticker import MaxNLocator
+
     done = [(n, t) for n, t in enumerate(report.trials, start=1) if t.status == "done" and t.objective is not None]
     for origin, colour in COLOURS.items():
         points = [(n, trial.objective or 0.0) for n, trial in done if trial.origin == origin]
@@ -75,6 +85,7 @@ def plot_trials(axes: "Axes", report: SearchReport) -> None:
     axes.step([n for n, _ in done], np.minimum.accumulate(values), where="post", color=BEST, label="best so far")
     others = {status: sum(t.status == status for t in report.trials) for status in ("stopped", "failed")}
     note = ", ".join(f"{count} {status}" for status, count in others.items() if count)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial" + (f" (not shown: {note})" if note else ""))
     axes.set_ylabel(_objective_label(report))
     axes.set_title(f"{report.stage}: {len(report.trials)} trials, at most {report.num_steps} steps", loc="left")

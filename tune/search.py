@@ -109,6 +109,7 @@ class _Session:
         self.stage, self.task, self.config, self.ledger, self.report = stage, task, config, ledger, report
         self.training = stage.config.model.noise_schedule
         self.space = SearchSpace.of(self.training, config.steps, config.samplers)
+        self.shared = ray.put(task)
         self.placement = {"cpus": config.cpus_per_trial, "gpus": config.gpus_per_trial}
 
     def explore(self) -> None:
@@ -143,9 +144,9 @@ class _Session:
         if names <= known:
             return
         remote: Any = ray.remote(warm_starts).options(num_cpus=self.placement["cpus"], num_gpus=self.placement["gpus"])
-        shared, smallest = ray.put(self.task), self.space.smallest_gamma
+        smallest = self.space.smallest_gamma
         jobs: Any = [
-            remote.remote(shared, method, self.config.steps, smallest, **self.placement)
+            remote.remote(self.shared, method, self.config.steps, smallest, **self.placement)
             for method in self.config.warm_starts
         ]
         for schedule in itertools.chain(*ray.get(jobs)):
@@ -171,7 +172,7 @@ class _Session:
         config, task, ledger = self.config, self.task, self.ledger
         resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
         _warn_of_resources(resources, self.report)
-        trainable = ray_tune.with_parameters(ScheduleTrial, task=task, **self.placement)
+        trainable = ray_tune.with_parameters(ScheduleTrial, shared=[self.shared], **self.placement)
         words = {"fid": "FID" if task.feature_network.is_fid else "distance", "kid": "kernel distance"}
         word = words.get(config.objective, "objective")
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)

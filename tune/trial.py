@@ -4,6 +4,7 @@ from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import ray
 import torch
 from ray import tune as ray_tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
@@ -28,12 +29,11 @@ NUMBERS = (
 class ScheduleTrial(ray_tune.Trainable):
     """Judges one schedule after another, a rung a step; networks are loaded once an actor."""
 
-    def setup(self, config: dict[str, Any], task: Task | None = None, cpus: float = 1.0, gpus: float = 0.0) -> None:
-        """Load what all trials share."""
-        assert task is not None
+    def setup(self, config: dict[str, Any], shared: Sequence[Any] = (), cpus: float = 1.0, gpus: float = 0.0) -> None:
+        """Load what all trials share: shared holds the task's reference in the object store."""
         torch.set_num_threads(max(1, int(cpus)))
-        self.task = task
-        self.evaluator = Evaluator(task, pick_device(gpus))
+        self.task: Task = ray.get(shared[0])
+        self.evaluator = Evaluator(self.task, pick_device(gpus))
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

@@ -45,7 +45,8 @@ def tiny_run():
         small_stage(16, 32, base_channels=8, num_steps=60, num_workers=2),
         regression_of(small_stage(8, 32, base_channels=8, num_steps=60, num_workers=1), learning_rate=1e-3),
     ]
-    stages = [override(stage, num_validation_images=16) for stage in stages]
+    # An average over 10 steps, since there are only 60.
+    stages = [override(stage, num_validation_images=16, optimizer__ema_decay=0.9) for stage in stages]
     return to_dict(RunConfig(name="tiny", stages=tuple(stages)))
 
 

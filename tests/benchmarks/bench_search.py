@@ -1,0 +1,125 @@
+"""Throughput of the schedule search against the naive way, and of two trials at once against one.
+
+    python tests/benchmarks/bench_search.py --run RUN --stage STAGE
+
+naive: every trial is a process of its own that loads the model and the feature network, computes the reference features
+again and judges the schedule by all images. Both ways try the same random schedules, two at a time with one CPU each,
+on copies of the run, so that nothing is found in a cache. Speeds are ratios from one run of this script.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from pipelines.runs import open_run
+from sr3core.features import extract_features
+from sr3core.schedules import InferenceSchedule
+from tune.artifacts import TrialRecord, best_of
+from tune.config import SearchConfig
+from tune.objective import Evaluator
+from tune.search import search
+from tune.task import load_task
+
+
+def copy_run(run: Path, stage: str, into: Path) -> Path:
+    """The run with one stage's checkpoints, without searches."""
+    target = Path(tempfile.mkdtemp(dir=into))
+    shutil.copy(run / "config.json", target)
+    shutil.copytree(run / stage / "checkpoints", target / stage / "checkpoints")
+    return target
+
+
+@ray.remote(num_cpus=1, max_calls=1)
+def judge_naively(run: str, config: SearchConfig, schedule: InferenceSchedule) -> dict[str, float]:
+    """One trial of the naive way, in a process that ends with it."""
+    import torch
+
+    torch.set_num_threads(1)
+    task = load_task(open_run(run).stage(config.stage), config)
+    references = extract_features(task.feature_network, task.high)
+    fresh = Path(tempfile.mkdtemp())
+    return Evaluator(replace(task, references=references, cache=fresh)).evaluate(schedule, config.num_images)
+
+
+def naive(run: Path, config: SearchConfig, schedules: list[InferenceSchedule]) -> dict[str, float]:
+    """Seconds, and the distance of the winner."""
+    started = time.perf_counter()
+    values = ray.get([judge_naively.remote(str(run), config, schedule) for schedule in schedules])
+    distances = [value["distance"] for value in values]
+    return {"seconds": time.perf_counter() - started, "best": min(distances), "trials": len(distances)}
+
+
+def ours(run: Path, config: SearchConfig) -> tuple[dict[str, float], tuple[TrialRecord, ...]]:
+    """Seconds of the trials and the shared set-up, and the distance of the winner."""
+    started = time.perf_counter()
+    trials = search(str(run), config, lambda line: None).report.trials
+    best = best_of(trials)
+    assert best is not None
+    assert best.distance is not None
+    return {"seconds": time.perf_counter() - started, "best": best.distance, "trials": len(trials)}, trials
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--stage", required=True)
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=10)
+    options = parser.parse_args()
+    base: dict[str, Any] = {
+        "stage": options.stage,
+        "num_steps": options.steps,
+        "num_trials": options.trials,
+        "num_images": options.images,
+        "algorithm": "random",
+        "warm_starts": (),
+        "confirm_split": None,
+    }
+    halving = {"num_rungs": 3, "rung_factor": 4}
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    with tempfile.TemporaryDirectory() as folder:
+        source = (options.run, options.stage, Path(folder))
+        found, trials = ours(copy_run(*source), SearchConfig(**base, **halving))
+        one, _ = ours(copy_run(*source), SearchConfig(**base, **halving, num_concurrent=1))
+        whole, whole_trials = ours(copy_run(*source), SearchConfig(**base))
+        plain = naive(copy_run(*source), SearchConfig(**base), [trial.schedule for trial in whole_trials])
+    np.testing.assert_allclose(plain["best"], whole["best"], rtol=1e-3)  # the same schedules, judged alike
+    rate = {
+        name: entry["trials"] / entry["seconds"]
+        for name, entry in {
+            "search": found,
+            "search, one at a time": one,
+            "search without rungs": whole,
+            "naive": plain,
+        }.items()
+    }
+    print(
+        json.dumps(
+            {
+                "search": found,
+                "search, one at a time": one,
+                "search without rungs": whole,
+                "naive": plain,
+                "stopped": sum(trial.status == "stopped" for trial in trials),
+                "trials a second": rate,
+                "search / naive": rate["search"] / rate["naive"],
+                "search without rungs / naive": rate["search without rungs"] / rate["naive"],
+                "two at once / one": rate["search"] / rate["search, one at a time"],
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Rungs compare like with like; tables and plots say what was found."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray.tune.schedulers import TrialScheduler
+
+from sr3core.hyperparameters import SamplerConfig
+from tune.artifacts import Confirmation, SearchReport, TrialRecord, front_of
+from tune.config import SearchConfig
+from tune.plots import write_plots
+from tune.table import format_table
+from tune.trial import Rungs, reason
+
+
+def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) -> TrialRecord:
+    values: dict[str, Any] = {
+        "name": name,
+        "origin": "search",
+        "status": "done",
+        "num_steps": steps,
+        "gammas": (1.0, *(0.5**n for n in range(1, steps + 1))),
+        "sampler": SamplerConfig(),
+        "num_images": 16,
+        "objective": objective,
+        "distance": objective,
+        "standard_error": 0.25,
+        "kid": 0.01,
+        "psnr": 20.0,
+        "ssim": 0.5,
+        "consistency": 3.0,
+        "seconds_per_image": 0.1,
+        "rung_objectives": (objective, objective) if objective is not None else (),
+        **changes,
+    }
+    return TrialRecord(**values)
+
+
+def decide(rungs: Rungs, name: str, objective: float, images: int = 4, steps: int = 2, origin: str = "search") -> bool:
+    """Whether the trial may go on."""
+    config = SimpleNamespace(config={"name": name, "origin": origin})
+    result = {"num_images": images, "num_steps": steps, "objective": objective}
+    return rungs.on_trial_result(None, config, result) == TrialScheduler.CONTINUE
+
+
+def test_a_trial_goes_on_among_the_best_quarter_of_its_rung() -> None:
+    rungs = Rungs((4, 16, 64), 4)
+    assert decide(rungs, "a", 5.0)  # the first has nobody to be compared with
+    assert not decide(rungs, "b", 6.0)
+    assert decide(rungs, "c", 4.0)
+    assert decide(rungs, "default", 9.0, origin="default")  # never stopped
+    assert [decide(rungs, str(n), 10.0 + n) for n in range(4)] == [False] * 4
+    assert decide(rungs, "second of nine", 4.5)  # now two of eight may go on
+    assert not decide(rungs, "d", 4.7)
+
+
+def test_only_equal_numbers_of_images_and_steps_are_compared() -> None:
+    rungs = Rungs((4, 16, 64), 4)
+    assert decide(rungs, "a", 5.0, images=4)
+    assert decide(rungs, "b", 9.0, images=16)
+    assert decide(rungs, "c", 9.0, images=4, steps=1)
+    assert decide(rungs, "d", 99.0, images=64)  # judged by all images: nothing to stop
+
+
+def test_rungs_remember_what_an_interrupted_search_saw() -> None:
+    rungs = Rungs((4, 16), 4, [trial("a", 5.0)])
+    assert not decide(rungs, "b", 6.0)
+    assert decide(rungs, "c", 4.0)
+
+
+def test_the_front_holds_what_nothing_cheaper_beats() -> None:
+    trials = [trial("a", 9.0, 5), trial("b", 4.0, 10), trial("c", 5.0, 25), trial("d", 3.0, 50), trial("e", None, 1)]
+    trials.append(trial("f", 1.0, 2, status="stopped"))
+    assert [found.name for found in front_of(trials)] == ["a", "b", "d"]
+
+
+def test_errors_are_told_in_one_line() -> None:
+    assert reason("Traceback\n  File x\nValueError: no such thing\n") == "ValueError: no such thing"
+    assert reason(None) == "its process died"
+
+
+@pytest.fixture
+def report() -> SearchReport:
+    """A finished search of four trials."""
+    trials = (
+        trial("trained-respaced", 9.0, origin="default"),
+        trial("better", 4.0),
+        trial("hopeless", 900.0),
+        trial("early", 7.0, status="stopped", num_images=4),
+        trial("broken", None, status="failed", error="the sampler diverged"),
+    )
+    confirmed = (replace(trials[1], distance=6.0, objective=6.0), replace(trials[0], distance=5.0, objective=5.0))
+    return SearchReport(
+        stage="4-16",
+        num_steps=2,
+        label="Fréchet distance on seeded random features (not FID), n=16",
+        is_fid=False,
+        feature_network="seeded",
+        split="validation",
+        num_images=16,
+        front=(),
+        best="better",
+        default="trained-respaced",
+        trials=trials,
+        confirmation=Confirmation(
+            split="test", num_images=16, label="not FID, n=16", trials=confirmed, winner_is_better=False
+        ),
+        config=SearchConfig(stage="4-16", num_steps=2, num_images=16),
+        provenance={},
+        seconds=1.0,
+    )
+
+
+def test_the_table_is_honest(report: SearchReport) -> None:
+    table = format_table(report)
+    rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]
+    searched, confirmed = rows[2:5], rows[7:]  # below the heads of the two tables
+    assert searched == ["**better**", "trained-respaced", "hopeless"]
+    assert confirmed == ["trained-respaced", "**better**"]
+    assert "4.00 ± 0.25" in table
+    assert "does NOT stay ahead" in table
+    assert "Failed: broken: the sampler diverged" in table
+    assert "5 trials: 3 judged by all images, 1 stopped at a rung, 1 failed" in table
+
+
+def test_plots_are_drawn(report: SearchReport, tmp_path: Path) -> None:
+    names = sorted(path.name for path in write_plots(report, tmp_path))
+    assert names == ["gammas.png", "gammas.svg", "trials.png", "trials.svg"]
+    assert (
+        "distance, n = 16" in (tmp_path / "trials.svg").read_text() or (tmp_path / "trials.svg").stat().st_size > 5000
+    )
+    front = replace(report, front=("better",))
+    assert "front.svg" in {path.name for path in write_plots(front, tmp_path)}
