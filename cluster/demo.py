@@ -39,7 +39,7 @@ def run_demo(out: Path) -> Path:
     prepare_config = PrepareConfig(
         source=str(PHOTOS),
         out=data,
-        stages=("16-32", "32-64", "16-64"),
+        stages=("12-24", "24-48", "12-48"),
         validation_fraction=0.1,
         test_fraction=0.1,
         samples_per_shard=64,
@@ -55,7 +55,7 @@ def run_demo(out: Path) -> Path:
 
     for stage in run.cascade():
         config = SearchConfig(
-            stage=stage.name, num_steps=12, num_trials=10, num_images=64, num_concurrent=2, confirm_defaults="best"
+            stage=stage.name, num_steps=12, num_trials=9, num_images=48, num_concurrent=2, confirm_defaults="best"
         )
         clock.part(f"search {stage.name}", lambda config=config: search(str(out), config))
 

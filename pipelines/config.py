@@ -113,6 +113,10 @@ class PlacementConfig:
     """Times that a stage may lose workers and go on from its newest checkpoint before it fails."""
     prefetch_batches: int = 4
     """Batches decoded ahead of the training step."""
+    cache_folder: str = "/tmp/sr3-shards"
+    """Where a machine keeps shards that it read from a bucket."""
+    cache_bytes: int = 50_000_000_000
+    """How much it keeps; the least recently used shards go first."""
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 0, f"num_workers: {self.num_workers} is negative")

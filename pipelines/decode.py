@@ -64,8 +64,9 @@ def _decode(data: bytes, max_pixels: int) -> DecodedImage:
     if frames > 1 and image.format != "MPO":  # cameras put a preview after the photo: that is MPO
         raise DecodeError(RejectReason.ANIMATED, f"{frames} frames or pages; extract the one you mean")
     notes: list[str] = []
-    orientation = image.getexif().get(_ORIENTATION, 1) if image.format not in ("TIFF", "AVIF") else 1
-    pixels = _pixels(data, image, notes)
+    png = fastcodecs.check_png(data) if image.format == "PNG" else None
+    orientation = _orientation(image, png)
+    pixels = _pixels(data, image, png, notes)
     if orientation in range(2, 9):
         pixels = _orient(pixels, orientation)
         notes.append(f"orientation {orientation}")
@@ -87,17 +88,25 @@ def _open(data: bytes) -> Image.Image:
         raise DecodeError(RejectReason.NOT_AN_IMAGE, f"no known image format; starts with {start!r}") from error
 
 
-def _pixels(data: bytes, image: Image.Image, notes: list[str]) -> np.ndarray:
+def _orientation(image: Image.Image, png: fastcodecs.PngHeader | None) -> int:
+    """The EXIF orientation; 1 where Pillow applies it itself."""
+    if image.format in ("TIFF", "AVIF"):
+        return 1
+    if png is not None and not png.metadata_last:
+        return Image.Image.getexif(image).get(_ORIENTATION, 1)  # PNG's own getexif decodes the pixels first
+    return image.getexif().get(_ORIENTATION, 1)
+
+
+def _pixels(data: bytes, image: Image.Image, png: fastcodecs.PngHeader | None, notes: list[str]) -> np.ndarray:
     """RGB pixels as stored, before orientation."""
     profile = image.info.get("icc_profile") or b""
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
         pixels = fastcodecs.decode_jpeg(data, notes)
         return colour.to_srgb(pixels, profile, image.mode, notes)
-    if image.format == "PNG":
-        header = fastcodecs.check_png(data)
-        if header.bit_depth == 16:
+    if png is not None:
+        if png.bit_depth == 16:
             notes.append("16 bits rounded to 8")
-            pixels, alpha = fastcodecs.decode_png_16(data, header)
+            pixels, alpha = fastcodecs.decode_png_16(data, png)
             return colour.composite(colour.to_srgb(pixels, profile, "RGB", notes), alpha, notes)
         if image.mode == "RGB" and "transparency" not in image.info:
             return colour.to_srgb(fastcodecs.decode_png_rgb(data), profile, "RGB", notes)

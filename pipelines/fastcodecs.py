@@ -24,6 +24,8 @@ class PngHeader(NamedTuple):
     colour_type: int
     transparent: bytes
     """The tRNS chunk: which colour or palette entries are transparent; empty where there is none."""
+    metadata_last: bool
+    """Whether EXIF or text comes after the pixels."""
 
 
 def decode_jpeg(data: bytes, notes: list[str]) -> np.ndarray:
@@ -49,6 +51,7 @@ def check_png(data: bytes) -> PngHeader:
         ValueError: one is not.
     """
     position, kind, header, transparent = len(_PNG_SIGNATURE), b"", b"", b""
+    pixels_seen = metadata_last = False
     while kind != b"IEND":
         if position + 12 > len(data):
             raise ValueError("truncated: the PNG ends before its IEND chunk")
@@ -63,10 +66,12 @@ def check_png(data: bytes) -> PngHeader:
             header = bytes(body[4:])
         elif kind == b"tRNS":
             transparent = bytes(body[4:])
+        pixels_seen |= kind == b"IDAT"
+        metadata_last |= pixels_seen and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
         position = end
     if len(header) != 13:
         raise ValueError("the PNG has no valid IHDR chunk")
-    return PngHeader(header[8], header[9], transparent)
+    return PngHeader(header[8], header[9], transparent, metadata_last)
 
 
 def decode_png_rgb(data: bytes) -> np.ndarray:

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.cache import ShardCache
 from pipelines.config import TrainConfig
 from pipelines.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.order import Place, SampleOrder
 from pipelines.records import Record, read_record
-from pipelines.storage import join, read_range
+from pipelines.storage import is_remote, join, read_range
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images import to_float
@@ -23,7 +24,8 @@ from sr3core.training import Batch
 class SplitReader:
     """Random access to one split of one prepared stage, by the tar offsets in the shards' indices."""
 
-    def __init__(self, data: str, stage: str, split: str) -> None:
+    def __init__(self, data: str, stage: str, split: str, cache: ShardCache | None = None) -> None:
+        self._cache = cache
         self.directory = join(data, stage)
         self.manifest: Manifest = load_manifest(self.directory)
         self.shards: tuple[ShardEntry, ...] = self.manifest.splits.get(split, ())
@@ -35,7 +37,11 @@ class SplitReader:
         members = entries.members[index]
         first = min(offset for offset, _ in members.values())
         last = max(offset + size for offset, size in members.values())
-        data = read_range(join(self.directory, self.shards[shard].name), first, last - first)
+        uri = join(self.directory, self.shards[shard].name)
+        if self._cache is not None:
+            data = self._cache.read(uri, self.shards[shard], first, last - first)
+        else:
+            data = read_range(uri, first, last - first)
         parts = {name: data[offset - first : offset - first + size] for name, (offset, size) in members.items()}
         return read_record(entries.keys[index], parts)
 
@@ -81,7 +87,9 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
     Raises:
         DataError: it has not been prepared, is empty, or holds images of other sizes.
     """
-    reader = SplitReader(data, config.data_stage, "train")
+    placement = config.placement
+    cache = ShardCache(placement.cache_folder, placement.cache_bytes) if is_remote(data) else None
+    reader = SplitReader(data, config.data_stage, "train", cache)
     spec = reader.manifest.stage
     if (spec.low_size, spec.high_size) != (config.model.low_size, config.model.high_size):
         raise DataError(

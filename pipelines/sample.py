@@ -15,6 +15,7 @@ import numpy as np
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
 from pipelines.ingest import load_split
+from pipelines.memory import keep_freed_memory
 from pipelines.runs import Run, StageRun, local_path, open_run, write_atomic
 from sr3core.config import fingerprint_of
 from sr3core.errors import ConfigError, DataError
@@ -45,6 +46,7 @@ class PhotoUpscaler:
     def __init__(self, run: str, schedule: str | None, seed: int, threads: int) -> None:
         import torch
 
+        keep_freed_memory()
         torch.set_num_threads(threads)
         self._stages = [stage.load(schedule) for stage in open_run(run).cascade()]
         self._seed = seed
@@ -159,6 +161,7 @@ class SplitUpscaler:
     def __init__(self, run: str, schedule: str | None, seed: int, folder: str) -> None:
         import torch
 
+        keep_freed_memory()
         torch.set_num_threads(1)
         opened = open_run(run)
         self._seed, self._folder = seed, Path(folder)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.config import TrainConfig
+from pipelines.memory import keep_freed_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def join_team(config: TrainConfig) -> Team:
     import ray.train
     import ray.train.torch
 
+    keep_freed_memory()
     context = ray.train.get_context()
     torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))
     return Team(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())

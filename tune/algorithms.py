@@ -1,5 +1,6 @@
 """The searchers: fixed schedules first, then what Optuna or a grid suggests."""
 
+import importlib.util
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -175,6 +176,8 @@ def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:
         if name == "random":
             return samplers.RandomSampler(seed=seed)
         if name == "cmaes":
+            if importlib.util.find_spec("cmaes") is None:  # Optuna would only say so at the first suggestion
+                raise ConfigError("algorithm: cmaes needs a package of that name: pip install cmaes, or take tpe")
             centre = space.centre if isinstance(space, RefinementSpace) else None
             sigma = 0.15 if centre else None  # of the ranges: a refinement stays near its base
             return samplers.CmaEsSampler(x0=centre, sigma0=sigma, seed=seed, warn_independent_sampling=False)

@@ -2,7 +2,7 @@
 
 search.json     the result: every trial, the best, the confirmation (SearchReport)
 trials/         one file a trial begun or ended: what a killed search goes on from
-../measured/    features and metrics by what they depend on, shared by all searches of the stage
+../measured/    features and metrics by what they depend on, shared by all searches; may be deleted
 """
 
 import json

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from multiprocessing.pool import Pool
 from pathlib import Path
 
 os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0", RAY_DATA_DISABLE_PROGRESS_BARS="1")
@@ -73,13 +74,10 @@ def pillow_shard(job: tuple[str, list[str], int, int]) -> int:
     return len(paths)
 
 
-def run_pool(paths: list[str], out: Path, workers: int, low_size: int, high_size: int) -> float:
+def run_pool(pool: Pool, paths: list[str], out: Path, workers: int, low_size: int, high_size: int) -> None:
     parts = [paths[worker::workers] for worker in range(workers)]
     jobs = [(str(out / f"{worker}-%06d.tar"), part, low_size, high_size) for worker, part in enumerate(parts)]
-    start = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        assert sum(pool.map(pillow_shard, jobs)) == len(paths)
-    return time.perf_counter() - start
+    assert sum(pool.map(pillow_shard, jobs, chunksize=1)) == len(paths)
 
 
 # --- ours -------------------------------------------------------------------------------------------------------------
@@ -91,26 +89,16 @@ def config_for(source: Path, out: Path, stage: str, num_images: int, workers: in
     return PrepareConfig(source=str(source), out=str(out), stages=(stage,), **options)  # type: ignore[arg-type]
 
 
-def run_prepare(config: PrepareConfig) -> tuple[float, dict[str, float]]:
-    start = time.perf_counter()
-    summary = prepare(config, quiet)
-    return time.perf_counter() - start, summary.seconds_of
+def write_one(job: tuple[PrepareConfig, ShardTask]) -> None:
+    write_shard(*job)
 
 
-def write_part(job: tuple[PrepareConfig, list[ShardTask]]) -> None:
-    for task in job[1]:
-        write_shard(job[0], task)
-
-
-def run_in_processes(config: PrepareConfig, workers: int) -> float:
+def run_in_processes(pool: Pool, config: PrepareConfig) -> None:
     """The same functions without Ray: what Ray's overhead is measured against."""
-    start = time.perf_counter()
     plan, lines = plan_shards(config, open_source(config.source))
     write_atomic(join(config.out, "plan.jsonl"), lines)
     tasks = [ShardTask(shard, config.stages) for shard in plan.shards]
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        pool.map(write_part, [(config, tasks[worker::workers]) for worker in range(workers)])
-    return time.perf_counter() - start
+    pool.map(write_one, [(config, task) for task in tasks], chunksize=1)
 
 
 # --- the cases --------------------------------------------------------------------------------------------------------
@@ -172,37 +160,70 @@ def cases(data: Path, scratch: Path, count: int) -> dict[str, tuple[list[str], s
     }
 
 
-def compare(name: str, paths: list[str], stage: str, scratch: Path, workers: int, rounds: int) -> dict[str, float]:
+def cpu_seconds(without: set[int] = frozenset()) -> float:  # type: ignore[assignment]
+    """CPU time of this process and of all below it, but for some: what contention on the machine changes least."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        parents[int(entry.name)], ticks[int(entry.name)] = int(fields[1]), int(fields[11]) + int(fields[12])
+    total, todo = 0, [os.getpid()]
+    while todo:
+        process = todo.pop()
+        total += ticks[process]
+        todo += [child for child, parent in parents.items() if parent == process and child not in without]
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def timed(work: Callable[[], object], without: set[int]) -> tuple[float, float]:
+    """Wall and CPU seconds of some work."""
+    start, cpu = time.perf_counter(), cpu_seconds(without)
+    work()
+    return time.perf_counter() - start, cpu_seconds(without) - cpu
+
+
+def compare(
+    pool: Pool, name: str, paths: list[str], stage: str, scratch: Path, workers: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Run both sides and the bare functions in turn, on processes that are up already, and print what was found."""
     low_size, high_size = (int(size) for size in stage.split("-"))
-    ratios, overheads, speeds, pool_speeds = [], [], [], []
+    runs: dict[str, list[tuple[float, float]]] = {"pool": [], "ray": [], "bare": []}
     parts: Counter[str] = Counter()
-    for number in range(rounds):
-        folders = [scratch / "out" / f"{kind}{number}" for kind in ("pool", "ray", "bare")]
-        for folder in folders:
+    source = Path(paths[0]).parent
+    pool_processes = {process.pid for process in multiprocessing.active_children() if process.pid}
+    for _ in range(rounds):
+        folders = {kind: scratch / "out" / kind for kind in runs}
+        for folder in folders.values():
             folder.mkdir(parents=True)
-        source = Path(paths[0]).parent
-        pool_seconds = run_pool(paths, folders[0], workers, low_size, high_size)
-        ray_seconds, of = run_prepare(config_for(source, folders[1], stage, len(paths), workers))
-        bare_seconds = run_in_processes(config_for(source, folders[2], stage, len(paths), workers), workers)
-        parts.update(of)
-        ratios.append(pool_seconds / ray_seconds)
-        overheads.append(ray_seconds / bare_seconds - 1)
-        speeds.append(len(paths) / ray_seconds)
-        pool_speeds.append(len(paths) / pool_seconds)
+        config = {kind: config_for(source, folder, stage, len(paths), workers) for kind, folder in folders.items()}
+        work: dict[str, Callable[[], object]] = {
+            "pool": lambda: run_pool(pool, paths, folders["pool"], workers, low_size, high_size),  # noqa: B023
+            "ray": lambda: parts.update(prepare(config["ray"], quiet).seconds_of),  # noqa: B023
+            "bare": lambda: run_in_processes(pool, config["bare"]),  # noqa: B023
+        }
+        for kind, measured in runs.items():
+            measured.append(timed(work[kind], pool_processes if kind == "ray" else set()))
         shutil.rmtree(scratch / "out")
-    images = len(paths) * rounds
-    print(f"\n{name}: {len(paths)} images, {workers} processes, {rounds} rounds")
-    print(f"  Pool + Pillow + ShardWriter {statistics.median(pool_speeds):8.1f} images/s")
-    print(f"  sr3 prepare                 {statistics.median(speeds):8.1f} images/s")
-    print(
-        f"  ratio {statistics.median(ratios):.2f} (each round: {', '.join(f'{r:.2f}' for r in ratios)}); at least 1.5"
-    )
-    print(
-        f"  Ray's overhead {statistics.median(overheads):+.1%} (each: {', '.join(f'{o:+.1%}' for o in overheads)}); below 10%"
-    )
-    each = ", ".join(f"{part} {1000 * seconds / images:.2f}" for part, seconds in parts.items())
+    report = {}
+    print(f"\n{name}: {len(paths)} images, {workers} processes, {rounds} rounds, medians (each round)")
+    for index, clock in enumerate(("wall", "CPU")):
+        seconds = {kind: [run[index] for run in measured] for kind, measured in runs.items()}
+        rates = {kind: len(paths) / statistics.median(values) for kind, values in seconds.items()}
+        ratios = [a / b for a, b in zip(seconds["pool"], seconds["ray"], strict=True)]
+        overheads = [a / b - 1 for a, b in zip(seconds["ray"], seconds["bare"], strict=True)]
+        report[clock] = {"ratio": statistics.median(ratios), "overhead": statistics.median(overheads)}
+        print(
+            f"  images a {clock} second: Pool + Pillow + ShardWriter {rates['pool']:.1f},"
+            f" sr3 prepare {rates['ray']:.1f}: ratio {report[clock]['ratio']:.2f} ({', '.join(f'{r:.2f}' for r in ratios)}), wanted 1.5\n"
+            f"    without Ray {rates['bare']:.1f}: overhead {report[clock]['overhead']:+.1%}"
+            f" ({', '.join(f'{o:+.1%}' for o in overheads)}), allowed 10%"
+        )
+    each = ", ".join(f"{part} {1000 * value / len(paths) / rounds:.2f}" for part, value in parts.items())
     print(f"  milliseconds an image: {each}", flush=True)
-    return {"ratio": statistics.median(ratios), "overhead": statistics.median(overheads)}
+    return report
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -289,11 +310,14 @@ def main() -> None:
         warm = grow(
             sorted((options.data / "faces_train" / "ffhq256").glob("*.jpg"))[:20], scratch / "warm", 20, tag_jpeg
         )
-        run_prepare(config_for(Path(warm[0]).parent, scratch / "warm-out", "64-256", 20, options.workers))
+        prepare(config_for(Path(warm[0]).parent, scratch / "warm-out", "64-256", 20, options.workers), quiet)
+        pool = multiprocessing.get_context("spawn").Pool(options.workers)
+        run_pool(pool, warm, scratch, options.workers, 64, 256)
         results = {}
         for name, (paths, stage) in cases(options.data, scratch, options.images).items():
             if options.only in name:
-                results[name] = compare(name, paths, stage, scratch, options.workers, options.rounds)
+                results[name] = compare(pool, name, paths, stage, scratch, options.workers, options.rounds)
+        pool.terminate()
         ray.shutdown()
         if options.memory:
             measure_memory(options.data, scratch, (1_000, 20_000))

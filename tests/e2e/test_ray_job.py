@@ -2,13 +2,13 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.processes import wait_for
@@ -40,7 +40,8 @@ def cluster(tmp_path_factory):
         assert head.poll() is None, "ray start failed"
         yield address, environment
     finally:
-        os.killpg(head.pid, signal.SIGTERM)
+        for process in (*psutil.Process(head.pid).children(recursive=True), head):
+            process.kill()  # a polite end would drain the node for 30 s
         head.wait(30)
 
 
@@ -73,6 +74,7 @@ def test_a_submitted_preparation_runs_on_the_cluster(cluster, photos, tmp_path):
 
 
 def test_a_command_that_fails_fails_the_job_with_its_message(cluster, tmp_path):
-    done = submit(cluster, str(BIN / "sr3"), "prepare", "--source", "/nowhere/at/all", "--out", str(tmp_path), "--stages", "8-16")
+    arguments = ["--source", "/nowhere/at/all", "--out", str(tmp_path), "--stages", "8-16"]
+    done = submit(cluster, str(BIN / "sr3"), "prepare", *arguments)
     assert done.returncode != 0
     assert "/nowhere/at/all" in done.stdout

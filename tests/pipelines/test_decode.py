@@ -364,6 +364,23 @@ def test_exif_orientation_is_applied_as_pillow_does(kind: str, orientation: int)
     assert decode_image(data).pixels.shape == ((23, 31, 3) if orientation < 5 else (31, 23, 3))
 
 
+def test_exif_after_the_pixels_of_a_png_is_found() -> None:
+    exif = with_orientation(6).tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(exif)) + b"eXIf" + exif + struct.pack(">I", zlib.crc32(b"eXIf" + exif))
+    data = save(Image.fromarray(photo()), "PNG")
+    image = decode_image(data[:-12] + chunk + data[-12:])
+    np.testing.assert_array_equal(image.pixels, np.rot90(photo(), -1))
+
+
+def test_a_plain_png_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise AssertionError("decoded by Pillow too")
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", fail)
+    data = save(Image.fromarray(photo()), "PNG", exif=with_orientation(3))
+    np.testing.assert_array_equal(decode_image(data).pixels, photo()[::-1, ::-1])
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
     data = save(Image.fromarray(photo()), "PNG", exif=with_orientation(orientation))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.presets import demo
+from pipelines.config import RunConfig
+from pipelines.presets import regression_of, small_stage
 from pipelines.report import write_report
 from pipelines.runs import Run, create_run
 from sr3core.errors import DataError
@@ -26,9 +27,15 @@ VOID = frozenset({"meta", "link", "img", "input", "br"})
 NOT_FID = "Fréchet distance on seeded random convolutions (not FID), n={n}"
 
 
+def demo_like() -> RunConfig:
+    """A run of the demo's kind: a cascade of two stages and the baseline of both together."""
+    first, second, both = (small_stage(low, high, 16, 500, 1) for low, high in ((16, 32), (32, 64), (16, 64)))
+    return RunConfig(name="demo", stages=(first, second, regression_of(both)))
+
+
 def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = False) -> Run:
     """A run folder of the demo's preset with real photos, whose "methods" are simple filters, not networks."""
-    config = demo()
+    config = demo_like()
     run = create_run(folder / "demo", config, str(folder / "data"), {"16-64": "0" * 16}, fresh=False)
     keys = _save_samples(run, sorted(photos.glob("*.jpg"))[:num_images])
     label = f"FID (Inception 2015-12-05, n={num_images})" if is_fid else NOT_FID.format(n=num_images)
@@ -323,7 +330,7 @@ def test_cost_and_configuration(page: Page) -> None:
 
 
 def test_an_untrained_run_says_what_is_absent(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "new", demo(), str(tmp_path), {}, fresh=False)
+    run = create_run(tmp_path / "new", demo_like(), str(tmp_path), {}, fresh=False)
     page = Page(write_report(str(run.path)).read_text())
     assert page.open == []
     for section, sentence in {
