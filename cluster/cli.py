@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "measure a run, or any folder of images, as the paper's tables do",
     "report": "write a run's report as one HTML file",
     "status": "show how far a run or a preparation is",
+    "verify": "re-check prepared shards: sums, offsets, what is missing; draw a contact sheet",
     "demo": "the whole chain on bundled photos, in minutes",
 }
 

@@ -230,6 +230,33 @@ def status(arguments: list[str]) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Re-check prepared shards: everything planned is there, whole, at its offset, with its sum."""
+
+    path: Annotated[str, tyro.conf.Positional]
+    """Folder or s3:// prefix that `sr3 prepare` wrote, or one stage of it."""
+    contact_sheet: str | None = None
+    """Also draw random records of a stage as this PNG, to look at."""
+    num_records: int = 24
+    """Records on the contact sheet."""
+
+
+def verify(arguments: list[str]) -> int:
+    """`sr3 verify DIR`, `sr3 verify DIR/64-256 --contact-sheet sheet.png`."""
+    options = parse(VerifyOptions, "verify", arguments)
+    from pipelines.contact_sheet import contact_sheet
+    from pipelines.verify import describe
+    from pipelines.verify import verify as run_verify
+
+    problems = run_verify(options.path)
+    print(describe(problems))
+    if options.contact_sheet is not None:
+        contact_sheet(options.path, options.contact_sheet, options.num_records)
+        print(options.contact_sheet)
+    return FAILURE if problems else 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoOptions:
     """Run the whole chain on bundled photos in minutes: prepare, train, search, upscale, evaluate, report."""
 

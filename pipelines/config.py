@@ -73,6 +73,8 @@ class PrepareConfig:
     """Blurred copies of each low-resolution image that are baked into its record (section 4.3)."""
     blur_sigma_max: float = 1.0
     """Largest standard deviation of that blur, low-resolution pixels; each copy draws it from U(0, this)."""
+    align_faces: bool = False
+    """Cut the largest face out of each photo as FFHQ does, upright (needs the extra "align")."""
     keep_duplicates: bool = False
     """Keep images whose bytes are there under another name too, which can leak training into held-out data."""
     seed: int = 0

@@ -133,4 +133,6 @@ def _as_reject(error: Exception) -> DecodeError:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     cut_off = ("truncated", "premature end", "end of stream", "unexpected end", "not enough", "eof")
     reason = RejectReason.TRUNCATED if any(word in text.lower() for word in cut_off) else RejectReason.CORRUPT
+    if "too large" in text.lower():  # compressed text or profiles that would inflate without end
+        reason = RejectReason.TOO_LARGE
     return DecodeError(reason, text)

@@ -73,8 +73,8 @@ def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:
     if name_of(uri) == _FFHQ_WILD or any(_FFHQ_WILD in name.split("/") for name in names):
         raise DataError(
             f"source: {uri} holds FFHQ's in-the-wild images: uncropped photos whose faces are not aligned, on which"
-            " SR3's face models are not trained. Take FFHQ's images1024x1024 or thumbnails128x128, align the photos"
-            " (python -m pipelines.align), or name --layout folder to take them as plain photos"
+            " SR3's face models are not trained. Take FFHQ's images1024x1024 or thumbnails128x128, add --align-faces"
+            " to align them here, or name --layout folder to take them as plain photos"
         )
     raise ConfigError(f"layout: {uri} has none of FFHQ's folders ({', '.join(_FFHQ_ALIGNED)}); take auto or folder")
 

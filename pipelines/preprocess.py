@@ -51,7 +51,11 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
         StorageError: shards could not be written; what was finished is kept.
     """
     config = dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
-    source = open_source(config.source, config.layout)
+    if config.align_faces:
+        from pipelines.align import check_installed
+
+        check_installed()
+    source = open_source(config.source, config.layout, will_align=config.align_faces)
     plan, lines = plan_shards(config, source)
     commit_plan(config, plan, lines)
     _delete_leftovers(config)

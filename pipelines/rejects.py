@@ -27,6 +27,8 @@ class RejectReason(StrEnum):
     """Its shorter side is below the stage's high size (section 4: discarded)."""
     DUPLICATE = "duplicate"
     """The same bytes are there under another name, or the same name again."""
+    NO_FACE = "no_face"
+    """No face to align by, where that was asked for."""
     UNREADABLE = "unreadable"
     """The source listed it and could not read it."""
 

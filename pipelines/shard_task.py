@@ -3,12 +3,12 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pipelines.config import PrepareConfig, StageSpec
-from pipelines.decode import decode_image
+from pipelines.decode import DecodedImage, decode_image
 from pipelines.items import SourceItem
 from pipelines.manifest import ShardIndex, save_index
 from pipelines.plan import PlannedShard, load_items
@@ -100,6 +100,9 @@ def _add_image(
             data = read_item(config.source, item)
         with report.timed("decode"):
             image = decode_image(data)
+        if config.align_faces:
+            with report.timed("align"):
+                image = _aligned(config, image)
     except DecodeError as error:
         for shard in shards:
             shard.rejects.append(Reject(item.name, error.reason, error.detail))
@@ -122,6 +125,13 @@ def _add_image(
         shard.digests.append(digest)
         shard.names.append(item.name)
     return fits
+
+
+def _aligned(config: PrepareConfig, image: DecodedImage) -> DecodedImage:
+    from pipelines.align import align_face  # an extra, and seconds to load
+
+    largest = max(stage.high_size for stage in config.stage_specs)
+    return replace(image, pixels=align_face(image.pixels, largest), notes=(*image.notes, "face aligned"))
 
 
 def _add_sample(

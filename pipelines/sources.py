@@ -9,8 +9,8 @@ from sr3core.errors import ConfigError, DataError, StorageError
 _ARCHIVES = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}
 
 
-def open_source(uri: str, layout: str = "auto") -> Source:
-    """List a source; layout "auto" looks at its names.
+def open_source(uri: str, layout: str = "auto", will_align: bool = False) -> Source:
+    """List a source; layout "auto" looks at its names. will_align: unaligned faces are welcome.
 
     Raises:
         DataError: it does not exist, holds no image, or is one that must not be trained on as it is.
@@ -22,6 +22,8 @@ def open_source(uri: str, layout: str = "auto") -> Source:
     if not files:
         raise DataError(f"source: {uri} holds no images: it is empty")
     found = _detect(uri, files) if layout == "auto" else layout
+    if found == "ffhq" and will_align:
+        found = "folder"  # whatever faces there are
     source = _list(uri, found, files)
     if not any(item.how not in ("damaged", "repeated") for item in source.items):
         raise DataError(_no_images(source))

@@ -1,9 +1,13 @@
 """`sr3 status`: how far a run or a preparation is, from files alone, so also from another machine."""
 
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from pipelines.runs import local_path, open_run
+from pipelines.prepare_status import prepare_status
+from pipelines.runs import open_run
 from pipelines.stages import progress_of, steps_done
+from pipelines.storage import is_remote
 from sr3core.errors import DataError
 
 
@@ -13,7 +17,7 @@ def status_of(path: str) -> dict[str, Any]:
     Raises:
         DataError: path is neither.
     """
-    if (local_path(path) / "config.json").is_file():
+    if not is_remote(path) and (Path(path) / "config.json").is_file():
         run = open_run(path)
         stages = [
             {
@@ -26,18 +30,17 @@ def status_of(path: str) -> dict[str, Any]:
             for stage in run.stages
         ]
         return {"kind": "run", "preset": run.config.name, "data": run.data, "stages": stages}
-    from pipelines.preprocess import prepare_status
-
-    found = prepare_status(path)
-    if found is None:
-        raise DataError(f"{path} is neither a run (no config.json) nor a preparation (no manifest)")
-    return {"kind": "preparation", **found}
+    try:
+        found = prepare_status(path)
+    except DataError as error:
+        raise DataError(f"{path} is neither a run (no config.json) nor a preparation: {error}") from error
+    return {"kind": "preparation", "lines": found.lines(), **asdict(found)}
 
 
 def describe(status: dict[str, Any]) -> str:
     """The state in lines for people."""
-    if status["kind"] != "run":
-        return "\n".join(f"{name}: {value}" for name, value in status.items() if name != "kind")
+    if status["kind"] == "preparation":
+        return "\n".join(status["lines"])
     lines = [f"run of preset {status['preset']} on {status['data']}"]
     for stage in status["stages"]:
         found = f"; schedules: {', '.join(stage['schedules'])}" if stage["schedules"] else ""

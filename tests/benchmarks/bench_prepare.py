@@ -215,11 +215,14 @@ def compare(
         ratios = [a / b for a, b in zip(seconds["pool"], seconds["ray"], strict=True)]
         overheads = [a / b - 1 for a, b in zip(seconds["ray"], seconds["bare"], strict=True)]
         report[clock] = {"ratio": statistics.median(ratios), "overhead": statistics.median(overheads)}
+        speeds = f"Pool + Pillow + ShardWriter {rates['pool']:.1f}, sr3 prepare {rates['ray']:.1f}"
+        each_ratio, each_overhead = (
+            ", ".join(f"{value:.2f}" for value in values) for values in (ratios, [o * 100 for o in overheads])
+        )
         print(
-            f"  images a {clock} second: Pool + Pillow + ShardWriter {rates['pool']:.1f},"
-            f" sr3 prepare {rates['ray']:.1f}: ratio {report[clock]['ratio']:.2f} ({', '.join(f'{r:.2f}' for r in ratios)}), wanted 1.5\n"
-            f"    without Ray {rates['bare']:.1f}: overhead {report[clock]['overhead']:+.1%}"
-            f" ({', '.join(f'{o:+.1%}' for o in overheads)}), allowed 10%"
+            f"  images a {clock} second: {speeds}: ratio {report[clock]['ratio']:.2f} ({each_ratio}), wanted 1.5\n"
+            f"    without Ray {rates['bare']:.1f}: overhead {report[clock]['overhead']:+.1%} ({each_overhead}),"
+            " allowed 10%"
         )
     each = ", ".join(f"{part} {1000 * value / len(paths) / rounds:.2f}" for part, value in parts.items())
     print(f"  milliseconds an image: {each}", flush=True)

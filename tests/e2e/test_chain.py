@@ -182,6 +182,17 @@ def test_status_tells_of_the_run_and_of_the_preparation(searched, capsys):
     output = capsys.readouterr().out
     assert "8-16 60/60" in output
     assert "best-4" in output
+    assert main(["verify", str(searched / "data")]) == 0
+    sheet = searched / "sheet.png"
+    assert main(["verify", str(searched / "data" / "16-32"), "--contact-sheet", str(sheet)]) == 0
+    assert Image.open(sheet).size[0] > 300
+    shard = next((searched / "data" / "16-32").glob("train-*.tar"))
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-600])
+    capsys.readouterr()
+    assert main(["verify", str(searched / "data")]) == 1
+    assert shard.name in capsys.readouterr().out
+    shard.write_bytes(whole)
     assert main(["status", str(searched / "data")]) == 0
     assert "8-16" in capsys.readouterr().out
     assert main(["status", str(searched / "photos")]) == 1

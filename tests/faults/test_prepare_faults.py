@@ -3,6 +3,7 @@
 A named pipe among the images is the handle: whoever reads it waits, in the middle of a shard, until it is killed.
 """
 
+import contextlib
 import io
 import json
 import os
@@ -204,10 +205,11 @@ class Driver:
         self.process.stdin.close()
         try:
             self.process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # whatever it has started and not ended
             self.process.wait()
-        self._log.close()
+            self._log.close()
 
     def tell(self, line: str) -> None:
         assert self.process.stdin is not None
@@ -374,7 +376,7 @@ def test_a_full_disk(source: Path, tmp_path: Path, expected: dict[str, bytes]) -
         mkfifo "{tmp_path}/enlarge"
         (cat "{tmp_path}/enlarge"; mount -o remount,size=64m "{tmp_path}/disk";
          cp -r "{tmp_path}/disk" "{tmp_path}/first"
-         echo > "{tmp_path}/enlarged") &
+         echo > "{tmp_path}/enlarged") > /dev/null 2>&1 &
         "$0" "$@"
         cp -r "{tmp_path}/disk/out" "{tmp_path}/copy"
     """

@@ -408,4 +408,4 @@ def test_text_chunks_that_inflate_to_gigabytes_are_no_danger() -> None:
     info.add_text("comment", "x" * 5_000_000, zip=True)
     data = save(Image.fromarray(photo()), "PNG", pnginfo=info)
     assert len(data) < 50_000
-    np.testing.assert_array_equal(decode_image(data).pixels, photo())
+    assert rejected(data) == RejectReason.TOO_LARGE
