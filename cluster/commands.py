@@ -129,6 +129,10 @@ class UpscaleOptions:
     """Copies of the model that work side by side."""
     common: Annotated[Common, Flat] = field(default_factory=Common)
 
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ConfigError("images: name at least one image file, or a folder of them")
+
 
 def upscale(arguments: list[str]) -> int:
     """`sr3 upscale IMAGES… --run RUN --out DIR`."""

@@ -55,7 +55,13 @@ def run_demo(out: Path) -> Path:
 
     for stage in run.cascade():
         config = SearchConfig(
-            stage=stage.name, num_steps=12, num_trials=9, num_images=48, num_concurrent=2, confirm_defaults="best"
+            stage=stage.name,
+            num_steps=10,
+            num_trials=9,
+            num_refinements=9,
+            num_images=48,
+            num_concurrent=2,
+            confirm_defaults="best",
         )
         clock.part(f"search {stage.name}", lambda config=config: search(str(out), config))
 

@@ -58,9 +58,7 @@ def kernel_distance_of_subsets(
         DataError: not such features, or a set has fewer than two vectors.
     """
     if num_subsets < 1 or subset_size < 2:
-        raise ConfigError(
-            f"KID needs num_subsets >= 1 and subset_size >= 2, got {num_subsets}, {subset_size}"
-        )
+        raise ConfigError(f"KID needs num_subsets >= 1 and subset_size >= 2, got {num_subsets}, {subset_size}")
     a, b = as_features(features_a, features_b)
     size = min(subset_size, len(a), len(b))
     values = [

@@ -30,9 +30,7 @@ def data(tmp_path_factory, photos, ray_session):
     for path in sorted(photos.glob("*.jpg"))[:60]:
         (folder / "photos" / path.name).write_bytes(path.read_bytes())
     shards = str(folder / "shards")
-    prepare(
-        PrepareConfig(source=str(folder / "photos"), out=shards, stages=("8-16",), validation_fraction=0.2)
-    )
+    prepare(PrepareConfig(source=str(folder / "photos"), out=shards, stages=("8-16",), validation_fraction=0.2))
     return shards
 
 

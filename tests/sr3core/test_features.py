@@ -118,9 +118,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_inception(foreign)
 
 
-def test_find_prefers_the_variable_and_then_the_package(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_find_prefers_the_variable_and_then_the_package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     named = tmp_path / "weights"
     named.touch()
     monkeypatch.setenv(WEIGHTS_VARIABLE, str(named))

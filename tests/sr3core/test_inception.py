@@ -56,9 +56,7 @@ def test_folding_equals_convolution_normalisation_and_relu() -> None:
         weights[f"layer.bn.{name}"] = torch.rand(7, generator=generator, dtype=torch.float64)
     with torch.no_grad():
         plain.weight.copy_(weights["layer.conv.weight"])
-    normalise.load_state_dict(
-        {name: weights[f"layer.bn.{name}"] for name in ("weight", "bias")}, strict=False
-    )
+    normalise.load_state_dict({name: weights[f"layer.bn.{name}"] for name in ("weight", "bias")}, strict=False)
     normalise.running_mean, normalise.running_var = (
         weights["layer.bn.running_mean"],
         weights["layer.bn.running_var"],

@@ -61,9 +61,7 @@ def test_zero_on_the_same_set_and_symmetric(count: int) -> None:
     a, b = correlated(count, 32, 1), correlated(count, 32, 2)
     scale = np.trace(Moments.from_features(a).covariance)
     assert frechet_distance_from_features(a, a) == pytest.approx(0, abs=1e-9 * scale)
-    assert frechet_distance_from_features(a, b) == pytest.approx(
-        frechet_distance_from_features(b, a), rel=1e-9
-    )
+    assert frechet_distance_from_features(a, b) == pytest.approx(frechet_distance_from_features(b, a), rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [12, 300])
@@ -71,9 +69,7 @@ def test_invariant_to_rotation_and_translation_and_quadratic_in_scale(count: int
     a, b = correlated(count, 24, 1), correlated(count, 24, 2, 0.5)
     rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((24, 24)))[0]
     distance = frechet_distance_from_features(a, b)
-    assert frechet_distance_from_features(a @ rotation + 7, b @ rotation + 7) == pytest.approx(
-        distance, rel=1e-8
-    )
+    assert frechet_distance_from_features(a @ rotation + 7, b @ rotation + 7) == pytest.approx(distance, rel=1e-8)
     assert frechet_distance_from_features(3 * a, 3 * b) == pytest.approx(9 * distance, rel=1e-8)
 
 

@@ -49,8 +49,7 @@ def test_subsets_of_everything_are_the_whole() -> None:
 def test_subsets_follow_the_generator_and_average_to_the_whole() -> None:
     a, b = normal(60, 6, 0), normal(80, 6, 1) + 0.3
     first, again = (
-        kernel_distance_of_subsets(a, b, np.random.default_rng(5), num_subsets=300, subset_size=20)
-        for _ in range(2)
+        kernel_distance_of_subsets(a, b, np.random.default_rng(5), num_subsets=300, subset_size=20) for _ in range(2)
     )
     assert first == again
     assert first.std > 0

@@ -86,9 +86,7 @@ def test_the_cropped_border_does_not_count() -> None:
     images[:, 0], images[:, :, -1] = 0, 0
     images[:, 5, 5] ^= 1
     inner = (slice(None), slice(2, -2), slice(2, -2))
-    np.testing.assert_array_equal(
-        psnr(images, references, crop_border=2), psnr(images[inner], references[inner])
-    )
+    np.testing.assert_array_equal(psnr(images, references, crop_border=2), psnr(images[inner], references[inner]))
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,7 @@ def degrade(images: np.ndarray) -> np.ndarray:
 
 def brute_force_ssim(a: np.ndarray, b: np.ndarray) -> float:
     """Wang et al. window by window, with an explicit 11x11 kernel and centred second moments."""
-    kernel = np.array(
-        [[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)]
-    )
+    kernel = np.array([[math.exp(-((i - 5) ** 2 + (j - 5) ** 2) / (2 * 1.5**2)) for j in range(11)] for i in range(11)])
     kernel /= kernel.sum()
     values = []
     for top in range(a.shape[0] - 10):
