@@ -41,7 +41,7 @@ def make_config(**changes: Any) -> SearchConfig:
     return SearchConfig(**values)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_session: None) -> None:
     lines: list[str] = []
     found = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
@@ -85,7 +85,7 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -105,7 +105,7 @@ def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, chang
     assert report.confirmation is None
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) -> None:
     spec = importlib.util.spec_from_file_location("search_driver", DRIVER)
     assert spec
@@ -142,7 +142,7 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
     assert measured.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     config = make_config(num_steps=6, front=(2, 6), num_trials=14, num_images=8, name="front")
     found = search(tiny_run.path, config, lambda line: None)
@@ -169,7 +169,7 @@ def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     assert all(trial.status == "done" and trial.num_steps == 4 for trial in refined)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_trial_that_dies_is_retried_then_recorded(
     tiny_run: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
