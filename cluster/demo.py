@@ -57,9 +57,9 @@ def run_demo(out: Path) -> Path:
         config = SearchConfig(
             stage=stage.name,
             num_steps=10,
-            num_trials=9,
-            num_refinements=9,
-            num_images=48,
+            num_trials=8,
+            num_refinements=6,
+            num_images=40,
             num_concurrent=2,
             confirm_defaults="best",
         )

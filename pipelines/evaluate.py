@@ -69,9 +69,8 @@ def evaluate_folders(outputs: str, references: str, out: str, inputs: str | None
             )
     low = [pictures["inputs"][name] for name in names] if inputs is not None else None
     network = feature_network()
-    measured = measure(
-        [pictures["outputs"][name] for name in names], [pictures["references"][name] for name in names], low, network
-    )
+    ours, originals = ([pictures[role][name] for name in names] for role in ("outputs", "references"))
+    measured = measure(ours, originals, low, network, features_of(network, originals))
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
@@ -96,11 +95,21 @@ def evaluate_run(run: str, config: EvaluateConfig) -> dict[str, Any]:
     """
     samples = upscale_split(run, config)
     network = feature_network()
+    path = samples.folder.parent / "evaluation.json"
+    if path.is_file():
+        known = json.loads(path.read_text())
+        if known.get("samples") == samples.fingerprint and known["distance"]["network"] == network.name:
+            log.info("evaluation: %s is up to date", path)
+            return known
     references, low = samples.read("reference"), samples.read("low")
-    methods = [{"name": name, **measure(samples.read(name), references, low, network)} for name in samples.methods]
+    features = features_of(network, references)
+    methods = [
+        {"name": name, **measure(samples.read(name), references, low, network, features)} for name in samples.methods
+    ]
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
+        "samples": samples.fingerprint,
         "split": samples.split,
         "num_images": len(samples.keys),
         "keys": list(samples.keys),
@@ -110,7 +119,7 @@ def evaluate_run(run: str, config: EvaluateConfig) -> dict[str, Any]:
         "seed": samples.seed,
         "provenance": provenance(config),
     }
-    write_atomic(samples.folder.parent / "evaluation.json", json.dumps(result, indent=1))
+    write_atomic(path, json.dumps(result, indent=1))
     return result
 
 
@@ -119,8 +128,16 @@ def measure(
     references: Sequence[np.ndarray],
     low: Sequence[np.ndarray] | None,
     network: FeatureNetwork,
+    reference_features: np.ndarray,
 ) -> dict[str, Any]:
     """PSNR, SSIM, consistency and Fréchet distance of images (H, W, 3) uint8, which may differ in size.
+
+    Args:
+        outputs: a method's images.
+        references: the originals, in the same order.
+        low: the low-resolution inputs, for consistency; optional.
+        network: for the distance.
+        reference_features: the network's features of references, (N, D): many methods share them.
 
     Returns:
         for each metric its mean and, where it has one an image, the standard error of the mean.
@@ -131,8 +148,7 @@ def measure(
     }
     if low is not None:
         result["consistency"] = _mean([consistency(a[None], b[None])[0] for a, b in zip(outputs, low, strict=True)])
-    features = [_features(network, pictures) for pictures in (outputs, references)]
-    result["distance"] = {"mean": frechet_distance_from_features(*features)}
+    result["distance"] = {"mean": frechet_distance_from_features(features_of(network, outputs), reference_features)}
     return result
 
 
@@ -147,7 +163,7 @@ def tabulate(evaluation: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _features(network: FeatureNetwork, pictures: Sequence[np.ndarray]) -> np.ndarray:
+def features_of(network: FeatureNetwork, pictures: Sequence[np.ndarray]) -> np.ndarray:
     """Features in the pictures' order; those of one size go through the network together."""
     sizes = {picture.shape for picture in pictures}
     rows: dict[int, np.ndarray] = {}

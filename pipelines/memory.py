@@ -1,21 +1,22 @@
-"""How a process handles the memory of its tensors on a CPU."""
+"""How a worker's allocator treats the megabytes that each image needs and frees again."""
 
 import ctypes
-import ctypes.util
+import functools
+import platform
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_KEPT_BYTES = 256 << 20
 _LARGEST_MMAP_THRESHOLD = 32 << 20  # glibc refuses more
 
 
+@functools.cache
 def keep_freed_memory() -> None:
-    """Let glibc keep freed memory instead of handing it back to the kernel at once.
+    """Have glibc keep freed blocks for the next image instead of giving them back to the kernel.
 
-    Activations of some megabytes are allocated and freed thousands of times a second; by default each is mapped and
-    zeroed anew, which took 9% of a small network's training step (2.5 ms of system time an image, 0.5 with this).
-    Elsewhere than on glibc it does nothing.
+    Else every image's arrays are mapped and faulted in afresh, which costs more than resizing them: 7.0 ms became 3.0
+    for 1024 -> 256. For processes that handle one image after another; elsewhere it does nothing.
     """
-    name = ctypes.util.find_library("c")
-    if name is None or not hasattr(libc := ctypes.CDLL(name), "mallopt"):
-        return
-    libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
-    libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
+        libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

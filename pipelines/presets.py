@@ -115,8 +115,8 @@ def demo() -> RunConfig:
     return RunConfig(
         name="demo",
         stages=(
-            small_stage(12, 24, base_channels=32, num_steps=600, num_workers=1),
-            small_stage(24, 48, base_channels=16, num_steps=550, num_workers=2),
+            small_stage(12, 24, base_channels=32, num_steps=500, num_workers=1),
+            small_stage(24, 48, base_channels=16, num_steps=500, num_workers=2),
             baseline,
         ),
     )

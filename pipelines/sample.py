@@ -224,6 +224,8 @@ class Samples:
     schedules: dict[str, dict[str, Any]]
     """Name and number of steps of each SR3 stage's schedule."""
     seed: int
+    fingerprint: str
+    """Of the checkpoints, schedules, seed and images that they come from."""
 
     def read(self, method: str) -> list[np.ndarray]:
         """A method's images, or those of "low" and "reference", (H, W, 3) uint8 in the keys' order."""
@@ -248,6 +250,8 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     for stage in stages:
         stage.check()
     schedules = {stage.name: stage.schedule(config.schedule) for stage in opened.cascade()}
+    checkpoints = {stage.name: stage.newest_checkpoint().state["sha256"] for stage in stages}
+    gammas = {name: asdict(s) for name, s in schedules.items() if s}
     samples = Samples(
         folder=opened.path / "samples",
         split=config.split,
@@ -255,10 +259,9 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
         methods=("bicubic", *(stage.name for stage in comparable_regressions(opened)), "sr3"),
         schedules={name: {"name": s.name, "num_steps": s.num_steps} for name, s in schedules.items() if s},
         seed=config.seed,
+        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys]),
     )
-    checkpoints = {stage.name: stage.newest_checkpoint().state["sha256"] for stage in stages}
-    gammas = {name: asdict(s) for name, s in schedules.items() if s}
-    content = {"fingerprint": fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys])}
+    content = {"fingerprint": samples.fingerprint}
     marker = samples.folder / "samples.json"
     if marker.is_file() and json.loads(marker.read_text()) == content:
         log.info("samples: %s is up to date", samples.folder)

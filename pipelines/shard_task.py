@@ -11,6 +11,7 @@ from pipelines.config import PrepareConfig, StageSpec
 from pipelines.decode import DecodedImage, decode_image
 from pipelines.items import SourceItem
 from pipelines.manifest import ShardIndex, save_index
+from pipelines.memory import keep_freed_memory
 from pipelines.plan import PlannedShard, load_items
 from pipelines.records import content_digest, encode_record, make_pixels, record_key
 from pipelines.rejects import DecodeError, Reject, RejectReason
@@ -72,6 +73,7 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
     Raises:
         StorageError: the output cannot be written; nothing of the unfinished shards is left.
     """
+    keep_freed_memory()
     report = ShardReport(task.shard.name)
     with ExitStack() as stack:
         shards = [
