@@ -281,7 +281,7 @@ def measure_memory(data: Path, scratch: Path, counts: tuple[int, ...]) -> None:
         grow(faces, folder, count, tag_jpeg)
         answer = subprocess.run(
             [sys.executable, "-c", MEMORY, str(folder), str(scratch / f"memory-out{count}")],
-            capture_output=True,
+            stdout=subprocess.PIPE,  # its errors are seen
             text=True,
             check=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},

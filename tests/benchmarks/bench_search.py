@@ -9,6 +9,7 @@ on copies of the run, so that nothing is found in a cache. Speeds are ratios fro
 
 import argparse
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -76,6 +77,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--steps", type=int, default=10)
     options = parser.parse_args()
+    os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
     base: dict[str, Any] = {
         "stage": options.stage,
         "num_steps": options.steps,
@@ -85,40 +87,26 @@ def main() -> None:
         "warm_starts": (),
         "confirm_split": None,
     }
-    halving = {"num_rungs": 3, "rung_factor": 4}
+    whole, halving = SearchConfig(**base), SearchConfig(**base, num_rungs=3, rung_factor=4)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    found: dict[str, dict[str, float]] = {}
+
+    def note(name: str, values: dict[str, float]) -> None:
+        found[name] = values | {"trials a second": values["trials"] / values["seconds"]}
+        print(json.dumps({name: found[name]}), flush=True)  # a run that is cut short has shown something
+
     with tempfile.TemporaryDirectory() as folder:
         source = (options.run, options.stage, Path(folder))
-        found, trials = ours(copy_run(*source), SearchConfig(**base, **halving))
-        one, _ = ours(copy_run(*source), SearchConfig(**base, **halving, num_concurrent=1))
-        whole, whole_trials = ours(copy_run(*source), SearchConfig(**base))
-        plain = naive(copy_run(*source), SearchConfig(**base), [trial.schedule for trial in whole_trials])
-    np.testing.assert_allclose(plain["best"], whole["best"], rtol=1e-3)  # the same schedules, judged alike
-    rate = {
-        name: entry["trials"] / entry["seconds"]
-        for name, entry in {
-            "search": found,
-            "search, one at a time": one,
-            "search without rungs": whole,
-            "naive": plain,
-        }.items()
-    }
-    print(
-        json.dumps(
-            {
-                "search": found,
-                "search, one at a time": one,
-                "search without rungs": whole,
-                "naive": plain,
-                "stopped": sum(trial.status == "stopped" for trial in trials),
-                "trials a second": rate,
-                "search / naive": rate["search"] / rate["naive"],
-                "search without rungs / naive": rate["search without rungs"] / rate["naive"],
-                "two at once / one": rate["search"] / rate["search, one at a time"],
-            },
-            indent=1,
-        )
-    )
+        note("search", ours(copy_run(*source), halving)[0])
+        values, trials = ours(copy_run(*source), whole)
+        note("search without rungs", values)
+        note("naive", naive(copy_run(*source), whole, [trial.schedule for trial in trials]))
+        note("search, one at a time", ours(copy_run(*source), replace(halving, num_concurrent=1))[0])
+    # The same schedules, judged alike.
+    np.testing.assert_allclose(found["naive"]["best"], found["search without rungs"]["best"], rtol=1e-3)
+    for other in ("naive", "search without rungs", "search, one at a time"):
+        ratio = found["search"]["trials a second"] / found[other]["trials a second"]
+        print(f"search / {other}: {ratio:.2f} times the trials a second")
 
 
 if __name__ == "__main__":

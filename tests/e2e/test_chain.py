@@ -61,7 +61,9 @@ def test_every_stage_is_trained_and_learns(chain):
     for stage in open_run(chain / "run").stages:
         assert stage.newest_checkpoint().step > 0
         held_out = [line["loss"] for line in read_metrics(stage.metrics) if line["kind"] == "validation"]
-        assert held_out[-1] < 0.9 * held_out[0], stage.name
+        # An untrained SR3 network knows nothing; an untrained regression is bicubic already, and hard to beat at once.
+        share = 0.9 if stage.config.model.kind == "sr3" else 0.97
+        assert held_out[-1] < share * held_out[0], stage.name
 
 
 def test_training_again_does_nothing_again(chain, capsys):

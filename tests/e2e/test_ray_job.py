@@ -36,7 +36,7 @@ def cluster(tmp_path_factory):
     head = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{ports['dashboard']}"
     try:
-        wait_for(lambda: head.poll() is not None or answers(f"{address}/api/version"))
+        wait_for(lambda: head.poll() is not None or takes_jobs(address))
         assert head.poll() is None, "ray start failed"
         yield address, environment
     finally:
@@ -45,9 +45,12 @@ def cluster(tmp_path_factory):
         head.wait(30)
 
 
-def answers(url: str) -> bool:
+def takes_jobs(address: str) -> bool:
+    """Whether a job is accepted; the server answers some seconds before its agents can start one."""
+    body = json.dumps({"entrypoint": "true"}).encode()
+    request = urllib.request.Request(f"{address}/api/jobs/", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(request, timeout=10) as response:
             return response.status == 200
     except OSError:
         return False
