@@ -48,7 +48,16 @@ RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults
 """Settings that can change between two runs of one search without making its trials useless."""
 
 
-def search(run: str, config: SearchConfig, report: Report = print) -> SearchResult:
+def print_line(text: str) -> None:
+    """Print a line of progress.
+
+    Not print itself: Ray pickles the reporter, and once its progress bars have replaced builtins.print, the original
+    can no longer be pickled by its name.
+    """
+    print(text, flush=True)
+
+
+def search(run: str, config: SearchConfig, report: Report = print_line) -> SearchResult:
     """Search the inference schedule of one stage; needs a running Ray.
 
     Trials that an earlier, killed search finished are kept; a search that is done already is returned at once.

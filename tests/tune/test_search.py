@@ -1,6 +1,8 @@
 """A real, tiny search on Ray Tune: what it leaves, how it resumes, and what it refuses."""
 
+import builtins
 import importlib.util
+import inspect
 import json
 import os
 import signal
@@ -302,3 +304,11 @@ def test_a_search_of_another_format_is_refused(tmp_path: Path) -> None:
     path.write_text("{")
     with pytest.raises(CheckpointError, match="damaged"):
         read_search(path)
+
+
+def test_the_default_reporter_can_be_sent_to_another_process_after_ray_has_replaced_print(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(builtins, "print", lambda *arguments, **options: None)
+    reporter = inspect.signature(search).parameters["report"].default
+    assert ray.cloudpickle.loads(ray.cloudpickle.dumps(reporter)) is reporter

