@@ -26,12 +26,13 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """A Ray head of its own, with a job server on loopback; ended by its own process group."""
-    ports = {name: free_port() for name in ("gcs", "dashboard", "client")}
+    ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "client")}
     environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(tmp_path_factory.mktemp("r"))}
     environment.pop("RAY_ADDRESS", None)
     command = [str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", f"--port={ports['gcs']}"]
     command += [f"--dashboard-port={ports['dashboard']}", "--dashboard-host=127.0.0.1", "--node-ip-address=127.0.0.1"]
     command += [f"--ray-client-server-port={ports['client']}", "--object-store-memory=200000000"]
+    command += [f"--dashboard-agent-listen-port={ports['agent']}"]  # the default is taken by the session's own Ray
     command += ["--disable-usage-stats", f"--temp-dir=/tmp/sr3-{ports['gcs']}"]
     head = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{ports['dashboard']}"
