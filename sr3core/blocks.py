@@ -14,8 +14,9 @@ SKIP_SCALE = 1 / math.sqrt(2)
 
 
 def normalization(channels: int) -> nn.GroupNorm:
-    """Group normalisation with groups of at least 4 channels and at most 32 groups."""
-    return nn.GroupNorm(min(max(channels // 4, 1), 32), channels, eps=1e-6)
+    """Group normalisation with groups of at least 4 channels and at most 32 groups, the most that divide the channels."""
+    most = min(max(channels // 4, 1), 32)
+    return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
 
 
 def zero_init(layer: nn.Module) -> nn.Module:

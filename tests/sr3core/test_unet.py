@@ -111,3 +111,11 @@ def test_the_noise_levels_can_be_told_apart():
 def test_impossible_networks_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         tiny(**changes)
+
+
+@pytest.mark.parametrize("width", [12, 20, 24, 36, 100])
+def test_any_width_that_the_configuration_takes_makes_a_network(width):
+    config = UNetConfig(image_size=8, base_channels=width, channel_multipliers=(1, 3), num_res_blocks=1)
+    with torch.device("meta"):
+        output = UNet(config)(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8), torch.ones(1))
+    assert output.shape == (1, 3, 8, 8)
