@@ -7,6 +7,8 @@ from typing import Literal
 from sr3core.config import PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
 
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
+
 Layout = Literal["auto", "folder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
 
 SPLITS = ("train", "validation", "test")
@@ -106,7 +108,9 @@ class PlacementConfig:
     """Where and how fast a stage trains; nothing here changes what is computed, so no fingerprint holds it."""
 
     num_workers: int = 1
-    """DDP workers; must divide num_lanes. 0 trains in the calling process, for tests and debugging."""
+    """DDP workers, at most num_lanes. 0 trains in the calling process, for tests and debugging."""
+    min_workers: int | None = None
+    """Elastic: where nodes are lost, go on with as few as this and grow again to num_workers; None waits for all."""
     use_gpu: bool = False
     """One GPU a worker."""
     cpus_per_worker: float = 1.0
@@ -115,6 +119,13 @@ class PlacementConfig:
     """Times that a stage may lose workers and go on from its newest checkpoint before it fails."""
     prefetch_batches: int = 4
     """Batches decoded ahead of the training step."""
+    compile: bool = False
+    """torch.compile the network: minutes at the start, a faster step; where it fails, the network runs as it is."""
+    recompute_activations: bool = False
+    """Keep no activations inside residual blocks but compute them again in the backward pass: a third slower, for the
+    stages whose images are too large for the memory."""
+    trackers: tuple[Tracker, ...] = ("tensorboard",)
+    """Who gets the metrics beside metrics.jsonl; mlflow and wandb are extras, set up by their own variables."""
     cache_folder: str = "/tmp/sr3-shards"
     """Where a machine keeps shards that it read from a bucket."""
     cache_bytes: int = 50_000_000_000
@@ -122,6 +133,10 @@ class PlacementConfig:
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 0, f"num_workers: {self.num_workers} is negative")
+        require(
+            self.min_workers is None or 1 <= self.min_workers <= self.num_workers,
+            f"min_workers: {self.min_workers} is not in 1..num_workers {self.num_workers}",
+        )
         require(self.cpus_per_worker > 0, f"cpus_per_worker: {self.cpus_per_worker} is not positive")
         require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
 
@@ -145,7 +160,7 @@ class TrainConfig:
     seed: int = 0
     """Of weights, order, noise and augmentation."""
     num_lanes: int = 64
-    """Parts that the data order is cut into; a power of two that the number of workers divides (pipelines/order.py)."""
+    """Parts that the data order is cut into, a power of two; workers share them out, at best evenly (order.py)."""
     shuffle_window: int = 4096
     """Samples that a lane shuffles among one another."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -160,6 +175,11 @@ class TrainConfig:
     """Steps between checkpoints."""
     keep_checkpoints: int = field(default=3, metadata=PLACEMENT)
     """Newest checkpoints that are kept."""
+    milestone_every: int | None = field(default=None, metadata=PLACEMENT)
+    """Checkpoints at multiples of so many steps are kept for ever; None keeps no milestones."""
+    sample_every: int | None = field(default=None, metadata=PLACEMENT)
+    """Checkpoints at multiples of so many steps get a grid of held-out samples, drawn beside the training; None draws
+    none."""
     log_every: int = field(default=50, metadata=PLACEMENT)
     """Steps between lines of metrics.jsonl."""
     placement: PlacementConfig = field(default_factory=PlacementConfig, metadata=PLACEMENT)
@@ -177,16 +197,22 @@ class TrainConfig:
             f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}",
         )
         workers = max(self.placement.num_workers, 1)
-        divisors = [w for w in range(1, self.num_lanes + 1) if self.num_lanes % w == 0]
         require(
-            workers in divisors,
-            f"placement.num_workers: {workers} does not divide num_lanes {self.num_lanes}; take one of {divisors}",
+            workers <= self.num_lanes,
+            f"placement.num_workers: {workers} is more than num_lanes {self.num_lanes}: a lane cannot be shared; lower"
+            " num_workers, or start a run with more lanes",
         )
+        fewest = self.num_lanes // workers * (self.batch_size // self.num_lanes)
         require(
-            (self.batch_size // workers) % self.num_micro_batches == 0,
-            f"num_micro_batches: {self.num_micro_batches} does not divide a worker's"
-            f" {self.batch_size // workers} samples",
+            self.num_micro_batches <= fewest,
+            f"num_micro_batches: {self.num_micro_batches} is more than the {fewest} samples of a worker",
         )
+        for name in ("milestone_every", "sample_every"):
+            every = getattr(self, name)
+            require(
+                every is None or (every >= 1 and every % self.checkpoint_every == 0),
+                f"{name}: {every} is not a multiple of checkpoint_every {self.checkpoint_every}",
+            )
         for name in ("validation_every", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_window"):
             require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is not positive")
 

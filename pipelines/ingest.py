@@ -12,7 +12,7 @@ from pipelines.config import TrainConfig
 from pipelines.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.order import Place, SampleOrder
 from pipelines.records import Record, read_record
-from pipelines.storage import is_remote, join, read_range
+from pipelines.storage import is_remote, join, list_files, read_range
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images import to_float
@@ -99,6 +99,22 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
     if not reader.shards:
         raise DataError(f"{reader.directory} holds no training images: prepare more")
     return reader
+
+
+def check_shards(reader: SplitReader) -> None:
+    """Compare the sizes of the shards with the manifest, which costs one listing.
+
+    Raises:
+        DataError: shards are missing or of another size; names the first ones.
+    """
+    found = dict(list_files(reader.directory))
+    wrong = [shard.name for shard in reader.shards if found.get(shard.name) not in (shard.num_bytes, -1)]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DataError(
+            f"{reader.directory}: {', '.join(wrong[:3])}{more} missing or not of the size that manifest.json tells;"
+            " `sr3 verify` says what is wrong, `sr3 prepare` with the same options makes them again"
+        )
 
 
 def batches_from(reader: SplitReader, config: TrainConfig, step: int, rank: int, world_size: int) -> Iterator[Batch]:

@@ -1,35 +1,37 @@
 """metrics.jsonl: losses and speeds of a stage, one JSON object a line."""
 
 import json
-import os
+import resource
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from pipelines.config import TrainConfig
-from pipelines.runs import read_metrics
+from pipelines.runs import StageRun, read_metrics, write_atomic
 from pipelines.team import Team
+from pipelines.trackers import open_trackers
+from sr3core.flops import TRAINING_FACTOR, forward_flops, peak_flops
+from sr3core.training import StepStatistics
 
 
 class MetricsLog:
     """metrics.jsonl, written by worker 0; a resumed run drops the lines of steps that will be done again."""
 
-    def __init__(self, path: Path, resume_step: int, team: Team) -> None:
-        self._path, self._team = path, team
+    def __init__(self, stage: StageRun, resume_step: int, team: Team) -> None:
+        self._path, self._team, self._config = stage.metrics, team, stage.config
+        self._sinks = open_trackers(stage, resume_step) if team.rank == 0 else []
+        self._peak_flops = peak_flops(team.device, stage.config.precision)
+        self._step_flops = 0.0 if self._peak_flops is None else _step_flops(stage.config)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
         self._waited, self._since, self._start = 0.0, time.perf_counter(), time.perf_counter()
         self._seconds_before = 0.0
         if team.rank == 0:
-            kept = [line for line in read_metrics(path) if line["step"] <= resume_step] if resume_step else []
+            kept = [line for line in read_metrics(self._path) if line["step"] <= resume_step] if resume_step else []
             self._seconds_before = kept[-1]["seconds"] if kept else 0.0
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(temporary, path)
+            write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def waiting(self) -> "MetricsLog":
         """Context that counts its time as waiting for data."""
@@ -41,22 +43,25 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         self._waited += time.perf_counter() - self._wait_start
 
-    def add(self, loss: Tensor, gradient_norm: Tensor) -> None:
+    def add(self, statistics: StepStatistics) -> None:
         """Remember a step's statistics without reading them, which would wait for the device."""
-        self._losses.append(loss)
-        self._norms.append(gradient_norm)
+        self._losses.append(statistics.loss)
+        self._norms.append(statistics.gradient_norm)
 
-    def interval(self, config: TrainConfig) -> dict[str, float]:
-        """Means and speed since the last call, over all workers."""
+    def interval(self) -> dict[str, float]:
+        """Means and speed since the last call, over all workers; mfu where the device's peak is known."""
         now = time.perf_counter()
         means = self._team.mean(torch.stack([torch.stack(self._losses).mean(), torch.stack(self._norms).mean()]))
         steps, seconds = len(self._losses), now - self._since
         result = {
             "loss": float(means[0]),
             "gradient_norm": float(means[1]),
-            "images_per_second": steps * config.batch_size / seconds,
+            "images_per_second": steps * self._config.batch_size / seconds,
             "data_wait": self._waited / seconds,
+            "memory_bytes": _peak_memory(self._team.device),
         }
+        if self._peak_flops is not None:
+            result["mfu"] = steps * self._step_flops / seconds / (self._peak_flops * self._team.world_size)
         self._losses, self._norms, self._waited, self._since = [], [], 0.0, now
         return result
 
@@ -67,3 +72,17 @@ class MetricsLog:
         seconds = self._seconds_before + time.perf_counter() - self._start
         with self._path.open("a") as file:
             file.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
+        numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
+        for sink in self._sinks:
+            sink.log(line["step"], numbers)
+
+
+def _step_flops(config: TrainConfig) -> float:
+    return TRAINING_FACTOR * config.batch_size * forward_flops(config.model.unet)
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Largest allocation so far on a GPU, else the process's largest resident size; bytes."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

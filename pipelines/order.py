@@ -6,7 +6,6 @@ num_lanes, so that lanes drift apart by at most one sample however many epochs p
 batch_size / num_lanes samples from every lane. Every look-up is O(1) in the step, so resuming needs only the step.
 """
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -58,16 +57,13 @@ class SampleOrder:
         return sum(self.shard_sizes)
 
     def lanes_of(self, rank: int, world_size: int) -> range:
-        """The lanes that a worker serves: l mod world_size = rank.
+        """The lanes that a worker serves: l mod world_size = rank; one lane more for some where it does not divide.
 
         Raises:
-            ConfigError: world_size does not divide num_lanes.
+            ConfigError: there are more workers than lanes.
         """
-        if self.num_lanes % world_size:
-            raise ConfigError(
-                f"num_workers: {world_size} does not divide num_lanes {self.num_lanes}; take one of "
-                f"{', '.join(str(w) for w in range(1, self.num_lanes + 1) if self.num_lanes % w == 0)}"
-            )
+        if world_size > self.num_lanes:
+            raise ConfigError(f"num_workers: {world_size} is more than num_lanes {self.num_lanes}")
         return range(rank, self.num_lanes, world_size)
 
     def batch(self, step: int, rank: int = 0, world_size: int = 1) -> list[Place]:
@@ -124,11 +120,3 @@ def _shard_order(sizes: tuple[int, ...], seed: int, epoch: int) -> tuple[np.ndar
 @lru_cache(maxsize=1024)
 def _permutation(seed: int, purpose: str, size: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(derive_seed(seed, purpose))).permutation(size)
-
-
-def steps_from(order: SampleOrder, start: int, rank: int, world_size: int) -> Iterator[tuple[int, Sequence[Place]]]:
-    """(step, samples) of a worker from step `start` on, for ever."""
-    step = start
-    while True:
-        yield step, order.batch(step, rank, world_size)
-        step += 1

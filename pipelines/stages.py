@@ -3,13 +3,15 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from pipelines.checkpoints import steps_done
 from pipelines.runs import Run, StageRun, read_metrics
+from pipelines.sample_grids import SampleGrids
+from pipelines.trackers import check_trackers
 from pipelines.train import train_stage
-from sr3core.checkpoint import list_checkpoints
 from sr3core.errors import ConfigError, Sr3Error
 
 log = logging.getLogger(__name__)
@@ -43,19 +45,16 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
             log.info("%s: already trained to step %d", stage.name, stage.config.num_steps)
     for stage in todo:
         check_resources(stage)
+        check_trackers(stage)
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
     with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage") as pool:
         futures = {stage.name: pool.submit(train_stage, stage) for stage in todo}
-        watch(todo, futures)
+        grids = SampleGrids(todo)
+        watch(todo, futures, grids.look)
+        grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
-
-
-def steps_done(stage: StageRun) -> int:
-    """Steps that the newest checkpoint holds; 0 without one."""
-    found = list_checkpoints(stage.checkpoints)
-    return found[-1].step if found else 0
 
 
 def check_resources(stage: StageRun) -> None:
@@ -78,10 +77,14 @@ def check_resources(stage: StageRun) -> None:
             )
 
 
-def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"]) -> None:
-    """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log."""
+def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"], look: Callable[[], None]) -> None:
+    """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log.
+
+    look is called with every line.
+    """
     period = 2.0 if sys.stdout.isatty() else 15.0
     while wait(futures.values(), timeout=period).not_done:
+        look()
         line = " | ".join(progress_of(stage) for stage in stages)
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="", flush=True)

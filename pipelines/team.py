@@ -11,6 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.config import TrainConfig
 from pipelines.memory import keep_freed_memory
+from sr3core.compiled import Compiled
+from sr3core.unet import UNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,13 @@ class Team:
     world_size: int
     device: torch.device
 
-    def wrap(self, network: nn.Module, precision: str) -> nn.Module:
+    def wrap(self, network: UNet, config: TrainConfig) -> nn.Module:
         """The network as the training step calls it: under autocast, its gradients averaged over the workers."""
-        module = InPrecision(network, precision)
+        if config.placement.recompute_activations:
+            network.recompute_activations()
+        module: nn.Module = InPrecision(network, config.precision)
+        if config.placement.compile:
+            module = Compiled(module)
         if self.world_size == 1:
             return module
         return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)

@@ -1,43 +1,44 @@
 """One stage on Ray Train: TorchTrainer and its worker loop."""
 
-import json
-import logging
 import time
 
 import torch
 
+from pipelines.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.config import TrainConfig
-from pipelines.ingest import batches_from, open_training_split
+from pipelines.incidents import Incidents, describe_last_incident
+from pipelines.ingest import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
-from pipelines.provenance import provenance
 from pipelines.runs import StageRun, open_run
-from pipelines.team import Team, join_team
+from pipelines.team import join_team
 from pipelines.validation import Validation
-from sr3core.checkpoint import CheckpointInfo, list_checkpoints, restore, save_checkpoint, verify
-from sr3core.errors import CheckpointError
+from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
-from sr3core.training import Trainer, TrainState, create_state, learning_rate_at
-
-log = logging.getLogger(__name__)
+from sr3core.training import Trainer, create_state, learning_rate_at
 
 
 def train_stage(stage: StageRun) -> None:
     """Train a stage to its last step on the running Ray cluster, going on from its newest checkpoint.
 
     Raises:
+        DataError: its shards are not there, not whole, or another stage's.
+        TrainingError: it stopped itself at a bad step.
         ray.train.TrainingFailedError: workers failed more than placement.max_failures times.
     """
     import ray.train
     import ray.train.torch
 
+    check_shards(open_training_split(stage.data, stage.config))
     placement = stage.config.placement
     ray_folder = stage.path / "ray"
+    fewest = placement.min_workers or placement.num_workers
+    workers = (fewest, placement.num_workers) if fewest < placement.num_workers else placement.num_workers
     trainer = ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={"run": str(stage.path.parent), "stage": stage.name},
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if placement.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
-            num_workers=placement.num_workers,
+            num_workers=workers,
             use_gpu=placement.use_gpu,
             resources_per_worker={"CPU": placement.cpus_per_worker, **({"GPU": 1} if placement.use_gpu else {})},
         ),
@@ -50,6 +51,8 @@ def train_stage(stage: StageRun) -> None:
         ),
     )
     trainer.fit()
+    if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray is not to start it again
+        raise TrainingError(f"{stage.name}: {describe_last_incident(stage)}")
 
 
 def worker_loop(arguments: dict[str, str]) -> None:
@@ -62,9 +65,10 @@ def worker_loop(arguments: dict[str, str]) -> None:
     state = create_state(config.model, config.optimizer, config.seed, team.device)
     resume(stage, state, team)
     trainer = Trainer(config.model, config.optimizer, config.seed)
-    forward = team.wrap(state.model, config.precision)
+    forward = team.wrap(state.model, config)
     validation = Validation(stage, trainer, team)
-    metrics = MetricsLog(stage.metrics, state.step, team)
+    metrics, incidents = MetricsLog(stage, state.step, team), Incidents(stage, team)
+    checkpoints = CheckpointWriter(stage, team)
     if state.step == 0:
         metrics.write({"step": 0, "kind": "validation", **validation(state)})
     split = open_training_split(stage.data, config)
@@ -73,67 +77,24 @@ def worker_loop(arguments: dict[str, str]) -> None:
         with metrics.waiting():
             batch = next(batches).to(team.device)
         torch.manual_seed(derive_seed(config.seed, "dropout", state.step, team.rank))
-        statistics = trainer.step(state, forward, batch.split(config.num_micro_batches))
-        metrics.add(statistics.loss, statistics.gradient_norm)
+        micro_batches = batch.split(config.num_micro_batches)
+        statistics = trainer.step(state, forward, micro_batches, config.batch_size / team.world_size)
+        metrics.add(statistics)
+        incidents.add(state.step, batch.keys, statistics)
         if _due(state.step, config.log_every, config):
             rate = learning_rate_at(config.optimizer, state.step - 1)
-            metrics.write({"step": state.step, "kind": "train", "learning_rate": rate, **metrics.interval(config)})
+            metrics.write({"step": state.step, "kind": "train", "learning_rate": rate, **metrics.interval()})
+            if incidents.look():
+                break
         held_out: dict[str, float] = {}
         if _due(state.step, config.validation_every, config):
             held_out = validation(state)
             metrics.write({"step": state.step, "kind": "validation", **held_out})
         if _due(state.step, config.checkpoint_every, config):
-            if team.rank == 0:
-                write_checkpoint(stage, state, held_out)
+            checkpoints.write(state, held_out)
             ray.train.report({"step": state.step, **held_out})
+    checkpoints.finish()
 
 
 def _due(step: int, every: int, config: TrainConfig) -> bool:
     return step % every == 0 or step == config.num_steps
-
-
-def resume(stage: StageRun, state: TrainState, team: Team) -> None:
-    """Load the newest whole checkpoint, the same on every worker; a damaged one is skipped, loudly."""
-    step = team.same(_newest_whole(stage) if team.rank == 0 else None)
-    if step is None:
-        return
-    restore(next(info for info in list_checkpoints(stage.checkpoints) if info.step == step), state)
-    log.warning("%s: resumed at step %d", stage.name, step)
-
-
-def _newest_whole(stage: StageRun) -> int | None:
-    for info in reversed(list_checkpoints(stage.checkpoints)):
-        try:
-            verify(info)
-        except CheckpointError as error:
-            log.error("%s; falling back to the checkpoint before it", error)
-            continue
-        return info.step
-    return None
-
-
-def write_checkpoint(stage: StageRun, state: TrainState, held_out: dict[str, float]) -> None:
-    """Commit a checkpoint with its provenance, then delete those beyond keep_checkpoints.
-
-    Regression keeps its peak-PSNR checkpoint however old it is (section 4).
-    """
-    config = stage.config
-    extra = {
-        "validation_psnr": held_out.get("psnr"),
-        "provenance": provenance(
-            config, json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
-        ),
-    }
-    save_checkpoint(stage.checkpoints, state, extra)
-    kept = list_checkpoints(stage.checkpoints)[-config.keep_checkpoints :]
-    best = stage.newest_checkpoint()
-    for info in list_checkpoints(stage.checkpoints):
-        if info.step not in {best.step, *(keep.step for keep in kept)}:
-            _delete(info)
-
-
-def _delete(info: CheckpointInfo) -> None:
-    (info.path / "state.json").unlink()  # first, so that a half-deleted folder is no checkpoint
-    for path in info.path.iterdir():
-        path.unlink()
-    info.path.rmdir()

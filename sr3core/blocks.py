@@ -14,7 +14,7 @@ SKIP_SCALE = 1 / math.sqrt(2)
 
 
 def normalization(channels: int) -> nn.GroupNorm:
-    """Group normalisation with groups of at least 4 channels and at most 32 groups, the most that divide the channels."""
+    """Group normalisation: as many groups as divide the channels, at most 32 and of at least 4 channels if that can be."""
     most = min(max(channels // 4, 1), 32)
     return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
 

@@ -18,12 +18,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from sr3core.errors import CheckpointError
 from sr3core.training import TrainState
 
 CHECKPOINT_FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8,})$")
+_UNFINISHED = ".writing-"
 _FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt")
 
 
@@ -36,38 +38,73 @@ class CheckpointInfo:
     state: dict[str, Any]
 
 
-def save_checkpoint(directory: Path, state: TrainState, extra: dict[str, Any]) -> Path:
-    """Write a checkpoint of `state` below directory, atomically, and return its folder.
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A copy of a training state in the host's memory, which training cannot change any more."""
+
+    step: int
+    model: dict[str, Tensor]
+    ema: dict[str, Tensor] | None
+    ema_updates: int
+    optimizer: dict[str, Any]
+    typical_norm: float | None
+
+
+def take_snapshot(state: TrainState) -> Snapshot:
+    """Copy a state; what a checkpoint needs is then written while training goes on."""
+    return Snapshot(
+        step=state.step,
+        model=_copied(state.model.state_dict()),
+        ema=_copied(state.ema.module.state_dict()) if state.ema is not None else None,
+        ema_updates=int(state.ema.n_averaged) if state.ema is not None else 0,
+        optimizer=_copied(state.optimizer.state_dict()),
+        typical_norm=float(state.typical_norm) if state.typical_norm is not None else None,
+    )
+
+
+def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) -> Path:
+    """Write a checkpoint below directory, atomically, and return its folder.
 
     Args:
         directory: holds one folder a checkpoint.
-        state: what to save.
+        snapshot: what to save.
         extra: JSON data to keep beside it: configuration, provenance.
     """
-    final = directory / f"step-{state.step:08d}"
-    temporary = directory / f".writing-{final.name}-{os.getpid()}"
+    final = directory / f"step-{snapshot.step:08d}"
+    temporary = directory / f"{_UNFINISHED}{final.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(_contiguous(state.model), temporary / "model.safetensors")
-    if state.ema is not None:
-        save_file(_contiguous(state.ema.module), temporary / "ema.safetensors")
-    averaged = int(state.ema.n_averaged) if state.ema is not None else 0
-    torch.save(state.optimizer.state_dict(), temporary / "optimizer.pt")
-    sums = {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()}
+    save_file(_contiguous(snapshot.model), temporary / "model.safetensors")
+    if snapshot.ema is not None:
+        save_file(_contiguous(snapshot.ema), temporary / "ema.safetensors")
+    torch.save(snapshot.optimizer, temporary / "optimizer.pt")
     content = {
         "format_version": CHECKPOINT_FORMAT_VERSION,
-        "step": state.step,
-        "ema_updates": averaged,
-        "sha256": sums,
+        "step": snapshot.step,
+        "ema_updates": snapshot.ema_updates,
+        "typical_norm": snapshot.typical_norm,
+        "sha256": {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()},
         **extra,
     }
     (temporary / "state.json").write_text(json.dumps(content, indent=1))
     _sync(temporary)
     if final.exists():  # the same step again, after a resume from an older one
-        shutil.rmtree(final)
+        delete_checkpoint(final)
     temporary.rename(final)
     _sync_folder(directory)
     return final
+
+
+def delete_checkpoint(path: Path) -> None:
+    """Delete a checkpoint's folder; state.json goes first, so that a half-deleted folder is no checkpoint."""
+    (path / "state.json").unlink(missing_ok=True)
+    shutil.rmtree(path)
+
+
+def delete_unfinished(directory: Path) -> None:
+    """Delete what writers that were killed left behind."""
+    for path in directory.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def list_checkpoints(directory: Path) -> list[CheckpointInfo]:
@@ -130,6 +167,8 @@ def restore(info: CheckpointInfo, state: TrainState) -> None:
         state.ema.n_averaged.fill_(info.state["ema_updates"])
     optimizer = torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu")
     state.optimizer.load_state_dict(optimizer)
+    typical = info.state.get("typical_norm")
+    state.typical_norm = torch.tensor(typical) if typical is not None else None
     state.step = info.step
 
 
@@ -173,8 +212,14 @@ def check_weights(network: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit the model: {shown}")
 
 
-def _contiguous(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().contiguous().cpu() for name, value in network.state_dict().items()}
+def _copied(tree: Any) -> Any:
+    """The same tree with copies of its tensors in the host's memory, of the same strides: fused Adam wants its moments
+    laid out as the weights are."""
+    return tree_map(lambda leaf: leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf, tree)
+
+
+def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.contiguous() for name, value in weights.items()}
 
 
 def _sha256(path: Path) -> str:

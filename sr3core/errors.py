@@ -19,3 +19,7 @@ class CheckpointError(Sr3Error):
 
 class StorageError(Sr3Error):
     """A path cannot be read, written or committed."""
+
+
+class TrainingError(Sr3Error):
+    """Training cannot go on: a step without a finite gradient, or a spike."""

@@ -96,8 +96,15 @@ class OptimizerConfig:
     """Largest global gradient norm; None leaves gradients alone, as the paper seems to."""
     ema_decay: float = 0.9999
     """Decay a step of the exponential moving average of the weights, which is what samples; 0 keeps none."""
+    bad_steps: Literal["stop", "skip"] = "stop"
+    """What a step without a finite gradient, or with a spike, does to the run. Its update is never applied."""
+    spike_factor: float | None = None
+    """A gradient norm so many times the recent ones' (geometric) average is a spike; None looks for none."""
 
     def __post_init__(self) -> None:
+        require(
+            self.spike_factor is None or self.spike_factor > 1, f"spike_factor: {self.spike_factor} is not more than 1"
+        )
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
         require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
         require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay} is not in [0, 1)")

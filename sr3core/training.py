@@ -1,7 +1,9 @@
 """Algorithm 1, one step at a time: no DDP, no Ray, no data format. The same step trains the regression baseline."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
 from sr3core.schedules import sample_gamma, training_gammas
 from sr3core.unet import UNet
+
+_NORM_MEMORY = 0.98
+"""Share that the average of gradient norms keeps a step: it looks back over about 50."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +41,9 @@ class Batch:
         return Batch(self.low.to(**move), self.high.to(**move), self.positions, self.keys)
 
     def split(self, parts: int) -> list["Batch"]:
-        """Cut into `parts` equal micro-batches for gradient accumulation."""
-        size = len(self.positions) // parts
-        return [
-            Batch(
-                self.low[i : i + size], self.high[i : i + size], self.positions[i : i + size], self.keys[i : i + size]
-            )
-            for i in range(0, len(self.positions), size)
-        ]
+        """Cut into `parts` micro-batches, as equal as can be, for gradient accumulation."""
+        bounds = [part * len(self.positions) // parts for part in range(parts + 1)]
+        return [Batch(self.low[i:j], self.high[i:j], self.positions[i:j], self.keys[i:j]) for i, j in pairwise(bounds)]
 
 
 @dataclass(slots=True)
@@ -55,6 +55,8 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     step: int = 0
     """Optimiser steps done."""
+    typical_norm: Tensor | None = None
+    """Recent gradient norms' geometric average, () on the device: what a spike is measured against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +64,13 @@ class StepStatistics:
     """Of one step, still on the device, so that reading them is the caller's choice of when to wait."""
 
     loss: Tensor
-    """Mean loss of this worker's samples, ()."""
+    """(): its mean over the workers is the mean loss of the global batch."""
     gradient_norm: Tensor
     """Global gradient norm before clipping, ()."""
     sample_losses: Tensor = field(repr=False)
     """(B,)."""
+    is_bad: Tensor
+    """Whether the update was not applied: its gradient was not finite, or a spike; () bool, the same on all workers."""
 
 
 def create_state(
@@ -78,7 +82,8 @@ def create_state(
         network = UNet(model.unet)
     # Convolutions of images are a third faster in this layout, on CPUs and on tensor cores.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas)
+    # Fused: one kernel, and the only Adam that can leave out an update without asking the host (see Trainer.step).
+    adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
     return TrainState(model=network, ema=average_of(network, optimizer.ema_decay), optimizer=adam)
 
 
@@ -152,24 +157,56 @@ class Trainer:
         output = forward(x_up, y_t, gamma)
         return denoising_loss(output, training_target(objective.target, batch.high, gamma, epsilon), objective.norm)
 
-    def step(self, state: TrainState, forward: Callable[..., Tensor], micro_batches: Sequence[Batch]) -> StepStatistics:
-        """Line 5 of Algorithm 1: accumulate gradients over equal micro-batches, clip, step, average the weights."""
+    def step(
+        self,
+        state: TrainState,
+        forward: Callable[..., Tensor],
+        micro_batches: Sequence[Batch],
+        samples_per_worker: float | None = None,
+    ) -> StepStatistics:
+        """Line 5 of Algorithm 1: accumulate gradients over micro-batches, clip, step, average the weights.
+
+        An update whose gradient is not finite, or a spike, is left out on the device: the host is never waited for.
+
+        Args:
+            state: is changed.
+            forward: the network, or its DDP wrapper, which averages gradients over the workers.
+            micro_batches: this worker's samples.
+            samples_per_worker: the global batch size over the number of workers: what makes that average the global
+                batch's mean also where workers have different numbers of samples. By default as many as there are.
+        """
+        share = samples_per_worker or sum(len(batch.positions) for batch in micro_batches)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.optimizer, state.step)
         state.optimizer.zero_grad(set_to_none=True)
         sample_losses = []
-        for batch in micro_batches:
-            losses = self.losses(forward, batch, state.step)
-            (losses.mean() / len(micro_batches)).backward()
+        for index, batch in enumerate(micro_batches, 1):
+            # DDP averages gradients over the workers once, with the last micro-batch.
+            apart = nullcontext if index == len(micro_batches) else getattr(forward, "no_sync", nullcontext)
+            with apart():
+                losses = self.losses(forward, batch, state.step)
+                (losses.sum() / share).backward()
             sample_losses.append(losses.detach())
-        limit = self.optimizer.gradient_clip or float("inf")
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), limit)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.optimizer.gradient_clip or float("inf"))
+        is_bad = self._judge(state, norm)
+        state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # torch.amp.GradScaler's protocol
         state.optimizer.step()
         if state.ema is not None:
             state.ema.update_parameters(state.model)
         state.step += 1
         all_losses = torch.cat(sample_losses)
-        return StepStatistics(all_losses.mean(), norm, all_losses)
+        return StepStatistics(all_losses.sum() / share, norm, all_losses, is_bad)
+
+    def _judge(self, state: TrainState, norm: Tensor) -> Tensor:
+        """Whether a gradient of this norm is to be left out; remembers the norm if not."""
+        unknown = torch.full_like(norm, torch.nan)  # nothing is larger than that
+        typical = unknown if state.typical_norm is None else state.typical_norm.to(norm.device)
+        is_bad = ~torch.isfinite(norm)
+        if self.optimizer.spike_factor is not None:
+            is_bad = is_bad | (norm > self.optimizer.spike_factor * typical)
+        blended = typical**_NORM_MEMORY * norm.clamp(min=1e-30) ** (1 - _NORM_MEMORY)
+        state.typical_norm = torch.where(is_bad, typical, torch.where(typical.isnan(), norm, blended))
+        return is_bad
 
 
 def as_denoiser(model: ModelConfig, network: nn.Module) -> Callable[[Tensor | None, Tensor, Tensor], Tensor]:

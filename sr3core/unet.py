@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from sr3core.blocks import (
     NoiseLevelEmbedding,
@@ -67,6 +68,12 @@ class UNet(nn.Module):
         """What H and W must be multiples of."""
         return 2 ** (len(self.config.channel_multipliers) - 1)
 
+    def recompute_activations(self) -> None:
+        """From now on keep only what enters each layer, and compute the rest again in the backward pass."""
+        for layer in (*self.encoder, *self.middle, *self.decoder):
+            assert isinstance(layer, Layer)
+            layer.recomputes = True
+
     def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
         """Predict the training target.
 
@@ -106,9 +113,15 @@ class Layer(nn.Module):
         self.block = block
         self.attention = attention or nn.Identity()
         self.takes_skip = takes_skip
+        self.recomputes = False
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """(B, C, H, W) and (B, E) -> (B, C', H', W')."""
+        if self.recomputes and torch.is_grad_enabled():
+            return checkpoint(self._compute, h, embedding, use_reentrant=False)
+        return self._compute(h, embedding)
+
+    def _compute(self, h: Tensor, embedding: Tensor) -> Tensor:
         return self.attention(self.block(h, embedding))
 
 

@@ -117,14 +117,14 @@ def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session)
     from pipelines.presets import small_16_64
     from pipelines.runs import create_run
     from sr3core.architectures import unet_tiny
-    from sr3core.checkpoint import save_checkpoint
+    from sr3core.checkpoint import save_checkpoint, take_snapshot
     from sr3core.config import override
     from sr3core.training import create_state
 
     run = create_run(tmp_path / "run", small_16_64(), str(tmp_path), {"16-64": "x"}, fresh=False)
     (stage,) = run.stages
     wider = override(stage.config.model, unet=unet_tiny(64, 24))
-    save_checkpoint(stage.checkpoints, create_state(wider, stage.config.optimizer, 0), {})
+    save_checkpoint(stage.checkpoints, take_snapshot(create_state(wider, stage.config.optimizer, 0)), {})
     Image.new("RGB", (8, 8)).save(tmp_path / "photo.png")
     arguments = [str(tmp_path / "photo.png"), "--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]
     assert main(["upscale", *arguments]) == 1

@@ -77,5 +77,5 @@ def test_wrong_sizes_are_refused_with_what_to_change():
         SampleOrder((100,), 10, 4, 16, 0)
     with pytest.raises(DataError, match="3 training samples are too few for 4 lanes"):
         SampleOrder((3,), 8, 4, 16, 0)
-    with pytest.raises(ConfigError, match="num_workers: 3 does not divide num_lanes 4; take one of 1, 2, 4"):
-        SampleOrder((100,), 8, 4, 16, 0).batch(0, 0, 3)
+    with pytest.raises(ConfigError, match="num_workers: 5 is more than num_lanes 4"):
+        SampleOrder((100,), 8, 4, 16, 0).batch(0, 0, 5)

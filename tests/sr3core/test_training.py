@@ -9,7 +9,15 @@ from PIL import Image
 
 from sr3core.architectures import unet_tiny
 from sr3core.cascade import Stage, check_chain, run_cascade, upscale
-from sr3core.checkpoint import list_checkpoints, load_weights, read_info, restore, sampling_weights, save_checkpoint
+from sr3core.checkpoint import (
+    list_checkpoints,
+    load_weights,
+    read_info,
+    restore,
+    sampling_weights,
+    save_checkpoint,
+    take_snapshot,
+)
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
 from sr3core.images import to_float
@@ -93,7 +101,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, batch):
     config = model()
     straight, _ = train(config, batch, 8)
     half, _ = train(config, batch, 5)
-    save_checkpoint(tmp_path, half, {"note": 1})
+    save_checkpoint(tmp_path, take_snapshot(half), {"note": 1})
     info = list_checkpoints(tmp_path)[-1]
     resumed = create_state(config, OPTIMIZER, seed=99)
     restore(info, resumed)
@@ -109,7 +117,7 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, batch):
 
 def test_checkpoints_that_are_damaged_unfinished_or_foreign_are_named(tmp_path, batch):
     state, _ = train(model(), batch, 1)
-    path = save_checkpoint(tmp_path, state, {})
+    path = save_checkpoint(tmp_path, take_snapshot(state), {})
     (tmp_path / ".writing-step-00000009-1").mkdir()
     (tmp_path / "step-00000007").mkdir()  # no state.json: never committed
     assert [info.step for info in list_checkpoints(tmp_path)] == [1]

@@ -12,7 +12,7 @@ import torch
 from pipelines import ingest
 from pipelines.config import RunConfig, TrainConfig
 from pipelines.runs import StageRun, create_run
-from sr3core.checkpoint import save_checkpoint
+from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, OptimizerConfig, UNetConfig
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
@@ -44,7 +44,7 @@ def write_run(path: Path, with_checkpoint: bool = True, kind: Any = "sr3") -> Ti
         with torch.no_grad():  # the last layer starts at zero, which would make all schedules much alike
             for network in (state.model, state.ema.module if state.ema else state.model):
                 torch.nn.init.normal_(network.conv_out.weight, std=0.05, generator=keyed_generator(0, "test"))
-        save_checkpoint(stage.checkpoints, state, {})
+        save_checkpoint(stage.checkpoints, take_snapshot(state), {})
     return TinyRun(str(path), stage)
 
 

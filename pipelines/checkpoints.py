@@ -1,0 +1,112 @@
+"""A stage's checkpoints: written beside the training, kept by rule, and found again after a crash."""
+
+import errno
+import json
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from pipelines.provenance import provenance
+from pipelines.runs import StageRun
+from pipelines.team import Team
+from sr3core.checkpoint import (
+    CheckpointInfo,
+    Snapshot,
+    delete_checkpoint,
+    delete_unfinished,
+    list_checkpoints,
+    restore,
+    save_checkpoint,
+    take_snapshot,
+    verify,
+)
+from sr3core.errors import CheckpointError, StorageError
+from sr3core.training import TrainState
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointWriter:
+    """Writes a stage's checkpoints in a thread of worker 0; training waits only while the state is copied.
+
+    At most one is being written: a second one waits for it. What went wrong in the thread is raised by the next call.
+    """
+
+    def __init__(self, stage: StageRun, team: Team) -> None:
+        self._stage, self._writes = stage, team.rank == 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
+        if self._writes:
+            delete_unfinished(stage.checkpoints)
+
+    def write(self, state: TrainState, held_out: dict[str, float]) -> None:
+        """Copy the state and start to write it."""
+        if not self._writes:
+            return
+        self.finish()
+        self._pending = self._thread.submit(write_checkpoint, self._stage, take_snapshot(state), held_out)
+
+    def finish(self) -> None:
+        """Wait until what was started is committed.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+
+def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, float]) -> None:
+    """Commit a checkpoint with its provenance, then delete those that are not to be kept.
+
+    Raises:
+        StorageError: the disk is full, or refuses; the checkpoints before are as they were.
+    """
+    parents = json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
+    extra = {"validation_psnr": held_out.get("psnr"), "provenance": provenance(stage.config, parents)}
+    try:
+        save_checkpoint(stage.checkpoints, snapshot, extra)
+    except OSError as error:
+        delete_unfinished(stage.checkpoints)
+        remedy = "free some space, or lower keep_checkpoints" if error.errno == errno.ENOSPC else "mend that"
+        raise StorageError(
+            f"{stage.checkpoints}: step {snapshot.step} could not be saved ({error.strerror}); {remedy} and"
+            " give the same command again: it goes on from the checkpoint before"
+        ) from error
+    for info in superseded(stage):
+        delete_checkpoint(info.path)
+
+
+def superseded(stage: StageRun) -> list[CheckpointInfo]:
+    """Checkpoints that are neither among the newest keep_checkpoints nor a milestone nor regression's best."""
+    config, found = stage.config, list_checkpoints(stage.checkpoints)
+    kept = {info.step for info in found[-config.keep_checkpoints :]} | {stage.newest_checkpoint().step}
+    if config.milestone_every is not None:
+        kept |= {info.step for info in found if info.step % config.milestone_every == 0}
+    return [info for info in found if info.step not in kept]
+
+
+def steps_done(stage: StageRun) -> int:
+    """Steps that the newest checkpoint holds; 0 without one."""
+    found = list_checkpoints(stage.checkpoints)
+    return found[-1].step if found else 0
+
+
+def resume(stage: StageRun, state: TrainState, team: Team) -> None:
+    """Load the newest whole checkpoint, the same on every worker; a damaged one is skipped, loudly."""
+    step = team.same(_newest_whole(stage) if team.rank == 0 else None)
+    if step is None:
+        return
+    restore(next(info for info in list_checkpoints(stage.checkpoints) if info.step == step), state)
+    log.warning("%s: resumed at step %d", stage.name, step)
+
+
+def _newest_whole(stage: StageRun) -> int | None:
+    for info in reversed(list_checkpoints(stage.checkpoints)):
+        try:
+            verify(info)
+        except CheckpointError as error:
+            log.error("%s; falling back to the checkpoint before it", error)
+            continue
+        return info.step
+    return None

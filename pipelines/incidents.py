@@ -1,0 +1,74 @@
+"""Bad steps: which samples were in them, and whether the run goes on (OptimizerConfig.bad_steps)."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipelines.runs import StageRun
+from pipelines.team import Team
+from sr3core.training import StepStatistics
+
+MOST_SAMPLES = 16
+"""Samples named an incident and worker: those without a finite loss, or of the largest."""
+
+
+class Incidents:
+    """Remembers an interval's steps on the device; looks at them, once, at its end.
+
+    incidents.jsonl has a line a bad step and worker: step, worker, gradient norm, samples with their losses.
+    """
+
+    def __init__(self, stage: StageRun, team: Team) -> None:
+        self._stage, self._team = stage, team
+        self._steps: list[tuple[int, tuple[str, ...], StepStatistics]] = []
+
+    def add(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> None:
+        """Remember a step without waiting for it."""
+        self._steps.append((step, keys, statistics))
+
+    def look(self) -> bool:
+        """Write down the bad steps since the last look; whether the run is to stop."""
+        steps, self._steps = self._steps, []
+        flags = torch.stack([statistics.is_bad for _, _, statistics in steps]).tolist()
+        bad = [step for step, flag in zip(steps, flags, strict=True) if flag]
+        if bad:
+            write_incidents(self._stage, [self._describe(*step) for step in bad])
+        return bool(bad) and self._stage.config.optimizer.bad_steps == "stop"
+
+    def _describe(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> dict[str, Any]:
+        losses = statistics.sample_losses.tolist()
+        worst = sorted(zip(losses, keys, strict=True), key=lambda pair: (pair[0] == pair[0], -pair[0]))[:MOST_SAMPLES]
+        return {
+            "step": step,
+            "worker": self._team.rank,
+            "gradient_norm": str(float(statistics.gradient_norm)),  # JSON knows no nan
+            "samples": [{"key": key, "loss": str(loss)} for loss, key in worst],
+        }
+
+
+def write_incidents(stage: StageRun, lines: Sequence[dict[str, Any]]) -> None:
+    """Append lines to incidents.jsonl; every worker may, a line is one write."""
+    stage.path.mkdir(parents=True, exist_ok=True)
+    with incidents_path(stage).open("a") as file:
+        for line in lines:
+            file.write(json.dumps(line) + "\n")
+
+
+def incidents_path(stage: StageRun) -> Path:
+    """Where a stage's bad steps are written."""
+    return stage.path / "incidents.jsonl"
+
+
+def describe_last_incident(stage: StageRun) -> str:
+    """The last bad step in a sentence, with what to do."""
+    lines = [json.loads(line) for line in incidents_path(stage).read_text().splitlines()]
+    last = [line for line in lines if line["step"] == lines[-1]["step"]]
+    keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
+    return (
+        f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was left out; its worst samples:"
+        f" {keys} (all in {incidents_path(stage)}). Look at them, lower optimizer.learning_rate or set"
+        " optimizer.gradient_clip; optimizer.bad_steps=skip goes on without such steps"
+    )

@@ -1,0 +1,94 @@
+"""Grids of held-out samples during training, drawn from checkpoints by Ray tasks, so that no training step waits."""
+
+import io
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.runs import StageRun, open_run
+from pipelines.storage import write_atomic
+from sr3core.checkpoint import list_checkpoints
+
+NUM_IMAGES = 6
+NUM_STEPS = 25
+SEED = 0
+"""Of the noise, the same in every grid: what changes from grid to grid is the network."""
+
+log = logging.getLogger(__name__)
+
+
+class SampleGrids:
+    """Starts a task for each checkpoint that is to have a grid and has none."""
+
+    def __init__(self, stages: Sequence[StageRun]) -> None:
+        self._stages = [stage for stage in stages if stage.config.sample_every is not None]
+        self._tasks: dict[Path, Any] = {}
+
+    def look(self) -> None:
+        """Start what is due."""
+        import ray
+
+        for stage in self._stages:
+            for info in list_checkpoints(stage.checkpoints):
+                path = grid_path(stage, info.step)
+                every = stage.config.sample_every or info.step + 1
+                if info.step % every == 0 and path not in self._tasks and not path.exists():
+                    # No CPU is reserved: it would wait for the training that it is to show.
+                    task: Any = ray.remote(num_cpus=0, max_retries=1)(draw_grid)
+                    self._tasks[path] = task.remote(str(stage.path.parent), stage.name, info.step)
+
+    def finish(self, timeout_seconds: float = 300.0) -> None:
+        """Draw the last ones; a grid that fails is told, and fails nothing else."""
+        import ray
+        from ray.exceptions import RayError
+
+        self.look()
+        for path, task in self._tasks.items():
+            try:
+                ray.get(task, timeout=timeout_seconds)
+            except (RayError, TimeoutError) as error:
+                log.warning("%s was not drawn: %s", path, str(error).strip().splitlines()[-1])
+
+
+def grid_path(stage: StageRun, step: int) -> Path:
+    """Where a stage's grid of a step is."""
+    return stage.path / "samples" / f"step-{step:08d}.png"
+
+
+def draw_grid(run: str, stage_name: str, step: int) -> None:
+    """Sample held-out images with a checkpoint's averaged weights: input, sample and original, a row each."""
+    import os
+
+    import torch
+
+    from pipelines.ingest import load_split
+    from sr3core.cascade import Stage, upscale
+    from sr3core.checkpoint import load_weights, read_info, sampling_weights
+    from sr3core.images import to_float, to_uint8
+    from sr3core.resize import upsample_bicubic
+    from sr3core.schedules import default_schedule
+    from sr3core.unet import UNet
+
+    os.nice(10)  # after the training
+    torch.set_num_threads(1)
+    stage = open_run(run).stage(stage_name)
+    model = stage.config.model
+    images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
+    network = UNet(model.unet)
+    load_weights(network, sampling_weights(read_info(stage.checkpoints / f"step-{step:08d}")))
+    schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
+    low = to_float(images.low)
+    outputs = upscale(Stage(stage.name, model, network.eval(), schedule), low, [SEED + i for i in range(len(low))])
+    rows = [to_uint8(upsample_bicubic(low, model.high_size).clamp(-1, 1)), to_uint8(outputs), images.high]
+    write_atomic(str(grid_path(stage, step)), _png(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])))
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()

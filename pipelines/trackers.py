@@ -1,0 +1,99 @@
+"""Who gets a stage's metrics beside metrics.jsonl: TensorBoard, and as extras MLflow and Weights & Biases."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pipelines.config import Tracker
+from pipelines.runs import StageRun
+from sr3core.config import to_dict
+from sr3core.errors import ConfigError
+
+
+class Sink(Protocol):
+    """Takes a stage's numbers."""
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Take named numbers of a step."""
+        ...
+
+
+class TensorBoard:
+    """Event files in RUN/STAGE/tensorboard; a resumed run takes back what it will do again."""
+
+    def __init__(self, stage: StageRun, resume_step: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        folder = str(stage.path / "tensorboard")
+        self._writer = SummaryWriter(folder, purge_step=resume_step + 1 if resume_step else None, flush_secs=10)
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Take named numbers of a step."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        self._writer.flush()
+
+
+class MLflow:
+    """A run of the experiment that MLFLOW_EXPERIMENT_NAME names, at MLFLOW_TRACKING_URI; the same after a resume."""
+
+    def __init__(self, stage: StageRun, resume_step: int) -> None:
+        self._mlflow = _imported("mlflow")
+        known = stage.path / "mlflow-run"
+        old = known.read_text() if resume_step and known.is_file() else None
+        self._run = self._mlflow.start_run(run_id=old, run_name=f"{stage.path.parent.name}/{stage.name}")
+        if old is None:
+            known.write_text(self._run.info.run_id)
+            self._mlflow.log_dict(to_dict(stage.config), "config.json")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Take named numbers of a step."""
+        self._mlflow.log_metrics(values, step=step, run_id=self._run.info.run_id)
+
+
+class WeightsAndBiases:
+    """A run of the project that WANDB_PROJECT names; the same one again after a resume."""
+
+    def __init__(self, stage: StageRun, resume_step: int) -> None:
+        wandb = _imported("wandb")
+        name = f"{stage.path.parent.name}-{stage.name}"
+        self._run = wandb.init(id=name, name=name, config=to_dict(stage.config), resume="allow")
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Take named numbers of a step."""
+        self._run.log(values, step=step)
+
+
+_SINKS: dict[Tracker, Callable[[StageRun, int], Sink]] = {
+    "tensorboard": TensorBoard,
+    "mlflow": MLflow,
+    "wandb": WeightsAndBiases,
+}
+
+
+def open_trackers(stage: StageRun, resume_step: int) -> list[Sink]:
+    """The trackers that a stage's placement names.
+
+    Raises:
+        ConfigError: a tracker's package is not installed.
+    """
+    return [_SINKS[name](stage, resume_step) for name in stage.config.placement.trackers]
+
+
+def check_trackers(stage: StageRun) -> None:
+    """Refuse a tracker whose package is missing before any worker starts.
+
+    Raises:
+        ConfigError: names the extra to install.
+    """
+    for name in stage.config.placement.trackers:
+        if name != "tensorboard":
+            _imported(name)
+
+
+def _imported(package: str) -> Any:
+    from importlib import import_module
+
+    with contextlib.suppress(ModuleNotFoundError):
+        return import_module(package)
+    raise ConfigError(f"placement.trackers: {package} is not installed; pip install 'sr3-on-ray[{package}]'")

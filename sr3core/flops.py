@@ -1,0 +1,42 @@
+"""Floating-point operations of a network, counted, and what a device can do at most: model FLOP utilisation."""
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from sr3core.hyperparameters import UNetConfig
+from sr3core.unet import IMAGE_CHANNELS, UNet
+
+TRAINING_FACTOR = 3
+"""A training step's operations over a forward pass's: the backward pass multiplies once for the inputs and once for the
+weights."""
+
+PEAK_FLOPS = {
+    "H200": {"bfloat16": 989e12, "float32": 67e12},
+    "H100": {"bfloat16": 989e12, "float32": 67e12},
+    "A100": {"bfloat16": 312e12, "float32": 19.5e12},
+    "L40S": {"bfloat16": 362e12, "float32": 91.6e12},
+    "L4": {"bfloat16": 121e12, "float32": 30.3e12},
+}
+"""Dense operations a second by the makers' data sheets, for cards whose name holds the key (SXM if there are two)."""
+
+
+def forward_flops(config: UNetConfig) -> int:
+    """Operations of one forward pass of one image at the network's own size, multiply and add counted as two.
+
+    Counted by torch on the meta device: convolutions, linear layers and attention, not the element-wise rest.
+    """
+    side = config.image_size
+    with torch.device("meta"):
+        network = UNet(config).eval()
+        image = torch.zeros(1, IMAGE_CHANNELS, side, side)
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(image if config.conditional else None, image, torch.ones(1))
+    return counter.get_total_flops()
+
+
+def peak_flops(device: torch.device, precision: str) -> float | None:
+    """Operations a second that a device can do at most; None where that is not known, as for CPUs."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peaks[precision] for key, peaks in PEAK_FLOPS.items() if key in name), None)

@@ -1,0 +1,117 @@
+"""Steps whose gradient is not finite, or a spike, are left out: on the device, the same on all workers."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from sr3core.architectures import unet_tiny
+from sr3core.checkpoint import list_checkpoints, restore, save_checkpoint, take_snapshot
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig
+from sr3core.training import Batch, Trainer, create_state
+
+MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
+OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, ema_decay=0.9)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    low, high = (torch.rand(4, 3, size, size, generator=generator) * 2 - 1 for size in (8, 16))
+    return Batch(low, high, (0, 1, 2, 3), ("a", "b", "c", "d"))
+
+
+def poisoned(batch: Batch, factor: float) -> Batch:
+    high = batch.high.clone()
+    high[2] *= factor
+    return dataclasses.replace(batch, high=high)
+
+
+def weights(state):
+    return {name: value.clone() for name, value in state.model.state_dict().items()}
+
+
+def adam(state):
+    return [
+        {name: value.clone() for name, value in entry.items()}
+        for entry in state.optimizer.state_dict()["state"].values()
+    ]
+
+
+def assert_equal(one, other):
+    for key in one:
+        assert torch.equal(one[key], other[key]), key
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_gradient_that_is_not_finite_changes_neither_weights_nor_moments(batch, factor):
+    state, trainer = create_state(MODEL, OPTIMIZER, 0), Trainer(MODEL, OPTIMIZER, 0)
+    good = trainer.step(state, state.model, [batch])
+    assert not good.is_bad
+    before, moments = weights(state), adam(state)
+    bad = trainer.step(state, state.model, [poisoned(batch, factor)])
+    assert bad.is_bad
+    assert state.step == 2, "the step counts: the next one has the next samples"
+    assert_equal(before, weights(state))
+    for old, new in zip(moments, adam(state), strict=True):
+        assert_equal(old, new)
+    assert [bool(loss) for loss in torch.isfinite(bad.sample_losses)] == [True, True, False, True]
+    assert not trainer.step(state, state.model, [batch]).is_bad
+    assert any(not torch.equal(before[key], value) for key, value in weights(state).items())
+
+
+def test_a_spike_is_measured_against_the_recent_norms(batch):
+    config = dataclasses.replace(OPTIMIZER, spike_factor=5.0)
+    state, trainer = create_state(MODEL, config, 0), Trainer(MODEL, config, 0)
+    norms = []
+    for _ in range(5):
+        statistics = trainer.step(state, state.model, [batch])
+        assert not statistics.is_bad
+        norms.append(float(statistics.gradient_norm))
+    assert min(norms) * 0.99 < float(state.typical_norm) < max(norms) * 1.01
+    before, typical = weights(state), float(state.typical_norm)
+    statistics = trainer.step(state, lambda *inputs: 1000 * state.model(*inputs), [batch])
+    assert statistics.is_bad
+    assert torch.isfinite(statistics.gradient_norm)
+    assert_equal(before, weights(state))
+    assert float(state.typical_norm) == typical, "a spike does not make later ones look normal"
+    lenient = dataclasses.replace(OPTIMIZER, spike_factor=None)
+    assert not Trainer(MODEL, lenient, 0).step(state, lambda *inputs: 1000 * state.model(*inputs), [batch]).is_bad
+
+
+def test_a_first_step_that_is_not_finite_leaves_the_measure_unknown(batch):
+    config = dataclasses.replace(OPTIMIZER, spike_factor=5.0)
+    state, trainer = create_state(MODEL, config, 0), Trainer(MODEL, config, 0)
+    assert trainer.step(state, state.model, [poisoned(batch, float("nan"))]).is_bad
+    assert not trainer.step(state, state.model, [batch]).is_bad
+    assert torch.isfinite(state.typical_norm)
+
+
+def test_the_measure_of_spikes_is_part_of_a_checkpoint(batch, tmp_path):
+    state, trainer = create_state(MODEL, OPTIMIZER, 0), Trainer(MODEL, OPTIMIZER, 0)
+    for _ in range(3):
+        trainer.step(state, state.model, [batch])
+    save_checkpoint(tmp_path, take_snapshot(state), {})
+    other = create_state(MODEL, OPTIMIZER, 1)
+    restore(list_checkpoints(tmp_path)[-1], other)
+    assert torch.equal(other.typical_norm, state.typical_norm)
+
+
+def test_a_snapshot_does_not_change_with_training(batch, tmp_path):
+    state, trainer = create_state(MODEL, OPTIMIZER, 0), Trainer(MODEL, OPTIMIZER, 0)
+    trainer.step(state, state.model, [batch])
+    snapshot, before, moments = take_snapshot(state), weights(state), adam(state)
+    trainer.step(state, state.model, [batch])
+    save_checkpoint(tmp_path, snapshot, {})
+    other = create_state(MODEL, OPTIMIZER, 1)
+    restore(list_checkpoints(tmp_path)[-1], other)
+    assert other.step == 1
+    assert_equal(before, weights(other))
+    for old, new in zip(moments, adam(other), strict=True):
+        assert_equal(old, new)
+
+
+def test_a_spike_factor_that_would_refuse_every_step_is_refused():
+    with pytest.raises(ConfigError, match="spike_factor: 1 is not more than 1"):
+        OptimizerConfig(spike_factor=1)
