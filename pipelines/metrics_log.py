@@ -48,17 +48,18 @@ class MetricsLog:
         self._losses.append(statistics.loss)
         self._norms.append(statistics.gradient_norm)
 
-    def interval(self) -> dict[str, float]:
+    def interval(self) -> dict[str, float | int]:
         """Means and speed since the last call, over all workers; mfu where the device's peak is known."""
         now = time.perf_counter()
         means = self._team.mean(torch.stack([torch.stack(self._losses).mean(), torch.stack(self._norms).mean()]))
         steps, seconds = len(self._losses), now - self._since
-        result = {
+        result: dict[str, float | int] = {
             "loss": float(means[0]),
             "gradient_norm": float(means[1]),
             "images_per_second": steps * self._config.batch_size / seconds,
             "data_wait": self._waited / seconds,
             "memory_bytes": _peak_memory(self._team.device),
+            "world_size": self._team.world_size,
         }
         if self._peak_flops is not None:
             result["mfu"] = steps * self._step_flops / seconds / (self._peak_flops * self._team.world_size)
