@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from pipelines.ingest import open_training_split
 from pipelines.runs import Run, StageRun, read_metrics
 from pipelines.train import train_stage
 from sr3core.checkpoint import list_checkpoints
@@ -35,6 +36,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
 
     Raises:
         ConfigError: an unknown stage, or one that needs more than the whole cluster has.
+        DataError: the data are not what a stage wants.
     """
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
@@ -43,6 +45,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
             log.info("%s: already trained to step %d", stage.name, stage.config.num_steps)
     for stage in todo:
         check_resources(stage)
+        open_training_split(stage.data, stage.config)  # told here, and not by workers that are started anew
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
     with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage") as pool:
