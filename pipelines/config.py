@@ -213,13 +213,17 @@ class TrainConfig:
                 every is None or (every >= 1 and every % self.checkpoint_every == 0),
                 f"{name}: {every} is not a multiple of checkpoint_every {self.checkpoint_every}",
             )
+        require(
+            self.model.kind != "base" or self.augmentation.blur_probability == 0,
+            "augmentation.blur_probability: a base model has no low-resolution image to blur",
+        )
         for name in ("validation_every", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_window"):
             require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is not positive")
 
     @property
     def data_stage(self) -> str:
         """Name of the prepared stage that it reads: the folder below the data's."""
-        return f"{self.model.low_size}-{self.model.high_size}"
+        return f"{self.model.low_size or 'base'}-{self.model.high_size}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -229,12 +233,19 @@ class RunConfig:
     name: str
     """Name of the preset."""
     stages: tuple[TrainConfig, ...]
-    """Independent of one another; SR3 stages whose sizes follow one another make a cascade."""
+    """Independent of one another; SR3 stages whose sizes follow one another make a cascade, a base model starts it."""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         require(len(names) >= 1, "stages: at least one is needed")
         require(len(set(names)) == len(names), f"stages: names {names} are not all different")
+        bases = [stage for stage in self.stages if stage.model.kind == "base"]
+        require(len(bases) <= 1, f"stages: {[stage.name for stage in bases]} are base models; a run holds one")
+        chain = sorted((s for s in self.stages if s.model.kind == "sr3"), key=lambda s: s.model.low_size or 0)
+        if bases and chain:
+            made, wanted = bases[0].model.high_size, chain[0].model.low_size
+            message = f"{bases[0].name} ends at {made} pixels, but {chain[0].name} starts at {wanted}"
+            require(made == wanted, f"stages: {message}; a cascade needs them equal")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

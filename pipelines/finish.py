@@ -58,6 +58,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
     splits: dict[str, list] = {split: [] for split in SPLITS}
     num_rejects: dict[str, int] = defaultdict(int)
     named = []
+    labels: list[int | None] = []
     try:
         with open(temporary, "w", encoding="utf-8") as file:
             for shard, index in zip(plan.shards, _indices(config, plan, stage), strict=True):
@@ -65,6 +66,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
                     splits[shard.split].append(index.entry)
                 for reason, count in count_rejects(index.rejects).items():
                     num_rejects[reason] += count
+                labels += index.labels
                 named += index.rejects[: MAX_NAMED_REJECTS - len(named)]
                 file.writelines(json.dumps(asdict(reject)) + "\n" for reject in index.rejects)
         commit(temporary, join(directory, REJECTS))
@@ -78,6 +80,8 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
         fingerprint=plan.fingerprint,
         num_rejects=dict(sorted(num_rejects.items())),
         rejects=tuple(named),
+        num_classes=max((label + 1 for label in labels if label is not None and label >= 0), default=0),
+        num_unlabelled=sum(label is None or label < 0 for label in labels),
     )
     save_manifest(directory, manifest)
     return manifest

@@ -1,11 +1,12 @@
 """Shards -> batches: which samples is order.py's pure function of (seed, step); here they are read and batched."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from pipelines.cache import ShardCache
 from pipelines.config import TrainConfig
@@ -14,7 +15,7 @@ from pipelines.order import Place, SampleOrder
 from pipelines.records import Record, read_record
 from pipelines.storage import is_remote, join, list_files, read_range
 from sr3core.errors import DataError
-from sr3core.hyperparameters import AugmentationConfig
+from sr3core.hyperparameters import AugmentationConfig, ModelConfig
 from sr3core.images import to_float
 from sr3core.randomness import derive_seed
 from sr3core.resize import blur
@@ -57,9 +58,11 @@ class SplitImages:
 
     keys: tuple[str, ...]
     low: np.ndarray
-    """(N, h, w, 3) uint8."""
+    """(N, h, w, 3) uint8; (0, 0, 0, 3) for a base model."""
     high: np.ndarray
     """(N, H, W, 3) uint8."""
+    labels: tuple[int | None, ...] = ()
+    """Class index of each, where labelled."""
 
 
 def load_split(data: str, stage: str, split: str, limit: int | None = None) -> SplitImages:
@@ -78,6 +81,7 @@ def load_split(data: str, stage: str, split: str, limit: int | None = None) -> S
         keys=tuple(record.key for record in records),
         low=np.stack(low) if low else np.zeros((0, spec.low_size or 0, spec.low_size or 0, 3), np.uint8),
         high=np.stack(high) if high else np.zeros((0, spec.high_size, spec.high_size, 3), np.uint8),
+        labels=tuple(record.label for record in records),
     )
 
 
@@ -85,7 +89,7 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
     """Open the training split of a stage.
 
     Raises:
-        DataError: it has not been prepared, is empty, or holds images of other sizes.
+        DataError: it has not been prepared, is empty, or holds images of other sizes or classes.
     """
     placement = config.placement
     cache = ShardCache(placement.cache_folder, placement.cache_bytes) if is_remote(data) else None
@@ -98,6 +102,7 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
         )
     if not reader.shards:
         raise DataError(f"{reader.directory} holds no training images: prepare more")
+    _check_classes(reader, config)
     return reader
 
 
@@ -114,6 +119,23 @@ def check_shards(reader: SplitReader) -> None:
         raise DataError(
             f"{reader.directory}: {', '.join(wrong[:3])}{more} missing or not of the size that manifest.json tells;"
             " `sr3 verify` says what is wrong, `sr3 prepare` with the same options makes them again"
+        )
+
+
+def _check_classes(reader: SplitReader, config: TrainConfig) -> None:
+    wanted, manifest = config.model.unet.num_classes, reader.manifest
+    if wanted is None:
+        return
+    if manifest.num_classes == 0 or manifest.num_unlabelled > 0:
+        having = f"{manifest.num_unlabelled} images without a class" if manifest.num_classes else "no classes"
+        raise DataError(
+            f"{reader.directory} holds {having}, stage {config.name} wants {wanted}: prepare a source whose images are"
+            " all labelled, such as ImageNet's folders, or set unet.num_classes to None"
+        )
+    if manifest.num_classes > wanted:
+        raise DataError(
+            f"{reader.directory} holds classes up to {manifest.num_classes - 1}, stage {config.name} takes 0 to"
+            f" {wanted - 1}: set unet.num_classes to {manifest.num_classes}"
         )
 
 
@@ -150,26 +172,32 @@ def _load_batch(reader: SplitReader, places: list[Place], config: TrainConfig, s
         augment(record, config.augmentation, derive_seed(config.seed, "augmentation", step, place.position))
         for record, place in zip(records, places, strict=True)
     ]
+    low = [low for low, _ in pairs if low is not None]
     return Batch(
-        low=to_float(np.stack([low for low, _ in pairs])),
+        low=to_float(np.stack(low)) if low else None,
         high=to_float(np.stack([high for _, high in pairs])),
         positions=tuple(place.position for place in places),
         keys=tuple(record.key for record in records),
+        classes=classes_for(config.model, [record.label for record in records]),
     )
 
 
-def augment(record: Record, config: AugmentationConfig, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vary one pair: (low, high) uint8; the same variation for the same seed.
+def classes_for(model: ModelConfig, labels: Sequence[int | None]) -> torch.Tensor | None:
+    """The class of each sample as the model takes it, (B,) int64; None for a model without classes."""
+    return None if model.unet.num_classes is None else torch.tensor(labels, dtype=torch.int64)
+
+
+def augment(record: Record, config: AugmentationConfig, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
+    """Vary one pair: (low, high) uint8, low being None for a base model; the same variation for the same seed.
 
     Blur (section 4.3) is applied to the low-resolution image alone, before it is upsampled.
     """
-    assert record.low is not None, "a super-resolution stage has low-resolution images"
     low, high = record.low, record.high
     generator = np.random.Generator(np.random.Philox(seed))
     flips, blurs, sigma = generator.random(3)
     if config.flip and flips < 0.5:
-        low, high = low[:, ::-1], high[:, ::-1]
-    if blurs < config.blur_probability:
+        low, high = None if low is None else low[:, ::-1], high[:, ::-1]
+    if low is not None and blurs < config.blur_probability:
         # Two decimals of sigma are enough, and let the kernels be cached.
         low = blur(low, max(round(sigma * config.blur_sigma_max, 2), 0.01))
     return low, high

@@ -55,6 +55,8 @@ class ShardIndex:
     """Of each sample: SHA-256 of the source image's bytes."""
     names: tuple[str, ...] = ()
     """Of each sample: the source image's name."""
+    labels: tuple[int | None, ...] = ()
+    """Of each sample: its class index, where labelled; None throughout in shards of before they were noted."""
     rejects: tuple[Reject, ...] = ()
     """Images that were planned for the shard and are not in it."""
     excluded: dict[str, str] = field(default_factory=dict)
@@ -84,6 +86,10 @@ class Manifest:
     """Rejected images by reason code."""
     rejects: tuple[Reject, ...] = ()
     """The first MAX_NAMED_REJECTS of them."""
+    num_classes: int = 0
+    """One more than the largest class index; 0 where nothing is labelled."""
+    num_unlabelled: int = 0
+    """Samples without a class, or with a negative one, which is how Hugging Face marks none."""
 
     def num_samples(self, split: str) -> int:
         """Samples of a split."""
@@ -109,6 +115,8 @@ def load_manifest(directory: str) -> Manifest:
             fingerprint=data["fingerprint"],
             num_rejects=data["num_rejects"],
             rejects=tuple(_reject(row) for row in data["rejects"]),
+            num_classes=data.get("num_classes", 0),
+            num_unlabelled=data.get("num_unlabelled", 0),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not a valid manifest ({error!r}); delete it and run `sr3 prepare` again") from error
@@ -140,6 +148,7 @@ def load_index(directory: str, shard: str) -> ShardIndex:
             members=tuple({k: (v[0], v[1]) for k, v in sample["members"].items()} for sample in samples),
             digests=tuple(sample["digest"] for sample in samples),
             names=tuple(sample["name"] for sample in samples),
+            labels=tuple(sample.get("label") for sample in samples),
             rejects=tuple(_reject(row) for row in data["rejects"]),
             excluded=dict(data["excluded"]),
         )
@@ -149,7 +158,7 @@ def load_index(directory: str, shard: str) -> ShardIndex:
 
 def save_index(directory: str, index: ShardIndex) -> None:
     """Write a shard's index, after its tar: with it, the shard is complete."""
-    rows = zip(index.keys, index.members, index.digests, index.names, strict=True)
+    rows = zip(index.keys, index.members, index.digests, index.names, index.labels, strict=True)
     data = {
         "format_version": FORMAT_VERSION,
         "shard": index.shard,
@@ -157,7 +166,7 @@ def save_index(directory: str, index: ShardIndex) -> None:
         "plan": index.plan,
         "num_bytes": index.num_bytes,
         "sha256": index.sha256,
-        "samples": [{"key": k, "members": m, "digest": d, "name": n} for k, m, d, n in rows],
+        "samples": [{"key": k, "members": m, "digest": d, "name": n, "label": c} for k, m, d, n, c in rows],
         "rejects": [asdict(reject) for reject in index.rejects],
         "excluded": index.excluded,
     }

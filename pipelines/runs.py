@@ -165,7 +165,11 @@ class Run:
     def cascade(self) -> tuple[StageRun, ...]:
         """The SR3 stages in the order of their sizes."""
         found = [stage for stage in self.stages if stage.config.model.kind == "sr3"]
-        return tuple(sorted(found, key=lambda stage: stage.config.model.low_size))
+        return tuple(sorted(found, key=lambda stage: stage.config.model.low_size or 0))
+
+    def base(self) -> StageRun | None:
+        """The base model, whose samples the cascade enlarges (section 4.3); None without one."""
+        return next((stage for stage in self.stages if stage.config.model.kind == "base"), None)
 
     def regressions(self) -> tuple[StageRun, ...]:
         """The regression baselines."""

@@ -64,6 +64,7 @@ class _Open:
     writer: ShardWriter
     digests: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    labels: list[int | None] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
 
 
@@ -126,6 +127,7 @@ def _add_image(
         _add_sample(config, shard, key, image.pixels, item.label, meta, report)
         shard.digests.append(digest)
         shard.names.append(item.name)
+        shard.labels.append(item.label)
     return fits
 
 
@@ -167,6 +169,7 @@ def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> None:
         members=tuple(shard.writer.members),
         digests=tuple(shard.digests),
         names=tuple(shard.names),
+        labels=tuple(shard.labels),
         rejects=tuple(shard.rejects),
         excluded=dict(sorted(task.twins.items())),
     )

@@ -37,6 +37,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
 
     Raises:
         ConfigError: an unknown stage, or one that needs more than the whole cluster has.
+        DataError: the data are not what a stage wants.
     """
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]

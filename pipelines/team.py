@@ -57,10 +57,10 @@ class InPrecision(nn.Module):
         super().__init__()
         self.network, self.precision = network, precision
 
-    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
+    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
         """As the network's."""
         with torch.autocast(y_t.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
-            return self.network(x_up, y_t, gamma)
+            return self.network(x_up, y_t, gamma, classes)
 
 
 def join_team(config: TrainConfig) -> Team:

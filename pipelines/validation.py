@@ -1,10 +1,10 @@
-"""Held-out loss, and PSNR for the choice of regression's checkpoint (section 4, Training Details)."""
+"""Held-out loss, by noise level too, and PSNR for the choice of regression's checkpoint (section 4)."""
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.ingest import SplitImages, load_split
+from pipelines.ingest import SplitImages, classes_for, load_split
 from pipelines.runs import StageRun
 from pipelines.team import Team
 from sr3core.errors import DataError
@@ -14,6 +14,9 @@ from sr3core.randomness import derive_seed
 from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
 from sr3core.training import Batch, Trainer, TrainState
+
+NUM_BUCKETS = 8
+"""Parts of the steps 1..T, of which each has a held-out loss of its own."""
 
 
 class Validation:
@@ -33,32 +36,44 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """Mean loss an image, and PSNR in dB for regression."""
+        """Mean loss an image; PSNR in dB for regression, for others the loss in NUM_BUCKETS equal parts of 1..T.
+
+        loss_bucket_0 is that of the least noisy levels; a bucket that no image fell into is left out.
+        """
         network = state.ema.module if state.ema is not None and state.step else state.model
         network.eval()
-        totals = torch.zeros(2, dtype=torch.float64)
+        totals = torch.zeros(2 + 2 * NUM_BUCKETS, dtype=torch.float64)
         for start in range(0, len(self._mine.keys), self._batch_size):
             totals += self._sums(network, slice(start, start + self._batch_size))
         state.model.train()
-        totals = self._team.mean(totals) * self._team.world_size / self._count
-        result = {"loss": float(totals[0])}
+        totals = self._team.mean(totals) * self._team.world_size
+        result = {"loss": float(totals[0]) / self._count}
         if self._trainer.model.kind == "regression":
-            result["psnr"] = float(totals[1])
-        return result
+            return {**result, "psnr": float(totals[1]) / self._count}
+        sums, counts = totals[2:].view(2, NUM_BUCKETS)
+        means = {f"loss_bucket_{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]}
+        return {**result, **means}
 
     def _sums(self, network: nn.Module, part: slice) -> Tensor:
-        device = self._team.device
+        """Of a part of this worker's images: loss, PSNR, loss by bucket and images by bucket."""
+        device, model = self._team.device, self._trainer.model
         positions = tuple(range(self._team.rank, self._count, self._team.world_size))[part]
-        batch = Batch(to_float(self._mine.low[part]), to_float(self._mine.high[part]), positions).to(device)
-        seed = derive_seed(self._trainer.seed, "validation")
-        loss = self._trainer.losses(network, batch, 0, seed).double().sum()
-        ratio = 0.0
-        if self._trainer.model.kind == "regression":
-            output = to_uint8(regress(network, upsample_bicubic(batch.low, self._trainer.model.high_size)))  # type: ignore[arg-type]
+        low = None if model.kind == "base" else to_float(self._mine.low[part])
+        classes = classes_for(model, self._mine.labels[part])
+        batch = Batch(low, to_float(self._mine.high[part]), positions, classes=classes).to(device)
+        losses = self._trainer.losses(network, batch, 0, derive_seed(self._trainer.seed, "validation"))
+        values = losses.values.double().cpu()
+        ratio, by_bucket = 0.0, torch.zeros(2, NUM_BUCKETS, dtype=torch.float64)
+        if losses.steps is None:
+            output = to_uint8(regress(network, upsample_bicubic(batch.low, model.high_size)))  # type: ignore[arg-type]
             ratio = float(np.sum(psnr(output, self._mine.high[part])))
-        return torch.tensor([float(loss), ratio], dtype=torch.float64)
+        else:
+            bucket = torch.as_tensor((losses.steps - 1) * NUM_BUCKETS // model.noise_schedule.num_steps)
+            by_bucket[0].index_add_(0, bucket, values)
+            by_bucket[1].index_add_(0, bucket, torch.ones_like(values))
+        return torch.cat([torch.stack([values.sum(), torch.tensor(ratio).double()]), by_bucket.flatten()])
 
 
 def _share(images: SplitImages, rank: int, world_size: int) -> SplitImages:
     part = slice(rank, None, world_size)
-    return SplitImages(images.keys[part], images.low[part], images.high[part])
+    return SplitImages(images.keys[part], images.low[part], images.high[part], images.labels[part])

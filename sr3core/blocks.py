@@ -14,7 +14,7 @@ SKIP_SCALE = 1 / math.sqrt(2)
 
 
 def normalization(channels: int) -> nn.GroupNorm:
-    """Group normalisation: as many groups as divide the channels, at most 32 and of at least 4 channels if that can be."""
+    """Group normalisation by as many groups as divide the channels: at most 32, of 4 channels or more if possible."""
     most = min(max(channels // 4, 1), 32)
     return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
 
@@ -108,10 +108,11 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Single-head self-attention over all pixels, with the same skip as a residual block."""
+    """Self-attention over all pixels, with the same skip as a residual block."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, num_heads: int = 1) -> None:
         super().__init__()
+        self.num_heads = num_heads
         self.norm = normalization(channels)
         self.query_key_value = conv1x1(channels, 3 * channels)
         self.out = zero_init(nn.Conv2d(channels, channels, 1))
@@ -119,8 +120,9 @@ class SelfAttention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = h.shape
-        flat = self.query_key_value(self.norm(h)).reshape(batch, 3, 1, channels, height * width)
-        query, key, value = flat.transpose(-1, -2).unbind(1)  # each (B, 1, H W, C)
+        heads = (batch, 3, self.num_heads, channels // self.num_heads, height * width)
+        flat = self.query_key_value(self.norm(h)).reshape(heads)
+        query, key, value = flat.transpose(-1, -2).unbind(1)  # each (B, heads, H W, C / heads)
         attended = functional.scaled_dot_product_attention(query, key, value)
         attended = attended.transpose(-1, -2).reshape(batch, channels, height, width)
         return (h + self.out(attended)) * SKIP_SCALE

@@ -21,7 +21,7 @@ from sr3core.unet import UNet
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One super-resolution stage, ready to use."""
+    """One stage of a cascade, ready to use: a super-resolution stage, or the base model before the first."""
 
     name: str
     model: ModelConfig
@@ -31,12 +31,14 @@ class Stage:
 
 
 def check_chain(stages: Sequence[Stage]) -> None:
-    """Refuse stages whose sizes do not follow one another.
+    """Refuse stages whose sizes do not follow one another; a base model can only be the first.
 
     Raises:
         ConfigError: names the two stages.
     """
     for before, after in pairwise(stages):
+        if after.model.kind == "base":
+            raise ConfigError(f"stage {after.name} is a base model, which takes no image from {before.name}")
         if before.model.high_size != after.model.low_size:
             raise ConfigError(
                 f"stage {before.name} ends at {before.model.high_size} pixels, but {after.name} starts at"

@@ -15,6 +15,9 @@ T = TypeVar("T")
 PLACEMENT: dict[str, bool] = {"placement": True}
 """Metadata of a field that says where a run is placed, not what it computes; fingerprint() leaves it out."""
 
+ADDED: dict[str, bool] = {"added": True}
+"""Metadata of a field that earlier versions lack: fingerprint() leaves it out at its default, so that theirs stay."""
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Turn a config dataclass into JSON types: dicts, lists, strings, numbers, booleans, None."""
@@ -75,10 +78,11 @@ def fingerprint_of(data: Any) -> str:
 
 
 def scientific(config: Any) -> Any:
-    """The part of a config that decides the result, as JSON types: to_dict without PLACEMENT fields."""
+    """The part of a config that decides the result, as JSON types: without PLACEMENT, and ADDED fields at defaults."""
     if dataclasses.is_dataclass(config):
-        fields = [f for f in dataclasses.fields(config) if not f.metadata.get("placement")]
-        return {f.name: scientific(getattr(config, f.name)) for f in fields}
+        values = {f: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("placement")}
+        kept = {f: value for f, value in values.items() if not (f.metadata.get("added") and value == f.default)}
+        return {f.name: scientific(value) for f, value in kept.items()}
     if isinstance(config, list | tuple):
         return [scientific(item) for item in config]
     if isinstance(config, dict):

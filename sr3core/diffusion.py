@@ -13,7 +13,8 @@ from torch import Tensor
 from sr3core.hyperparameters import Target
 
 Denoiser = Callable[[Tensor | None, Tensor, Tensor], Tensor]
-"""f(x_up, y_t, gamma) -> the epsilon estimate, (B, C, H, W); x_up is None for a base model."""
+"""f(x_up, y_t, gamma) -> the epsilon estimate, (B, C, H, W); x_up is None for a base model. With a learned variance
+(B, 2 C, H, W), which learned_variance.split_variance cuts."""
 
 Noise = Callable[[Sequence[int]], Tensor]
 """Draws standard normal noise of a shape."""

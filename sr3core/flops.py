@@ -30,7 +30,8 @@ def forward_flops(config: UNetConfig) -> int:
         network = UNet(config).eval()
         image = torch.zeros(1, IMAGE_CHANNELS, side, side)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
-            network(image if config.conditional else None, image, torch.ones(1))
+            classes = None if config.num_classes is None else torch.zeros(1, dtype=torch.long)
+            network(image if config.conditional else None, image, torch.ones(1), classes)
     return counter.get_total_flops()
 
 

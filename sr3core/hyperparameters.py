@@ -3,10 +3,12 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from sr3core.config import ADDED
 from sr3core.errors import ConfigError
 
 Target = Literal["epsilon", "y_0", "v"]
 BetaFamily = Literal["linear", "cosine"]
+GammaUniformIn = Literal["gamma", "sqrt_gamma", "steps"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -33,6 +35,12 @@ class UNetConfig:
     """Dropout rate in the residual blocks, [0, 1): 0.2 for 16 -> 128, else none (section 4)."""
     conditional: bool = True
     """Whether the upsampled low-resolution image is concatenated to y_t; a base model has none."""
+    num_classes: int | None = field(default=None, metadata=ADDED)
+    """Classes that a base model is told of, by an embedding added to the noise level's; None has none."""
+    num_heads: int = field(default=1, metadata=ADDED)
+    """Heads of the self-attention; they must divide its channels."""
+    learned_variance: bool = field(default=False, metadata=ADDED)
+    """Whether the network also gives the reverse step's variance, in as many channels again (Improved DDPM)."""
 
     def __post_init__(self) -> None:
         factor = 2 ** (len(self.channel_multipliers) - 1)
@@ -41,6 +49,11 @@ class UNetConfig:
         require(self.base_channels >= 4 and self.base_channels % 4 == 0, "base_channels: a multiple of 4 is needed")
         require(self.num_res_blocks >= 1, "num_res_blocks: at least 1 is needed")
         require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
+        require(self.num_classes is None or self.num_classes >= 1, f"num_classes: {self.num_classes} is not positive")
+        require(
+            self.num_heads >= 1 and all(self.base_channels * m % self.num_heads == 0 for m in self.channel_multipliers),
+            f"num_heads: {self.num_heads} does not divide base_channels times each of channel_multipliers",
+        )
         require(
             self.image_size % factor == 0 and self.image_size >= factor,
             f"image_size: {self.image_size} cannot be halved {len(self.channel_multipliers) - 1} times;"
@@ -78,8 +91,22 @@ class ObjectiveConfig:
     target: Target = "epsilon"
     """epsilon is the paper's. y_0 and v are switches: an error in epsilon at the noisiest step is amplified
     sqrt((1 - gamma) / gamma) times in y_0_hat, which users see as a shift of colour."""
-    gamma_uniform_in: Literal["gamma", "sqrt_gamma"] = "gamma"
-    """Within a step, gamma is uniform (the paper's formula) or its square root is (WaveGrad's code)."""
+    gamma_uniform_in: GammaUniformIn = "gamma"
+    """Within a step, gamma is uniform (the paper's formula) or its square root is (WaveGrad's code); with steps it is
+    always the step's own gamma_t (DDPM's choice), which the variational bound needs."""
+    bound_weight: float = field(default=0.0, metadata=ADDED)
+    """lambda of L_simple + lambda L_vlb, which trains a learned variance: 0.001 in Improved DDPM, 0 without one."""
+    class_dropout: float = field(default=0.0, metadata=ADDED)
+    """Share of samples whose class is hidden, so that sampling can be guided (Ho and Salimans, 2022): 0.1 is usual."""
+
+    def __post_init__(self) -> None:
+        require(self.bound_weight >= 0, f"bound_weight: {self.bound_weight} is negative")
+        require(0 <= self.class_dropout <= 1, f"class_dropout: {self.class_dropout} is not in [0, 1]")
+        require(
+            self.bound_weight == 0 or self.gamma_uniform_in == "steps",
+            f"gamma_uniform_in: {self.gamma_uniform_in!r} draws levels between the steps, for which the bound of"
+            ' bound_weight is not defined; take "steps"',
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,10 +179,11 @@ class SamplerConfig:
 class ModelConfig:
     """One stage's model: what it maps, the network, and how it is trained."""
 
-    kind: Literal["sr3", "regression"] = "sr3"
-    """sr3: the conditional diffusion model. regression: section 4's baseline, the same network in one step."""
-    low_size: int
-    """Side of the low-resolution input, pixels."""
+    kind: Literal["sr3", "regression", "base"] = "sr3"
+    """sr3: the conditional diffusion model. regression: section 4's baseline, the same network in one step. base:
+    section 4.3's model of images from noise, which has no low-resolution input."""
+    low_size: int | None = None
+    """Side of the low-resolution input, pixels; None for a base model."""
     high_size: int
     """Side of the output, pixels."""
     unet: UNetConfig
@@ -166,18 +194,48 @@ class ModelConfig:
     """The training objective."""
 
     def __post_init__(self) -> None:
-        require(self.low_size >= 1, f"low_size: {self.low_size} is not positive")
-        require(
-            self.high_size > self.low_size and self.high_size % self.low_size == 0,
-            f"high_size: {self.high_size} is not a multiple of low_size {self.low_size}",
-        )
+        if self.kind == "base":
+            require(self.low_size is None, f"low_size: {self.low_size}, but a base model has no low-resolution input")
+            require(not self.unet.conditional, "unet.conditional: a base model needs False")
+        else:
+            _check_sizes(self.low_size, self.high_size)
+            require(self.unet.conditional, "unet.conditional: a super-resolution stage needs True")
+            require(self.unet.num_classes is None, "unet.num_classes: only a base model takes classes")
         require(
             self.unet.image_size == self.high_size,
             f"unet.image_size: {self.unet.image_size} differs from high_size {self.high_size}",
         )
-        require(self.unet.conditional, "unet.conditional: a super-resolution stage needs True")
+        require(
+            self.unet.learned_variance == (self.objective.bound_weight > 0),
+            f"unet.learned_variance: {self.unet.learned_variance}, objective.bound_weight:"
+            f" {self.objective.bound_weight}; a variance is learned by the bound, and the bound needs one",
+        )
+        require(
+            not (self.unet.learned_variance and self.kind == "regression"),
+            "unet.learned_variance: regression has no reverse step",
+        )
+        require(
+            self.objective.class_dropout == 0 or self.unet.num_classes is not None,
+            f"objective.class_dropout: {self.objective.class_dropout}, but unet.num_classes is None",
+        )
 
     @property
     def magnification(self) -> int:
-        """How many times larger the output's side is."""
+        """How many times larger the output's side is.
+
+        Raises:
+            ConfigError: this is a base model.
+        """
+        require(self.low_size is not None, f"kind: a base model of {self.high_size} pixels magnifies nothing")
+        assert self.low_size is not None
         return self.high_size // self.low_size
+
+
+def _check_sizes(low_size: int | None, high_size: int) -> None:
+    require(low_size is not None, "low_size: missing; only a base model has none")
+    assert low_size is not None
+    require(low_size >= 1, f"low_size: {low_size} is not positive")
+    require(
+        high_size > low_size and high_size % low_size == 0,
+        f"high_size: {high_size} is not a multiple of low_size {low_size}",
+    )

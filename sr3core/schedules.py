@@ -13,7 +13,7 @@ import numpy as np
 
 from sr3core.config import did_you_mean, from_dict
 from sr3core.errors import CheckpointError, ConfigError
-from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
+from sr3core.hyperparameters import GammaUniformIn, NoiseScheduleConfig, SamplerConfig
 
 InferenceFamily = Literal["linear", "quadratic", "geometric", "cosine", "sigmoid", "karras"]
 FAMILIES: tuple[InferenceFamily, ...] = get_args(InferenceFamily)
@@ -63,7 +63,7 @@ def training_gammas(config: NoiseScheduleConfig) -> np.ndarray:
 
 
 def sample_gamma(
-    gammas: np.ndarray, u_step: np.ndarray, u_within: np.ndarray, uniform_in: Literal["gamma", "sqrt_gamma"] = "gamma"
+    gammas: np.ndarray, u_step: np.ndarray, u_within: np.ndarray, uniform_in: GammaUniformIn = "gamma"
 ) -> np.ndarray:
     """Draw noise levels from p(gamma) = sum_t 1/T U(gamma_{t-1}, gamma_t), section 2.4.
 
@@ -72,15 +72,31 @@ def sample_gamma(
         u_step: uniform draws in [0, 1) that choose t in {1..T}, (B,). Deviation: the paper writes t ~ {0..T}, but its
             sum has T terms and gamma_{-1} does not exist.
         u_within: uniform draws in [0, 1) that choose gamma inside the step, (B,).
-        uniform_in: whether gamma (the paper's formula) or sqrt(gamma) (WaveGrad's code) is uniform in a step.
+        uniform_in: whether gamma (the paper's formula) or sqrt(gamma) (WaveGrad's code) is uniform in a step, or the
+            step's own gamma_t is taken (DDPM's choice; u_within is not used).
 
     Returns:
         gamma, (B,) float64 in [gamma_T, 1].
     """
     t = 1 + np.floor(np.asarray(u_step) * (len(gammas) - 1)).astype(np.int64)
+    if uniform_in == "steps":
+        return gammas[t]
     levels = np.sqrt(gammas) if uniform_in == "sqrt_gamma" else gammas
     chosen = levels[t] + np.asarray(u_within) * (levels[t - 1] - levels[t])
     return chosen**2 if uniform_in == "sqrt_gamma" else chosen
+
+
+def step_of(gammas: np.ndarray, gamma: np.ndarray) -> np.ndarray:
+    """The step t whose interval [gamma_t, gamma_{t-1}) holds a noise level.
+
+    Args:
+        gammas: a schedule, (T + 1,).
+        gamma: noise levels in [gamma_T, 1], (B,) float64; gamma_t itself belongs to t.
+
+    Returns:
+        t, (B,) int64 in 1..T.
+    """
+    return np.clip(np.searchsorted(-gammas, -np.asarray(gamma)), 1, len(gammas) - 1)
 
 
 def respace(gammas: np.ndarray, num_steps: int) -> np.ndarray:

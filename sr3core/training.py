@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sr3core.diffusion import denoising_loss, epsilon_from_output, q_sample, training_target
+from sr3core.diffusion import Denoiser, denoising_loss, epsilon_from_output, q_sample, training_target
+from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
-from sr3core.randomness import keyed_generator
+from sr3core.learned_variance import bound_term, split_variance
+from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
-from sr3core.schedules import sample_gamma, training_gammas
-from sr3core.unet import UNet
+from sr3core.schedules import sample_gamma, step_of, training_gammas
+from sr3core.unet import IMAGE_CHANNELS, UNet
 
 _NORM_MEMORY = 0.98
 """Share that the average of gradient norms keeps a step: it looks back over about 50."""
@@ -26,24 +28,38 @@ _NORM_MEMORY = 0.98
 class Batch:
     """One worker's part of a global batch."""
 
-    low: Tensor
-    """x: low-resolution images, (B, 3, h, w) float32 in [-1, 1]."""
+    low: Tensor | None
+    """x: low-resolution images, (B, 3, h, w) float32 in [-1, 1]; None for a base model."""
     high: Tensor
     """y_0: targets, (B, 3, H, W) float32 in [-1, 1]."""
     positions: tuple[int, ...]
     """Each sample's place in the global batch; with seed and step it decides the sample's noise."""
     keys: tuple[str, ...] = ()
     """Each sample's key in its shard."""
+    classes: Tensor | None = None
+    """Class of each sample, (B,) int64; None where the model takes none."""
 
     def to(self, device: str | torch.device) -> "Batch":
-        """The same batch with its images on device."""
-        move = {"device": device, "non_blocking": True}
-        return Batch(self.low.to(**move), self.high.to(**move), self.positions, self.keys)
+        """The same batch with its images and classes on device."""
+
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
+
+        return replace(self, low=move(self.low), high=move(self.high), classes=move(self.classes))
 
     def split(self, parts: int) -> list["Batch"]:
         """Cut into `parts` micro-batches, as equal as can be, for gradient accumulation."""
         bounds = [part * len(self.positions) // parts for part in range(parts + 1)]
-        return [Batch(self.low[i:j], self.high[i:j], self.positions[i:j], self.keys[i:j]) for i, j in pairwise(bounds)]
+        return [self._part(slice(start, stop)) for start, stop in pairwise(bounds)]
+
+    def _part(self, part: slice) -> "Batch":
+        return Batch(
+            None if self.low is None else self.low[part],
+            self.high[part],
+            self.positions[part],
+            self.keys[part],
+            None if self.classes is None else self.classes[part],
+        )
 
 
 @dataclass(slots=True)
@@ -57,6 +73,16 @@ class TrainState:
     """Optimiser steps done."""
     typical_norm: Tensor | None = None
     """Recent gradient norms' geometric average, () on the device: what a spike is measured against."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleLosses:
+    """Losses of a batch, sample by sample."""
+
+    values: Tensor
+    """(B,) float32."""
+    steps: np.ndarray | None
+    """The step t in 1..T whose noise level each sample had, (B,); None for regression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,20 +131,33 @@ def draw_noise(
     step: int,
     positions: Sequence[int],
     device: str | torch.device = "cpu",
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, np.ndarray]:
     """Lines 3 and 4 of Algorithm 1: one gamma ~ p(gamma) and one epsilon ~ N(0, I) a sample.
 
     A sample's draws depend on (seed, step, position in the global batch) alone, so that the number of workers does not
     change them.
 
     Returns:
-        gamma (B,) float64 in [gamma_T, 1] and epsilon of shape (B, C, H, W) float32.
+        gamma (B,) float64 in [gamma_T, 1], epsilon of shape (B, C, H, W) float32, and the step t in 1..T of each gamma,
+        (B,) int64.
     """
     generators = [keyed_generator(seed, "noise", step, position) for position in positions]
     uniform = torch.stack([torch.rand(2, generator=generator, dtype=torch.float64) for generator in generators]).numpy()
     gamma = sample_gamma(gammas, uniform[:, 0], uniform[:, 1], objective.gamma_uniform_in)
     epsilon = torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in generators])
-    return torch.as_tensor(gamma, device=device), epsilon.to(device)
+    return torch.as_tensor(gamma, device=device), epsilon.to(device), step_of(gammas, gamma)
+
+
+def hide_classes(
+    classes: Tensor, num_classes: int, probability: float, seed: int, step: int, positions: Sequence[int]
+) -> Tensor:
+    """Replace classes by "no class" (num_classes) at random, for classifier-free guidance (Ho and Salimans, 2022).
+
+    Which samples is a function of (seed, step, position in the global batch), as their noise is.
+    """
+    draws = [derive_seed(seed, "class-dropout", step, position) / 2**63 for position in positions]
+    hidden = torch.tensor([draw < probability for draw in draws]).to(classes.device)
+    return torch.where(hidden, num_classes, classes)
 
 
 class Trainer:
@@ -136,8 +175,11 @@ class Trainer:
 
     def losses(
         self, forward: Callable[..., Tensor], batch: Batch, step: int, purpose_seed: int | None = None
-    ) -> Tensor:
-        """Loss of each sample at `step`: Equation (6), or squared error for regression; (B,) float32.
+    ) -> SampleLosses:
+        """Loss of each sample at `step`: Equation (6), or squared error for regression.
+
+        A learned variance adds the bound: L_simple + lambda L_vlb, Nichol and Dhariwal's (2021) Equation (16), in bits
+        a value. L_vlb is a sum over T steps of which one is drawn, hence the factor T.
 
         Args:
             forward: the network, or its DDP wrapper.
@@ -145,17 +187,34 @@ class Trainer:
             step: which step's noise to draw.
             purpose_seed: another seed for the noise, for held-out losses; the trainer's by default.
         """
-        x_up = upsample_bicubic(batch.low, self.model.high_size)
+        x_up = None if batch.low is None else upsample_bicubic(batch.low, self.model.high_size)
         if self.model.kind == "regression":
-            return denoising_loss(regress(forward, x_up), batch.high, 2)  # type: ignore[arg-type]
+            return SampleLosses(denoising_loss(regress(forward, x_up), batch.high, 2), None)  # type: ignore[arg-type]
         objective = self.model.objective
         seed = self.seed if purpose_seed is None else purpose_seed
-        gamma, epsilon = draw_noise(
+        gamma, epsilon, t = draw_noise(
             objective, self._gammas, batch.high.shape, seed, step, batch.positions, batch.high.device
         )
         y_t = q_sample(batch.high, gamma, epsilon)
-        output = forward(x_up, y_t, gamma)
-        return denoising_loss(output, training_target(objective.target, batch.high, gamma, epsilon), objective.norm)
+        output = forward(x_up, y_t, gamma, self._classes(batch, seed, step))
+        prediction, fraction = split_variance(output.float(), IMAGE_CHANNELS)
+        target = training_target(objective.target, batch.high, gamma, epsilon)
+        losses = denoising_loss(prediction, target, objective.norm)
+        if fraction is not None:
+            # The mean learns from L_simple alone, as theirs: L_vlb's gradient of it is much noisier.
+            epsilon_hat = epsilon_from_output(objective.target, prediction.detach(), y_t, gamma)
+            previous = torch.as_tensor(self._gammas[t - 1], device=gamma.device)
+            bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
+            losses = losses + objective.bound_weight * (len(self._gammas) - 1) * bound
+        return SampleLosses(losses, t)
+
+    def _classes(self, batch: Batch, seed: int, step: int) -> Tensor | None:
+        num_classes = self.model.unet.num_classes
+        if num_classes is None:
+            return None
+        assert batch.classes is not None, "ingest has seen to it that there are classes"
+        dropout = self.model.objective.class_dropout
+        return hide_classes(batch.classes, num_classes, dropout, seed, step, batch.positions)
 
     def step(
         self,
@@ -184,7 +243,7 @@ class Trainer:
             # DDP averages gradients over the workers once, with the last micro-batch.
             apart = nullcontext if index == len(micro_batches) else getattr(forward, "no_sync", nullcontext)
             with apart():
-                losses = self.losses(forward, batch, state.step)
+                losses = self.losses(forward, batch, state.step).values
                 (losses.sum() / share).backward()
             sample_losses.append(losses.detach())
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.optimizer.gradient_clip or float("inf"))
@@ -209,10 +268,53 @@ class Trainer:
         return is_bad
 
 
-def as_denoiser(model: ModelConfig, network: nn.Module) -> Callable[[Tensor | None, Tensor, Tensor], Tensor]:
-    """Wrap a network, whatever it was trained to predict, as the f of Algorithm 2, which estimates epsilon."""
+def as_denoiser(
+    model: ModelConfig, network: nn.Module, classes: Tensor | None = None, guidance: float = 0.0
+) -> Denoiser:
+    """Wrap a network, whatever it was trained to predict, as the f of Algorithm 2, which estimates epsilon.
+
+    With guidance w it is (1 + w) f(class) - w f(no class) (Ho and Salimans, 2022), one call of the network on a doubled
+    batch. A learned variance is handed on as the network said it, for the class: (B, 2 C, H, W) in all.
+
+    Args:
+        model: what the network is.
+        network: on the samples' device.
+        classes: class of each image, (B,) int64; None for a model without classes, or for samples of no class.
+        guidance: w, at least 0.
+
+    Raises:
+        ConfigError: the model takes no classes, or not these; or guidance has no class.
+    """
+    num_classes = model.unet.num_classes
+    if classes is not None:
+        _check_classes(classes, num_classes)
+    if guidance < 0 or (guidance > 0 and classes is None):
+        raise ConfigError(f"guidance: {guidance} needs to be at least 0, and 0 without classes")
+
+    def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
+        prediction, *v = network(x_up, y_t, gamma, classes).split(IMAGE_CHANNELS, dim=1)
+        return epsilon_from_output(model.objective.target, prediction, y_t, gamma), *v
 
     def denoise(x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
-        return epsilon_from_output(model.objective.target, network(x_up, y_t, gamma), y_t, gamma)
+        return torch.cat(estimate(x_up, y_t, gamma, classes), dim=1)
 
-    return denoise
+    def guide(x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
+        assert classes is not None
+        assert num_classes is not None
+        both = torch.cat([classes, torch.full_like(classes, num_classes)])
+        x_twice = None if x_up is None else torch.cat([x_up, x_up])
+        epsilon_hat, *v = estimate(x_twice, torch.cat([y_t, y_t]), torch.cat([gamma, gamma]), both)
+        with_class, without = epsilon_hat.chunk(2)
+        guided = (1 + guidance) * with_class - guidance * without
+        return torch.cat([guided, *(part.chunk(2)[0] for part in v)], dim=1)
+
+    return guide if guidance else denoise
+
+
+def _check_classes(classes: Tensor, num_classes: int | None) -> None:
+    if num_classes is None:
+        raise ConfigError("classes: the model was trained without classes")
+    smallest, largest = int(classes.min()), int(classes.max())
+    if smallest < 0 or largest > num_classes:
+        wrong = smallest if smallest < 0 else largest
+        raise ConfigError(f"classes: {wrong} is not in 0..{num_classes - 1}, nor {num_classes} for no class")

@@ -1,4 +1,4 @@
-"""The U-Net of Figure A.1: x_up beside y_t in, one image out, conditioned on gamma."""
+"""The U-Net of Figure A.1: x_up beside y_t in, one image out, conditioned on gamma, and a base model on a class."""
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,8 @@ class UNet(nn.Module):
         self.config = config
         width, embedding = config.base_channels, 4 * config.base_channels
         self.embed_noise_level = NoiseLevelEmbedding(width)
+        if config.num_classes is not None:
+            self.embed_class = nn.Embedding(config.num_classes + 1, embedding)  # the last row: no class
         self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.conditional else 1), width)
 
         def block(in_channels: int, out_channels: int, resample: str | None = None) -> ResidualBlock:
@@ -33,7 +35,7 @@ class UNet(nn.Module):
 
         def attention(level: int, channels: int) -> nn.Module:
             size = config.image_size // 2**level
-            return SelfAttention(channels) if size in config.attention_sizes else nn.Identity()
+            return SelfAttention(channels, config.num_heads) if size in config.attention_sizes else nn.Identity()
 
         levels = len(config.channel_multipliers)
         widths = [width * multiplier for multiplier in config.channel_multipliers]
@@ -48,9 +50,8 @@ class UNet(nn.Module):
             if level < levels - 1:
                 self.encoder.append(Layer(block(channels, channels, "down")))
                 skips.append(channels)
-        self.middle = nn.ModuleList(
-            [Layer(block(channels, channels), SelfAttention(channels)), Layer(block(channels, channels))]
-        )
+        middle = SelfAttention(channels, config.num_heads)
+        self.middle = nn.ModuleList([Layer(block(channels, channels), middle), Layer(block(channels, channels))])
         self.decoder = nn.ModuleList()
         for level in reversed(range(levels)):
             for _ in range(config.num_res_blocks + 1):
@@ -61,7 +62,12 @@ class UNet(nn.Module):
                 self.decoder.append(Layer(block(channels, channels, "up")))
         assert not skips, "every feature map of the encoder is taken back"
         self.norm_out = normalization(channels)
-        self.conv_out = zero_init(nn.Conv2d(channels, IMAGE_CHANNELS, 3, padding=1))
+        self.conv_out = zero_init(nn.Conv2d(channels, self.out_channels, 3, padding=1))
+
+    @property
+    def out_channels(self) -> int:
+        """Channels of the output: an image's, and as many again for a learned variance."""
+        return IMAGE_CHANNELS * (2 if self.config.learned_variance else 1)
 
     @property
     def size_multiple(self) -> int:
@@ -74,25 +80,32 @@ class UNet(nn.Module):
             assert isinstance(layer, Layer)
             layer.recomputes = True
 
-    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
+    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predict the training target.
 
         Args:
             x_up: low-resolution image at the output's size, (B, 3, H, W) in about [-1, 1]; None for a base model.
             y_t: noisy image, (B, 3, H, W).
             gamma: its noise level, (B,) in (0, 1].
+            classes: class of each image, (B,) int64 in 0..num_classes, num_classes being "no class"; None is that for
+                all images.
 
         Returns:
-            (B, 3, H, W).
+            (B, 3, H, W); with a learned variance (B, 6, H, W), as learned_variance.split_variance takes it.
 
         Raises:
-            ValueError: H or W is no multiple of size_multiple, or x_up does not go with the configuration.
+            ValueError: H or W is no multiple of size_multiple, or x_up or classes do not go with the configuration.
         """
         if (x_up is not None) != self.config.conditional:
             raise ValueError(f"x_up is {'missing' if self.config.conditional else 'not wanted'}")
+        if classes is not None and self.config.num_classes is None:
+            raise ValueError("classes are not wanted")
         if y_t.shape[-1] % self.size_multiple or y_t.shape[-2] % self.size_multiple:
             raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {tuple(y_t.shape[-2:])}")
         embedding = self.embed_noise_level(gamma)
+        if self.config.num_classes is not None:
+            none = torch.full_like(gamma, self.config.num_classes, dtype=torch.int64)
+            embedding = embedding + self.embed_class(none if classes is None else classes)
         h = self.conv_in(y_t if x_up is None else torch.cat([x_up, y_t], dim=1))
         kept = [h]
         for layer in self.encoder:

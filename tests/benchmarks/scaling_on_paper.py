@@ -24,7 +24,7 @@ PNG_BYTES_PER_VALUE = 0.5
 NVLINK_BYTES = 370e9
 """Bus bandwidth of an all-reduce within a node of 8 H100, bytes a second."""
 NODE_BYTES = {"8 x 400 Gbit/s": 320e9, "100 Gbit/s": 10e9}
-"""What leaves a node, 80% of the wire: a ring crosses each node's border once, so this is an all-reduce's bus bandwidth."""
+"""What leaves a node, 80% of the wire: a ring crosses its border once, so this is an all-reduce's bus bandwidth."""
 STORE_BYTES = 1e9
 """Upload of one node to an object store, and download."""
 GPUS_PER_NODE = 8
@@ -52,9 +52,8 @@ def main() -> None:
         counted[name] = parameters, flops
         days = TRAINING_FACTOR * flops * BATCH * STEPS / (PEAK_FLOPS * UTILISATION) / 86_400
         size = record_bytes(low, make().image_size) / 1e3
-        print(
-            f"| {name} | {parameters / 1e6:.1f} | {flops / 1e9:.0f} | {days:.0f} | {16 * parameters / 1e9:.1f} | {size:.0f} |"
-        )
+        millions, giga = parameters / 1e6, flops / 1e9
+        print(f"| {name} | {millions:.1f} | {giga:.0f} | {days:.0f} | {0.016 * millions:.1f} | {size:.0f} |")
     fabrics = " | ".join(f"all-reduce, ms ({name})" for name in NODE_BYTES)
     print(f"\n| network | GPUs | batch | compute, ms a step | {fabrics} | read, MB/s in all | days |")
     print("|---|---|---|---|---|---|---|---|")

@@ -1,4 +1,4 @@
-"""Training on a cluster of several nodes (Ray's own test cluster) of which one dies, and an elastic run that goes on."""
+"""A node dies while a cluster of several (Ray's own test cluster) trains; an elastic run goes on without it."""
 
 import json
 import os
