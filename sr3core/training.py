@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from sr3core.diffusion import denoising_loss, epsilon_from_output, q_sample, training_target
+from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.randomness import keyed_generator
 from sr3core.regression import regress
@@ -172,8 +173,16 @@ class Trainer:
         return StepStatistics(all_losses.mean(), norm, all_losses)
 
 
-def as_denoiser(model: ModelConfig, network: nn.Module) -> Callable[[Tensor | None, Tensor, Tensor], Tensor]:
-    """Wrap a network, whatever it was trained to predict, as the f of Algorithm 2, which estimates epsilon."""
+def as_denoiser(
+    model: ModelConfig, network: nn.Module, guidance: float = 0.0
+) -> Callable[[Tensor | None, Tensor, Tensor], Tensor]:
+    """Wrap a network, whatever it was trained to predict, as the f of Algorithm 2, which estimates epsilon.
+
+    Raises:
+        ConfigError: guidance is not 0, but the model knows no classes to be guided by.
+    """
+    if guidance:
+        raise ConfigError(f"guidance: {guidance:g} needs a model of classes, and this one has none; set it to 0")
 
     def denoise(x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
         return epsilon_from_output(model.objective.target, network(x_up, y_t, gamma), y_t, gamma)

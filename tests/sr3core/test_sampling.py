@@ -11,8 +11,8 @@ from sr3core.randomness import ImageNoise
 from sr3core.sampling import sample
 from sr3core.schedules import InferenceSchedule, default_schedule, inference_gammas, training_gammas
 
-PAPER = SamplerConfig(variance=1.0, clip=False)
-POSTERIOR = SamplerConfig(variance=0.0, clip=False)
+PAPER = SamplerConfig(variance=1.0, clip="none")
+POSTERIOR = SamplerConfig(variance=0.0, clip="none")
 MEAN, STD = 0.4, 0.3
 
 
@@ -54,7 +54,7 @@ class OneStream:
 @pytest.mark.parametrize("num_steps", [3, 10, 100])
 @pytest.mark.parametrize("mix", [0.0, 0.5, 1.0])
 def test_algorithm_2_has_the_moments_that_its_recursion_predicts(num_steps, mix):
-    plan = schedule(num_steps, SamplerConfig(variance=mix, clip=False))
+    plan = schedule(num_steps, SamplerConfig(variance=mix, clip="none"))
     images = sample(gaussian_denoiser, None, (100_000, 1, 1, 1), plan, OneStream())
     mean, variance = predicted_moments(plan.gammas, mix)
     assert float(images.mean()) == pytest.approx(mean, abs=5 * math.sqrt(variance / 100_000))
@@ -63,7 +63,7 @@ def test_algorithm_2_has_the_moments_that_its_recursion_predicts(num_steps, mix)
 
 @pytest.mark.parametrize("mix", [0.0, 1.0])
 def test_the_full_chain_reaches_the_target_distribution(mix):
-    plan = default_schedule(NoiseScheduleConfig(), 2000, SamplerConfig(variance=mix, clip=False))
+    plan = default_schedule(NoiseScheduleConfig(), 2000, SamplerConfig(variance=mix, clip="none"))
     images = sample(gaussian_denoiser, None, (20_000, 1, 1, 1), plan, OneStream())
     assert float(images.mean()) == pytest.approx(MEAN, abs=0.01)
     assert float(images.std()) == pytest.approx(STD, rel=0.02)
@@ -79,7 +79,7 @@ def test_algorithm_2_agrees_with_an_independent_implementation(sampler, variance
     gammas = training_gammas(NoiseScheduleConfig(num_steps=40, beta_first=1e-3, beta_last=0.2))
     betas = (1 - gammas[1:] / gammas[:-1]).tolist()
     other = diffusers.DDPMScheduler(
-        num_train_timesteps=40, trained_betas=betas, variance_type=variance_type, clip_sample=sampler.clip
+        num_train_timesteps=40, trained_betas=betas, variance_type=variance_type, clip_sample=sampler.clip == "static"
     )
 
     def denoise(x_up, y_t, gamma):
@@ -123,7 +123,7 @@ def _mean_of(scheduler, epsilon_hat, t, y_t):
 def test_with_eta_1_ddim_is_the_ancestral_sampler_of_posterior_variance():
     shape = (4, 3, 5, 5)
     ancestral = sample(gaussian_denoiser, None, shape, schedule(17, POSTERIOR), OneStream(3))
-    ddim = SamplerConfig(algorithm="ddim", eta=1.0, clip=False)
+    ddim = SamplerConfig(algorithm="ddim", eta=1.0, clip="none")
     torch.testing.assert_close(
         sample(gaussian_denoiser, None, shape, schedule(17, ddim), OneStream(3)), ancestral, rtol=1e-4, atol=1e-5
     )
@@ -132,7 +132,7 @@ def test_with_eta_1_ddim_is_the_ancestral_sampler_of_posterior_variance():
 def test_ddim_without_noise_carries_a_gaussian_onto_the_target_at_first_order():
     """The exact flow maps y_T to MEAN + STD y_T; halving the steps' length must halve the error."""
     start = torch.randn(1000, 1, 1, 1, generator=torch.Generator().manual_seed(0))
-    plans = [schedule(n, SamplerConfig(algorithm="ddim", clip=False), "cosine") for n in (50, 100, 200)]
+    plans = [schedule(n, SamplerConfig(algorithm="ddim", clip="none"), "cosine") for n in (50, 100, 200)]
     gamma_last = plans[0].gammas[-1]
     spread = math.sqrt(gamma_last * STD**2 + 1 - gamma_last)
     exact = MEAN + STD * (start - math.sqrt(gamma_last) * MEAN) / spread
@@ -148,7 +148,7 @@ def test_ddim_without_noise_carries_a_gaussian_onto_the_target_at_first_order():
 def test_clipping_keeps_images_in_range_and_changes_nothing_inside_it():
     wild = sample(lambda x, y, g: -5 * y, None, (2, 3, 4, 4), schedule(10, SamplerConfig()), OneStream())
     assert float(wild.abs().max()) <= 1
-    tame = SamplerConfig(clip=True)
+    tame = SamplerConfig(clip="static")
 
     def denoise(x_up, y_t, gamma):  # y_0_hat is always 0.5
         gamma = gamma.to(y_t.dtype).view(-1, 1, 1, 1)
