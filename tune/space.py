@@ -118,8 +118,9 @@ class SearchSpace:
         """Decode a point, whose choices may be numbers in [0, 1]; numbers out of range are moved to its end."""
         values = decode(self, point)
         budget = values.get("num_steps", self.steps[0])
-        knob = {_knob(values["sampler"]): values["randomness"]} if "randomness" in values else {}
-        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"], **knob)
+        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"])
+        if knob := _knob(sampler.algorithm):
+            sampler = replace(sampler, **{knob: values["randomness"]})
         gammas = inference_gammas(
             values["family"],
             sampler.num_steps_within(budget),
@@ -236,7 +237,7 @@ def distributions(space: Space, numbers_only: bool = False) -> "dict[str, BaseDi
 
 def propose(space: Space, trial: "Trial") -> None:
     """Ask an Optuna trial for a point: choices first, then the numbers that have an effect."""
-    choices = {name: trial.suggest_categorical(name, values) for name, values in space.choices.items()}
+    choices: dict[str, Any] = {name: trial.suggest_categorical(name, each) for name, each in space.choices.items()}
     for name, (low, high, log) in space.ranges_of(choices).items():
         trial.suggest_float(name, low, high, log=log)
 
