@@ -57,7 +57,7 @@ def run_demo(out: Path) -> Path:
         config = SearchConfig(
             stage=stage.name,
             num_steps=10,
-            num_trials=8,
+            num_trials=10,
             num_refinements=6,
             num_images=40,
             num_concurrent=2,

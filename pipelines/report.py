@@ -23,7 +23,7 @@ from sr3core.errors import CheckpointError
 from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json
 
 EVALUATION_FORMAT = ("sr3-evaluation", 1)
-SEARCH_FORMAT = ("sr3-search", 1)  # written by tune, which pipelines may not import
+SEARCH_FORMAT = ("sr3-search", 2)  # written by tune, which pipelines may not import
 MAX_ROWS = 12
 MAX_GALLERY_BYTES = 9_000_000  # beyond it the file would open slowly; the gallery ends early and says so
 MAX_MEASURED = 256  # images that are measured one by one, the first in order
@@ -286,7 +286,9 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
         return None
     steps = max(schedule.num_steps for schedule in found.values())
     levels = {name: schedule.gammas for name, schedule in found.items()}
-    levels["trained schedule, respaced"] = default_schedule(stage.config.model.noise_schedule, steps).gammas
+    training = stage.config.model.noise_schedule
+    respaced = default_schedule(training, min(steps, training.num_steps))
+    levels["trained schedule, respaced"] = respaced.gammas
     return {"chart": schedule_chart(f"{stage.name}: schedules", levels), "files": found}
 
 

@@ -110,14 +110,18 @@ class StageRun:
         Args:
             wanted: a file, the name of one in schedules/, or a number of steps: the trained schedule respaced. By
                 default best-*.json of the most steps, else the trained schedule respaced to 100.
+
+        Raises:
+            ConfigError: more steps than the network was trained with; CheckpointError: no such schedule file.
         """
         if self.config.model.kind == "regression":
             return None
+        noise = self.config.model.noise_schedule
         best = sorted(self.schedules.glob("best-*.json"), key=lambda path: int(path.stem.removeprefix("best-")))
         if wanted is None and not best:
-            return default_schedule(self.config.model.noise_schedule, 100)
+            return default_schedule(noise, min(100, noise.num_steps))
         if wanted is not None and wanted.isdecimal():
-            return default_schedule(self.config.model.noise_schedule, int(wanted))
+            return default_schedule(noise, int(wanted))
         path = best[-1] if wanted is None else _schedule_path(self.schedules, wanted)
         return schedule_from_json(path.read_text(), str(path))
 

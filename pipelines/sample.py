@@ -257,7 +257,11 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
         split=config.split,
         keys=images.keys,
         methods=("bicubic", *(stage.name for stage in comparable_regressions(opened)), "sr3"),
-        schedules={name: {"name": s.name, "num_steps": s.num_steps} for name, s in schedules.items() if s},
+        schedules={
+            name: {"name": s.name, "num_steps": s.num_steps, "num_evaluations": s.num_evaluations}
+            for name, s in schedules.items()
+            if s
+        },
         seed=config.seed,
         fingerprint=fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys]),
     )

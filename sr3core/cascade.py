@@ -4,17 +4,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
+from sr3core.projection import BackProjection
 from sr3core.randomness import ImageNoise, derive_seed
 from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
 from sr3core.sampling import sample
-from sr3core.schedules import InferenceSchedule
+from sr3core.schedules import InferenceSchedule, check_gammas, training_gammas
 from sr3core.training import as_denoiser
 from sr3core.unet import UNet
 
@@ -28,6 +30,15 @@ class Stage:
     network: UNet
     schedule: InferenceSchedule | None
     """None for the regression baseline, which has no chain."""
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that goes below the noise levels that the model was trained at.
+
+        Raises:
+            ConfigError: names both levels.
+        """
+        if self.schedule is not None:
+            check_gammas(np.array(self.schedule.gammas), float(training_gammas(self.model.noise_schedule)[-1]))
 
 
 def check_chain(stages: Sequence[Stage]) -> None:
@@ -66,8 +77,11 @@ def upscale(
         with torch.inference_mode():
             high = regress(stage.network, x_up)
     else:
+        sampler = stage.schedule.sampler
+        denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance)
         noise = ImageNoise((derive_seed(seed, stage.name) for seed in seeds), low.device)
-        high = sample(as_denoiser(stage.model, stage.network), x_up, x_up.shape, stage.schedule, noise, progress)
+        projection = BackProjection(low, (height, width)) if sampler.project else None
+        high = sample(denoise, x_up, x_up.shape, stage.schedule, noise, progress, projection)
     return high[..., :height, :width].clamp(-1, 1)
 
 

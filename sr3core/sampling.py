@@ -1,27 +1,23 @@
-"""Sampling: the reverse chain of Equation (7), Algorithm 2, and DDIM, on any inference schedule."""
+"""Sampling: the reverse chain of Equation (7) on any inference schedule, by any of the solvers (solvers.py)."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from sr3core.diffusion import (
-    Denoiser,
-    Noise,
-    per_image,
-    predict_epsilon,
-    predict_y_0,
-    prior,
-    q_posterior,
-    reverse_mean,
-    reverse_step,
-    times,
-)
+from sr3core.diffusion import Denoiser, Noise, predict_epsilon, predict_y_0, prior
+from sr3core.errors import ConfigError
 from sr3core.hyperparameters import SamplerConfig
+from sr3core.learned_variance import split_variance
 from sr3core.schedules import InferenceSchedule
+from sr3core.solvers import SOLVERS, Estimate, Estimator, Step, level_of
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
+
+Projection = Callable[[Tensor], Tensor]
+"""Moves y_0_hat, (B, C, H, W), towards the images that a low-resolution image can come from: projection.py."""
 
 
 @torch.inference_mode()
@@ -32,73 +28,85 @@ def sample(
     schedule: InferenceSchedule,
     noise: Noise,
     progress: Progress | None = None,
+    projection: Projection | None = None,
 ) -> Tensor:
-    """Draw y_0 from p(y_0 | x) by the reverse chain: Equation (7); Algorithm 2 with SamplerConfig(clip=False).
+    """Draw y_0 from p(y_0 | x) by the reverse chain: Equation (7); Algorithm 2 with SamplerConfig(clip="none").
 
     Args:
-        denoise: estimates epsilon from (x_up, y_t, gamma).
+        denoise: estimates epsilon from (x_up, y_t, gamma), guided where the sampler says so; where it has learned
+            its variance, with the values v behind it as C more channels.
         x_up: condition at the output's size, (B, C, H, W) in [-1, 1]; None for a base model.
         shape: (B, C, H, W) of the output.
-        schedule: noise levels and how to walk them; one evaluation of denoise a step.
-        noise: draws standard normal noise; randomness.ImageNoise makes images independent of their batch.
+        schedule: noise levels and how to walk them; num_evaluations calls of denoise.
+        noise: draws standard normal noise; randomness.ImageNoise makes images independent of their batch. It draws
+            y_T and then once a step but the last, where the sampler is random.
         progress: told of every finished step.
+        projection: one iteration of the consistency projection; needed where the sampler has any.
 
     Returns:
         y_0, (B, C, H, W), about [-1, 1]; exactly inside it where the sampler clips.
+
+    Raises:
+        ConfigError: the sampler projects, but there is nothing to project onto.
     """
-    step = _STEPS[schedule.sampler.algorithm]
+    config = schedule.sampler
+    if config.project and projection is None:
+        raise ConfigError(f"project: {config.project} iterations need a low-resolution image; take 0 for a base model")
+    estimate = estimator(denoise, x_up, config, projection)
     y_t = prior(shape, noise)  # y_T
-    gammas = torch.tensor(schedule.gammas, dtype=torch.float64, device=y_t.device)
-    for t in range(schedule.num_steps, 0, -1):
-        before, now = gammas[t - 1].expand(shape[0]), gammas[t].expand(shape[0])
-        epsilon_hat = denoise(x_up, y_t, now)
-        z = noise(shape) if t > 1 and _is_random(schedule.sampler) else torch.zeros_like(y_t)
-        y_t = step(y_t, before, now, epsilon_hat, z, schedule.sampler)
+    chain = SOLVERS[config.algorithm](y_t, _steps(schedule, y_t, noise), estimate, config)
+    y_0 = y_t
+    for done, y_t in enumerate(chain, start=1):
+        y_0 = y_t
         if progress:
-            progress(schedule.num_steps - t + 1, schedule.num_steps)
-    return y_t
+            progress(done, schedule.num_steps)
+    return y_0
 
 
-def ancestral_step(
-    y_t: Tensor, gamma_previous: Tensor, gamma: Tensor, epsilon_hat: Tensor, z: Tensor, config: SamplerConfig
-) -> Tensor:
-    """y_t -> y_{t-1}: line 4 of Algorithm 2, with the variance and the clipping that config chooses.
+def _steps(schedule: InferenceSchedule, y_t: Tensor, noise: Noise) -> Iterator[Step]:
+    """The steps from t = N to 1 with their noise: drawn here alone, as they are taken, so in one order for all."""
+    for t in range(schedule.num_steps, 0, -1):
+        z = noise(y_t.shape) if t > 1 and schedule.sampler.is_random else torch.zeros_like(y_t)
+        yield Step(schedule.gammas[t], schedule.gammas[t - 1], z)
 
-    Without clipping the mean is Equation (11); with it, Equation (4)'s mean at the clipped y_0_hat, which is the same
-    expression where nothing is clipped.
+
+def estimator(
+    denoise: Denoiser, x_up: Tensor | None, config: SamplerConfig, projection: Projection | None = None
+) -> Estimator:
+    """Wrap a denoiser as a solver's: y_0_hat is clipped and projected here, and epsilon_hat follows it."""
+
+    def estimate(y_t: Tensor, gamma: float) -> Estimate:
+        level = level_of(gamma, y_t)
+        epsilon_hat, fraction = split_variance(denoise(x_up, y_t, level), y_t.shape[1])
+        y_0_hat = predict_y_0(y_t, level, epsilon_hat)
+        if config.clip == "none" and not config.project:
+            return Estimate(y_0_hat, epsilon_hat, fraction)
+        y_0_hat = clip(y_0_hat, config)
+        for _ in range(config.project if projection else 0):
+            y_0_hat = projection(y_0_hat)  # type: ignore[misc]
+            y_0_hat = y_0_hat if config.clip == "none" else y_0_hat.clamp(-1, 1)
+        return Estimate(y_0_hat, predict_epsilon(y_t, level, y_0_hat), fraction)
+
+    return estimate
+
+
+def clip(y_0_hat: Tensor, config: SamplerConfig) -> Tensor:
+    """Bring y_0_hat into [-1, 1] as config says; none leaves it alone."""
+    if config.clip == "none":
+        return y_0_hat
+    return y_0_hat.clamp(-1, 1) if config.clip == "static" else threshold_dynamically(y_0_hat, config.clip_quantile)
+
+
+def threshold_dynamically(y_0_hat: Tensor, quantile: float) -> Tensor:
+    """Imagen's dynamic thresholding (Saharia et al., 2022, section 2.3), an image by itself.
+
+    With s the quantile of an image's absolute values, or 1 if that is more, clip to [-s, s] and divide by s.
+
+    Args:
+        y_0_hat: images, (B, C, H, W).
+        quantile: in (0, 1]; of the values between which it falls, the larger is s.
     """
-    if config.clip:
-        y_0_hat = predict_y_0(y_t, gamma, epsilon_hat).clamp(-1, 1)
-        mean, _ = q_posterior(y_0_hat, y_t, gamma_previous, gamma)
-    else:
-        mean = reverse_mean(y_t, gamma_previous, gamma, epsilon_hat)
-    return reverse_step(mean, reverse_variance(y_t, gamma_previous, gamma, config.variance), z)
-
-
-def reverse_variance(y_t: Tensor, gamma_previous: Tensor, gamma: Tensor, mix: float) -> Tensor:
-    """sigma_t^2 of Equation (9), (B, 1, 1, 1): 1 - alpha_t for mix 1, Equation (4)'s for 0, geometric between them."""
-    previous, now = per_image(gamma_previous, y_t), per_image(gamma, y_t)
-    largest = 1 - now / previous
-    posterior_share = (1 - previous) / (1 - now)  # the posterior's variance over 1 - alpha_t; 0 at t = 1
-    return (largest * posterior_share ** (1 - mix)).to(y_t.dtype)
-
-
-def ddim_step(
-    y_t: Tensor, gamma_previous: Tensor, gamma: Tensor, epsilon_hat: Tensor, z: Tensor, config: SamplerConfig
-) -> Tensor:
-    """y_t -> y_{t-1}: Equation (12) of Song, Meng and Ermon (2021), eta scaling the noise."""
-    previous, now = per_image(gamma_previous, y_t), per_image(gamma, y_t)
-    y_0_hat = predict_y_0(y_t, gamma, epsilon_hat)
-    if config.clip:
-        y_0_hat = y_0_hat.clamp(-1, 1)
-        epsilon_hat = predict_epsilon(y_t, gamma, y_0_hat)
-    variance = config.eta**2 * (1 - previous) / (1 - now) * (1 - now / previous)
-    direction = (1 - previous - variance).clamp(min=0).sqrt()
-    return times(previous.sqrt(), y_0_hat) + times(direction, epsilon_hat) + times(variance.sqrt(), z)
-
-
-def _is_random(config: SamplerConfig) -> bool:
-    return config.algorithm == "ancestral" or config.eta > 0
-
-
-_STEPS = {"ancestral": ancestral_step, "ddim": ddim_step}
+    values = y_0_hat.abs().flatten(1)
+    rank = math.ceil(quantile * (values.shape[1] - 1)) + 1
+    s = values.kthvalue(rank, dim=1).values.clamp(min=1).view(-1, *[1] * (y_0_hat.ndim - 1))
+    return (y_0_hat / s).clamp(-1, 1)

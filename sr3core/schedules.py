@@ -18,7 +18,8 @@ from sr3core.hyperparameters import GammaUniformIn, NoiseScheduleConfig, Sampler
 InferenceFamily = Literal["linear", "quadratic", "geometric", "cosine", "sigmoid", "karras"]
 FAMILIES: tuple[InferenceFamily, ...] = get_args(InferenceFamily)
 
-SCHEDULE_FORMAT_VERSION = 1
+SCHEDULE_FORMAT_VERSION = 2
+"""1, still read, had SamplerConfig.clip as true or false."""
 
 
 def check_gammas(gammas: np.ndarray, smallest_trained: float = 0.0) -> np.ndarray:
@@ -230,8 +231,13 @@ class InferenceSchedule:
 
     @property
     def num_steps(self) -> int:
-        """N, the network evaluations that a sample costs."""
+        """N."""
         return len(self.gammas) - 1
+
+    @property
+    def num_evaluations(self) -> int:
+        """The network evaluations that a sample costs."""
+        return self.sampler.num_evaluations(self.num_steps)
 
     def to_json(self) -> str:
         """Serialise, exactly: floats keep all their digits."""
@@ -249,7 +255,10 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{origin} is no schedule file: {error}") from error
     version = data.get("format_version") if isinstance(data, dict) else None
-    if version != SCHEDULE_FORMAT_VERSION:
+    if version == 1 and isinstance(data.get("sampler"), dict):
+        clip = "static" if data["sampler"].get("clip", True) else "none"
+        data = {**data, "sampler": {**data["sampler"], "clip": clip}, "format_version": SCHEDULE_FORMAT_VERSION}
+    elif version != SCHEDULE_FORMAT_VERSION:
         raise CheckpointError(
             f"{origin} has schedule format version {version!r}, this program reads {SCHEDULE_FORMAT_VERSION}"
         )
@@ -259,8 +268,12 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
 def default_schedule(
     config: NoiseScheduleConfig, num_steps: int, sampler: SamplerConfig | None = None
 ) -> InferenceSchedule:
-    """The trained schedule respaced to num_steps (at most T): what one would use without a search."""
-    gammas = respace(training_gammas(config), min(num_steps, config.num_steps))
+    """The trained schedule respaced to num_steps: what one would use without a search.
+
+    Raises:
+        ConfigError: num_steps exceeds T: it has no more levels. inference_gammas() makes more.
+    """
+    gammas = respace(training_gammas(config), num_steps)
     return InferenceSchedule(
         gammas=tuple(float(gamma) for gamma in gammas), sampler=sampler or SamplerConfig(), name=f"respaced-{num_steps}"
     )

@@ -3,8 +3,9 @@
 import importlib.util
 import warnings
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from ray.tune.search import Searcher
@@ -14,7 +15,7 @@ from sr3core.errors import ConfigError
 from sr3core.schedules import InferenceSchedule
 from tune.artifacts import Ledger, Origin, Proposal, TrialRecord
 from tune.config import Algorithm
-from tune.space import RefinementSpace, SearchSpace, Space, distributions
+from tune.space import RefinementSpace, SearchSpace, Space, distributions, propose
 
 
 class ScheduleSearcher(Searcher):
@@ -26,14 +27,22 @@ class ScheduleSearcher(Searcher):
         fixed: to be tried first: trials that a kill interrupted, defaults, warm starts.
         algorithm: proposes points of the space.
         ledger: is told of what begins.
+        budget_of: the budget of a schedule that costs so many evaluations.
     """
 
     def __init__(
-        self, space: Space, origin: Origin, fixed: Iterable[Proposal], algorithm: Searcher, ledger: Ledger
+        self,
+        space: Space,
+        origin: Origin,
+        fixed: Iterable[Proposal],
+        algorithm: Searcher,
+        ledger: Ledger,
+        budget_of: Callable[[int], int],
     ) -> None:
         super().__init__(metric="objective", mode="min")
         self._space, self._algorithm, self._ledger = space, algorithm, ledger
         self._origin: Origin = origin
+        self._budget_of = budget_of
         self._fixed = deque(fixed)
         self._names = {record.name for record in ledger.finished}
         self._asked: set[str] = set()
@@ -56,6 +65,7 @@ class ScheduleSearcher(Searcher):
             "name": proposal.schedule.name,
             "origin": proposal.origin,
             "schedule": to_dict(proposal.schedule),
+            "budget": self._budget_of(proposal.schedule.num_evaluations),
             "point": proposal.point,
         }
 
@@ -117,7 +127,7 @@ def create_algorithm(
         seed: of its draws.
         num_trials: how many it will be asked for, with those it is told of.
         told: ended trials with points of the space.
-        front: minimise the number of steps as well.
+        front: minimise the number of evaluations as well.
 
     Raises:
         ConfigError: the grid has fewer points than trials, or the space has none.
@@ -142,11 +152,18 @@ def _optuna(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The seed moves on with what is known, or the algorithm would repeat its first suggestions after a kill.
     sampler = _sampler(name, space, seed + len(told), num_trials)
-    found = distributions(space, numbers_only=name == "cmaes")
+    numbers_only = name == "cmaes"
+    found = distributions(space, numbers_only)
     storage = optuna.storages.InMemoryStorage()
-    metric, mode = (["objective", "num_steps"], ["min", "min"]) if front else ("objective", "min")
+    metric, mode = (["objective", "num_evaluations"], ["min", "min"]) if front else ("objective", "min")
     search = OptunaSearch(
-        space=found, metric=metric, mode=mode, sampler=sampler, storage=storage, study_name="schedules"
+        # CMA-ES needs every dimension in every point; the others are not told of one that has no effect.
+        space=found if numbers_only else partial(propose, space),
+        metric=metric,
+        mode=mode,
+        sampler=sampler,
+        storage=storage,
+        study_name="schedules",
     )
     study = optuna.load_study(study_name="schedules", storage=storage)
     for trial in told:
@@ -159,8 +176,9 @@ def _as_optuna(trial: TrialRecord, found: dict[str, Any], front: bool) -> Any:
     from optuna.trial import TrialState, create_trial
 
     assert trial.point is not None
+    found = {name: found[name] for name in trial.point}
     if trial.status == "done" and trial.objective is not None:
-        values = [trial.objective, trial.num_steps] if front else [trial.objective]
+        values = [trial.objective, trial.num_evaluations] if front else [trial.objective]
         return create_trial(state=TrialState.COMPLETE, params=trial.point, distributions=found, values=values)
     if trial.status == "failed":
         return create_trial(state=TrialState.FAIL, params=trial.point, distributions=found)
@@ -182,4 +200,7 @@ def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:
             sigma = 0.15 if centre else None  # of the ranges: a refinement stays near its base
             return samplers.CmaEsSampler(x0=centre, sigma0=sigma, seed=seed, warn_independent_sampling=False)
         startup = min(10, max(3, num_trials // 4))
-        return samplers.TPESampler(seed=seed, n_startup_trials=startup, multivariate=True, constant_liar=True)
+        # Groups: parameters that not every point has are modelled on the points that have them.
+        return samplers.TPESampler(
+            seed=seed, n_startup_trials=startup, multivariate=True, group=True, constant_liar=True
+        )

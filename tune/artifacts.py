@@ -18,7 +18,7 @@ from sr3core.hyperparameters import SamplerConfig
 from sr3core.schedules import InferenceSchedule
 from tune.config import SearchConfig
 
-SEARCH_FORMAT_VERSION = 1
+SEARCH_FORMAT_VERSION = 2
 
 Origin = Literal["default", "warm start", "search", "refinement"]
 Status = Literal["done", "stopped", "failed"]
@@ -34,6 +34,10 @@ class TrialRecord:
     status: Status
     """done: judged by all images; stopped: by fewer, since others were better at its rung; failed: see error."""
     num_steps: int
+    num_evaluations: int
+    """What a sample costs; more than num_steps where the sampler evaluates twice a step."""
+    budget: int
+    """How many evaluations it was allowed: only trials of equal budgets compete."""
     gammas: tuple[float, ...]
     sampler: SamplerConfig
     num_images: int = 0
@@ -75,7 +79,7 @@ class Confirmation:
     trials: tuple[TrialRecord, ...]
     """The winner first, then the default, then others."""
     winner_is_better: bool | None
-    """Whether the winner's objective is below that of every other schedule of as many steps; None without any."""
+    """Whether the winner's objective is below that of every other schedule of its budget; None without any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +96,7 @@ class SearchReport:
     split: str
     num_images: int
     front: tuple[str, ...]
-    """Names of the trials that none with as few steps beats, by rising steps; empty unless steps were searched too."""
+    """Names of the trials that none as cheap beats, by rising cost; empty unless several budgets were searched."""
     best: str
     """Name of the trial with the lowest objective among those judged by all images."""
     default: str
@@ -127,7 +131,7 @@ class SearchResult:
     schedule: InferenceSchedule
     """The best schedule, with provenance."""
     schedule_path: Path
-    """RUN/<stage>/schedules/best-<steps>.json; with a front, front-<steps>.json of the best."""
+    """RUN/<stage>/schedules/best-<budget>.json; with a front, front-<evaluations>.json of the best."""
 
 
 def read_search(path: Path) -> SearchReport:
@@ -185,13 +189,14 @@ class Ledger:
 
     def __post_init__(self) -> None:
         marker = self.folder / "identity.json"
-        changed = differences(json.loads(marker.read_text()), to_json(self.identity)) if marker.is_file() else []
+        identity = to_json({**self.identity, "format_version": SEARCH_FORMAT_VERSION})
+        changed = differences(json.loads(marker.read_text()), identity) if marker.is_file() else []
         if changed:
             raise ConfigError(
                 f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or take"
                 " another name"
             )
-        write_atomic(marker, json.dumps(self.identity, indent=1))
+        write_atomic(marker, json.dumps(identity, indent=1))
         entries = [json.loads(path.read_text()) for path in self.folder.glob("trials/*.json")]
         for data in sorted(entries, key=lambda entry: entry["index"]):
             if data["ended"] is not None:
@@ -221,10 +226,10 @@ def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
 
 
 def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """The trials judged by all images that none with as few or fewer steps beats, by rising steps."""
+    """The trials judged by all images that none of as few or fewer evaluations beats, by rising cost."""
     found: list[TrialRecord] = []
-    for num_steps in sorted({trial.num_steps for trial in trials}):
-        best = best_of([trial for trial in trials if trial.num_steps == num_steps])
+    for cost in sorted({trial.num_evaluations for trial in trials}):
+        best = best_of([trial for trial in trials if trial.num_evaluations == cost])
         if best is not None and (not found or (best.objective or 0.0) < (found[-1].objective or 0.0)):
             found.append(best)
     return tuple(found)

@@ -4,16 +4,15 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sr3core.config import PLACEMENT
-from sr3core.hyperparameters import require
+from sr3core.hyperparameters import SamplerAlgorithm, require
 
 Algorithm = Literal["tpe", "cmaes", "random", "grid"]
 Objective = Literal["fid", "kid", "weighted"]
 FeatureChoice = Literal["auto", "inception", "seeded"]
-SamplerName = Literal["ancestral", "ddim"]
 WarmStart = Literal["elbo", "gits"]
 
-NUM_DEFAULTS = 4
-"""Schedules that tune/space.py's defaults() makes for a number of steps."""
+NUM_DEFAULTS = 6
+"""Schedules that tune/defaults.py makes for a budget."""
 MOST_REFINED = 12
 """Steps up to which every one can be searched by itself."""
 PAPER_BUDGET = 100
@@ -50,12 +49,13 @@ class SearchConfig:
     stage: str
     """The stage of the run, such as 16-128."""
     num_steps: int = 25
-    """Network evaluations an image may cost; with front, the most."""
+    """Network evaluations an image may cost; with front, the most. A sampler that evaluates twice a step, heun, gets
+    half as many steps."""
     allow_more_steps: bool = False
     """Let num_steps exceed the paper's budget of 100."""
     front: tuple[int, ...] = ()
-    """Numbers of steps among which the search chooses too, for the front of distance against steps; at most num_steps.
-    Empty: all schedules have num_steps."""
+    """Numbers of evaluations among which the search chooses too, for the front of distance against cost; at most
+    num_steps. Empty: all schedules have num_steps."""
     num_trials: int = 32
     """Schedules tried, the defaults and warm starts among them."""
     num_refinements: int = 0
@@ -85,8 +85,8 @@ class SearchConfig:
     features: FeatureChoice = "auto"
     """Feature network: inception fails without weights, seeded is a stand-in that is never called FID, auto takes
     inception where it finds weights."""
-    samplers: tuple[SamplerName, ...] = ("ancestral", "ddim")
-    """Samplers to choose from."""
+    samplers: tuple[SamplerAlgorithm, ...] = ("ancestral", "ddim", "dpmpp_2m", "heun")
+    """Samplers to choose from, each with its own amount of randomness; dpmpp_2m has none."""
     name: str | None = field(default=None, metadata=PLACEMENT)
     """Folder below RUN/<stage>/search; None names it by the steps and a hash of what decides the result. The same
     folder again goes on where it was, also with more trials."""
@@ -140,7 +140,10 @@ class SearchConfig:
             self.confirm_split != self.split,
             f"confirm_split: {self.split} is what the search looks at; take another",
         )
-        require(len(self.samplers) >= 1, "samplers: at least one is needed")
+        require(
+            len(set(self.samplers)) == len(self.samplers) >= 1,
+            f"samplers: {self.samplers} must be different, and at least one",
+        )
         require(self.batch_size >= 1, f"batch_size: {self.batch_size} is not positive")
         require(self.cpus_per_trial > 0, f"cpus_per_trial: {self.cpus_per_trial} is not positive")
         require(self.gpus_per_trial >= 0, f"gpus_per_trial: {self.gpus_per_trial} is negative")
@@ -152,8 +155,12 @@ class SearchConfig:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The numbers of steps that schedules may have."""
+        """The budgets: the numbers of evaluations that schedules may cost."""
         return tuple(sorted(self.front)) or (self.num_steps,)
+
+    def budget_of(self, num_evaluations: int) -> int:
+        """The smallest budget that allows so many evaluations."""
+        return min(budget for budget in self.steps if budget >= num_evaluations)
 
     @property
     def rungs(self) -> tuple[int, ...]:

@@ -24,7 +24,7 @@ def confirm(
     winners: Sequence[TrialRecord],
     report: Callable[[str], None],
 ) -> Confirmation | None:
-    """Judge the winners, and the defaults of as many steps, by the second split with fresh noise.
+    """Judge the winners, and the defaults of their budgets, by the second split with fresh noise.
 
     Args:
         stage: of which run.
@@ -56,11 +56,11 @@ def confirm(
 
 
 def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], config: SearchConfig) -> list[TrialRecord]:
-    """The default of as many steps, and the best of the other defaults or all of them."""
+    """The default of its budget, and the best of the other defaults or all of them."""
     defaults = [
         trial
         for trial in trials
-        if trial.origin == "default" and trial.num_steps == winner.num_steps and trial.objective is not None
+        if trial.origin == "default" and trial.budget == winner.budget and trial.objective is not None
     ]
     plain = [trial for trial in defaults if trial.name.startswith("trained-respaced")]
     ranked = sorted(defaults, key=lambda trial: trial.objective or 0.0)
@@ -68,7 +68,7 @@ def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], config: SearchCo
 
 
 def _is_better(winner: TrialRecord, others: Sequence[TrialRecord]) -> bool | None:
-    values = [t.objective for t in others if t.objective is not None and t.num_steps == winner.num_steps]
+    values = [t.objective for t in others if t.objective is not None and t.budget == winner.budget]
     if not values or winner.objective is None:
         return None
     return winner.objective < min(values)

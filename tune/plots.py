@@ -45,14 +45,14 @@ def plot_gammas(axes: "Axes", report: SearchReport) -> None:
     from matplotlib.ticker import MaxNLocator
 
     best = report.trial(report.best)
-    shown = [trial for trial in report.trials if trial.status != "failed" and trial.num_steps == best.num_steps]
+    shown = [trial for trial in report.trials if trial.status != "failed" and trial.budget == best.budget]
     for trial in shown:
         if trial.origin != "default" and trial.name != best.name:
             axes.plot(*_noise(trial.gammas), color="#b8c4ce", linewidth=0.7, zorder=1)
     by_levels: dict[tuple[float, ...], list[str]] = {}  # DDIM's are those of the trained schedule
     for trial in sorted(shown, key=lambda trial: trial.name):
         if trial.origin == "default":
-            by_levels.setdefault(trial.gammas, []).append(trial.name.removesuffix(f"-{trial.num_steps}"))
+            by_levels.setdefault(trial.gammas, []).append(trial.name.removesuffix(f"-{trial.budget}"))
     for (gammas, names), style in zip(by_levels.items(), itertools.cycle(("-", "--", ":", "-.")), strict=False):
         label = ", ".join(names)
         axes.plot(*_noise(gammas), color=COLOURS["default"], linestyle=style, label=label, zorder=2)
@@ -63,7 +63,7 @@ def plot_gammas(axes: "Axes", report: SearchReport) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("t, denoising runs from right to left")
     axes.set_ylabel(r"noise to signal, $\sqrt{(1-\gamma_t)\,/\,\gamma_t}$")
-    axes.set_title(f"{report.stage}: noise levels of {best.num_steps} steps", loc="left")
+    axes.set_title(f"{report.stage}: noise levels at {best.budget} evaluations", loc="left")
     axes.legend(frameon=False, fontsize=8)
 
 
@@ -88,7 +88,7 @@ def plot_trials(axes: "Axes", report: SearchReport) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("trial" + (f" (not shown: {note})" if note else ""))
     axes.set_ylabel(_objective_label(report))
-    axes.set_title(f"{report.stage}: {len(report.trials)} trials, at most {report.num_steps} steps", loc="left")
+    axes.set_title(f"{report.stage}: {len(report.trials)} trials, at most {report.num_steps} evaluations", loc="left")
     low, high = min(values), float(np.quantile(values, 0.9))
     if max(values) > high + 2 * (high - low) > 0:  # one hopeless trial must not flatten all others
         axes.set_ylim(low - 0.1 * (high - low), high + 0.5 * (high - low))
@@ -97,25 +97,25 @@ def plot_trials(axes: "Axes", report: SearchReport) -> None:
 
 
 def plot_front(axes: "Axes", report: SearchReport) -> None:
-    """The objective against the number of steps; the front is what nothing cheaper beats."""
+    """The objective against the number of evaluations; the front is what nothing cheaper beats."""
     done = [trial for trial in report.trials if trial.status == "done" and trial.objective is not None]
     for origin, colour in COLOURS.items():
-        points = [(trial.num_steps, trial.objective or 0.0) for trial in done if trial.origin == origin]
+        points = [(trial.num_evaluations, trial.objective or 0.0) for trial in done if trial.origin == origin]
         if points:
             axes.scatter(*zip(*points, strict=True), color=colour, s=18, alpha=0.7, label=origin)
     front = [report.trial(name) for name in report.front]
     axes.plot(
-        [trial.num_steps for trial in front],
+        [trial.num_evaluations for trial in front],
         [trial.objective or 0.0 for trial in front],
         color=BEST,
         marker="o",
         label="front",
     )
-    ticks = sorted({trial.num_steps for trial in done})
+    ticks = sorted({trial.num_evaluations for trial in done})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_xlabel("steps")
+    axes.set_xlabel("network evaluations")
     axes.set_ylabel(_objective_label(report))
     axes.set_title(f"{report.stage}: {report.label}", loc="left", fontsize=9)
     axes.legend(frameon=False, fontsize=8)

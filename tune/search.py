@@ -34,9 +34,10 @@ from tune.artifacts import (
 )
 from tune.config import SearchConfig
 from tune.confirm import confirm
+from tune.defaults import defaults
 from tune.objective import Task
 from tune.plots import write_plots
-from tune.space import RefinementSpace, SearchSpace, Space, defaults
+from tune.space import RefinementSpace, SearchSpace, Space
 from tune.table import format_table
 from tune.task import checkpoint_fingerprint, load_task, reference_features
 from tune.trial import Rungs, ScheduleTrial, TrialNotes
@@ -68,7 +69,7 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
         report: takes lines of progress.
 
     Returns:
-        The result; its schedule is in RUN/<stage>/schedules/best-<steps>.json.
+        The result; its schedule is in RUN/<stage>/schedules/best-<budget>.json.
 
     Raises:
         ConfigError, CheckpointError, DataError: the run, the stage, its checkpoint, the held-out images or the
@@ -193,7 +194,7 @@ class _Session:
             tune_config=ray_tune.TuneConfig(
                 metric="objective",
                 mode="min",
-                search_alg=ScheduleSearcher(space, origin, fixed, algorithm, ledger),
+                search_alg=ScheduleSearcher(space, origin, fixed, algorithm, ledger, config.budget_of),
                 scheduler=Rungs(task.rungs, config.rung_factor, ledger.finished),
                 num_samples=missing,
                 max_concurrent_trials=config.num_concurrent,
@@ -253,7 +254,7 @@ def _conclude(session: _Session, seconds: float) -> SearchReport:
         raise Sr3Error(f"every trial of {session.ledger.folder} failed; the first: {trials[0].error}")
     parents = {"checkpoint": checkpoint_fingerprint(stage), "task": task.identity}
     origin = {"checkpoint_step": stage.newest_checkpoint().step, "data": stage.data}
-    plain = _named(defaults(session.training, winner.num_steps)[0], winner.num_steps if config.front else None)
+    plain = _named(defaults(session.training, winner.budget)[0], winner.budget if config.front else None)
     return SearchReport(
         stage=stage.name,
         num_steps=config.num_steps,
@@ -279,7 +280,8 @@ def _publish(stage: StageRun, report: SearchReport, folder: Path) -> SearchResul
     for name in report.front or (report.best,):
         trial = report.trial(name)
         schedule = replace(trial.schedule, provenance=_schedule_provenance(report, trial, folder.name))
-        path = stage.schedules / f"{'front' if report.front else 'best'}-{trial.num_steps}.json"
+        stem = f"front-{trial.num_evaluations}" if report.front else f"best-{trial.budget}"
+        path = stage.schedules / f"{stem}.json"
         write_atomic(path, schedule.to_json())
         written[name] = (schedule, path)
     schedule, path = written[report.best]

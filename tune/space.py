@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
 
 from sr3core.config import fingerprint_of
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
+from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
 from sr3core.schedules import (
     FAMILIES,
     InferenceSchedule,
@@ -18,9 +18,9 @@ from sr3core.schedules import (
     inference_gammas,
     training_gammas,
 )
-from tune.config import SamplerName
 
 if TYPE_CHECKING:
+    from optuna import Trial
     from optuna.distributions import BaseDistribution
 
 SHAPES = (1 / 3, 3.0)
@@ -48,6 +48,10 @@ class Space(Protocol):
         """The parameters that take a number."""
         ...
 
+    def ranges_of(self, choices: Point) -> dict[str, Range]:
+        """The ranges that have an effect where these choices are made."""
+        ...
+
     def schedule(self, point: Point) -> InferenceSchedule:
         """Decode a point; every one is valid."""
         ...
@@ -58,14 +62,14 @@ class SearchSpace:
     """Inference schedules for a network trained down to the noise level smallest_gamma.
 
     Parameters: family and shape of the curve; noise_first = 1 - gamma_1, log-uniform from 1e-6; gamma_last = gamma_N,
-    log-uniform in [smallest_gamma, 1e-2]; the sampler; its randomness in [0, 1] (variance of the ancestral sampler,
-    from the posterior's to Algorithm 2's; eta of DDIM); whether y_0_hat is clipped; and the number of steps where there
-    is a choice of it.
+    log-uniform in [smallest_gamma, 1e-2]; the sampler; its randomness in [0, 1], where it has any (RANDOMNESS); how
+    y_0_hat is clipped; and the budget, num_steps, where there is a choice of it.
     """
 
     steps: tuple[int, ...]
+    """Budgets: how many evaluations schedules may cost. A sampler of two a step has half as many steps."""
     smallest_gamma: float
-    samplers: tuple[SamplerName, ...] = ("ancestral", "ddim")
+    samplers: tuple[SamplerAlgorithm, ...] = get_args(SamplerAlgorithm)
     largest_noise_first: float = NOISE_FIRST[1]
     """Upper end of noise_first: 1e-3, or what the trained schedule respaced has where that is more, at few steps."""
 
@@ -77,7 +81,9 @@ class SearchSpace:
             )
 
     @classmethod
-    def of(cls, training: NoiseScheduleConfig, steps: Sequence[int], samplers: Sequence[SamplerName]) -> "SearchSpace":
+    def of(
+        cls, training: NoiseScheduleConfig, steps: Sequence[int], samplers: Sequence[SamplerAlgorithm]
+    ) -> "SearchSpace":
         """The space for a network trained with this noise schedule."""
         smallest = float(training_gammas(training)[-1])
         respaced = 1 - default_schedule(training, min(steps)).gammas[1]
@@ -90,7 +96,7 @@ class SearchSpace:
         found: dict[str, tuple[Any, ...]] = {
             "family": FAMILIES,
             "sampler": self.samplers,
-            "clip": (True, False),
+            "clip": get_args(Clipping),
         }
         return found | ({"num_steps": self.steps} if len(self.steps) > 1 else {})
 
@@ -104,16 +110,25 @@ class SearchSpace:
             "randomness": (0.0, 1.0, False),
         }
 
+    def ranges_of(self, choices: Point) -> dict[str, Range]:
+        """All but the randomness of a sampler that has none."""
+        return {name: ends for name, ends in self.ranges.items() if name != "randomness" or _knob(choices["sampler"])}
+
     def schedule(self, point: Point) -> InferenceSchedule:
         """Decode a point, whose choices may be numbers in [0, 1]; numbers out of range are moved to its end."""
         values = decode(self, point)
-        num_steps = values.get("num_steps", self.steps[0])
+        budget = values.get("num_steps", self.steps[0])
+        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"])
+        if knob := _knob(sampler.algorithm):
+            sampler = replace(sampler, **{knob: values["randomness"]})
         gammas = inference_gammas(
-            values["family"], num_steps, 1 - values["noise_first"], values["gamma_last"], values["shape"]
+            values["family"],
+            sampler.num_steps_within(budget),
+            1 - values["noise_first"],
+            values["gamma_last"],
+            values["shape"],
         )
-        knob = RANDOMNESS[values["sampler"]]
-        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"], **{knob: values["randomness"]})
-        steps = f"-{num_steps}" if len(self.steps) > 1 else ""
+        steps = f"-{budget}" if len(self.steps) > 1 else ""
         name = f"{values['family']}-{values['sampler']}-{fingerprint_of(values)[:6]}{steps}"
         return make_schedule(gammas, sampler, name, self.smallest_gamma)
 
@@ -123,14 +138,21 @@ class SearchSpace:
             name: [_between(ends, share) for share in ((0.25, 0.5, 0.75) if name == "shape" else (0.2, 0.8))]
             for name, ends in self.ranges.items()
         }
-        axes = {**self.choices, **middles}
-        points = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
+        points = []
+        for made in product(*self.choices.values()):
+            choices = dict(zip(self.choices, made, strict=True))
+            axes = {name: middles[name] for name in self.ranges_of(choices)}
+            points += [choices | dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         order = np.random.Generator(np.random.Philox(seed)).permutation(len(points))
         return [points[index] for index in order[:count]]
 
 
-RANDOMNESS = {"ancestral": "variance", "ddim": "eta"}
-"""The setting of each sampler that says how much noise it adds, from 0 to 1."""
+RANDOMNESS = {"ancestral": "variance", "ddim": "eta", "heun": "churn"}
+"""The setting of each sampler that says how much noise it adds, from 0 to 1; dpmpp_2m has none."""
+
+
+def _knob(algorithm: Any) -> str | None:
+    return RANDOMNESS.get(algorithm)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +174,13 @@ class RefinementSpace:
 
     @property
     def ranges(self) -> dict[str, Range]:
-        """Both ends, the sampler's randomness, and bend_1.. of the steps between them."""
+        """Both ends, the sampler's randomness if it has any, and bend_1.. of the steps between them."""
         first, last = self.base.gammas[1], self.base.gammas[-1]
         ends: dict[str, Range] = {
             "gamma_last": (self.smallest_gamma, max(LARGEST_LAST, last), True),
-            "randomness": (0.0, 1.0, False),
         }
+        if _knob(self.base.sampler.algorithm):
+            ends["randomness"] = (0.0, 1.0, False)
         if self.base.num_steps > 1:
             ends["noise_first"] = (
                 NOISE_FIRST[0],
@@ -166,13 +189,18 @@ class RefinementSpace:
             )
         return ends | {f"bend_{step}": (-1.0, 1.0, False) for step in range(1, self.base.num_steps)}
 
+    def ranges_of(self, choices: Point) -> dict[str, Range]:
+        """All of them: there is no choice."""
+        return self.ranges
+
     @property
     def centre(self) -> dict[str, float]:
         """The base itself."""
         sampler = self.base.sampler
         point = {name: 0.0 for name in self.ranges}
         point["gamma_last"] = self.base.gammas[-1]
-        point["randomness"] = getattr(sampler, RANDOMNESS[sampler.algorithm])
+        if knob := _knob(sampler.algorithm):
+            point["randomness"] = getattr(sampler, knob)
         if self.base.num_steps > 1:
             point["noise_first"] = 1 - self.base.gammas[1]
         return {name: float(np.clip(value, *self.ranges[name][:2])) for name, value in point.items()}
@@ -190,7 +218,8 @@ class RefinementSpace:
             first = 1 - values["noise_first"]
             start, stop = np.log((1 - first) / first), np.log((1 - gammas[-1]) / gammas[-1])
             gammas[1:-1] = 1 / (1 + np.exp(start + (stop - start) * share[:-1]))
-        sampler = replace(self.base.sampler, **{RANDOMNESS[self.base.sampler.algorithm]: values["randomness"]})
+        knob = _knob(self.base.sampler.algorithm)
+        sampler = replace(self.base.sampler, **{knob: values["randomness"]}) if knob else self.base.sampler
         return make_schedule(gammas, sampler, f"refined-{fingerprint_of(values)[:8]}", self.smallest_gamma)
 
 
@@ -206,14 +235,22 @@ def distributions(space: Space, numbers_only: bool = False) -> "dict[str, BaseDi
     return found
 
 
+def propose(space: Space, trial: "Trial") -> None:
+    """Ask an Optuna trial for a point: choices first, then the numbers that have an effect."""
+    choices: dict[str, Any] = {name: trial.suggest_categorical(name, each) for name, each in space.choices.items()}
+    for name, (low, high, log) in space.ranges_of(choices).items():
+        trial.suggest_float(name, low, high, log=log)
+
+
 def decode(space: Space, point: Point) -> dict[str, Any]:
-    """A point's values, with choices made and numbers in range.
+    """A point's values, with choices made and numbers in range; what has no effect is left out.
 
     Raises:
         ConfigError: a choice is none of the space's.
     """
     values = {name: _choose(name, point[name], values) for name, values in space.choices.items()}
-    return values | {name: float(np.clip(float(point[name]), *ends[:2])) for name, ends in space.ranges.items()}
+    ranges = space.ranges_of(values)
+    return values | {name: float(np.clip(float(point[name]), *ends[:2])) for name, ends in ranges.items()}
 
 
 def _choose(name: str, value: float | int | str | bool, values: tuple[Any, ...]) -> Any:
@@ -237,27 +274,3 @@ def make_schedule(gammas: np.ndarray, sampler: SamplerConfig, name: str, smalles
     """
     checked = check_gammas(gammas, smallest_gamma)
     return InferenceSchedule(gammas=tuple(float(gamma) for gamma in checked), sampler=sampler, name=name)
-
-
-def defaults(training: NoiseScheduleConfig, num_steps: int) -> tuple[InferenceSchedule, ...]:
-    """What one would use without a search, always among the trials; the trained schedule respaced is the first.
-
-    - trained-respaced: every T/N-th level of the training schedule, Algorithm 2.
-    - wavegrad-like: beta grows from 1e-6 by one ratio, as in the Fibonacci schedule of WaveGrad (Chen et al., 2020);
-      here the ratio is the one that reaches the smallest trained level.
-    - palette-like: beta grows linearly to 900 times its start, as Palette's (Saharia et al., 2021) 1e-4 to 0.09 over
-      1000 steps, scaled to reach the smallest trained level.
-    - ddim: the levels of trained-respaced, walked by DDIM without noise.
-    """
-    respaced = default_schedule(training, num_steps)
-    smallest = float(training_gammas(training)[-1])
-    growing = np.linspace(1, 900, num_steps)
-    palette = np.exp(np.log(smallest) * np.concatenate([[0.0], np.cumsum(growing) / growing.sum()]))
-    palette[-1] = smallest
-    named = [
-        ("trained-respaced", np.array(respaced.gammas), SamplerConfig()),
-        ("wavegrad-like", inference_gammas("geometric", num_steps, 1 - 1e-6, smallest), SamplerConfig()),
-        ("palette-like", palette, SamplerConfig()),
-        ("ddim", np.array(respaced.gammas), SamplerConfig(algorithm="ddim")),
-    ]
-    return tuple(make_schedule(gammas, sampler, name, smallest) for name, gammas, sampler in named)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from tune.artifacts import SearchReport, TrialRecord
+from tune.space import RANDOMNESS
 
 _COLUMNS = (
     "schedule",
@@ -27,7 +28,7 @@ def format_table(report: SearchReport) -> str:
     done = sorted((t for t in report.trials if t.status == "done"), key=lambda trial: trial.objective or 0.0)
     stopped = [trial for trial in report.trials if trial.status == "stopped"]
     lines = [
-        f"# Schedule search of stage {report.stage}, at most {report.num_steps} steps",
+        f"# Schedule search of stage {report.stage}, at most {report.num_steps} evaluations",
         "",
         f"Distance: {report.label}, on the {report.split} split. Best: **{report.best}**; without a search one would"
         f" use {report.default}. {len(report.trials)} trials: {len(done)} judged by all images, {len(stopped)} stopped"
@@ -40,7 +41,7 @@ def format_table(report: SearchReport) -> str:
         verdict = {True: "The winner stays ahead.", False: "The winner does NOT stay ahead.", None: ""}
         title = f"## Confirmed on the {found.split} split with fresh noise"
         lines += ["", title, "", f"Distance: {found.label}. {verdict[found.winner_is_better]}", ""]
-        ranked = sorted(found.trials, key=lambda trial: (trial.num_steps, trial.objective or float("inf")))
+        ranked = sorted(found.trials, key=lambda trial: (trial.num_evaluations, trial.objective or float("inf")))
         lines += _rows(ranked, {report.best, *report.front})
     for trial in report.failed:
         lines += ["", f"Failed: {trial.name}: {trial.error}"]
@@ -54,12 +55,15 @@ def _rows(trials: Sequence[TrialRecord], bold: set[str]) -> list[str]:
 
 def _cells(trial: TrialRecord, bold: bool) -> list[str]:
     sampler = trial.sampler
-    knob = f"eta {sampler.eta:.2f}" if sampler.algorithm == "ddim" else f"variance {sampler.variance:.2f}"
+    name = RANDOMNESS.get(sampler.algorithm)
+    knob = [f"{name} {getattr(sampler, name):.2f}"] if name else []
+    clipped = {"none": "not clipped", "static": "clipped", "dynamic": "clipped dynamically"}[sampler.clip]
+    twice = f" ({trial.num_evaluations} evaluations)" if trial.num_evaluations != trial.num_steps else ""
     error = f" ± {trial.standard_error:.2g}" if trial.standard_error is not None else ""
     return [
         f"**{trial.name}**" if bold else trial.name,
-        str(trial.num_steps),
-        f"{sampler.algorithm}, {knob}, {'clipped' if sampler.clip else 'not clipped'}",
+        f"{trial.num_steps}{twice}",
+        ", ".join([sampler.algorithm, *knob, clipped]),
         _number(trial.objective, ".4g"),
         _number(trial.distance, ".2f") + error,
         _number(None if trial.kid is None else 1000 * trial.kid, ".2f"),

@@ -49,14 +49,14 @@ class ScheduleTrial(ray_tune.Trainable):
         values = self.evaluator.evaluate(self.schedule, num_images)
         self.objectives.append(values["objective"])
         ended = not self.rungs
-        flags = {"done": ended, "complete": ended, "num_steps": self.schedule.num_steps}
+        flags = {"done": ended, "complete": ended, "num_evaluations": self.schedule.num_evaluations}
         return {"num_images": num_images, "rung_objectives": list(self.objectives), **flags, **values}
 
 
 class Rungs(FIFOScheduler):
     """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images.
 
-    A trial's objective is compared with those of trials of as many steps judged by exactly as many images. Defaults are
+    A trial's objective is compared with those of trials of its budget judged by exactly as many images. Defaults are
     never stopped: the table needs them in full.
     """
 
@@ -64,16 +64,16 @@ class Rungs(FIFOScheduler):
         super().__init__()
         self._factor = factor
         self._last = rungs[-1]
-        self._seen: dict[tuple[int, int], list[float]] = defaultdict(list)  # (steps, images) -> objectives
+        self._seen: dict[tuple[int, int], list[float]] = defaultdict(list)  # (budget, images) -> objectives
         for known in finished:
             for num_images, objective in zip(rungs, known.rung_objectives, strict=False):
-                self._seen[known.num_steps, num_images].append(objective)
+                self._seen[known.budget, num_images].append(objective)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best 1 / factor at its rung so far."""
         if result["num_images"] >= self._last:
             return TrialScheduler.CONTINUE
-        seen = self._seen[result["num_steps"], result["num_images"]]
+        seen = self._seen[trial.config["budget"], result["num_images"]]
         better = sum(objective < result["objective"] for objective in seen)
         seen.append(result["objective"])
         stops = better >= max(1, len(seen) // self._factor) and trial.config["origin"] != "default"
@@ -122,6 +122,8 @@ def record_of(config: dict[str, Any], result: dict[str, Any], status: Any, error
         origin=config["origin"],
         status=status,
         num_steps=schedule.num_steps,
+        num_evaluations=schedule.num_evaluations,
+        budget=config["budget"],
         gammas=schedule.gammas,
         sampler=schedule.sampler,
         num_images=result.get("num_images", 0),

@@ -16,8 +16,9 @@ from sr3core.hyperparameters import SamplerConfig
 from sr3core.images import to_float
 from sr3core.randomness import ImageNoise, derive_seed
 from sr3core.resize import upsample_bicubic
-from sr3core.sampling import ddim_step
+from sr3core.sampling import estimator
 from sr3core.schedules import InferenceSchedule
+from sr3core.solvers import Step, ddim_step
 from sr3core.training import as_denoiser
 from tune.config import WarmStart
 from tune.objective import Task, pick_device
@@ -111,25 +112,21 @@ def trajectory_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
     A step t -> s is taken from the fine trajectory's y_t with the direction found there, and compared with the fine
     trajectory's y_s, in units where the noise is added to an unscaled image (y / sqrt(gamma)).
     """
-    config = SamplerConfig(algorithm="ddim", clip=True)
-    batch = len(probe.y_0)
-    gammas = torch.as_tensor(levels, dtype=torch.float64, device=probe.y_0.device)
+    estimate = estimator(probe.denoise, probe.x_up, SamplerConfig(algorithm="ddim"))
     state = probe.noise(probe.y_0.shape)
     zero = torch.zeros_like(state)
-    fine, directions = [state], []
+    fine, found = [state], []
     for t in range(len(levels) - 1, 0, -1):
-        now = gammas[t].expand(batch)
-        directions.append(probe.denoise(probe.x_up, fine[-1], now))
-        fine.append(ddim_step(fine[-1], gammas[t - 1].expand(batch), now, directions[-1], zero, config))
+        found.append(estimate(fine[-1], levels[t]))
+        fine.append(ddim_step(Step(levels[t], levels[t - 1], zero), found[-1]))
     fine.reverse()  # fine[t] is the trajectory at level t
-    directions.reverse()  # directions[t - 1] was found there
+    found.reverse()  # found[t - 1] is what the network says there
     costs = np.full((len(levels), len(levels)), np.inf)
     for t in range(1, len(levels)):
-        now = gammas[t].expand(batch)
         for s in range(t):
-            there = ddim_step(fine[t], gammas[s].expand(batch), now, directions[t - 1], zero, config)
-            gap = (there - fine[s]).flatten(1).double().norm(dim=1).mean() / gammas[s].sqrt()
-            costs[s, t] = float(gap)
+            there = ddim_step(Step(levels[t], levels[s], zero), found[t - 1])
+            gap = (there - fine[s]).flatten(1).double().norm(dim=1).mean()
+            costs[s, t] = float(gap) / np.sqrt(levels[s])
     return costs
 
 

@@ -84,7 +84,7 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
 
 @pytest.fixture(scope="module")
 def searched(chain):
-    arguments = ["--num-steps", "4", "--num-trials", "8", "--num-images", "16", "--features", "seeded"]
+    arguments = ["--num-steps", "4", "--num-trials", "9", "--num-images", "16", "--features", "seeded"]
     assert main(["search", "--run", str(chain / "run"), "--stage", "8-16", *arguments]) == 0
     return chain
 

@@ -147,7 +147,7 @@ def _write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: bo
     again = [_trial("linear-ddim", trials[1]["gammas"], 83.0 if confirmed else 104.0, "search"), trials[0]]
     report = {
         "format": "sr3-search",
-        "format_version": 1,
+        "format_version": 2,
         "stage": stage,
         "num_steps": 10,
         "label": label,
@@ -175,8 +175,9 @@ def _write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: bo
 
 def _trial(name: str, gammas: Any, distance: float, origin: str) -> dict[str, Any]:
     return {
-        "name": name, "origin": origin, "status": "done", "num_steps": 10, "gammas": list(map(float, gammas)),
-        "sampler": {"algorithm": "ddim", "variance": 1.0, "eta": 0.0, "clip": True}, "num_images": 64,
+        "name": name, "origin": origin, "status": "done",
+        "num_steps": 10, "num_evaluations": 10, "budget": 10, "gammas": list(map(float, gammas)),
+        "sampler": {"algorithm": "ddim", "variance": 1.0, "eta": 0.0, "churn": 0.0, "clip": "static"}, "num_images": 64,
         "objective": distance, "distance": distance, "standard_error": 2.5, "kid": 0.01, "psnr": 18 + distance / 60,
         "ssim": 0.6, "consistency": 12.0, "seconds_per_image": 0.051, "point": None, "error": None,
     }  # fmt: skip

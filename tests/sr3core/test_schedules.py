@@ -140,7 +140,7 @@ def test_a_schedule_file_comes_back_exactly():
 def test_a_schedule_file_of_another_version_or_kind_is_refused():
     schedule = default_schedule(NoiseScheduleConfig(), 3)
     other = {**json.loads(schedule.to_json()), "format_version": 99}
-    with pytest.raises(CheckpointError, match="version 99, this program reads 1"):
+    with pytest.raises(CheckpointError, match="version 99, this program reads 2"):
         schedule_from_json(json.dumps(other), "here.json")
     with pytest.raises(CheckpointError, match=r"here\.json is no schedule"):
         schedule_from_json("not json", "here.json")

@@ -16,7 +16,7 @@ def config(**changes: object) -> SearchConfig:
     values = {
         "stage": "4-16",
         "num_steps": 4,
-        "num_trials": 8,
+        "num_trials": 10,
         "num_images": 16,
         "features": "seeded",
         **changes,

@@ -23,8 +23,8 @@ from sr3core.schedules import check_gammas, schedule_from_json
 from sr3core.unet import UNet
 from tune.artifacts import TrialRecord, best_of, find_searches, front_of, read_search
 from tune.config import ObjectiveWeights, SearchConfig
+from tune.defaults import defaults
 from tune.search import search
-from tune.space import defaults
 from tune.table import format_table
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ def make_config(**changes: Any) -> SearchConfig:
     values = {
         "stage": "4-16",
         "num_steps": 4,
-        "num_trials": 8,
+        "num_trials": 10,
         "num_images": 16,
         "features": "seeded",
         **changes,
@@ -48,12 +48,14 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     lines: list[str] = []
     found = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
     report = found.report
-    assert len(report.trials) == 8
+    assert len(report.trials) == 10
     names = [trial.name for trial in report.trials]
-    assert {"trained-respaced", "wavegrad-like", "palette-like", "ddim"} < set(names)
+    assert {"trained-respaced", "wavegrad-like", "palette-like", "ddim", "dpmpp-2m", "heun-karras"} < set(names)
     for trial in report.trials:
         check_gammas(np.array(trial.gammas), found.schedule.gammas[-1] * 0 + 4e-5)
-        assert trial.num_steps == 4
+        assert trial.budget == 4
+        assert trial.num_evaluations in (3, 4)  # heun's two a step do not divide 4
+        assert trial.num_steps == (2 if trial.sampler.algorithm == "heun" else 4)
         assert trial.error is None
         assert (trial.status, trial.num_images) in {("done", 16), ("stopped", 4)}
         if trial.origin == "default":
@@ -67,7 +69,7 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     assert report.confirmation is not None
     assert report.confirmation.trials[0].name == report.best
     assert report.confirmation.trials[0].distance != report.trial(report.best).distance
-    assert sum(line.startswith("trial ") for line in lines) == 8
+    assert sum(line.startswith("trial ") for line in lines) == 10
 
     assert read_search(found.path) == report
     assert find_searches(tiny_run.stage.path) == [found.path]
@@ -80,10 +82,10 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     again = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
     assert "done already" in lines[-1]
     assert again.report == report
-    more = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=10), lines.append)
-    assert len(more.report.trials) == 10
+    more = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=12), lines.append)
+    assert len(more.report.trials) == 12
     assert more.path == found.path
-    assert more.report.trials[:8] == report.trials
+    assert more.report.trials[:10] == report.trials
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
 
@@ -96,9 +98,9 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     ],
 )
 def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, changes: dict[str, Any]) -> None:
-    config = make_config(num_trials=6, num_images=8, confirm_split=None, **changes)
+    config = make_config(num_trials=8, num_images=8, confirm_split=None, **changes)
     report = search(tiny_run.path, config, lambda line: None).report
-    assert [trial.status for trial in report.trials] == ["done"] * 6
+    assert [trial.status for trial in report.trials] == ["done"] * 8
     best = report.trial(report.best)
     if config.objective == "kid":
         assert best.kid == best.objective
@@ -136,7 +138,7 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
     measured = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
 
     report = search(tiny_run.path, driver.config(), lambda line: None).report
-    assert len(report.trials) == 8
+    assert len(report.trials) == 10
     assert not report.failed
     for entry in ended.values():
         assert from_dict(TrialRecord, entry) in report.trials
@@ -146,10 +148,10 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
 
 @pytest.mark.timeout(600)
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
-    config = make_config(num_steps=6, front=(2, 6), num_trials=14, num_images=8, name="front")
+    config = make_config(num_steps=6, front=(2, 6), num_trials=18, num_images=8, name="front")
     found = search(tiny_run.path, config, lambda line: None)
     report = found.report
-    assert {trial.num_steps for trial in report.trials} == {2, 6}
+    assert {trial.budget for trial in report.trials} == {2, 6}
     assert {f"{name}-{n}" for name in ("trained-respaced", "elbo", "gits") for n in (2, 6)} < {
         t.name for t in report.trials
     }
@@ -157,18 +159,18 @@ def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     assert front == list(front_of(report.trials))
     assert front[-1].name == report.best
     for trial in front:
-        path = tiny_run.stage.schedules / f"front-{trial.num_steps}.json"
+        path = tiny_run.stage.schedules / f"front-{trial.num_evaluations}.json"
         assert schedule_from_json(path.read_text(), "test").gammas == trial.gammas
     assert report.confirmation is not None
-    assert {trial.num_steps for trial in report.confirmation.trials} == {trial.num_steps for trial in front}
+    assert {trial.budget for trial in report.confirmation.trials} == {trial.budget for trial in front}
     files = {path.name for path in found.path.parent.iterdir()}
     assert {"search.json", "table.md", "gammas.svg", "trials.png", "front.svg"} <= files
 
-    config = make_config(num_trials=6, num_refinements=3, num_images=8, confirm_split=None, warm_starts=())
+    config = make_config(num_trials=8, num_refinements=3, num_images=8, confirm_split=None, warm_starts=())
     report = search(tiny_run.path, config, lambda line: None).report
     assert [trial.origin for trial in report.trials].count("refinement") == 3
     refined = [trial for trial in report.trials if trial.origin == "refinement"]
-    assert all(trial.status == "done" and trial.num_steps == 4 for trial in refined)
+    assert all(trial.status == "done" and trial.budget == 4 for trial in refined)
 
 
 @pytest.mark.timeout(600)
@@ -196,7 +198,7 @@ def test_a_trial_that_dies_is_retried_then_recorded(
     assert flag.exists()
     assert [trial.name for trial in report.failed] == ["palette-like"]
     assert report.trial("wavegrad-like").status == "done"
-    assert len(report.trials) == 8
+    assert len(report.trials) == 10
     assert report.failed[0].objective is None
     assert report.failed[0].error
     assert any("palette-like: failed: " in line for line in lines)
@@ -209,6 +211,8 @@ def record(name: str, objective: float | None, status: str = "done") -> TrialRec
         origin="search",
         status=status,  # type: ignore[arg-type]
         num_steps=1,
+        num_evaluations=1,
+        budget=1,
         gammas=(1.0, 0.1),
         sampler=SamplerConfig(),
         objective=objective,
@@ -224,7 +228,7 @@ def test_only_trials_of_all_images_can_win() -> None:
 
 
 def test_a_trial_record_survives_json() -> None:
-    trial = replace(record("a", 3.0), point={"clip": True, "family": "karras", "shape": 0.5})
+    trial = replace(record("a", 3.0), point={"clip": "static", "family": "karras", "shape": 0.5})
     assert from_dict(TrialRecord, json.loads(json.dumps(to_dict(trial)))) == trial
 
 
@@ -232,7 +236,7 @@ def test_a_trial_record_survives_json() -> None:
     ("changes", "message"),
     [
         ({"num_steps": 250}, "num_steps: 250 exceeds the paper's budget of 100; set allow_more_steps"),
-        ({"num_trials": 4}, "num_trials: 4"),
+        ({"num_trials": 6}, "num_trials: 6"),
         ({"num_images": 10, "num_rungs": 2}, "num_images: 10 / 4"),
         ({"confirm_split": "validation"}, "confirm_split: validation"),
         ({"samplers": ()}, "samplers"),

@@ -1,14 +1,18 @@
 """The space of schedules: valid by construction."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import NoiseScheduleConfig
+from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm
 from sr3core.schedules import FAMILIES, check_gammas, schedule_from_json, training_gammas
-from tune.space import NOISE_FIRST, SHAPES, RefinementSpace, SearchSpace, defaults, distributions
+from tune.config import NUM_DEFAULTS
+from tune.defaults import defaults
+from tune.space import NOISE_FIRST, RANDOMNESS, SHAPES, RefinementSpace, SearchSpace, decode, distributions, propose
 
 TRAINED = NoiseScheduleConfig()
 SMALLEST = float(training_gammas(TRAINED)[-1])
@@ -16,8 +20,8 @@ SMALLEST = float(training_gammas(TRAINED)[-1])
 points = st.fixed_dictionaries(
     {
         "family": st.sampled_from(FAMILIES),
-        "sampler": st.sampled_from(("ancestral", "ddim")),
-        "clip": st.booleans(),
+        "sampler": st.sampled_from(get_args(SamplerAlgorithm)),
+        "clip": st.sampled_from(get_args(Clipping)),
         "shape": st.floats(*SHAPES),
         "noise_first": st.floats(*NOISE_FIRST),
         "gamma_last": st.floats(SMALLEST, 1e-2),
@@ -28,16 +32,18 @@ unit = st.floats(0, 1)
 
 
 @given(points, st.integers(1, 2000))
-def test_every_point_is_a_schedule_that_the_network_was_trained_for(point: dict, num_steps: int) -> None:
-    schedule = SearchSpace((num_steps,), SMALLEST).schedule(point)
+def test_every_point_is_a_schedule_that_the_network_was_trained_for(point: dict, budget: int) -> None:
+    schedule = SearchSpace((budget,), SMALLEST).schedule(point)
     gammas = check_gammas(np.array(schedule.gammas), SMALLEST)  # falls strictly, in (0, 1], not below the smallest
-    assert schedule.num_steps == num_steps
+    assert budget - 1 <= schedule.num_evaluations <= budget
+    assert schedule.num_steps == (schedule.num_evaluations if point["sampler"] != "heun" else (budget + 1) // 2)
     assert gammas[-1] == point["gamma_last"]
-    if num_steps > 1:
+    if schedule.num_steps > 1:
         assert gammas[1] == 1 - point["noise_first"]
     assert schedule.sampler.algorithm == point["sampler"]
     assert schedule.sampler.clip == point["clip"]
-    assert {schedule.sampler.variance, schedule.sampler.eta} >= {point["randomness"]}
+    if knob := RANDOMNESS.get(point["sampler"]):
+        assert getattr(schedule.sampler, knob) == point["randomness"]
     assert schedule_from_json(schedule.to_json(), "test") == schedule
 
 
@@ -64,21 +70,47 @@ def test_optuna_proposes_points_of_the_space(algorithm: str) -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
         trial = study.ask(distributions(space, numbers_only=algorithm == "cmaes"))
-        assert space.schedule(trial.params).num_steps == 10
+        assert space.schedule(trial.params).num_evaluations in (9, 10)
+
+
+def test_optuna_is_not_asked_for_what_has_no_effect() -> None:
+    """A sampler without randomness must not teach an algorithm anything about it."""
+    import optuna
+
+    space = SearchSpace((10,), SMALLEST)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    seen = set()
+    for _ in range(40):
+        trial = study.ask()
+        propose(space, trial)
+        assert ("randomness" in trial.params) == (trial.params["sampler"] != "dpmpp_2m")
+        assert decode(space, trial.params) == trial.params
+        seen.add(trial.params["sampler"])
+    assert seen == set(space.samplers)
+
+
+@given(points, st.floats(0, 1))
+def test_a_number_without_effect_changes_nothing(point: dict, other: float) -> None:
+    space = SearchSpace((10,), SMALLEST)
+    point["sampler"] = "dpmpp_2m"
+    assert space.schedule(point) == space.schedule(point | {"randomness": other})
 
 
 @given(st.integers(1, 100))
-def test_defaults_are_schedules_of_the_trained_range(num_steps: int) -> None:
-    found = defaults(TRAINED, num_steps)
+def test_defaults_are_schedules_of_the_trained_range(budget: int) -> None:
+    found = defaults(TRAINED, budget)
     assert [schedule.name for schedule in found] == [
         "trained-respaced",
         "wavegrad-like",
         "palette-like",
         "ddim",
+        "dpmpp-2m",
+        "heun-karras",
     ]
+    assert len(found) == NUM_DEFAULTS
     for schedule in found:
         check_gammas(np.array(schedule.gammas), SMALLEST)
-        assert schedule.num_steps == num_steps
+        assert budget - 1 <= schedule.num_evaluations <= budget
         assert schedule.gammas[-1] == pytest.approx(SMALLEST)
 
 
@@ -91,6 +123,11 @@ def test_defaults_have_the_growth_they_are_named_after() -> None:
     palette = rates["palette-like"]
     assert palette[-1] / palette[0] == pytest.approx(900, rel=1e-6)
     np.testing.assert_allclose(np.diff(palette), np.diff(palette)[0], rtol=1e-6)
+    levels = by_name["dpmpp-2m"][1:]
+    np.testing.assert_allclose(np.diff(np.log(levels / (1 - levels)), n=2), 0, atol=1e-6)
+    levels = by_name["heun-karras"][1:]
+    assert len(levels) == 25
+    np.testing.assert_allclose(np.diff(((1 - levels) / levels) ** (1 / 14), n=2), 0, atol=1e-6)
 
 
 def test_grid_points_differ_and_decode() -> None:
@@ -99,6 +136,8 @@ def test_grid_points_differ_and_decode() -> None:
     assert points == space.grid(50, seed=3) != space.grid(50, seed=4)
     assert len({str(point) for point in points}) == 50
     assert len({space.schedule(point).name for point in points}) == 50
+    everything = space.grid(10**6, seed=0)
+    assert len({space.schedule(point).name for point in everything}) == len(everything)
 
 
 def test_a_training_that_hardly_adds_noise_cannot_be_searched() -> None:
@@ -119,7 +158,7 @@ def test_refinement_moves_every_step_and_stays_a_schedule(num_steps: int, data: 
     point = {name: data.draw(st.floats(-2, 2)) for name in space.ranges}
     schedule = space.schedule(point)
     check_gammas(np.array(schedule.gammas), SMALLEST)
-    assert schedule.num_steps == num_steps
+    assert schedule.num_steps == base.num_steps
     assert schedule.sampler.algorithm == base.sampler.algorithm
     assert schedule.sampler.clip == base.sampler.clip
 
@@ -136,8 +175,9 @@ def test_the_centre_of_a_refinement_is_its_base(num_steps: int) -> None:
 def test_the_number_of_steps_is_a_choice_where_there_are_some() -> None:
     space = SearchSpace((5, 10), SMALLEST)
     schedules = [space.schedule(point) for point in space.grid(20, 0)]
-    assert {schedule.num_steps for schedule in schedules} == {5, 10}
-    assert all(schedule.name.endswith(f"-{schedule.num_steps}") for schedule in schedules)
+    assert {schedule.num_steps for schedule in schedules if schedule.sampler.algorithm != "heun"} == {5, 10}
+    assert {schedule.num_evaluations for schedule in schedules if schedule.sampler.algorithm == "heun"} <= {5, 9}
+    assert all(schedule.name.endswith(("-5", "-10")) for schedule in schedules)
 
 
 def test_the_space_reaches_the_first_level_of_the_respaced_default() -> None:

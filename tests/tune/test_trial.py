@@ -22,6 +22,8 @@ def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) ->
         "origin": "search",
         "status": "done",
         "num_steps": steps,
+        "num_evaluations": steps,
+        "budget": steps,
         "gammas": (1.0, *(0.5**n for n in range(1, steps + 1))),
         "sampler": SamplerConfig(),
         "num_images": 16,
@@ -39,10 +41,10 @@ def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) ->
     return TrialRecord(**values)
 
 
-def decide(rungs: Rungs, name: str, objective: float, images: int = 4, steps: int = 2, origin: str = "search") -> bool:
+def decide(rungs: Rungs, name: str, objective: float, images: int = 4, budget: int = 2, origin: str = "search") -> bool:
     """Whether the trial may go on."""
-    config = SimpleNamespace(config={"name": name, "origin": origin})
-    result = {"num_images": images, "num_steps": steps, "objective": objective}
+    config = SimpleNamespace(config={"name": name, "origin": origin, "budget": budget})
+    result = {"num_images": images, "objective": objective}
     return rungs.on_trial_result(None, config, result) == TrialScheduler.CONTINUE
 
 
@@ -61,7 +63,7 @@ def test_only_equal_numbers_of_images_and_steps_are_compared() -> None:
     rungs = Rungs((4, 16, 64), 4)
     assert decide(rungs, "a", 5.0, images=4)
     assert decide(rungs, "b", 9.0, images=16)
-    assert decide(rungs, "c", 9.0, images=4, steps=1)
+    assert decide(rungs, "c", 9.0, images=4, budget=1)
     assert decide(rungs, "d", 99.0, images=64)  # judged by all images: nothing to stop
 
 
