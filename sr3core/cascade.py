@@ -3,12 +3,14 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import lcm
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sr3core.diffusion import Noise
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
 from sr3core.projection import BackProjection
@@ -39,6 +41,16 @@ class Stage:
         """
         if self.schedule is not None:
             check_gammas(np.array(self.schedule.gammas), float(training_gammas(self.model.noise_schedule)[-1]))
+
+    @property
+    def size_multiple(self) -> int:
+        """What the sides of x_up are padded to multiples of: whole pixels of x at the network's coarsest level."""
+        return lcm(self.network.size_multiple, self.model.magnification)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that an image takes, as progress counts them."""
+        return self.schedule.num_steps if self.schedule else 1
 
 
 def check_chain(stages: Sequence[Stage]) -> None:
@@ -72,14 +84,36 @@ def upscale(
         (B, 3, m h, m w) in [-1, 1], m being the stage's magnification.
     """
     height, width = (side * stage.model.magnification for side in low.shape[-2:])
-    x_up = _pad(upsample_bicubic(low, (height, width)), stage.network.size_multiple)
+    multiple = stage.size_multiple
+    x_up = pad(upsample_bicubic(low, (height, width)), height + -height % multiple, width + -width % multiple)
+    noise = ImageNoise((derive_seed(seed, stage.name) for seed in seeds), low.device)
+    return refine(stage, low, x_up, noise, progress)
+
+
+def refine(
+    stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """Turn a stage's condition into its output: images, or tiles of one.
+
+    Args:
+        stage: the stage.
+        low: (B, 3, h, w) in [-1, 1], which x_up shows.
+        x_up: low upsampled and padded below and to the right, (B, 3, H, W), sides multiples of stage.size_multiple.
+        noise: draws standard normal noise; regression draws none.
+        progress: told of every denoising step.
+
+    Returns:
+        (B, 3, m h, m w) in [-1, 1], m being the stage's magnification: without the padding.
+    """
+    height, width = (side * stage.model.magnification for side in low.shape[-2:])
     if stage.schedule is None:
         with torch.inference_mode():
             high = regress(stage.network, x_up)
+        if progress:
+            progress(1, 1)
     else:
         sampler = stage.schedule.sampler
         denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance)
-        noise = ImageNoise((derive_seed(seed, stage.name) for seed in seeds), low.device)
         projection = BackProjection(low, (height, width)) if sampler.project else None
         high = sample(denoise, x_up, x_up.shape, stage.schedule, noise, progress, projection)
     return high[..., :height, :width].clamp(-1, 1)
@@ -93,7 +127,7 @@ def run_cascade(
     progress is told of the denoising steps done out of those of all stages together.
     """
     check_chain(stages)
-    budgets = [stage.schedule.num_steps if stage.schedule else 1 for stage in stages]
+    budgets = [stage.num_steps for stage in stages]
     image = low
     for index, stage in enumerate(stages):
         done = sum(budgets[:index])
@@ -102,7 +136,6 @@ def run_cascade(
     return image
 
 
-def _pad(image: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until both sides are multiples of `multiple`."""
-    height, width = image.shape[-2:]
-    return functional.pad(image, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+def pad(image: Tensor, height: int, width: int) -> Tensor:
+    """Repeat the last row and column of (B, C, H, W) until it is (B, C, height, width)."""
+    return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]), mode="replicate")

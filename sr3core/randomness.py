@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
@@ -45,3 +46,61 @@ class ImageNoise:
         assert shape[0] == len(self._generators), "one seed an image"
         draws = [torch.randn(tuple(shape[1:]), generator=generator) for generator in self._generators]
         return torch.stack(draws).to(self._device)
+
+
+NOISE_BLOCK = 64
+"""Side of the blocks that a noise field is drawn in, pixels; another number is another noise."""
+
+
+class NoiseField:
+    """Standard normal noise over a plane without end, drawn only where it is looked at.
+
+    A value is a pure function of (seed, draw, channel, row, column): windows that overlap see the same noise there,
+    whatever their size and order. Large images are upscaled in tiles on one field.
+
+    Args:
+        seed: of the image, derived for one stage.
+        device: where the noise is wanted; it is drawn on the CPU, as ImageNoise does.
+    """
+
+    def __init__(self, seed: int, device: str | torch.device = "cpu") -> None:
+        self._seed = seed
+        self._device = device
+
+    def read(self, draw: int, top: int, left: int, shape: Sequence[int]) -> Tensor:
+        """The window of shape (C, H, W) whose first pixel is (top, left), both >= 0, of the draw-th field."""
+        import torch
+
+        channels, height, width = shape
+        window = torch.empty(channels, height, width)
+        for row in range(top // NOISE_BLOCK, -(-(top + height) // NOISE_BLOCK)):
+            for column in range(left // NOISE_BLOCK, -(-(left + width) // NOISE_BLOCK)):
+                generator = keyed_generator(self._seed, "noise field", draw, row, column)
+                block = torch.randn(channels, NOISE_BLOCK, NOISE_BLOCK, generator=generator)
+                ours, of_block = _meet(top, height, row * NOISE_BLOCK)
+                ours_across, of_block_across = _meet(left, width, column * NOISE_BLOCK)
+                window[:, ours, ours_across] = block[:, of_block, of_block_across]
+        return window.to(self._device)
+
+    def windows(self, corners: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], Tensor]:
+        """Noise for a batch of windows as a sampler draws it: each call the next field, (B, C, H, W).
+
+        Args:
+            corners: (top, left) of each window of the batch.
+        """
+        import torch
+
+        draws = count()
+
+        def draw_next(shape: Sequence[int]) -> Tensor:
+            assert shape[0] == len(corners), "one corner a window"
+            draw = next(draws)
+            return torch.stack([self.read(draw, top, left, shape[1:]) for top, left in corners])
+
+        return draw_next
+
+
+def _meet(first: int, size: int, block: int) -> tuple[slice, slice]:
+    """Where [first, first + size) and the block that starts at `block` overlap, relative to each."""
+    start, stop = max(first, block), min(first + size, block + NOISE_BLOCK)
+    return slice(start - first, stop - first), slice(start - block, stop - block)

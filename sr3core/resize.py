@@ -118,6 +118,18 @@ def _dense(bands: tuple[_Band, ...], in_size: int) -> np.ndarray:
     return weights
 
 
+def _dense_rows(bands: tuple[_Band, ...], first: int, last: int) -> tuple[int, np.ndarray]:
+    """Rows [first, last) of a weight matrix: the first column that they use, and the columns from there on."""
+    used = bands[first // _BAND_ROWS : -(-last // _BAND_ROWS)]
+    low = min(band.low for band in used)
+    high = max(band.low + band.weights.shape[1] for band in used)
+    weights = np.zeros((used[-1].last - used[0].first, high - low))
+    for band in used:
+        columns = slice(band.low - low, band.low - low + band.weights.shape[1])
+        weights[band.first - used[0].first : band.last - used[0].first, columns] = band.weights
+    return low, weights[first - used[0].first : last - used[0].first]
+
+
 def resize_area(image: np.ndarray, size: int) -> np.ndarray:
     """Area-resize uint8 (H, W, C) to (size, size, C), summed exactly, rounded once (halves to even).
 
@@ -194,6 +206,28 @@ def downsample_bicubic(images: Tensor, size: int | tuple[int, int]) -> Tensor:
 def upsample_bicubic(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     """Bicubic to a larger size: float (B, C, H, W) -> (B, C, *size), not clipped. x -> x_up of Figure A.1."""
     return _resample(images, size)
+
+
+def upsample_bicubic_window(
+    images: Tensor, size: tuple[int, int], corner: tuple[int, int], window: tuple[int, int]
+) -> Tensor:
+    """A window of upsample_bicubic(images, size), without computing the rest: float (B, C, H, W) -> (B, C, *window).
+
+    Args:
+        images: the whole images.
+        size: (height, width) of the whole output.
+        corner: (top, left) of the window in it.
+        window: (height, width) of the window; corner + window <= size.
+    """
+    import torch
+
+    spans = []
+    for axis in (0, 1):
+        bands = _bicubic_bands(images.shape[axis - 2], size[axis])
+        low, weights = _dense_rows(bands, corner[axis], corner[axis] + window[axis])
+        spans.append((slice(low, low + weights.shape[1]), torch.as_tensor(weights).to(images)))
+    (rows, row_weights), (columns, column_weights) = spans
+    return row_weights @ images[..., rows, columns] @ column_weights.T
 
 
 def _resample(images: Tensor, size: int | tuple[int, int]) -> Tensor:

@@ -1,0 +1,264 @@
+"""Large images in overlapping tiles: where they lie, how they are blended, and a cascade that works on them.
+
+A stage's whole reverse chain runs on one batch of tiles after another. All tiles see one field of noise and windows of
+one x_up, so where two overlap they differ only by what lies beyond their edges; smooth weights of sum 1 blend them.
+Memory holds a batch of tiles, one row of tiles and the images between the stages, never a whole image's activations.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sr3core.cascade import Stage, check_chain, pad, refine
+from sr3core.errors import ConfigError
+from sr3core.randomness import NoiseField, derive_seed
+from sr3core.resize import upsample_bicubic_window
+
+SMALLEST_DEFAULT_TILE = 256
+"""What networks trained on smaller images than this work on by default: few tiles, and still little memory."""
+
+Advance = Callable[[int, int], None]
+"""Called with (tiles, denoising steps of tiles) that were finished since the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """How images are cut: for every stage of a cascade alike."""
+
+    tile: int | None = None
+    """Side of a tile of a stage's output, pixels, rounded down to what the network takes; None: tile_of's choice."""
+    overlap: int | None = None
+    """Pixels that neighbours share at least; None takes an eighth of the tile."""
+    batch: int = 1
+    """Tiles that go through the network together."""
+
+    def __post_init__(self) -> None:
+        if self.tile is not None and self.tile < 1:
+            raise ConfigError(f"tile: {self.tile} is not positive")
+        if self.overlap is not None and self.overlap < 0:
+            raise ConfigError(f"overlap: {self.overlap} is negative")
+        if self.batch < 1:
+            raise ConfigError(f"batch: {self.batch} is not positive")
+
+    def tile_of(self, stage: Stage) -> tuple[int, int]:
+        """Side and overlap of a stage's tiles: by default the side that it was trained on, at least 256.
+
+        Raises:
+            ConfigError: the tile is smaller than what the network halves, or the overlap leaves no room to advance.
+        """
+        multiple = stage.size_multiple
+        wanted = max(stage.model.high_size, SMALLEST_DEFAULT_TILE) if self.tile is None else self.tile
+        tile = wanted // multiple * multiple
+        overlap = tile // 8 if self.overlap is None else self.overlap
+        if tile < multiple:
+            raise ConfigError(f"tile: {wanted} is too small for stage {stage.name}, which needs {multiple} at least")
+        if overlap > tile - multiple:
+            raise ConfigError(
+                f"overlap: {overlap} leaves tiles of {tile} pixels no room to advance by the {multiple} of stage"
+                f" {stage.name}; take at most {tile - multiple}, or a larger tile"
+            )
+        return tile, overlap
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """Where the tiles of one image lie, and what share each has in a pixel; made by plan_tiles."""
+
+    size: tuple[int, int]
+    """(height, width) of the image, which the last tiles may exceed by padding."""
+    tile: tuple[int, int]
+    """(height, width) of every tile."""
+    tops: tuple[int, ...]
+    """First row of each row of tiles, rising from 0."""
+    lefts: tuple[int, ...]
+    """First column of each column of tiles, rising from 0."""
+
+    @property
+    def num_tiles(self) -> int:
+        """How many there are."""
+        return len(self.tops) * len(self.lefts)
+
+    @property
+    def padded(self) -> tuple[int, int]:
+        """(height, width) that the tiles cover."""
+        return self.tops[-1] + self.tile[0], self.lefts[-1] + self.tile[1]
+
+    @cached_property
+    def weights(self) -> tuple[Tensor, Tensor]:
+        """Weights (rows of tiles, tile height) and (columns of tiles, tile width); a pixel's share is their product."""
+        pairs = ((self.tops, self.tile[0]), (self.lefts, self.tile[1]))
+        down, across = (torch.from_numpy(blend_weights(starts, side)).float() for starts, side in pairs)
+        return down, across
+
+
+def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple: int) -> TileGrid:
+    """Cover an image of height x width with tiles that share `overlap` pixels at least.
+
+    The padded image and every tile have sides that are multiples of `multiple`, and every tile starts at one, so that
+    the network's coarse levels fall on the same pixels in each. An image that is no larger than a tile is one tile.
+
+    Args:
+        tile: side of a tile, a multiple of `multiple`.
+        overlap: at most tile - multiple.
+    """
+    padded = [side + -side % multiple for side in (height, width)]
+    tops, lefts = (tile_starts(side, tile, overlap, multiple) for side in padded)
+    return TileGrid((height, width), (min(tile, padded[0]), min(tile, padded[1])), tops, lefts)
+
+
+def tile_starts(size: int, tile: int, overlap: int, multiple: int) -> tuple[int, ...]:
+    """Where the fewest tiles along an axis start: evenly, at multiples of `multiple`, the last ending at size."""
+    if size <= tile:
+        return (0,)
+    stride = (tile - overlap) // multiple
+    units = (size - tile) // multiple
+    gaps = -(-units // stride)
+    return tuple(index * units // gaps * multiple for index in range(gaps + 1))
+
+
+def blend_weights(starts: Sequence[int], tile: int) -> np.ndarray:
+    """Weights of tiles along an axis, (N, tile) float64 in [0, 1], which sum to 1 at every pixel.
+
+    Over what two neighbours share, one falls as the other rises, like a squared sine. A quarter of it at either end is
+    left to the tile that has more to see there: at its very edge a tile knows nothing of what comes next.
+    """
+    weights = np.ones((len(starts), tile))
+    for index in range(1, len(starts)):
+        shared = starts[index - 1] + tile - starts[index]
+        ramp = _ramp(shared)
+        weights[index, :shared] *= ramp
+        weights[index - 1, tile - shared :] *= ramp[::-1]
+    total = np.zeros(starts[-1] + tile)
+    for start, weight in zip(starts, weights, strict=True):
+        total[start : start + tile] += weight
+    return np.stack([weight / total[start : start + tile] for start, weight in zip(starts, weights, strict=True)])
+
+
+def _ramp(length: int) -> np.ndarray:
+    """Rises from 0 to 1, (length,): ramp + ramp[::-1] = 1."""
+    margin = length // 4
+    share = (np.arange(length) + 0.5 - margin) / max(length - 2 * margin, 1)
+    return np.sin(np.clip(share, 0, 1) * np.pi / 2) ** 2
+
+
+@dataclass(slots=True)
+class TileProgress:
+    """How far an image is, over all stages."""
+
+    num_tiles: int
+    """Tiles of all stages."""
+    num_steps: int
+    """Denoising steps of all those tiles."""
+    tiles_done: int = 0
+    """Tiles that are finished."""
+    steps_done: int = 0
+    """Steps that are finished."""
+
+
+def plan_cascade(stages: Sequence[Stage], height: int, width: int, tiling: Tiling) -> list[TileGrid]:
+    """The tiles of every stage's output for an input of height x width.
+
+    Raises:
+        ConfigError: the stages do not follow one another, or the tiling does not suit one.
+    """
+    check_chain(stages)
+    grids = []
+    for stage in stages:
+        height, width = height * stage.model.magnification, width * stage.model.magnification
+        grids.append(plan_tiles(height, width, *tiling.tile_of(stage), stage.size_multiple))
+    return grids
+
+
+def run_tiled_cascade(
+    stages: Sequence[Stage],
+    low: Tensor,
+    seed: int,
+    tiling: Tiling,
+    on_progress: Callable[[TileProgress], None] | None = None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Upscale one image through all stages in tiles: section 4.3's cascade for images of any size.
+
+    Args:
+        stages: the cascade.
+        low: (1, 3, h, w) in [-1, 1].
+        seed: of the noise; the same whatever the tiling.
+        tiling: how the stages' outputs are cut.
+        on_progress: told of every denoising step of every batch of tiles.
+
+    Yields:
+        (top, strip): finished rows of the output from the top down, strip being (1, 3, rows, M w) in [-1, 1].
+    """
+    grids = plan_cascade(stages, low.shape[-2], low.shape[-1], tiling)
+    steps = sum(grid.num_tiles * stage.num_steps for stage, grid in zip(stages, grids, strict=True))
+    progress = TileProgress(sum(grid.num_tiles for grid in grids), steps)
+
+    def advance(num_tiles: int, num_steps: int) -> None:
+        progress.tiles_done += num_tiles
+        progress.steps_done += num_steps
+        if on_progress:
+            on_progress(progress)
+
+    for stage, grid in zip(stages[:-1], grids[:-1], strict=True):
+        image = low.new_empty(1, 3, *grid.size)
+        for top, strip in upscale_tiles(stage, low, grid, seed, tiling.batch, advance):
+            image[..., top : top + strip.shape[-2], :] = strip
+        low = image
+    yield from upscale_tiles(stages[-1], low, grids[-1], seed, tiling.batch, advance)
+
+
+def upscale_tiles(
+    stage: Stage, low: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
+) -> Iterator[tuple[int, Tensor]]:
+    """Upscale one image, (1, 3, h, w), by one stage in tiles; yields finished rows as run_tiled_cascade does."""
+    field = NoiseField(derive_seed(seed, stage.name), low.device)
+    down, across = (weights.to(low.device) for weights in grid.weights)
+    band = low.new_zeros(1, 3, grid.tile[0], grid.padded[1])  # a row of tiles, blended
+    done = 0  # rows of the image above the band
+    for places in _batches(grid, batch):
+        tiles = _refine_tiles(stage, low, grid, places, field, advance)
+        for (row, column), tile in zip(places, tiles, strict=True):
+            if (finished := grid.tops[row] - done) > 0:
+                yield done, band[..., :finished, : grid.size[1]].clone()
+                band = torch.cat([band[..., finished:, :], torch.zeros_like(band[..., :finished, :])], dim=-2)
+                done += finished
+            height, width = tile.shape[-2:]
+            share = down[row, :height, None] * across[column, :width]
+            band[0, :, :height, grid.lefts[column] : grid.lefts[column] + width] += share * tile
+        advance(len(places), 0)
+    yield done, band[..., : grid.size[0] - done, : grid.size[1]]
+
+
+def _batches(grid: TileGrid, batch: int) -> Iterator[list[tuple[int, int]]]:
+    """(row, column) of tiles in reading order, at most `batch` together, all of one size without their padding."""
+    places: list[tuple[int, int]] = []
+    for place in product(range(len(grid.tops)), range(len(grid.lefts))):
+        if places and (len(places) == batch or _inside(grid, place) != _inside(grid, places[0])):
+            yield places
+            places = []
+        places.append(place)
+    yield places
+
+
+def _inside(grid: TileGrid, place: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of the part of a tile that lies in the image."""
+    top, left = grid.tops[place[0]], grid.lefts[place[1]]
+    return min(grid.tile[0], grid.size[0] - top), min(grid.tile[1], grid.size[1] - left)
+
+
+def _refine_tiles(
+    stage: Stage, low: Tensor, grid: TileGrid, places: list[tuple[int, int]], field: NoiseField, advance: Advance
+) -> Tensor:
+    """The stage's output for a batch of tiles, without their padding: (B, 3, H', W')."""
+    magnification = stage.model.magnification
+    corners = [(grid.tops[row], grid.lefts[column]) for row, column in places]
+    inside = _inside(grid, places[0])
+    height, width = (side // magnification for side in inside)
+    windows = [low[..., top // magnification :, left // magnification :][..., :height, :width] for top, left in corners]
+    x_up = torch.cat([upsample_bicubic_window(low, grid.size, corner, inside) for corner in corners])
+    noise = field.windows(corners)
+    return refine(stage, torch.cat(windows), pad(x_up, *grid.tile), noise, lambda _, __: advance(0, len(places)))
