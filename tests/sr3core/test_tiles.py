@@ -33,7 +33,7 @@ class LocalNetwork(nn.Module):
         self.largest = 0
         self.calls = 0
 
-    def forward(self, x_up, y_t, gamma):
+    def forward(self, x_up, y_t, gamma, classes=None):
         self.largest = max(self.largest, y_t.numel())
         self.calls += 1
         return functional.avg_pool2d((x_up + y_t) / 2, 3, stride=1, padding=1)
