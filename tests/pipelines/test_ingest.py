@@ -191,7 +191,9 @@ def test_a_base_models_images_are_flipped_and_nothing_else():
 def test_classes_that_the_data_lack_or_the_model_does_not_have_are_told_before_training(
     labelled, tmp_path, ray_session
 ):
-    with pytest.raises(DataError, match=r"holds classes up to 1, stage base-16 takes 0 to 0: set unet.num_classes to 2"):
+    with pytest.raises(
+        DataError, match=r"holds classes up to 1, stage base-16 takes 0 to 0: set unet.num_classes to 2"
+    ):
         open_training_split(labelled, base_stage(1))
     open_training_split(labelled, base_stage(1000))
     with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
