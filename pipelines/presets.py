@@ -22,7 +22,7 @@ from sr3core.hyperparameters import (
     UNetConfig,
 )
 
-PAPER_PLACEMENT = PlacementConfig(num_workers=8, use_gpu=True, cpus_per_worker=6)
+PAPER_PLACEMENT = PlacementConfig(num_workers=8, use_gpu=True, cpus_per_worker=6.0)
 
 
 def sr3_stage(low_size: int, unet: UNetConfig, blur: bool = False) -> TrainConfig:

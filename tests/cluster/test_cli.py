@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from cluster.cli import COMMANDS, main
+from pipelines.config import RunConfig
+from pipelines.presets import PRESETS, preset
 from sr3core.config import from_dict
 
 
@@ -58,12 +60,21 @@ def test_a_value_out_of_range_is_named(capsys):
 
 
 def test_a_printed_config_is_read_back(tmp_path, capsys):
-    from pipelines.config import RunConfig
-
     arguments = ["--data", "x", "--out", "y", "--print-config"]
     assert main(["train", "small-16-64", *arguments, "--optimizer.learning-rate", "3e-5"]) == 0
     printed = capsys.readouterr().out
     assert from_dict(RunConfig, json.loads(printed)).stages[0].optimizer.learning_rate == 3e-5
+    (tmp_path / "run.json").write_text(printed)
+    assert main(["train", "--config", str(tmp_path / "run.json"), *arguments]) == 0
+    assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_printed_and_read_back(name, tmp_path, capsys):
+    arguments = ["--data", "x", "--out", "y", "--print-config"]
+    assert main(["train", name, *arguments]) == 0
+    printed = capsys.readouterr().out
+    assert from_dict(RunConfig, json.loads(printed)) == preset(name)
     (tmp_path / "run.json").write_text(printed)
     assert main(["train", "--config", str(tmp_path / "run.json"), *arguments]) == 0
     assert capsys.readouterr().out == printed

@@ -1,11 +1,17 @@
 """Shards -> batches: reading by offset, variations, and the same batches at every world size."""
 
+import io
+import json
+import zipfile
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipelines.config import PrepareConfig
 from pipelines.ingest import SplitReader, augment, batches_from, load_split, open_training_split
+from pipelines.manifest import load_index
 from pipelines.preprocess import prepare
 from pipelines.presets import small_stage
 from pipelines.records import Record
@@ -33,6 +39,24 @@ def data(tmp_path_factory, photos, ray_session):
         )
     )
     return str(folder / "shards")
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory, photos, ray_session):
+    """40 real photos in two of ImageNet's folders, as base shards."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for number, path in enumerate(sorted(photos.glob("*.jpg"))[:40]):
+        place = folder / "train" / ("n01440764", "n01443537")[number % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{number:02d}.JPEG").write_bytes(path.read_bytes())
+    prepare(PrepareConfig(source=str(folder / "train"), out=str(folder / "shards"), stages=("base-16",)))
+    return str(folder / "shards")
+
+
+def base_stage(num_classes=2):
+    return override(
+        small_stage(None, 16, base_channels=8, num_steps=10, num_workers=1), model__unet__num_classes=num_classes
+    )
 
 
 def stage(**changes):
@@ -128,3 +152,65 @@ def test_batches_are_float_images_in_range(data):
     assert float(batch.high.max()) <= 1
     assert batch.positions == tuple(range(16))
     assert to_float(np.zeros((1, 2, 2, 3), np.uint8)).min() == -1
+
+
+def test_base_shards_give_images_and_their_classes_alike_at_every_world_size(labelled):
+    config = base_stage()
+    reader = open_training_split(labelled, config)
+    whole = next(batches_from(reader, config, 3, 0, 1))
+    assert whole.low is None
+    assert whole.high.shape == (16, 3, 16, 16)
+    assert whole.classes.dtype == torch.int64
+    folders = {
+        key: name.split("/")[-2]
+        for shard in reader.shards
+        for key, name in zip(
+            load_index(reader.directory, shard.name).keys, load_index(reader.directory, shard.name).names, strict=True
+        )
+    }
+    wanted = [["n01440764", "n01443537"].index(folders[key]) for key in whole.keys]
+    assert whole.classes.tolist() == wanted
+    assert set(wanted) == {0, 1}
+    for rank in range(4):
+        part = next(batches_from(reader, config, 3, rank, 4))
+        chosen = [whole.positions.index(position) for position in part.positions]
+        torch.testing.assert_close(part.high, whole.high[chosen], rtol=0, atol=0)
+        torch.testing.assert_close(part.classes, whole.classes[chosen])
+    assert next(batches_from(reader, base_stage(None), 3, 0, 1)).classes is None
+
+
+def test_a_base_models_images_are_flipped_and_nothing_else():
+    high = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
+    varied = [augment(record(high, None), AugmentationConfig(), seed) for seed in range(400)]
+    assert all(low is None for low, _ in varied)
+    mirrored = [bool((image == high[:, ::-1]).all()) for _, image in varied]
+    assert all(flipped or bool((image == high).all()) for flipped, (_, image) in zip(mirrored, varied, strict=True))
+    assert 150 < sum(mirrored) < 250
+
+
+def test_classes_that_the_data_lack_or_the_model_does_not_have_are_told_before_training(
+    labelled, tmp_path, ray_session
+):
+    with pytest.raises(
+        DataError, match=r"holds classes up to 1, stage base-16 takes 0 to 0: set unet.num_classes to 2"
+    ):
+        open_training_split(labelled, base_stage(1))
+    open_training_split(labelled, base_stage(1000))
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        for number in range(12):
+            buffer = io.BytesIO()
+            pixels = np.random.default_rng(number).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(buffer, "PNG")
+            archive.writestr(f"{number:02d}.png", buffer.getvalue())
+        labels = [[f"{number:02d}.png", number] for number in range(9)]
+        archive.writestr("dataset.json", json.dumps({"labels": labels}))
+    for source, out in ((tmp_path / "some.zip", "some"), (tmp_path / "plain", "none")):
+        if out == "none":
+            zipfile.ZipFile(tmp_path / "some.zip").extractall(source)
+            (source / "dataset.json").unlink()
+        prepare(PrepareConfig(source=str(source), out=str(tmp_path / out), stages=("base-16",), validation_fraction=0))
+    with pytest.raises(DataError, match="holds 3 images without a class, stage base-16 wants 9: prepare a source"):
+        open_training_split(str(tmp_path / "some"), base_stage(9))
+    with pytest.raises(DataError, match="holds no classes, stage base-16 wants 2"):
+        open_training_split(str(tmp_path / "none"), base_stage(2))
+    open_training_split(str(tmp_path / "none"), base_stage(None))

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipelines.config import RunConfig
-from pipelines.presets import regression_of, small_stage
+from pipelines.presets import regression_of, small_cascade, small_stage
 from pipelines.report import write_report
 from pipelines.runs import Run, create_run
 from sr3core.errors import DataError
@@ -376,3 +376,10 @@ def test_text_from_files_is_escaped(tmp_path: Path, photos: Path) -> None:
 def test_no_run_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no run"):
         write_report(str(tmp_path))
+
+
+def test_a_run_with_a_base_model_says_where_its_images_come_from(tmp_path):
+    run = create_run(tmp_path / "run", small_cascade(), str(tmp_path), {}, fresh=False)
+    page = write_report(str(run.path)).read_text()
+    assert "noise → 32×32, base model by v, L1" in page
+    assert "32×32 → 64×64, SR3 by v, L1" in page

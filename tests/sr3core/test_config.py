@@ -52,6 +52,19 @@ def test_the_fingerprint_follows_the_science_and_not_the_place():
     assert fingerprint(run) == fingerprint(from_dict(type(run), to_dict(run)))
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("demo", "2d33807b760bf057"), ("faces-16-128", "c2545e874a9010e4"), ("table-2", "3bccc36facd36683")],
+)
+def test_fields_that_were_added_later_leave_earlier_fingerprints_as_they_were(name, expected):
+    from pipelines.presets import preset
+
+    run = preset(name)
+    assert fingerprint(run) == expected
+    stage = run.stages[0]
+    assert fingerprint(stage) != fingerprint(override(stage, model__unet__num_heads=2))
+
+
 def test_differences_name_the_leaves():
     assert differences({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}, "d": 4}) == ["a.c: 2 -> 3", "d: None -> 4"]
 

@@ -20,6 +20,7 @@ from sr3core.schedules import (
     respace,
     sample_gamma,
     schedule_from_json,
+    step_of,
     training_gammas,
 )
 
@@ -53,6 +54,23 @@ def test_the_cosine_schedule_follows_its_curve_until_the_cap():
     curve = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
     np.testing.assert_allclose(gammas[:990], (curve / curve[0])[:990], rtol=1e-9)
     assert gammas[-1] > 0
+
+
+@pytest.mark.parametrize("family", ["linear", "cosine"])
+def test_levels_of_the_steps_themselves_are_drawn_exactly_and_their_steps_found(family):
+    gammas = training_gammas(NoiseScheduleConfig(family=family))
+    u = np.random.default_rng(0).random((2, 4000))
+    drawn = sample_gamma(gammas, *u, "steps")
+    t = step_of(gammas, drawn)
+    np.testing.assert_array_equal(gammas[t], drawn)
+    assert t.min() <= 3
+    assert t.max() >= 1998
+    np.testing.assert_array_equal(step_of(gammas, gammas[1:]), np.arange(1, 2001))
+
+
+def test_a_level_between_two_steps_belongs_to_the_noisier_one():
+    gammas = np.array([1, 0.8, 0.5, 0.1])
+    np.testing.assert_array_equal(step_of(gammas, np.array([1, 0.9, 0.8, 0.79, 0.5, 0.2, 0.1])), [1, 1, 1, 2, 2, 3, 3])
 
 
 @pytest.mark.parametrize("uniform_in", ["gamma", "sqrt_gamma"])

@@ -1,5 +1,7 @@
 """Figure A.1 and Table A.1."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -19,6 +21,17 @@ def test_table_a1_parameter_counts_within_3_percent(row, millions):
     with torch.device("meta"):
         network = UNet(getattr(architectures, row)())
     assert num_parameters(network) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+@pytest.mark.parametrize(("width", "millions"), [(64, 30), (96, 68), (128, 120), (192, 270)])
+def test_improved_ddpms_parameter_counts_within_4_percent(width, millions):
+    """Nichol and Dhariwal's (2021) four widths of the ImageNet 64x64 model, which has no classes there."""
+    config = replace(architectures.unet_improved_64(width), num_classes=None)
+    with torch.device("meta"):
+        network = UNet(config)
+        with_classes = UNet(architectures.unet_improved_64(width))
+    assert num_parameters(network) / 1e6 == pytest.approx(millions, rel=0.04)
+    assert num_parameters(with_classes) - num_parameters(network) == 1001 * 4 * width
 
 
 def tiny(**changes):
@@ -70,6 +83,34 @@ def test_a_base_model_has_no_condition():
         tiny()(None, torch.zeros(1, 3, 16, 16), torch.ones(1))
 
 
+def moved(network):
+    """A network whose zero-initialised layers say something."""
+    with torch.no_grad():
+        for index, parameter in enumerate(network.parameters()):
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(index)))
+    return network.eval()
+
+
+def test_the_class_changes_the_output_and_none_is_a_class_of_its_own():
+    network = moved(tiny(conditional=False, num_classes=3))
+    y_t, gamma = torch.randn(1, 3, 16, 16).expand(4, -1, -1, -1), torch.full((4,), 0.5)
+    with torch.no_grad():
+        outputs = network(None, y_t, gamma, torch.tensor([0, 1, 2, 3]))
+        none = network(None, y_t, gamma)
+    assert all(float((outputs[i] - outputs[j]).abs().max()) > 1e-3 for i in range(4) for j in range(i))
+    torch.testing.assert_close(none, outputs[3:].expand(4, -1, -1, -1))
+    with pytest.raises(ValueError, match="classes are not wanted"):
+        tiny(conditional=False)(None, y_t, gamma, torch.tensor([0, 1, 2, 3]))
+
+
+def test_a_learned_variance_is_as_many_channels_again_and_nothing_else_changes():
+    with_variance, without = tiny(learned_variance=True), tiny()
+    assert with_variance(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 8, 8), torch.ones(2)).shape == (2, 6, 8, 8)
+    shapes = {name: value.shape for name, value in without.state_dict().items()}
+    grown = {name for name, value in with_variance.state_dict().items() if value.shape != shapes[name]}
+    assert grown == {"conv_out.weight", "conv_out.bias"}
+
+
 def test_a_block_with_a_silent_branch_scales_its_input_by_one_over_root_two():
     block, h = ResidualBlock(8, 8, 16, 0.0), torch.randn(1, 8, 4, 4)
     torch.testing.assert_close(block(h, torch.randn(1, 16)), h / 2**0.5)
@@ -83,6 +124,15 @@ def test_attention_is_softmax_of_scaled_products():
     weights = torch.softmax(q.T @ k / 2, dim=1)
     expected = (h + (v @ weights.T).reshape(1, 4, 2, 3)) / 2**0.5
     torch.testing.assert_close(attention(h), expected)
+
+
+def test_heads_attend_each_on_its_own_channels():
+    """Two heads are two attentions of half the width side by side, joined by the same output layer."""
+    attention, h = SelfAttention(4, num_heads=2), torch.randn(1, 4, 2, 3)
+    torch.nn.init.eye_(attention.out.weight.view(4, 4))
+    q, k, v = attention.query_key_value(attention.norm(h)).reshape(3, 2, 2, 6)
+    heads = [v[i] @ torch.softmax(q[i].T @ k[i] / 2**0.5, dim=1).T for i in range(2)]
+    torch.testing.assert_close(attention(h), (h + torch.cat(heads).reshape(1, 4, 2, 3)) / 2**0.5)
 
 
 def test_the_noise_levels_can_be_told_apart():
@@ -106,6 +156,8 @@ def test_the_noise_levels_can_be_told_apart():
         ({"dropout": 1.0}, "dropout"),
         ({"channel_multipliers": ()}, "channel_multipliers"),
         ({"num_res_blocks": 0}, "num_res_blocks"),
+        ({"num_heads": 3}, "num_heads: 3 does not divide"),
+        ({"num_classes": 0}, "num_classes: 0 is not positive"),
     ],
 )
 def test_impossible_networks_are_refused(changes, message):

@@ -1,0 +1,81 @@
+"""The presets: what the paper's runs are, and that runs which make no cascade are refused."""
+
+import pytest
+
+from pipelines.config import RunConfig, TrainConfig
+from pipelines.presets import PRESETS, preset, regression_of, small_stage
+from pipelines.runs import create_run
+from sr3core.config import from_dict, override, to_dict
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import AugmentationConfig
+
+PAPERS = [name for name in PRESETS if name != "demo" and not name.startswith("small-")]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_its_own_name_a_line_of_help_and_comes_back_from_json(name):
+    run = preset(name)
+    assert run.name == name
+    assert from_dict(RunConfig, to_dict(run)) == run
+    assert len((PRESETS[name].__doc__ or "").splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_runs_have_the_training_of_section_4(name):
+    for stage in preset(name).stages:
+        assert (stage.batch_size, stage.num_steps) == (256, 1_000_000)
+        assert stage.optimizer.warmup_steps == 10_000
+        assert stage.optimizer.learning_rate == (1e-5 if stage.model.kind == "regression" else 1e-4)
+        assert stage.model.unet.dropout == (0.2 if stage.data_stage == "16-128" else 0)
+        assert stage.model.noise_schedule.num_steps == 2000
+
+
+def test_the_cascades_of_section_4_3():
+    faces = preset("faces-cascade")
+    assert [stage.data_stage for stage in faces.stages] == ["base-64", "64-256", "256-1024"]
+    assert faces.stages[1:] == preset("faces-16x").stages
+    assert faces.stages[0].model.unet.num_classes is None
+    images = preset("imagenet-cascade")
+    assert [stage.data_stage for stage in images.stages] == ["base-64", "64-256"]
+    base = images.stages[0].model
+    assert base.unet.num_classes == 1000
+    assert base.unet.learned_variance
+    assert base.noise_schedule.family == "cosine"
+    assert base.objective.bound_weight == 0.001
+    assert images.stages[1].model.unet.num_classes is None  # "not conditioned on the class label"
+
+
+def test_the_arms_of_table_5_differ_in_what_is_ablated_alone():
+    (reference,), (no_blur,), (l2,) = (preset(n).stages for n in ("imagenet-64-256", "table-5-no-blur", "table-5-l2"))
+    assert override(no_blur, augmentation__blur_probability=reference.augmentation.blur_probability) == reference
+    assert override(l2, model__objective__norm=1) == reference
+    assert reference.augmentation.blur_probability > 0 == no_blur.augmentation.blur_probability
+    assert (reference.model.objective.norm, l2.model.objective.norm) == (1, 2)
+
+
+def small(low_size, high_size):
+    return small_stage(low_size, high_size, base_channels=8, num_steps=2, num_workers=1)
+
+
+def test_a_run_tells_its_base_model_from_its_cascade(tmp_path):
+    stages = (small(32, 64), small(16, 32), small(None, 16), regression_of(small(16, 64)))
+    run = create_run(tmp_path / "run", RunConfig(name="all", stages=stages), str(tmp_path), {}, fresh=False)
+    base = run.base()
+    assert base is not None
+    assert base.name == "base-16"
+    assert [stage.name for stage in run.cascade()] == ["16-32", "32-64"]
+    alone = create_run(tmp_path / "alone", RunConfig(name="a", stages=(small(16, 32),)), str(tmp_path), {}, fresh=False)
+    assert alone.base() is None
+
+
+def test_a_base_model_of_another_size_than_the_cascade_starts_with_is_refused():
+    with pytest.raises(ConfigError, match="stages: base-8 ends at 8 pixels, but 16-32 starts at 16; a cascade needs"):
+        RunConfig(name="x", stages=(small(None, 8), small(32, 64), small(16, 32)))
+    with pytest.raises(ConfigError, match=r"\['base-8', 'base-16'\] are base models; a run holds one"):
+        RunConfig(name="x", stages=(small(None, 8), small(None, 16)))
+    RunConfig(name="x", stages=(small(None, 8), regression_of(small(16, 32))))
+
+
+def test_a_base_model_has_nothing_to_blur():
+    with pytest.raises(ConfigError, match="a base model has no low-resolution image to blur"):
+        TrainConfig(name="x", model=small(None, 8).model, augmentation=AugmentationConfig(blur_probability=0.5))
