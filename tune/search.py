@@ -129,13 +129,9 @@ class _Session:
         if missing <= 0:
             return
         told = [trial for trial in ended if trial.point is not None]
+        config = self.config
         algorithm = create_algorithm(
-            self.config.algorithm,
-            self.space,
-            self.config.seed,
-            self.config.num_trials,
-            told,
-            front=bool(self.config.front),
+            config.algorithm, self.space, config.seed, config.num_trials, told, front=bool(config.front)
         )
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
@@ -148,16 +144,13 @@ class _Session:
             for schedule in defaults(self.training, num_steps):
                 yield Proposal(_named(schedule, num_steps if several else None), "default")
         yield from (p for p in self.ledger.interrupted if p.origin == "search")
-        names = {
-            f"{method}-{n}" if several else method for method in self.config.warm_starts for n in self.config.steps
-        }
-        if names <= known:
+        methods = self.config.warm_starts
+        if {f"{method}-{n}" if several else method for method in methods for n in self.config.steps} <= known:
             return
         remote: Any = ray.remote(warm_starts).options(num_cpus=self.placement["cpus"], num_gpus=self.placement["gpus"])
         smallest = self.space.smallest_gamma
         jobs: Any = [
-            remote.remote(self.shared, method, self.config.steps, smallest, **self.placement)
-            for method in self.config.warm_starts
+            remote.remote(self.shared, method, self.config.steps, smallest, **self.placement) for method in methods
         ]
         for schedule in itertools.chain(*ray.get(jobs)):
             yield Proposal(_named(schedule, schedule.num_steps if several else None), "warm start")

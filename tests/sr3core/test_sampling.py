@@ -221,6 +221,25 @@ def test_gammas_that_are_no_schedule_are_refused(gammas, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("clip", get_args(Clipping))
+@pytest.mark.parametrize("algorithm", get_args(SamplerAlgorithm))
+def test_a_chain_never_waits_for_its_device(algorithm, clip):
+    """The meta device holds shapes and no values: whoever wanted to read one on the host would fail."""
+    sampler = SamplerConfig(algorithm=algorithm, clip=clip, eta=0.5, churn=0.5, project=2)
+    shape = (2, 3, 8, 8)
+    projection = BackProjection(torch.empty(2, 3, 3, 3, device="meta"), (6, 6))
+    images = sample(
+        lambda x_up, y_t, gamma: y_t * gamma.to(y_t.dtype).view(-1, 1, 1, 1),
+        None,
+        shape,
+        schedule(3, sampler),
+        lambda shape: torch.empty(shape, device="meta"),
+        projection=projection,
+    )
+    assert images.shape == shape
+    assert images.is_meta
+
+
 def test_a_projection_without_an_image_is_refused():
     with pytest.raises(ConfigError, match="project: 2 iterations need a low-resolution image"):
         sample(mixing, None, (1, 3, 4, 4), schedule(3, SamplerConfig(project=2)), OneStream())

@@ -164,3 +164,34 @@ def test_a_schedule_file_of_another_version_or_kind_is_refused():
         schedule_from_json("not json", "here.json")
     with pytest.raises(ConfigError, match="gammas must fall"):
         InferenceSchedule(gammas=(1.0, 0.5, 0.7))
+
+
+@pytest.mark.parametrize(("was", "now"), [(True, "static"), (False, "none")])
+def test_a_schedule_file_of_version_1_is_read(was, now):
+    old = {
+        "gammas": [1.0, 0.5, 0.1],
+        "sampler": {"algorithm": "ddim", "variance": 1.0, "eta": 0.25, "clip": was},
+        "name": "best-2",
+        "format_version": 1,
+        "provenance": {"seed": 3},
+    }
+    expected = InferenceSchedule(
+        gammas=(1.0, 0.5, 0.1),
+        sampler=SamplerConfig(algorithm="ddim", eta=0.25, clip=now),
+        name="best-2",
+        provenance={"seed": 3},
+    )
+    assert schedule_from_json(json.dumps(old), "old.json") == expected
+
+
+def test_the_trained_schedule_has_no_more_levels_than_were_trained():
+    with pytest.raises(ConfigError, match=r"num_steps: 30 is not in 1..20, the steps of the trained schedule"):
+        default_schedule(NoiseScheduleConfig(num_steps=20), 30)
+
+
+@pytest.mark.parametrize(("algorithm", "cost"), [("ancestral", 50), ("ddim", 50), ("dpmpp_2m", 50), ("heun", 99)])
+def test_a_schedule_knows_what_it_costs(algorithm, cost):
+    sampler = SamplerConfig(algorithm=algorithm)
+    schedule = default_schedule(NoiseScheduleConfig(), 50, sampler)
+    assert (schedule.num_steps, schedule.num_evaluations) == (50, cost)
+    assert sampler.num_steps_within(cost) == sampler.num_steps_within(cost + 1) - (algorithm != "heun") == 50
