@@ -1,5 +1,6 @@
 """A local cache of remote shards with a bound on its size, shared by the workers of a machine."""
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -45,8 +46,11 @@ class ShardCache:
         data = read_bytes(uri)
         if hashlib.sha256(data).hexdigest() != shard.sha256:
             raise DataError(f"{uri} is not the shard that its manifest describes; run `sr3 verify` on its folder")
-        self._make_room(len(data))
-        write_atomic(str(path), data)
+        with (self._folder / ".lock").open("w") as lock:  # of all processes and threads: their sum must stay in bounds
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():  # another one fetched it too
+                self._make_room(len(data))
+                write_atomic(str(path), data)
 
     def _make_room(self, wanted: int) -> None:
         kept = []

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 from pipelines.provenance import provenance
 from pipelines.runs import StageRun
@@ -38,6 +39,12 @@ class CheckpointWriter:
         if self._writes:
             delete_unfinished(stage.checkpoints)
 
+    def publish_metrics(self, *paths: Path) -> None:
+        """Bring the lines so far into the run's bucket, unless the thread is busy; on a disk there is nothing to do."""
+        if self._writes and self._stage.bucket is not None and (self._pending is None or self._pending.done()):
+            self.finish()
+            self._pending = self._thread.submit(self._stage.bucket.push, *paths)
+
     def write(self, state: TrainState, held_out: dict[str, float]) -> None:
         """Copy the state and start to write it."""
         if not self._writes:
@@ -65,7 +72,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
     parents = json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
     extra = {"validation_psnr": held_out.get("psnr"), "provenance": provenance(stage.config, parents)}
     try:
-        save_checkpoint(stage.checkpoints, snapshot, extra)
+        path = save_checkpoint(stage.checkpoints, snapshot, extra)
     except OSError as error:
         delete_unfinished(stage.checkpoints)
         remedy = "free some space, or lower keep_checkpoints" if error.errno == errno.ENOSPC else "mend that"
@@ -73,7 +80,12 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
             f"{stage.checkpoints}: step {snapshot.step} could not be saved ({error.strerror}); {remedy} and"
             " give the same command again: it goes on from the checkpoint before"
         ) from error
+    if stage.bucket is not None:
+        stage.bucket.push_checkpoint(path)
+        stage.bucket.push(stage.metrics)
     for info in superseded(stage):
+        if stage.bucket is not None:
+            stage.bucket.delete_checkpoint(info.path)
         delete_checkpoint(info.path)
 
 
@@ -97,14 +109,15 @@ def resume(stage: StageRun, state: TrainState, team: Team) -> None:
     step = team.same(_newest_whole(stage) if team.rank == 0 else None)
     if step is None:
         return
-    restore(next(info for info in list_checkpoints(stage.checkpoints) if info.step == step), state)
+    info = next(info for info in list_checkpoints(stage.checkpoints) if info.step == step)
+    restore(stage.fetched(info), state)
     log.warning("%s: resumed at step %d", stage.name, step)
 
 
 def _newest_whole(stage: StageRun) -> int | None:
     for info in reversed(list_checkpoints(stage.checkpoints)):
         try:
-            verify(info)
+            verify(stage.fetched(info))
         except CheckpointError as error:
             log.error("%s; falling back to the checkpoint before it", error)
             continue

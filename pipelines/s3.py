@@ -7,6 +7,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from sr3core.errors import StorageError
@@ -45,6 +46,17 @@ def parse(uri: str) -> S3Location:
 
 def list_objects(uri: str) -> Iterator[tuple[str, int]]:
     """Yield (name relative to the prefix, bytes) of every object below it."""
+    for name, item in _list(uri):
+        yield name, item["Size"]
+
+
+def list_versions(uri: str) -> Iterator[tuple[str, str]]:
+    """Yield (name relative to the prefix, ETag) of every object below it; another content has another ETag."""
+    for name, item in _list(uri):
+        yield name, item["ETag"]
+
+
+def _list(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
     location = parse(uri)
     prefix = f"{location.key}/" if location.key else ""
     with _s3_errors(uri):
@@ -52,7 +64,7 @@ def list_objects(uri: str) -> Iterator[tuple[str, int]]:
         for page in pages.paginate(Bucket=location.bucket, Prefix=prefix):
             for item in page.get("Contents", ()):
                 if not item["Key"].endswith("/"):
-                    yield item["Key"][len(prefix) :], item["Size"]
+                    yield item["Key"][len(prefix) :], item
 
 
 def head(uri: str) -> dict[str, Any] | None:
@@ -73,28 +85,50 @@ def head(uri: str) -> dict[str, Any] | None:
 
 def read(uri: str, offset: int, size: int | None) -> bytes:
     """Read size bytes from offset (None: all), going on after a cut connection, on the same version."""
+    data = bytearray()
+    for chunk in _chunks(uri, offset, size):
+        data += chunk
+    return bytes(data)
+
+
+def download(uri: str, path: Path) -> None:
+    """Write an object to a local file, whole or not at all, without holding it in memory."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            for chunk in _chunks(uri, 0, None):
+                file.write(chunk)
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror}; it was to hold {uri}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _chunks(uri: str, offset: int, size: int | None) -> Iterator[bytes]:
+    """The bytes of a range, piece by piece, each once however often the connection is cut."""
     from botocore import exceptions as failures
 
     location = parse(uri)
     cut = (failures.IncompleteReadError, failures.ResponseStreamingError, failures.ReadTimeoutError)
-    data, conditions = bytearray(), {}
+    position, conditions = offset, {}
     with _s3_errors(uri):
         for attempt in range(_MAX_READ_ATTEMPTS):
-            start = offset + len(data)
             last = "" if size is None else offset + size - 1
-            wanted = {"Range": f"bytes={start}-{last}"} if start or size is not None else {}
+            wanted = {"Range": f"bytes={position}-{last}"} if position or size is not None else {}
             answer = _client(location.endpoint).get_object(
                 Bucket=location.bucket, Key=location.key, **wanted, **conditions
             )
             conditions = {"IfMatch": answer["ETag"]}
             try:
                 for chunk in answer["Body"].iter_chunks(1 << 20):
-                    data += chunk
-                break
+                    position += len(chunk)
+                    yield chunk
+                return
             except cut:
                 if attempt == _MAX_READ_ATTEMPTS - 1:
                     raise
-    return bytes(data)
 
 
 def put(uri: str, data: bytes) -> None:

@@ -38,7 +38,7 @@ class SampleGrids:
                 if info.step % every == 0 and path not in self._tasks and not path.exists():
                     # No CPU is reserved: it would wait for the training that it is to show.
                     task: Any = ray.remote(num_cpus=0, max_retries=1)(draw_grid)
-                    self._tasks[path] = task.remote(str(stage.path.parent), stage.name, info.step)
+                    self._tasks[path] = task.remote(stage.location, stage.name, info.step)
 
     def finish(self, timeout_seconds: float = 300.0) -> None:
         """Draw the last ones; a grid that fails is told, and fails nothing else."""
@@ -78,12 +78,15 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
     model = stage.config.model
     images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
     network = UNet(model.unet)
-    load_weights(network, sampling_weights(read_info(stage.checkpoints / f"step-{step:08d}")))
+    info = stage.fetched(read_info(stage.checkpoints / f"step-{step:08d}"))
+    load_weights(network, sampling_weights(info))
     schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
     low = to_float(images.low)
     outputs = upscale(Stage(stage.name, model, network.eval(), schedule), low, [SEED + i for i in range(len(low))])
     rows = [to_uint8(upsample_bicubic(low, model.high_size).clamp(-1, 1)), to_uint8(outputs), images.high]
     write_atomic(str(grid_path(stage, step)), _png(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])))
+    if stage.bucket is not None:
+        stage.bucket.push(grid_path(stage, step))
 
 
 def _png(pixels: np.ndarray) -> bytes:

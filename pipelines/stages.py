@@ -52,10 +52,17 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage") as pool:
         futures = {stage.name: pool.submit(train_stage, stage) for stage in todo}
         grids = SampleGrids(todo)
-        watch(todo, futures, grids.look)
+        watch(todo, futures, lambda: _look(run, grids))
         grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
+
+
+def _look(run: Run, grids: SampleGrids) -> None:
+    """Between two lines of progress: see what workers on other machines have written, and start sample grids."""
+    if run.bucket is not None:
+        run.bucket.pull()
+    grids.look()
 
 
 def check_resources(stage: StageRun) -> None:

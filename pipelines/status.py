@@ -1,13 +1,12 @@
 """`sr3 status`: how far a run or a preparation is, from files alone, so also from another machine."""
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from pipelines.prepare_status import prepare_status
 from pipelines.runs import open_run
 from pipelines.stages import progress_of, steps_done
-from pipelines.storage import is_remote
+from pipelines.storage import exists, join
 from sr3core.errors import DataError
 
 
@@ -17,7 +16,7 @@ def status_of(path: str) -> dict[str, Any]:
     Raises:
         DataError: path is neither.
     """
-    if not is_remote(path) and (Path(path) / "config.json").is_file():
+    if exists(join(path, "config.json")):
         run = open_run(path)
         stages = [
             {

@@ -6,7 +6,7 @@ import torch
 
 from pipelines.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.config import TrainConfig
-from pipelines.incidents import Incidents, describe_last_incident
+from pipelines.incidents import Incidents, describe_last_incident, incidents_path
 from pipelines.ingest import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
 from pipelines.runs import StageRun, open_run
@@ -35,7 +35,7 @@ def train_stage(stage: StageRun) -> None:
     workers = (fewest, placement.num_workers) if fewest < placement.num_workers else placement.num_workers
     trainer = ray.train.torch.TorchTrainer(
         worker_loop,
-        train_loop_config={"run": str(stage.path.parent), "stage": stage.name},
+        train_loop_config={"run": stage.location, "stage": stage.name},
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if placement.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
@@ -51,6 +51,7 @@ def train_stage(stage: StageRun) -> None:
         ),
     )
     trainer.fit()
+    stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray is not to start it again
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage)}")
 
@@ -84,6 +85,7 @@ def worker_loop(arguments: dict[str, str]) -> None:
         if _due(state.step, config.log_every, config):
             rate = learning_rate_at(config.optimizer, state.step - 1)
             metrics.write({"step": state.step, "kind": "train", "learning_rate": rate, **metrics.interval()})
+            checkpoints.publish_metrics(stage.metrics, incidents_path(stage))
             if incidents.look():
                 break
         held_out: dict[str, float] = {}

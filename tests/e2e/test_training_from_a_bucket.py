@@ -1,6 +1,7 @@
 """Training from shards in a bucket, on a real S3 server that now and then refuses or breaks off."""
 
 import itertools
+import json
 from pathlib import Path
 
 import boto3
@@ -8,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines import s3
+from pipelines import bucket_runs, s3
 from pipelines.config import PrepareConfig, RunConfig
 from pipelines.ingest import batches_from, open_training_split
 from pipelines.preprocess import prepare
 from pipelines.presets import small_stage
-from pipelines.runs import Run, create_run, data_fingerprints, read_metrics
+from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.stages import train_run
-from pipelines.storage import join, write_atomic
-from sr3core.config import override
+from pipelines.status import status_of
+from pipelines.storage import join, list_files, write_atomic
+from sr3core.config import override, to_dict
 from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
 
 STAGE = override(
@@ -112,3 +114,41 @@ def test_a_cache_smaller_than_the_data_stays_within_its_bound(proxy, remote_shar
         assert sum(path.stat().st_size for path in folder.glob("*.tar")) <= 2 * largest
     assert len(seen) > 40, "most of the data came through a cache that holds two shards"
     assert proxy.counts["passed"] > len(reader.shards), "evicted shards were fetched again"
+
+
+def test_a_run_in_a_bucket_is_resumed_and_watched_from_another_machine(
+    proxy, shards, tmp_path, monkeypatch, ray_session
+):
+    """Working copies in two folders stand for two machines: all that they share is the bucket."""
+    stage = override(STAGE, num_steps=12, checkpoint_every=4, keep_checkpoints=2, validation_every=4)
+    whole = RunConfig(name="bucket", stages=(stage,))
+    here = create_run(tmp_path / "here", whole, shards, data_fingerprints(shards, whole), fresh=False)
+    assert [result.error for result in train_run(here)] == [None]
+
+    location = f"s3://shards/runs/a?endpoint_override={proxy.endpoint}"
+    monkeypatch.setattr(bucket_runs, "WORKING_COPIES", tmp_path / "one")
+    eight = RunConfig(name="bucket", stages=(override(stage, num_steps=8),))  # as far as the first machine comes
+    first = create_run(location, eight, shards, data_fingerprints(shards, eight), fresh=False)
+    assert [result.error for result in train_run(first)] == [None]
+    content = json.loads((first.path / "config.json").read_text())
+    longer = json.dumps({**content, "config": to_dict(whole)})
+    write_atomic(join(location, "config.json"), longer.encode())
+
+    monkeypatch.setattr(bucket_runs, "WORKING_COPIES", tmp_path / "two")
+    found = status_of(location)
+    assert found["stages"][0]["step"] == 8
+    assert not list((tmp_path / "two").rglob("*.safetensors")), "looking costs no weights"
+    second = open_run(location)
+    assert [result.error for result in train_run(second)] == [None]
+    (stage_run,), (alone,) = open_run(location).stages, here.stages
+    assert [line["step"] for line in read_metrics(stage_run.metrics)] == [
+        line["step"] for line in read_metrics(alone.metrics)
+    ]
+    expected = load_file(alone.newest_checkpoint().path / "model.safetensors")
+    for key, weight in stage_run.load_network().state_dict().items():
+        assert weight.shape == expected[key].shape
+    ours = load_file(stage_run.newest_checkpoint().path / "model.safetensors")
+    for key, weight in ours.items():
+        assert torch.equal(weight, expected[key]), key
+    stored = {name.split("/")[2] for name, _ in list_files(location) if "/checkpoints/" in name}
+    assert stored == {"step-00000008", "step-00000012"}, "the bucket keeps as many checkpoints as a disk"

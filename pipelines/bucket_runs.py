@@ -1,0 +1,125 @@
+"""Runs in a bucket: the bucket holds what is true, a working copy on each machine is what the code reads and writes.
+
+A working copy has all of a run's small files and only those checkpoints' weights that were asked for. Files are
+uploaded whole, a checkpoint's state.json last, and deleted first: a reader sees a whole checkpoint or none, as on a
+disk.
+
+For each file that both have, .sync remembers the bucket's version and when the copy was last changed. So a file that
+this machine has changed since is never overwritten by the bucket's, whatever process looks, and no clocks are compared.
+"""
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines import s3
+from pipelines.storage import absolute, delete, join, list_files, write_atomic
+from sr3core.errors import CheckpointError
+
+if TYPE_CHECKING:  # it imports torch
+    from sr3core.checkpoint import CheckpointInfo
+
+WORKING_COPIES = Path(os.environ.get("SR3_WORKING_COPIES", Path.home() / ".cache" / "sr3" / "runs"))
+"""Where working copies are; what is in there can be deleted when no run is at work."""
+
+_HEAVY = (".safetensors", ".pt")
+_MARKER = "state.json"
+_RECORDS = ".sync"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRun:
+    """A run at s3://bucket/prefix and its working copy."""
+
+    uri: str
+
+    @property
+    def folder(self) -> Path:
+        """The working copy: one a URI."""
+        return WORKING_COPIES / hashlib.sha256(absolute(self.uri).encode()).hexdigest()[:16]
+
+    def pull(self) -> None:
+        """Bring the working copy's small files up to date; checkpoints that the bucket has no more are deleted."""
+        versions = dict(s3.list_versions(self.uri))
+        for name, version in versions.items():
+            path, known = self.folder / name, self._record(self.folder / name)
+            changed_here = path.is_file() and (known is None or known[1] != path.stat().st_mtime_ns)
+            up_to_date = path.is_file() and known is not None and known[0] == version
+            if not (name.endswith(_HEAVY) or changed_here or up_to_date):
+                s3.download(join(self.uri, name), path)
+                self._remember(path, version, path.stat().st_mtime_ns)
+        for marker in self.folder.glob(f"*/checkpoints/*/{_MARKER}"):
+            # Without a record it was made here and is still on its way to the bucket.
+            if self._record(marker) is not None and str(marker.relative_to(self.folder)) not in versions:
+                self._forget(marker)
+                shutil.rmtree(marker.parent)
+
+    def fetch(self, info: "CheckpointInfo", names: tuple[str, ...] | None = None) -> None:
+        """Download files of a checkpoint, or all of them, where they are not there yet.
+
+        Raises:
+            CheckpointError: the bucket has lost one.
+        """
+        for name in info.state["sha256"] if names is None else names:
+            path = info.path / name
+            if not path.is_file():
+                uri = self.uri_of(path)
+                if s3.head(uri) is None:
+                    raise CheckpointError(f"{uri} is missing; delete {self.uri_of(info.path)} to use the one before it")
+                s3.download(uri, path)
+
+    def push(self, *paths: Path) -> None:
+        """Upload files of the working copy, but for those that are not there or have not changed since."""
+        for path in paths:
+            known = self._record(path)
+            changed = path.stat().st_mtime_ns if path.is_file() else None  # read first: an append meanwhile is another
+            if changed is not None and (known is None or known[1] != changed):
+                s3.upload(str(path), self.uri_of(path))
+                self._remember(path, (s3.head(self.uri_of(path)) or {}).get("ETag", ""), changed)
+
+    def push_checkpoint(self, path: Path) -> None:
+        """Upload a checkpoint's folder, its marker last."""
+        self.push(*(file for file in sorted(path.iterdir()) if file.name != _MARKER), path / _MARKER)
+
+    def push_results(self) -> None:
+        """Upload all small files that are not a checkpoint's: schedules, searches, evaluations, samples, reports."""
+        for path in sorted(self.folder.rglob("*")):
+            parts = path.relative_to(self.folder).parts
+            if not {"checkpoints", "ray", _RECORDS} & set(parts) and not path.name.startswith("."):
+                self.push(path)
+
+    def delete_checkpoint(self, path: Path) -> None:
+        """Delete a checkpoint from the bucket, its marker first."""
+        uri = self.uri_of(path)
+        delete(join(uri, _MARKER))
+        self._forget(path / _MARKER)
+        self.delete_below(uri)
+
+    def delete_below(self, uri: str) -> None:
+        """Delete everything below a prefix of the bucket."""
+        for name, _ in list(list_files(uri)):
+            delete(join(uri, name))
+
+    def uri_of(self, path: Path) -> str:
+        """Where a file or folder of the working copy is in the bucket."""
+        return join(self.uri, *path.relative_to(self.folder).parts)
+
+    def _record(self, path: Path) -> tuple[str, int] | None:
+        """(version in the bucket, change of the copy in ns) when both were last the same."""
+        try:
+            version, changed = self._record_path(path).read_text().split()
+        except FileNotFoundError:
+            return None
+        return version, int(changed)
+
+    def _remember(self, path: Path, version: str, changed: int) -> None:
+        write_atomic(str(self._record_path(path)), f"{version} {changed}".encode())
+
+    def _forget(self, path: Path) -> None:
+        self._record_path(path).unlink(missing_ok=True)
+
+    def _record_path(self, path: Path) -> Path:
+        return self.folder / _RECORDS / path.relative_to(self.folder)
