@@ -18,7 +18,8 @@ MOST_SAMPLES = 16
 class Incidents:
     """Remembers an interval's steps on the device; looks at them, once, at its end.
 
-    incidents.jsonl has a line a bad step and worker: step, worker, gradient norm, samples with their losses.
+    incidents.jsonl has a line a bad step and worker: the step at which it was seen, the step itself, the worker, the
+    gradient's norm, and the worst samples with their losses.
     """
 
     def __init__(self, stage: StageRun, team: Team) -> None:
@@ -35,7 +36,8 @@ class Incidents:
         flags = torch.stack([statistics.is_bad for _, _, statistics in steps]).tolist()
         bad = [step for step, flag in zip(steps, flags, strict=True) if flag]
         if bad:
-            write_incidents(self._stage, [self._describe(*step) for step in bad])
+            seen = steps[-1][0]
+            write_incidents(self._stage, [{"seen_at": seen, **self._describe(*step)} for step in bad])
         return bool(bad) and self._stage.config.optimizer.bad_steps == "stop"
 
     def _describe(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> dict[str, Any]:
@@ -63,9 +65,10 @@ def incidents_path(stage: StageRun) -> Path:
 
 
 def describe_last_incident(stage: StageRun) -> str:
-    """The last bad step in a sentence, with what to do."""
+    """The first bad step of those that were seen last, in a sentence, with what to do."""
     lines = [json.loads(line) for line in incidents_path(stage).read_text().splitlines()]
-    last = [line for line in lines if line["step"] == lines[-1]["step"]]
+    first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
+    last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
     return (
         f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was left out; its worst samples:"

@@ -77,6 +77,11 @@ class MetricsLog:
         for sink in self._sinks:
             sink.log(line["step"], numbers)
 
+    def close(self) -> None:
+        """Let the trackers write out what is still on its way."""
+        for sink in self._sinks:
+            sink.close()
+
 
 def _step_flops(config: TrainConfig) -> float:
     return TRAINING_FACTOR * config.batch_size * forward_flops(config.model.unet)

@@ -125,4 +125,4 @@ def describe_failure(future: "Future[None]") -> str | None:
     for cause in failures.values():
         cause = getattr(cause, "cause", cause)
         return f"{type(cause).__name__}: {cause}".splitlines()[0] if isinstance(cause, Sr3Error) else str(cause).strip()
-    return f"{type(error).__name__}: {error}".strip()
+    return str(error) if isinstance(error, Sr3Error) else f"{type(error).__name__}: {error}".strip()

@@ -17,6 +17,10 @@ class Sink(Protocol):
         """Take named numbers of a step."""
         ...
 
+    def close(self) -> None:
+        """Write out what is still on its way."""
+        ...
+
 
 class TensorBoard:
     """Event files in RUN/STAGE/tensorboard; a resumed run takes back what it will do again."""
@@ -32,6 +36,10 @@ class TensorBoard:
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
+
+    def close(self) -> None:
+        """Write out what is still on its way."""
+        self._writer.close()
 
 
 class MLflow:
@@ -50,6 +58,10 @@ class MLflow:
         """Take named numbers of a step."""
         self._mlflow.log_metrics(values, step=step, run_id=self._run.info.run_id)
 
+    def close(self) -> None:
+        """Mark the run as finished."""
+        self._mlflow.end_run()
+
 
 class WeightsAndBiases:
     """A run of the project that WANDB_PROJECT names; the same one again after a resume."""
@@ -62,6 +74,10 @@ class WeightsAndBiases:
     def log(self, step: int, values: dict[str, float]) -> None:
         """Take named numbers of a step."""
         self._run.log(values, step=step)
+
+    def close(self) -> None:
+        """Wait until all is sent."""
+        self._run.finish()
 
 
 _SINKS: dict[Tracker, Callable[[StageRun, int], Sink]] = {

@@ -96,6 +96,7 @@ def worker_loop(arguments: dict[str, str]) -> None:
             checkpoints.write(state, held_out)
             ray.train.report({"step": state.step, **held_out})
     checkpoints.finish()
+    metrics.close()
 
 
 def _due(step: int, every: int, config: TrainConfig) -> bool:

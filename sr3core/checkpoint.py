@@ -5,6 +5,7 @@
 state.json is written last and holds the sha256 of the others; the folder gets its name only when all are on the disk.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from sr3core.errors import CheckpointError
 from sr3core.training import TrainState
@@ -69,15 +70,22 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
         directory: holds one folder a checkpoint.
         snapshot: what to save.
         extra: JSON data to keep beside it: configuration, provenance.
+
+    Raises:
+        OSError: the disk is full, or refuses.
     """
     final = directory / f"step-{snapshot.step:08d}"
     temporary = directory / f"{_UNFINISHED}{final.name}-{os.getpid()}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    save_file(_contiguous(snapshot.model), temporary / "model.safetensors")
-    if snapshot.ema is not None:
-        save_file(_contiguous(snapshot.ema), temporary / "ema.safetensors")
-    torch.save(snapshot.optimizer, temporary / "optimizer.pt")
+    _check_space(directory, snapshot)
+    try:
+        save_file(_contiguous(snapshot.model), temporary / "model.safetensors")
+        if snapshot.ema is not None:
+            save_file(_contiguous(snapshot.ema), temporary / "ema.safetensors")
+        torch.save(snapshot.optimizer, temporary / "optimizer.pt")
+    except (SafetensorError, RuntimeError) as error:  # how their writers put what a disk refuses
+        raise OSError(errno.EIO, str(error).splitlines()[0]) from error
     content = {
         "format_version": CHECKPOINT_FORMAT_VERSION,
         "step": snapshot.step,
@@ -93,6 +101,14 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
     temporary.rename(final)
     _sync_folder(directory)
     return final
+
+
+def _check_space(directory: Path, snapshot: Snapshot) -> None:
+    tensors = [
+        leaf for leaf in tree_leaves((snapshot.model, snapshot.ema, snapshot.optimizer)) if isinstance(leaf, Tensor)
+    ]
+    if shutil.disk_usage(directory).free < sum(tensor.nbytes for tensor in tensors):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def delete_checkpoint(path: Path) -> None:
