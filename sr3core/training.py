@@ -279,17 +279,15 @@ def as_denoiser(
     Args:
         model: what the network is.
         network: on the samples' device.
-        classes: class of each image, (B,) int64; None for a model without classes, or for samples of no class.
+        classes: class of each image, (B,) int64, num_classes being "no class"; None for a model without classes, or for
+            samples of no class.
         guidance: w, at least 0.
 
     Raises:
-        ConfigError: the model takes no classes, or not these; or guidance has no class.
+        ConfigError: the model takes no classes, or not these; or it was never trained on images of no class.
     """
+    _check_classes(model, classes, guidance)
     num_classes = model.unet.num_classes
-    if classes is not None:
-        _check_classes(classes, num_classes)
-    if guidance < 0 or (guidance > 0 and classes is None):
-        raise ConfigError(f"guidance: {guidance} needs to be at least 0, and 0 without classes")
 
     def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
         prediction, *v = network(x_up, y_t, gamma, classes).split(IMAGE_CHANNELS, dim=1)
@@ -311,10 +309,19 @@ def as_denoiser(
     return guide if guidance else denoise
 
 
-def _check_classes(classes: Tensor, num_classes: int | None) -> None:
+def _check_classes(model: ModelConfig, classes: Tensor | None, guidance: float) -> None:
+    num_classes, knows_none = model.unet.num_classes, model.objective.class_dropout > 0
     if num_classes is None:
-        raise ConfigError("classes: the model was trained without classes")
-    smallest, largest = int(classes.min()), int(classes.max())
-    if smallest < 0 or largest > num_classes:
-        wrong = smallest if smallest < 0 else largest
-        raise ConfigError(f"classes: {wrong} is not in 0..{num_classes - 1}, nor {num_classes} for no class")
+        if classes is not None or guidance:
+            raise ConfigError("classes, guidance: the model was trained without classes")
+        return
+    if guidance < 0 or (guidance > 0 and classes is None):
+        raise ConfigError(f"guidance: {guidance} needs to be at least 0, and 0 without classes")
+    if not knows_none and (classes is None or guidance):
+        raise ConfigError(
+            "classes, guidance: the model was trained with objective.class_dropout 0 and does not know images of no"
+            " class; give classes and no guidance, or train with class_dropout 0.1"
+        )
+    for index in () if classes is None else (int(classes.min()), int(classes.max())):
+        if not 0 <= index < num_classes + knows_none:
+            raise ConfigError(f"classes: {index} is not in 0..{num_classes - 1}, the classes of the model")

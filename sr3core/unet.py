@@ -50,8 +50,8 @@ class UNet(nn.Module):
             if level < levels - 1:
                 self.encoder.append(Layer(block(channels, channels, "down")))
                 skips.append(channels)
-        middle = SelfAttention(channels, config.num_heads)
-        self.middle = nn.ModuleList([Layer(block(channels, channels), middle), Layer(block(channels, channels))])
+        attending = Layer(block(channels, channels), SelfAttention(channels, config.num_heads))
+        self.middle = nn.ModuleList([attending, Layer(block(channels, channels))])
         self.decoder = nn.ModuleList()
         for level in reversed(range(levels)):
             for _ in range(config.num_res_blocks + 1):

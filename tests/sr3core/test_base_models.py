@@ -149,7 +149,7 @@ def test_which_classes_are_hidden_does_not_depend_on_the_number_of_workers():
 
 @pytest.mark.parametrize("target", ["epsilon", "v"])
 def test_guidance_moves_away_from_no_class_and_keeps_the_classes_variance(target):
-    model = base(replace(LEARNED, target=target), num_classes=2, learned_variance=True)
+    model = base(replace(LEARNED, target=target, class_dropout=0.1), num_classes=2, learned_variance=True)
     network, y_t = moved(model), torch.randn(3, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     gamma, classes = torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64), torch.tensor([0, 1, 1])
     with torch.no_grad():
@@ -163,16 +163,29 @@ def test_guidance_moves_away_from_no_class_and_keeps_the_classes_variance(target
 
 
 def test_classes_that_a_model_does_not_have_are_refused():
+    model = base(ObjectiveConfig(class_dropout=0.1), num_classes=2)
+    network = UNet(model.unet)
+    as_denoiser(model, network, torch.tensor([0, 2]), guidance=1.0)  # 2 is "no class"
+    with pytest.raises(ConfigError, match=r"classes: 3 is not in 0\.\.1"):
+        as_denoiser(model, network, torch.tensor([0, 3]))
+    with pytest.raises(ConfigError, match=r"classes: -1 is not in 0\.\.1"):
+        as_denoiser(model, network, torch.tensor([0, -1]))
+    with pytest.raises(ConfigError, match=r"guidance: 1\.0 needs to be at least 0, and 0 without classes"):
+        as_denoiser(model, network, guidance=1.0)
+    for classes, guidance in ((torch.tensor([0]), 0.0), (None, 1.0)):
+        with pytest.raises(ConfigError, match="trained without classes"):
+            as_denoiser(base(), UNet(base().unet), classes, guidance)
+
+
+def test_a_model_that_never_saw_images_of_no_class_makes_none_and_is_not_guided():
     model = base(num_classes=2)
     network = UNet(model.unet)
-    with pytest.raises(ConfigError, match=r"classes: 3 is not in 0\.\.1, nor 2 for no class"):
-        as_denoiser(model, network, torch.tensor([0, 3]))
-    with pytest.raises(ConfigError, match="classes: -1 is not in"):
-        as_denoiser(model, network, torch.tensor([0, -1]))
-    with pytest.raises(ConfigError, match="trained without classes"):
-        as_denoiser(base(), UNet(base().unet), torch.tensor([0]))
-    with pytest.raises(ConfigError, match="guidance"):
-        as_denoiser(model, network, guidance=1.0)
+    as_denoiser(model, network, torch.tensor([0, 1]))
+    for classes, guidance in ((None, 0.0), (torch.tensor([0]), 1.0)):
+        with pytest.raises(ConfigError, match="does not know images of no class"):
+            as_denoiser(model, network, classes, guidance)
+    with pytest.raises(ConfigError, match=r"classes: 2 is not in 0\.\.1"):
+        as_denoiser(model, network, torch.tensor([2]))
 
 
 def test_a_batch_moves_and_splits_with_its_classes():

@@ -130,9 +130,10 @@ def test_the_learned_variance_of_gaussian_data_is_the_true_one():
     assert float(found) == pytest.approx(true_variance, rel=0.02)
 
 
-def test_the_variance_gets_a_gradient_everywhere_and_the_terms_stay_finite():
-    """In float32, from the first to the last step of the paper's schedule."""
-    gammas = torch.tensor(training_gammas(NoiseScheduleConfig()))
+@pytest.mark.parametrize("family", ["linear", "cosine"])
+def test_the_variance_gets_a_gradient_everywhere_and_the_terms_stay_finite(family):
+    """In float32, from the first to the last step of the paper's schedule and of Improved DDPM's."""
+    gammas = torch.tensor(training_gammas(NoiseScheduleConfig(family=family)))
     t = torch.tensor([1, 2, 3, 1000, 2000])
     y_0 = (torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 255).round() / 127.5 - 1
     epsilon = torch.randn(5, 3, 8, 8, generator=torch.Generator().manual_seed(1))

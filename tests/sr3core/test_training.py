@@ -72,6 +72,14 @@ def test_noise_depends_on_seed_step_and_position_alone():
     assert len(set(together[0].tolist())) == 4, "one noise level a sample, not one a batch"
 
 
+def test_a_seed_starts_from_the_weights_that_it_always_did():
+    """The layer that is drawn last tells of any change in what is drawn before it."""
+    network = create_state(model(), OPTIMIZER, 0).model
+    assert len(network.state_dict()) == 206
+    last = network.decoder[-1].block.conv1.weight[0, 0, 0]
+    torch.testing.assert_close(last, torch.tensor([-0.005789578, 0.108703613, -0.061596297]), rtol=1e-5, atol=1e-7)
+
+
 def test_gradient_accumulation_equals_the_larger_batch(batch):
     whole, losses = train(model(), batch, 3)
     parts, losses_of_parts = train(model(), batch, 3, micro_batches=4)
