@@ -78,7 +78,8 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     """
     assert ray.is_initialized(), "the caller starts Ray"
     started = time.perf_counter()
-    stage = open_run(run).stage(config.stage)
+    opened = open_run(run)
+    stage = opened.stage(config.stage)
     task = load_task(stage, config)
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
@@ -97,7 +98,9 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     write_json(folder / "search.json", found)
     write_atomic(folder / "table.md", format_table(found))
     write_plots(found, folder)
-    return _publish(stage, found, folder)
+    result = _publish(stage, found, folder)
+    opened.publish()
+    return result
 
 
 def _identity(config: SearchConfig) -> dict[str, Any]:
