@@ -1,6 +1,7 @@
 """What each `sr3` command does: read its options, connect to Ray, call the pipeline, say how it went."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,12 +11,13 @@ import tyro
 from cluster.cli import FAILURE
 from cluster.options import Common, parse, parse_train, printed, take_config
 from cluster.session import ray_session
-from pipelines.config import EvaluateConfig, PrepareConfig
+from pipelines.config import EvaluateConfig, PrepareConfig, UpscaleConfig
 from sr3core.config import from_dict, override
 from sr3core.errors import ConfigError
 from tune.config import SearchConfig
 
 if TYPE_CHECKING:
+    from pipelines.photo_upscaler import PhotoReport
     from pipelines.preprocess import PrepareSummary
 
 Flat = tyro.conf.arg(name="")
@@ -113,20 +115,15 @@ def search(arguments: list[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class UpscaleOptions:
-    """Upscale photos of any size and format with a run's cascade; PNGs named like the photos come out."""
+    """Upscale photos of any size with a run's cascade, in tiles; what is done with these settings is not done again."""
 
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
-    """Image files, or folders of them."""
+    """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
     run: str
     """Run folder that `sr3 train` wrote."""
     out: str
-    """Folder for the PNGs; those it already holds are not made again."""
-    schedule: str | None = None
-    """A schedule file, the name of one of the run's, or a number of steps; default: the best found, of most steps."""
-    seed: int = 0
-    """Of the noise: the same seed gives the same image."""
-    num_actors: int = 1
-    """Copies of the model that work side by side."""
+    """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 tells of what each was made."""
+    config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
     common: Annotated[Common, Flat] = field(default_factory=Common)
 
     def __post_init__(self) -> None:
@@ -137,20 +134,30 @@ class UpscaleOptions:
 def upscale(arguments: list[str]) -> int:
     """`sr3 upscale IMAGES… --run RUN --out DIR`."""
     options = parse(UpscaleOptions, "upscale", arguments)
-    from pipelines.sample import find_images, upscale_photos
+    if options.common.print_config:
+        print(printed(options.config))
+        return 0
+    from pipelines.upscale import describe_plan, upscale_photos
 
     if options.common.dry_run:
-        print(f"would upscale {len(find_images(options.images))} images into {options.out}")
+        for line in describe_plan(options.run, options.images, options.out, options.config):
+            print(line)
         return 0
     with ray_session(options.common.address):
-        results = upscale_photos(
-            options.run, options.images, options.out, options.schedule, options.seed, options.num_actors
-        )
-    failed = [result for result in results if result.error]
-    for result in failed:
-        print(f"{result.source}: {result.error}")
-    print(f"{len(results) - len(failed)} of {len(results)} images upscaled in {options.out}")
-    return FAILURE if failed else 0
+        reports = upscale_photos(options.run, options.images, options.out, options.config)
+    print(describe_upscaling(reports, options.out))
+    return FAILURE if any(report.reason for report in reports) else 0
+
+
+def describe_upscaling(reports: "list[PhotoReport]", out: str) -> str:
+    """A line a failure, what was converted how often, and how many were made."""
+    lines = [f"{report.source}: {report.reason}: {report.detail}" for report in reports if report.reason]
+    notes = Counter(note for report in reports for note in report.notes)
+    lines += [f"note: {note} ({count} photos)" for note, count in sorted(notes.items())]
+    made, failed = sum(report.made for report in reports), sum(report.reason is not None for report in reports)
+    there = len(reports) - made - failed
+    before = f", {there} were there already" if there else ""
+    return "\n".join([*lines, f"{made} of {len(reports)} images upscaled in {out}{before}, {failed} failed"])
 
 
 @dataclass(frozen=True, kw_only=True)

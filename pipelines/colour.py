@@ -1,4 +1,4 @@
-"""Colour: profiles, CMYK, grey, palettes and transparency -> sRGB uint8 (H, W, 3)."""
+"""Colour: profiles, CMYK, grey, palettes and transparency -> sRGB uint8 (H, W, 3), and back to a profile."""
 
 import io
 from functools import lru_cache
@@ -30,8 +30,35 @@ def composite(pixels: np.ndarray, alpha: np.ndarray | None, notes: list[str]) ->
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def rgb_from_pillow(image: Image.Image, profile: bytes, notes: list[str]) -> np.ndarray:
-    """Convert a loaded image of any mode that has a meaning as colour.
+def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Give wholly transparent pixels of RGB (H, W, 3) the colour of what is visible nearest to them.
+
+    What a file holds there is arbitrary, often black; a filter that mixes neighbours would make it a dark fringe.
+    """
+    weight = alpha[..., None].astype(np.float32) / 255
+    filled = np.rint(_pull_push(pixels * weight, weight)).astype(np.uint8)
+    return np.where(alpha[..., None] == 0, filled, pixels)
+
+
+def _pull_push(sums: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted sums (H, W, 3) over weights (H, W, 1), at twice the coarseness wherever the weight is 0."""
+    known = weight > 0
+    mean = sums / np.where(known, weight, 1)
+    height, width = weight.shape[:2]
+    if known.all() or height == width == 1:
+        return mean
+    coarse = _pull_push(_sum_of_fours(sums), _sum_of_fours(weight))
+    return np.where(known, mean, coarse.repeat(2, axis=0).repeat(2, axis=1)[:height, :width])
+
+
+def _sum_of_fours(values: np.ndarray) -> np.ndarray:
+    height, width, channels = values.shape
+    even = np.pad(values, ((0, height % 2), (0, width % 2), (0, 0)))
+    return even.reshape(-(-height // 2), 2, -(-width // 2), 2, channels).sum(axis=(1, 3))
+
+
+def from_pillow(image: Image.Image, profile: bytes, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
+    """RGB (H, W, 3) and alpha (H, W) of a loaded image of any mode that has a meaning as colour.
 
     Raises:
         DecodeError: it has none, such as 32-bit numbers.
@@ -40,7 +67,7 @@ def rgb_from_pillow(image: Image.Image, profile: bytes, notes: list[str]) -> np.
     if mode.startswith("I;16"):
         notes.append("16 bits rounded to 8")
         wide = np.asarray(image).astype(np.uint32)
-        return to_srgb(_grey((wide + 128) // 257), profile, "L", notes)
+        return to_srgb(_grey((wide + 128) // 257), profile, "L", notes), None
     if mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "La", "RGBa", "CMYK", "YCbCr", "LAB", "RGBX"):
         raise DecodeError(RejectReason.UNSUPPORTED, f"pixels of mode {mode} have no defined colour; save as 8-bit RGB")
     if mode != "RGB":
@@ -48,10 +75,10 @@ def rgb_from_pillow(image: Image.Image, profile: bytes, notes: list[str]) -> np.
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         straight = np.asarray(image.convert("RGBA"))
         rgb = to_srgb(straight[..., :3], profile, "L" if mode in ("LA", "La") else "RGB", notes)
-        return composite(rgb, straight[..., 3], notes)
+        return rgb, straight[..., 3]
     if mode in ("CMYK", "LAB"):
-        return np.asarray(_convert(image, profile, notes).convert("RGB"))
-    return to_srgb(np.asarray(image.convert("RGB")), profile, "L" if mode in ("1", "L") else "RGB", notes)
+        return np.asarray(_convert(image, profile, notes).convert("RGB")), None
+    return to_srgb(np.asarray(image.convert("RGB")), profile, "L" if mode in ("1", "L") else "RGB", notes), None
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
@@ -92,6 +119,35 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | 
         if np.abs(after - np.asarray(probe)).max() <= 1:
             return "srgb"
     return transform
+
+
+@lru_cache(maxsize=16)
+def transform_from_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
+    """The way back from sRGB pixels to a profile for images of `mode`, "RGB" or "L".
+
+    "srgb" where it would change nothing; None where there is no profile, or it is of no use.
+    """
+    there = _transform(profile, mode) if profile else None
+    if there is None or there == "srgb":
+        return there
+    try:
+        target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.createProfile("sRGB")
+        return ImageCms.buildTransform(source, target, "RGB", mode, ImageCms.Intent.RELATIVE_COLORIMETRIC)
+    except (ImageCms.PyCMSError, OSError, ValueError):  # some profiles, a scanner's say, describe one way only
+        return None
+
+
+def from_srgb(pixels: np.ndarray, profile: bytes, mode: str) -> np.ndarray:
+    """Convert sRGB uint8 (H, W, 3) to `mode`, (H, W, 3) or for "L" (H, W, 1), and to the profile where it is of use."""
+    image = Image.fromarray(pixels)
+    transform = transform_from_srgb(profile, mode)
+    if transform is None or transform == "srgb":
+        converted = image.convert(mode)
+    else:
+        converted = ImageCms.applyTransform(image, transform)  # type: ignore[arg-type]
+        assert converted is not None
+    return np.asarray(converted).reshape(*pixels.shape[:2], -1)
 
 
 def _colour_cube() -> np.ndarray:

@@ -1,13 +1,14 @@
 """Image bytes -> uint8 RGB pixels as a person would see them, or a reason why not.
 
-What is decided here: EXIF orientation is applied; transparency is composited onto white; colour profiles are converted
-to sRGB, and so is CMYK; 16 bits become 8 by rounding, not by cutting; damage of any kind is a rejection, never grey
-pixels; an animation or a file of several pages is rejected, as nobody said which frame is meant.
+What is decided here: EXIF orientation is applied; transparency is composited onto white, or handed out beside the
+colours for those who keep it; colour profiles are converted to sRGB, and so is CMYK; 16 bits become 8 by rounding, not
+by cutting; damage of any kind is a rejection, never grey pixels; an animation or a file of several pages is rejected,
+as nobody said which frame is meant.
 """
 
 import io
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -35,12 +36,54 @@ class DecodedImage:
     """What was converted on the way: "orientation 6", "transparency on white", ..."""
 
 
+@dataclass(frozen=True, slots=True)
+class DecodedPhoto:
+    """An image's colours and transparency apart, and what it takes to write one of its kind."""
+
+    pixels: np.ndarray
+    """uint8 (H, W, 3), sRGB, whatever the transparency."""
+    alpha: np.ndarray | None
+    """uint8 (H, W), 255 opaque; None where all of it is."""
+    is_grey: bool
+    """Whether the file holds one channel of brightness."""
+    profile: bytes
+    """The file's colour profile; empty where it has none."""
+    format: str
+    """What the bytes are: "JPEG", "PNG", ..."""
+    notes: tuple[str, ...]
+    """What was converted on the way."""
+
+
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image of any common format.
 
     Raises:
         DecodeError: it cannot be, with the reason.
     """
+    stored, orientation, notes = _decoded(data, max_pixels)
+    pixels = _upright(colour.composite(stored.pixels, stored.alpha, notes), orientation, notes)
+    return DecodedImage(np.ascontiguousarray(pixels), stored.format, tuple(notes))
+
+
+def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedPhoto:
+    """Decode an image of any common format, keeping its transparency apart.
+
+    Raises:
+        DecodeError: it cannot be, with the reason.
+    """
+    stored, orientation, notes = _decoded(data, max_pixels)
+    pixels = _upright(stored.pixels, orientation, notes)
+    alpha = None if stored.alpha is None or (stored.alpha == 255).all() else stored.alpha
+    return replace(
+        stored,
+        pixels=np.ascontiguousarray(pixels),
+        alpha=None if alpha is None else np.ascontiguousarray(_upright(alpha, orientation, [])),
+        notes=tuple(notes),
+    )
+
+
+def _decoded(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]:
+    """Pixels as stored, the orientation that they are yet to be turned by, and notes; any failure has its reason."""
     if not data:
         raise DecodeError(RejectReason.EMPTY, "the file is empty")
     with warnings.catch_warnings():
@@ -55,8 +98,8 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
             raise _as_reject(error) from error  # Pillow's plugins raise any of these on damaged files
 
 
-def _decode(data: bytes, max_pixels: int) -> DecodedImage:
-    image = _open(data)
+def _decode(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]:
+    image = _open(data, max_pixels)
     width, height = image.size
     if width * height > max_pixels:
         raise DecodeError(RejectReason.TOO_LARGE, f"{width}x{height} is more than {max_pixels} pixels")
@@ -66,14 +109,17 @@ def _decode(data: bytes, max_pixels: int) -> DecodedImage:
     notes: list[str] = []
     png = fastcodecs.check_png(data) if image.format == "PNG" else None
     orientation = _orientation(image, png)
-    pixels = _pixels(data, image, png, notes)
-    if orientation in range(2, 9):
-        pixels = _orient(pixels, orientation)
-        notes.append(f"orientation {orientation}")
-    return DecodedImage(np.ascontiguousarray(pixels), image.format or "unknown", tuple(notes))
+    is_grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
+    if png is not None:
+        is_grey = png.colour_type in (0, 4)  # Pillow calls 16 bits of grey with alpha RGBA
+    profile = image.info.get("icc_profile") or b""
+    pixels, alpha = _pixels(data, image, profile, png, notes)
+    return DecodedPhoto(pixels, alpha, is_grey, profile, image.format or "unknown", ()), orientation, notes
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    # Ours is the limit: Pillow's, twice this number, only comes first where the caller raised ours above it.
+    Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
@@ -97,29 +143,37 @@ def _orientation(image: Image.Image, png: fastcodecs.PngHeader | None) -> int:
     return image.getexif().get(_ORIENTATION, 1)
 
 
-def _pixels(data: bytes, image: Image.Image, png: fastcodecs.PngHeader | None, notes: list[str]) -> np.ndarray:
-    """RGB pixels as stored, before orientation."""
-    profile = image.info.get("icc_profile") or b""
+def _pixels(
+    data: bytes, image: Image.Image, profile: bytes, png: fastcodecs.PngHeader | None, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """RGB pixels and alpha as stored, before orientation."""
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
         pixels = fastcodecs.decode_jpeg(data, notes)
-        return colour.to_srgb(pixels, profile, image.mode, notes)
+        return colour.to_srgb(pixels, profile, image.mode, notes), None
     if png is not None:
         if png.bit_depth == 16:
             notes.append("16 bits rounded to 8")
             pixels, alpha = fastcodecs.decode_png_16(data, png)
-            return colour.composite(colour.to_srgb(pixels, profile, "RGB", notes), alpha, notes)
+            return colour.to_srgb(pixels, profile, "L" if png.colour_type in (0, 4) else "RGB", notes), alpha
         if image.mode == "RGB" and "transparency" not in image.info:
-            return colour.to_srgb(fastcodecs.decode_png_rgb(data), profile, "RGB", notes)
+            return colour.to_srgb(fastcodecs.decode_png_rgb(data), profile, "RGB", notes), None
     if image.format == "TIFF" and image.mode != "I;16" and max(image.tag_v2.get(258, (8,))) > 8:  # type: ignore
         raise DecodeError(RejectReason.UNSUPPORTED, "TIFF with more than 8 bits a channel; convert it to PNG")
     image.load()
-    return colour.rgb_from_pillow(image, profile, notes)
+    return colour.from_pillow(image, profile, notes)
+
+
+def _upright(pixels: np.ndarray, orientation: int, notes: list[str]) -> np.ndarray:
+    if orientation not in range(2, 9):
+        return pixels
+    notes.append(f"orientation {orientation}")
+    return _orient(pixels, orientation)
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Turn pixels upright: the EXIF orientation says where the stored row 0 and column 0 belong."""
     if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
+        pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]
     if orientation in (2, 3, 6, 7):

@@ -10,9 +10,11 @@ import numpy as np
 
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
+from pipelines.photos import find_photos
 from pipelines.provenance import git_commit, provenance, versions
 from pipelines.runs import local_path, write_atomic
-from pipelines.sample import find_images, upscale_split
+from pipelines.sample import upscale_split
+from pipelines.storage import read_bytes
 from sr3core.errors import DataError
 from sr3core.features import (
     FeatureNetwork,
@@ -185,7 +187,12 @@ def _distance_info(network: FeatureNetwork, count: int) -> dict[str, Any]:
 
 
 def _read_folder(folder: str) -> dict[str, np.ndarray]:
-    return {path.stem: decode_image(path.read_bytes()).pixels for path in find_images([folder])}
+    pictures: dict[str, np.ndarray] = {}
+    for photo in find_photos([folder]):
+        if (name := Path(photo.name).stem) in pictures:
+            raise DataError(f"{folder} holds two images named {name}; files are paired by name without ending")
+        pictures[name] = decode_image(read_bytes(photo.uri)).pixels
+    return pictures
 
 
 def _check_pairs(role: str, folder: dict[str, np.ndarray], names: Sequence[str]) -> None:

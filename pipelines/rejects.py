@@ -1,4 +1,4 @@
-"""Why an image is not in the shards: reason codes, and the rows that name each image."""
+"""Why an image is not in the shards, or was not upscaled: reason codes, and the rows that name each image."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from sr3core.errors import DataError
 
 
 class RejectReason(StrEnum):
-    """Why an image is not in the shards."""
+    """Why an image is not in the shards, or was not upscaled."""
 
     EMPTY = "empty"
     """No bytes."""
@@ -20,7 +20,7 @@ class RejectReason(StrEnum):
     CORRUPT = "corrupt"
     """Damaged: a checksum or the decoder says so."""
     TOO_LARGE = "too_large"
-    """More pixels than MAX_PIXELS: a decompression bomb."""
+    """More pixels than allowed, which may be a decompression bomb, or more than fit into memory or the format."""
     ANIMATED = "animated"
     """Several frames or pages."""
     TOO_SMALL = "too_small"
@@ -31,6 +31,10 @@ class RejectReason(StrEnum):
     """No face to align by, where that was asked for."""
     UNREADABLE = "unreadable"
     """The source listed it and could not read it."""
+    UNWRITTEN = "unwritten"
+    """Its upscaled image could not be written, or would replace a file that is not ours."""
+    CRASHED = "crashed"
+    """The process that upscaled it died, twice: most often because the memory did not suffice."""
 
 
 class DecodeError(DataError):

@@ -1,9 +1,9 @@
-"""Upscaling on Ray Data: people's photos, and held-out images for evaluation, through every method of a run."""
+"""Upscaling held-out images for evaluation, through every method of a run; photos are upscaled in upscale.py."""
 
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.actors import run_on_actors
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
 from pipelines.ingest import load_split
 from pipelines.memory import keep_freed_memory
-from pipelines.runs import Run, StageRun, local_path, open_run, write_atomic
+from pipelines.runs import Run, StageRun, open_run, write_atomic
 from sr3core.config import fingerprint_of
 from sr3core.errors import ConfigError, DataError
 
@@ -24,123 +25,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
-
-MAX_OUTPUT_PIXELS = 4_000_000
-"""Largest output computed in one piece: its activations need about 2 GB."""
-
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
-
-
-@dataclass(frozen=True, slots=True)
-class UpscaleResult:
-    """What became of one photo."""
-
-    source: str
-    output: str | None
-    error: str | None
-
-
-class PhotoUpscaler:
-    """A Ray Data actor that holds a run's cascade and upscales one photo after another."""
-
-    def __init__(self, run: str, schedule: str | None, seed: int, threads: int) -> None:
-        import torch
-
-        keep_freed_memory()
-        torch.set_num_threads(threads)
-        self._stages = [stage.load(schedule) for stage in open_run(run).cascade()]
-        self._seed = seed
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """{source, output} -> {source, output, error}; the output is committed or not there."""
-        try:
-            self._upscale(Path(row["source"]), Path(row["output"]))
-        except (DataError, OSError) as error:
-            return {**row, "error": str(error)}
-        return {**row, "error": ""}
-
-    def _upscale(self, source: Path, output: Path) -> None:
-        from sr3core.cascade import run_cascade
-        from sr3core.images import to_float, to_uint8
-        from sr3core.randomness import derive_seed
-
-        image = decode_image(source.read_bytes()).pixels
-        magnification = int(np.prod([stage.model.magnification for stage in self._stages]))
-        pixels = image.shape[0] * image.shape[1] * magnification**2
-        if pixels > MAX_OUTPUT_PIXELS:
-            raise DataError(
-                f"{source}: {image.shape[1]}x{image.shape[0]} upscaled {magnification} times is {pixels / 1e6:.1f}"
-                f" megapixels, more than the {MAX_OUTPUT_PIXELS / 1e6:.0f} that fit in one piece; shrink or crop it"
-            )
-        seed = derive_seed(self._seed, "photo", source.name)
-        save_png(to_uint8(run_cascade(self._stages, to_float(image[None]), [seed]))[0], output)
-
-
-def upscale_photos(
-    run: str, images: Sequence[str], out: str, schedule: str | None, seed: int, num_actors: int = 1
-) -> list[UpscaleResult]:
-    """Upscale photos of any size and format through a run's cascade to PNGs named like them in `out`.
-
-    Needs a running Ray. What `out` already holds is not done again.
-
-    Raises:
-        ConfigError: the run holds no SR3 stage.
-        DataError: nothing to upscale, or two images of one name.
-    """
-    import ray
-
-    opened = open_run(run)
-    end_to_end(opened)
-    for stage in opened.cascade():  # told before any actor starts
-        stage.check()
-        stage.schedule(schedule)
-    folder = local_path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    sources = find_images(images)
-    rows = [{"source": str(source), "output": str(folder / f"{source.stem}.png")} for source in sources]
-    todo = [row for row in rows if not Path(row["output"]).exists()]
-    errors = {row["source"]: "" for row in rows}
-    if todo:
-        threads = max(1, int(ray.cluster_resources().get("CPU", 1)) // num_actors)
-        rows_done: Any = ray.data.from_items(todo, override_num_blocks=len(todo))
-        rows_done = rows_done.map(
-            PhotoUpscaler,
-            fn_constructor_args=(str(opened.path), schedule, seed, threads),
-            compute=ray.data.ActorPoolStrategy(size=num_actors),
-            num_cpus=threads,
-        )
-        for count, row in enumerate(rows_done.iter_rows(), 1):
-            errors[row["source"]] = row["error"]
-            log.info("%d/%d %s", count, len(todo), row["error"] or row["output"])
-    return [
-        UpscaleResult(row["source"], None if errors[row["source"]] else row["output"], errors[row["source"]] or None)
-        for row in rows
-    ]
-
-
-def find_images(paths: Iterable[str]) -> list[Path]:
-    """Files as named, and the image files of folders, sorted.
-
-    Raises:
-        DataError: a path does not exist, nothing was found, or two images would get one output name.
-    """
-    found: list[Path] = []
-    for text in paths:
-        path = local_path(text)
-        if path.is_dir():
-            found += sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
-        elif path.is_file():
-            found.append(path)
-        else:
-            raise DataError(f"{text}: no such file or folder")
-    if not found:
-        raise DataError(f"{', '.join(paths)}: no image found; known endings are {', '.join(sorted(IMAGE_SUFFIXES))}")
-    names: dict[str, Path] = {}
-    for path in found:
-        if path.stem in names and names[path.stem] != path:
-            raise DataError(f"{names[path.stem]} and {path} would both become {path.stem}.png; rename one")
-        names[path.stem] = path
-    return list(names.values())
 
 
 def save_png(image: np.ndarray, path: Path) -> None:
@@ -156,7 +40,7 @@ def save_png(image: np.ndarray, path: Path) -> None:
 
 
 class SplitUpscaler:
-    """A Ray Data actor that applies every method of a run to held-out low-resolution images and saves the outputs."""
+    """An actor that applies every method of a run to held-out low-resolution images and saves the outputs."""
 
     def __init__(self, run: str, schedule: str | None, seed: int, folder: str) -> None:
         import torch
@@ -168,15 +52,14 @@ class SplitUpscaler:
         self._cascade = [stage.load(schedule) for stage in opened.cascade()]
         self._regressions = {stage.name: stage.load() for stage in comparable_regressions(opened)}
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """{keys (B,), low (B, h, w, 3)} -> {keys}; writes <method>/<key>.png for every method."""
+    def work(self, task: tuple[Sequence[str], np.ndarray]) -> None:
+        """Write <method>/<key>.png for every method and each of the task's keys and images, uint8 (B, h, w, 3)."""
         from sr3core.images import to_float, to_uint8
 
-        low = to_float(np.ascontiguousarray(row["low"]))
-        for method, images in self._apply(low, [str(key) for key in row["keys"]]).items():
-            for key, image in zip(row["keys"], to_uint8(images), strict=True):
+        keys, low = task
+        for method, images in self._apply(to_float(low), keys).items():
+            for key, image in zip(keys, to_uint8(images), strict=True):
                 save_png(image, self._folder / method / f"{key}.png")
-        return {"keys": row["keys"]}
 
     def _apply(self, low: "Tensor", keys: Sequence[str]) -> dict[str, "Tensor"]:
         from sr3core.cascade import run_cascade, upscale
@@ -276,17 +159,17 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
             save_png(picture, samples.folder / method / f"{key}.png")
     size = 16
     starts = range(0, len(images.keys), size)
-    rows = [{"keys": np.array(images.keys[i : i + size]), "low": images.low[i : i + size]} for i in starts]
-    dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
-    dataset = dataset.map(
-        SplitUpscaler,
-        fn_constructor_args=(str(opened.path), config.schedule, config.seed, str(samples.folder)),
-        compute=ray.data.ActorPoolStrategy(size=config.num_actors),
-        num_cpus=1,
-    )
+    tasks = [(images.keys[first : first + size], images.low[first : first + size]) for first in starts]
+    upscaler = ray.remote(SplitUpscaler).options(num_cpus=1)
+
+    def make_actor() -> Any:
+        return upscaler.remote(str(opened.path), config.schedule, config.seed, str(samples.folder))
+
     count = 0
-    for row in dataset.iter_rows():
-        count += len(row["keys"])
+    for (keys, _), error in run_on_actors(make_actor, tasks, config.num_actors):
+        if error is not None:
+            raise DataError(f"{samples.folder}: the process that upscaled {keys[0]} and others died twice") from error
+        count += len(keys)
         log.info("samples: %d/%d held-out images upscaled", count, len(images.keys))
     write_atomic(marker, json.dumps(content))
     return samples

@@ -5,6 +5,7 @@ AWS_ACCESS_KEY_ID, ...), or the endpoint from the URI: `s3://bucket/key?endpoint
 """
 
 import contextlib
+import glob
 import io
 import os
 import secrets
@@ -170,6 +171,14 @@ def delete(uri: str) -> None:
         return
     with _local_errors(uri):
         Path(absolute(uri)).unlink(missing_ok=True)
+
+
+def delete_leftovers(uri: str) -> None:
+    """Delete what killed processes left half-written of a local file, see temporary_path."""
+    if not is_remote(uri):
+        folder, name = os.path.split(absolute(uri))
+        for leftover in glob.glob(f".????????-{glob.escape(name)}.tmp", root_dir=folder):
+            delete(os.path.join(folder, leftover))
 
 
 def filesystem(uri: str) -> tuple[Any, str]:

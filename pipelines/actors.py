@@ -1,0 +1,74 @@
+"""Tasks on a few Ray actors, each of which holds what is dear to load.
+
+Not Ray Data's actor pool: it hands its actors their code through the object store, which Ray warns of as it makes them
+impossible to restart, and one row that kills its process ends all the others.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_TICK_SECONDS = 0.5
+
+
+def cpus_per_actor(num_actors: int) -> int:
+    """CPUs that each of num_actors can have, spread evenly over the cluster's nodes."""
+    import ray
+
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    nodes = [cpus for cpus in nodes if cpus]
+    return max(1, min(nodes, default=1) // -(-num_actors // max(len(nodes), 1)))
+
+
+def run_on_actors(
+    make_actor: Callable[[], Any],
+    tasks: Sequence[T],
+    num_actors: int,
+    on_tick: Callable[[list[Any]], None] | None = None,
+) -> Iterator[tuple[T, Any]]:
+    """Yield (task, what an actor's work(task) returned) as they finish, in no particular order.
+
+    An actor that dies is replaced, and its task tried once more; what it died of is yielded the second time.
+
+    Args:
+        make_actor: starts an actor that has a method `work`.
+        tasks: each goes to one actor.
+        num_actors: actors that work side by side, one task each.
+        on_tick: told of the actors at work, twice a second and after every task.
+
+    Raises:
+        whatever `work` raises: a mistake, or something that would stop every task.
+    """
+    import ray
+    import ray.exceptions
+
+    idle: list[Any] = []
+    busy: dict[Any, tuple[Any, int]] = {}
+    waiting = deque(range(len(tasks)))
+    tried: set[int] = set()
+    try:
+        while waiting or busy:
+            while waiting and len(busy) < num_actors:
+                actor, index = idle.pop() if idle else make_actor(), waiting.popleft()
+                busy[actor.work.remote(tasks[index])] = actor, index
+            for reference in ray.wait(list(busy), timeout=_TICK_SECONDS)[0]:
+                actor, index = busy.pop(reference)
+                try:
+                    result = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    raise error.cause from error
+                except ray.exceptions.RayActorError as error:
+                    if index not in tried:
+                        tried.add(index)
+                        waiting.append(index)
+                        continue
+                    result = error
+                else:
+                    idle.append(actor)
+                yield tasks[index], result
+            if on_tick:
+                on_tick([actor for actor, _ in busy.values()])
+    finally:
+        for actor in (*idle, *(actor for actor, _ in busy.values())):
+            ray.kill(actor)

@@ -1,0 +1,100 @@
+"""Writing upscaled photos: sRGB strips -> the source's colours, grey or transparency -> PNG, JPEG or WebP.
+
+A PNG is written strip by strip and needs no room for the image; JPEG and WebP hold it in memory. Metadata other than
+the colour profile is left out: sizes, previews and orientation in it would be wrong, and a place be told unasked.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import BinaryIO, Literal
+
+import numpy as np
+from PIL import Image
+
+from pipelines import colour
+from pipelines.decode import DecodedPhoto
+from pipelines.fastcodecs import PngWriter
+from pipelines.rejects import DecodeError, RejectReason
+
+PhotoFormat = Literal["png", "jpeg", "webp"]
+
+ENDINGS: dict[str, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
+"""File name ending of each format."""
+
+DEFAULT_QUALITY = 95
+"""Of JPEG and WebP: close to the eye's limits, at a fifth of PNG's size."""
+
+_LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383, "png": 2**31 - 1}
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoForm:
+    """What a written photo holds."""
+
+    size: tuple[int, int]
+    """(height, width)."""
+    mode: Literal["RGB", "L"]
+    """Colours or grey."""
+    has_alpha: bool
+    """Whether there is an alpha channel too."""
+    on_white: bool
+    """Whether the transparency is composited onto white."""
+    profile: bytes
+    """The colour profile to convert to and to embed; empty is sRGB."""
+    notes: tuple[str, ...]
+    """What could not be kept."""
+
+    @property
+    def num_channels(self) -> int:
+        """Channels with alpha."""
+        return (1 if self.mode == "L" else 3) + self.has_alpha
+
+    def convert(self, rgb: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+        """Some rows, sRGB uint8 (rows, W, 3) and alpha (rows, W), as they are written: (rows, W, num_channels)."""
+        if self.on_white:
+            rgb = colour.composite(rgb, alpha, [])
+        pixels = colour.from_srgb(rgb, self.profile, self.mode)
+        return np.dstack([pixels, alpha]) if self.has_alpha and alpha is not None else pixels
+
+
+def form_of(photo: DecodedPhoto, magnification: int, kind: PhotoFormat) -> PhotoForm:
+    """What of a photo a format can keep: grey stays grey, and transparency and profile stay, where it holds them.
+
+    Raises:
+        DecodeError: the output is larger than the format allows.
+    """
+    height, width = (side * magnification for side in photo.pixels.shape[:2])
+    if max(height, width) > _LONGEST_SIDE[kind]:
+        raise DecodeError(
+            RejectReason.TOO_LARGE,
+            f"upscaled it is {width}x{height}, and {kind} ends at {_LONGEST_SIDE[kind]} pixels a side; take png",
+        )
+    mode: Literal["RGB", "L"] = "L" if photo.is_grey and kind != "webp" else "RGB"
+    usable = colour.transform_from_srgb(photo.profile, mode) is not None
+    notes = [] if usable or not photo.profile else ["colour profile left out: the output is sRGB"]
+    on_white = photo.alpha is not None and kind == "jpeg"
+    if on_white:
+        notes.append("transparency on white")
+    has_alpha = photo.alpha is not None and not on_white
+    profile = photo.profile if usable else b""
+    return PhotoForm((height, width), mode, has_alpha, on_white, profile, tuple(notes))
+
+
+def write_photo(
+    file: BinaryIO, form: PhotoForm, strips: Iterable[np.ndarray], kind: PhotoFormat, quality: int | None
+) -> None:
+    """Encode rows of form.num_channels channels, uint8 (rows, W, C), from the top down."""
+    if kind == "png":
+        writer = PngWriter(file, *form.size, form.num_channels, form.profile)
+        for strip in strips:
+            writer.write(strip)
+        writer.close()
+        return
+    pixels = np.empty((*form.size, form.num_channels), np.uint8)
+    top = 0
+    for strip in strips:
+        pixels[top : top + len(strip)] = strip
+        top += len(strip)
+    image = Image.fromarray(pixels[..., 0] if form.num_channels == 1 else pixels)
+    options = {"subsampling": 0} if kind == "jpeg" else {"exact": True}
+    image.save(file, kind, quality=quality or DEFAULT_QUALITY, icc_profile=form.profile or None, **options)

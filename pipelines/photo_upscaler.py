@@ -1,0 +1,217 @@
+"""The actor that upscales photos: read, decode, tiles through a cascade, encode, commit."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines import colour
+from pipelines.config import UpscaleConfig
+from pipelines.decode import DecodedPhoto, decode_photo
+from pipelines.items import MAX_FILE_BYTES
+from pipelines.memory import keep_freed_memory
+from pipelines.photo_files import PhotoForm, form_of, write_photo
+from pipelines.photos import Photo
+from pipelines.rejects import DecodeError, RejectReason
+from pipelines.runs import Run, open_run, to_json
+from pipelines.storage import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
+from pipelines.upscaled import changes_since, record_of, save_record
+from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
+from sr3core.errors import StorageError
+
+if TYPE_CHECKING:
+    from sr3core.cascade import Stage
+    from sr3core.tiles import TileProgress
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoReport:
+    """What became of one photo."""
+
+    source: str
+    """Its URI."""
+    output: str
+    """Where its output is, or would be."""
+    made: bool = False
+    """Whether this run made the output; it was there already where this is False and there is no reason."""
+    reason: RejectReason | None = None
+    """Why there is none."""
+    detail: str = ""
+    """What exactly, for a person."""
+    notes: tuple[str, ...] = ()
+    """What was converted, or could not be kept."""
+
+
+class PhotoUpscaler:
+    """An actor that holds a run's cascade and upscales one photo after another."""
+
+    def __init__(self, run: str, out: str, config: dict[str, Any], threads: int) -> None:
+        keep_freed_memory()
+        self._run, self._out, self._config = open_run(run), out, from_dict(UpscaleConfig, config)
+        self._threads = threads
+        self._settings = settings_of(self._run, self._config)
+        self._stages: list[Stage] = []  # loaded when the first photo needs them
+        self._progress: TileProgress | None = None
+
+    def progress(self) -> tuple[int, int, float]:
+        """Tiles done, tiles in all and share of the steps done of the photo at work."""
+        known = self._progress
+        return (known.tiles_done, known.num_tiles, known.steps_done / known.num_steps) if known else (0, 0, 0.0)
+
+    def work(self, task: tuple[Photo, str]) -> PhotoReport:
+        """Upscale a photo to OUT/name; the output is committed whole, or not there."""
+        photo, name = task
+        report = PhotoReport(photo.uri, join(self._out, name))
+        try:
+            made, notes = self._make(photo, name)
+        except DecodeError as error:
+            return PhotoReport(report.source, report.output, reason=error.reason, detail=error.detail)
+        except (MemoryError, RuntimeError) as error:
+            if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
+                raise
+            detail = "does not fit into memory; take a smaller --tile or --batch"
+            return PhotoReport(report.source, report.output, reason=RejectReason.TOO_LARGE, detail=detail)
+        finally:
+            self._progress = None
+        return PhotoReport(report.source, report.output, made, notes=notes)
+
+    def _make(self, photo: Photo, name: str) -> tuple[bool, tuple[str, ...]]:
+        data = read_photo(photo)
+        record = record_of({"name": photo.name, "sha256": hashlib.sha256(data).hexdigest()}, self._settings)
+        with _unwritten():
+            changes = changes_since(self._out, name, record)
+        if changes is None:
+            detail = f"{join(self._out, name)} is there, and not from `sr3 upscale`; delete it, or take another --out"
+            raise DecodeError(RejectReason.UNWRITTEN, detail)
+        if not changes:
+            return False, ()
+        stages = self._load()
+        magnification = int(np.prod([stage.model.magnification for stage in stages]))
+        decoded = decode_limited(data, self._config, magnification)
+        form = form_of(decoded, magnification, self._config.format)
+        strips = self._upscale(stages, decoded, form, record["source"]["sha256"])
+        notes = (*decoded.notes, *form.notes)
+        with _unwritten():
+            self._write(name, form, strips, {**record, "notes": notes})
+        return True, notes
+
+    def _load(self) -> "list[Stage]":
+        if not self._stages:
+            self._stages = [stage.load(self._config.schedule) for stage in self._run.cascade()]
+        return self._stages
+
+    def _upscale(
+        self, stages: "list[Stage]", photo: DecodedPhoto, form: PhotoForm, digest: str
+    ) -> Iterator[np.ndarray]:
+        """The output's rows as form has them, from the top down; the noise depends on the photo's bytes and seed."""
+        import torch
+
+        from sr3core.images import to_float, to_uint8
+        from sr3core.randomness import derive_seed
+        from sr3core.tiles import Tiling, run_tiled_cascade
+
+        torch.set_num_threads(self._threads)
+        alpha = photo.alpha
+        pixels = photo.pixels if alpha is None else colour.fill_transparent(photo.pixels, alpha)
+        tiling = Tiling(self._config.tile, self._config.overlap, self._config.batch)
+        seed = derive_seed(self._config.seed, "photo", digest)
+        for top, strip in run_tiled_cascade(stages, to_float(pixels[None]), seed, tiling, self._tell):
+            rows = to_uint8(strip)[0]
+            yield form.convert(rows, None if alpha is None else upscale_alpha(alpha, form.size, top, len(rows)))
+
+    def _tell(self, progress: "TileProgress") -> None:
+        self._progress = progress
+
+    def _write(self, name: str, form: PhotoForm, strips: Iterator[np.ndarray], record: dict[str, Any]) -> None:
+        path = join(self._out, name)
+        delete_leftovers(path)
+        temporary = temporary_path(path)
+        try:
+            with open(temporary, "wb") as file:
+                write_photo(file, form, strips, self._config.format, self._config.quality)
+                file.flush()
+                os.fsync(file.fileno())
+            output = {"bytes": os.path.getsize(temporary), "width": form.size[1], "height": form.size[0]}
+            save_record(self._out, name, record, "writing", output)
+            commit(temporary, path)
+            save_record(self._out, name, record, "done", output)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _unwritten() -> Iterator[None]:
+    """Turn a failure to write into one photo's reason."""
+    try:
+        yield
+    except (StorageError, OSError) as error:
+        raise DecodeError(RejectReason.UNWRITTEN, str(error)) from error
+
+
+def read_photo(photo: Photo) -> bytes:
+    """A photo's bytes.
+
+    Raises:
+        DecodeError: it cannot be read, with the reason.
+    """
+    try:
+        if (size := size_of(photo.uri)) > MAX_FILE_BYTES:
+            raise DecodeError(RejectReason.TOO_LARGE, f"{size} bytes are more than {MAX_FILE_BYTES}")
+        return read_bytes(photo.uri)
+    except StorageError as error:
+        raise DecodeError(RejectReason.UNREADABLE, str(error)) from error
+
+
+def decode_limited(data: bytes, config: UpscaleConfig, magnification: int) -> DecodedPhoto:
+    """Decode a photo whose output stays within max_megapixels.
+
+    Raises:
+        DecodeError: it does not, or cannot be decoded.
+    """
+    try:
+        return decode_photo(data, int(config.max_megapixels * 1e6 / magnification**2))
+    except DecodeError as error:
+        if error.reason is not RejectReason.TOO_LARGE:
+            raise
+        limit = f"upscaled {magnification} times it may have {config.max_megapixels:g} megapixels (--max-megapixels)"
+        raise DecodeError(error.reason, f"{error.detail}; {limit}") from error
+
+
+def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: int) -> np.ndarray:
+    """Rows [top, top + num_rows) of alpha (h, w) upscaled to size by bicubic, clipped: uint8 (num_rows, W)."""
+    import torch
+
+    from sr3core.resize import upsample_bicubic_window
+
+    images = torch.tensor(alpha, dtype=torch.float32)[None, None]
+    rows = upsample_bicubic_window(images, size, (top, 0), (num_rows, size[1]))
+    return rows[0, 0].round().clamp(0, 255).to(torch.uint8).numpy()
+
+
+def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
+    """What decides an output besides the photo: weights, schedules, seed, tiles and format, as JSON types.
+
+    Raises:
+        CheckpointError: a stage is not trained.
+    """
+    from sr3core.checkpoint import sampling_weights
+
+    stages = {}
+    for stage in run.cascade():
+        info, schedule = stage.newest_checkpoint(), stage.schedule(config.schedule)
+        assert schedule is not None, "a cascade's stages are SR3's"
+        stages[stage.name] = {
+            "step": info.step,
+            "weights": info.state["sha256"][sampling_weights(info).name],
+            "schedule": {
+                "name": schedule.name,
+                "fingerprint": fingerprint_of([schedule.gammas, to_dict(schedule.sampler)]),
+            },
+        }
+    decided = {key: value for key, value in scientific(config).items() if key != "schedule"}
+    return to_json({"stages": stages, **decided})

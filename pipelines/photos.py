@@ -1,0 +1,119 @@
+"""People's photos: finding them in files, folders, patterns and buckets, and naming what becomes of them."""
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from pipelines.items import is_image_name
+from pipelines.storage import absolute, is_file, is_folder, is_remote, join, list_files, name_of
+from sr3core.errors import ConfigError, DataError
+
+_PATTERN = re.compile(r"[*?\[]")
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One image to work on."""
+
+    uri: str
+    """Absolute path, or s3:// URI."""
+    name: str
+    """Relative to the folder that was named, or to the part of a pattern before its first wildcard."""
+
+
+def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str | None = None) -> list[Photo]:
+    """The files that are named, the images of folders and prefixes, and what patterns match; each once.
+
+    Args:
+        inputs: files, folders, patterns (`*` and `[...]` within a name, `**` across folders), locally or at s3://.
+        recursive: look into the folders of folders too.
+        leave_out: a folder that is not looked into where it lies below an input: it holds what was made of them.
+
+    Raises:
+        DataError: an input does not exist or match, or none holds an image.
+    """
+    inputs = list(inputs)
+    found: dict[str, Photo] = {}
+    for text in inputs:
+        photos = _find(absolute(text), recursive)
+        if photos is None:
+            raise DataError(f"{text}: no such file or folder, and as a pattern it matches none")
+        if leave_out and _is_below(leave_out, _split_pattern(absolute(text))[0]):
+            photos = [photo for photo in photos if not _is_below(photo.uri, leave_out)]
+        found.update((photo.uri, photo) for photo in photos if photo.uri not in found)
+    if not found:
+        deeper = "" if recursive else "; --recursive looks into folders of folders"
+        raise DataError(f"{', '.join(inputs)}: no image found{deeper}")
+    return list(found.values())
+
+
+def _find(uri: str, recursive: bool) -> list[Photo] | None:
+    """The photos of one input, perhaps none; None where there is nothing of that name."""
+    if is_file(uri):
+        return [Photo(uri, name_of(uri))]
+    if is_folder(uri):
+        names = _names_below(uri) if recursive or is_remote(uri) else os.listdir(uri)
+        chosen = [name for name in sorted(names) if _is_photo(name) and (recursive or "/" not in name)]
+        return [Photo(join(uri, name), name) for name in chosen if is_remote(uri) or is_file(join(uri, name))]
+    root, pattern = _split_pattern(uri)
+    if not pattern:
+        return None
+    if is_remote(uri):
+        matches = re.compile(_regex(pattern)).fullmatch
+        names = [name for name in _names_below(root) if matches(name)]
+    else:
+        names = glob.glob(pattern, root_dir=root, recursive=True)
+    photos = [Photo(join(root, name), name) for name in sorted(names) if _is_photo(name)]
+    return [photo for photo in photos if is_remote(uri) or is_file(photo.uri)] or None
+
+
+def _is_photo(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    return is_image_name(name) and not hidden
+
+
+def _names_below(uri: str) -> list[str]:
+    return [name for name, _ in list_files(uri)]
+
+
+def _is_below(uri: str, folder: str) -> bool:
+    path, folder = (text.partition("?endpoint_override=")[0].rstrip("/") for text in (uri, folder))
+    return path.startswith(f"{folder}/")
+
+
+def _split_pattern(uri: str) -> tuple[str, str]:
+    """A URI's folders before its first wildcard, and the pattern from there on; "" where it has none."""
+    path, question, query = uri.partition("?endpoint_override=") if is_remote(uri) else (uri, "", "")
+    if (wildcard := _PATTERN.search(path)) is None:
+        return uri, ""
+    start = path.rfind("/", 0, wildcard.start()) + 1
+    return (path[:start].rstrip("/") or "/") + question + query, path[start:]
+
+
+def _regex(pattern: str) -> str:
+    """A pattern as a regular expression, as glob reads it: only ** crosses folders."""
+    text = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
+    return re.sub(r"\\\[(.*?)\\\]", r"[\1]", text.replace(r"\?", "[^/]"))
+
+
+def name_outputs(photos: Sequence[Photo], out: str, ending: str) -> dict[str, Photo]:
+    """Name each photo's output below `out`: like the photo, with another ending.
+
+    Raises:
+        DataError: two photos would get one name.
+        ConfigError: a photo would be replaced by its output.
+    """
+    named: dict[str, Photo] = {}
+    for photo in photos:
+        name = str(PurePosixPath(photo.name).with_suffix(f".{ending}"))
+        if name in named:
+            raise DataError(f"{named[name].uri} and {photo.uri} would both become {name}; rename one")
+        named[name] = photo
+    sources = {photo.uri for photo in photos}
+    for name in named:
+        if join(out, name) in sources:
+            raise ConfigError(f"out: {join(out, name)} is among the images; take another --out, that keeps them")
+    return named

@@ -1,0 +1,154 @@
+"""Upscaling people's photos: any number, size and format, in tiles, on Ray actors; what is done is not done again."""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipelines.actors import cpus_per_actor, run_on_actors
+from pipelines.config import UpscaleConfig
+from pipelines.display import duration, print_progress
+from pipelines.photo_files import ENDINGS
+from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
+from pipelines.photos import Photo, find_photos, name_outputs
+from pipelines.rejects import DecodeError, RejectReason
+from pipelines.runs import Run, open_run
+from pipelines.sample import end_to_end
+from pipelines.storage import absolute, join
+from pipelines.upscaled import changes_since, record_of
+from sr3core.config import to_dict
+
+
+@dataclass(slots=True)
+class UpscaleProgress:
+    """How far a run over photos is."""
+
+    num_photos: int
+    """Photos in all."""
+    photos_done: int = 0
+    """Photos that are finished, there already, or failed."""
+    num_failed: int = 0
+    """Photos that failed."""
+    at_work: list[tuple[int, int, float]] = field(default_factory=list)
+    """Tiles done, tiles in all and share of the steps done, for each photo at work."""
+    started: float = field(default_factory=time.monotonic)
+    """Monotonic time of the start."""
+
+    @property
+    def share(self) -> float:
+        """Share of the photos that is done, those at work counted in part; 1 only at the end."""
+        if self.photos_done == self.num_photos:
+            return 1.0
+        return min((self.photos_done + sum(share for *_, share in self.at_work)) / self.num_photos, 0.999)
+
+    def line(self) -> str:
+        """The progress in one line."""
+        done, tiles = (sum(photo[index] for photo in self.at_work) for index in (0, 1))
+        parts = [f"upscale: {self.photos_done}/{self.num_photos} photos"]
+        parts += [f"{done}/{tiles} tiles of those at work"] if tiles else []
+        parts += [f"{self.num_failed} failed"] if self.num_failed else []
+        seconds = (time.monotonic() - self.started) * (1 / self.share - 1) if self.share else None
+        return ", ".join([*parts, f"{'?' if seconds is None else duration(seconds)} left"])
+
+
+def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[str, Photo]:
+    """The photos to upscale, by the names of their outputs.
+
+    Raises:
+        DataError: there is none, or two would get one name.
+        ConfigError: an output would replace a photo.
+    """
+    out = absolute(out)
+    return name_outputs(find_photos(images, config.recursive, leave_out=out), out, ENDINGS[config.format])
+
+
+def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConfig) -> Iterator[str]:
+    """What upscale_photos would do, a line a photo; reads the photos, writes nothing."""
+    settings, out = settings_of(checked_run(run, config), config), absolute(out)
+    for name, photo in list_photos(images, out, config).items():
+        try:
+            digest = hashlib.sha256(read_photo(photo)).hexdigest()
+        except DecodeError as error:
+            yield f"{photo.uri}: {error}"
+            continue
+        changes = changes_since(out, name, record_of({"name": photo.name, "sha256": digest}, settings))
+        action = f"would be made ({'; '.join(changes)})" if changes else "is done"
+        if changes is None:
+            action = "would fail: it is there, and not from `sr3 upscale`"
+        yield f"{photo.uri} -> {join(out, name)}: {action}"
+
+
+def checked_run(run: str, config: UpscaleConfig) -> Run:
+    """Open a run and refuse one that cannot upscale, before any actor starts.
+
+    Raises:
+        ConfigError, CheckpointError: tell why.
+    """
+    opened = open_run(run)
+    end_to_end(opened)
+    for stage in opened.cascade():
+        stage.check()
+        stage.schedule(config.schedule)
+    return opened
+
+
+def upscale_photos(
+    run: str,
+    images: Sequence[str],
+    out: str,
+    config: UpscaleConfig,
+    on_progress: Callable[[UpscaleProgress], None] | None = None,
+) -> list[PhotoReport]:
+    """Upscale photos of any size and format through a run's cascade to files named like them in `out`.
+
+    Needs a running Ray. An output that is there from the same bytes and settings is not made again; from others, it is.
+
+    Args:
+        run: run folder.
+        images: files, folders, patterns, s3:// prefixes.
+        out: folder or s3:// prefix.
+        config: how.
+        on_progress: told twice a second; by default shown on standard error.
+
+    Raises:
+        ConfigError: the run holds no SR3 stage, or an output would replace a photo.
+        DataError: nothing to upscale, or two photos of one name.
+    """
+    import ray
+
+    opened = checked_run(run, config)
+    out = absolute(out)
+    tasks = [(photo, name) for name, photo in list_photos(images, out, config).items()]
+    threads = cpus_per_actor(config.num_actors)
+    upscaler = ray.remote(PhotoUpscaler).options(num_cpus=threads, max_concurrency=2)  # one thread tells progress
+
+    def make_actor() -> Any:
+        return upscaler.remote(str(opened.path), out, to_dict(config), threads)
+
+    progress, show = UpscaleProgress(len(tasks)), on_progress or print_progress()
+    reports: dict[str, PhotoReport] = {}
+
+    def tick(actors: list[Any]) -> None:
+        progress.at_work = [at_work for actor in actors if (at_work := _ask(actor))]
+        show(progress)
+
+    for (photo, name), result in run_on_actors(make_actor, tasks, config.num_actors, tick):
+        if not isinstance(result, PhotoReport):
+            detail = "the process died twice; more memory, a smaller --tile or --batch may help"
+            result = PhotoReport(photo.uri, join(out, name), reason=RejectReason.CRASHED, detail=detail)
+        reports[name] = result
+        progress.photos_done += 1
+        progress.num_failed += result.reason is not None
+    return [reports[name] for _, name in tasks]
+
+
+def _ask(actor: Any) -> tuple[int, int, float] | None:
+    """An actor's progress, unless it is only starting, or dying."""
+    import ray
+    import ray.exceptions
+
+    try:
+        return ray.get(actor.progress.remote(), timeout=0.2)
+    except (ray.exceptions.GetTimeoutError, ray.exceptions.RayActorError):
+        return None

@@ -1,0 +1,52 @@
+"""The record of an upscaled photo: OUT/.sr3/NAME.json tells from which bytes and settings OUT/NAME was made.
+
+It is written twice: before the photo is put in its place, as "writing", and afterwards as "done". So a file that has no
+record is not ours, and one whose record is not done is made again.
+"""
+
+import json
+from typing import Any
+
+from pipelines.provenance import git_commit, versions
+from pipelines.storage import exists, is_file, join, read_bytes, size_of, write_atomic
+from sr3core.config import differences
+
+RECORDS = ".sr3"
+"""Folder of the records, below the outputs'."""
+
+FORMAT_VERSION = 1
+
+
+def record_of(source: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
+    """What decides an output, as JSON types.
+
+    Args:
+        source: name and sha256 of the photo's bytes.
+        settings: checkpoints, schedules, seed, tiles, format.
+    """
+    return {"format": "sr3-upscaled", "format_version": FORMAT_VERSION, "source": source, "settings": settings}
+
+
+def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | None:
+    """How `record` differs from what OUT/NAME was made of: empty where nothing is to be done.
+
+    Returns:
+        a line a difference; None where there is a file that no record of ours tells of.
+    """
+    path = join(out, name)
+    record_path = join(out, RECORDS, f"{name}.json")
+    if not exists(record_path):
+        return None if exists(path) else ["not there yet"]
+    try:
+        old = json.loads(read_bytes(record_path))
+        changed = differences({key: old[key] for key in record}, record)
+        done = old["status"] == "done" and is_file(path) and size_of(path) == old["output"]["bytes"]
+    except (ValueError, KeyError, TypeError):
+        return ["its record is damaged"]
+    return changed or ([] if done else ["not finished, or changed since"])
+
+
+def save_record(out: str, name: str, record: dict[str, Any], status: str, output: dict[str, Any]) -> None:
+    """Write the record of OUT/NAME: status "writing" or "done", and what the output is."""
+    content = {**record, "status": status, "output": output, "versions": versions(), "git_commit": git_commit()}
+    write_atomic(join(out, RECORDS, f"{name}.json"), json.dumps(content, indent=1).encode())
