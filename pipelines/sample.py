@@ -163,7 +163,7 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     upscaler = ray.remote(SplitUpscaler).options(num_cpus=1)
 
     def make_actor() -> Any:
-        return upscaler.remote(str(opened.path), config.schedule, config.seed, str(samples.folder))
+        return upscaler.remote(opened.location, config.schedule, config.seed, str(samples.folder))
 
     count = 0
     for (keys, _), error in run_on_actors(make_actor, tasks, config.num_actors):

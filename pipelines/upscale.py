@@ -124,7 +124,7 @@ def upscale_photos(
     upscaler = ray.remote(PhotoUpscaler).options(num_cpus=threads, max_concurrency=2)  # one thread tells progress
 
     def make_actor() -> Any:
-        return upscaler.remote(str(opened.path), out, to_dict(config), threads)
+        return upscaler.remote(opened.location, out, to_dict(config), threads)
 
     progress, show = UpscaleProgress(len(tasks)), on_progress or print_progress()
     reports: dict[str, PhotoReport] = {}
