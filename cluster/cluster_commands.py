@@ -1,0 +1,74 @@
+"""What the `sr3` commands about a cluster do: jobs, logs, stop, doctor, schedule."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from cluster.addresses import check_job_server
+from cluster.options import parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobsOptions:
+    """List the jobs of a cluster, the newest first."""
+
+    address: str | None = None
+    """Job server; default: RAY_ADDRESS, else http://127.0.0.1:8265."""
+
+
+def jobs(arguments: list[str]) -> int:
+    """`sr3 jobs`."""
+    options = parse(JobsOptions, "jobs", arguments)
+    address = check_job_server(options.address)
+    from cluster.jobs import connect, describe_jobs
+
+    print(describe_jobs(connect(address).list_jobs()))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogsOptions:
+    """Print a job's log, or follow it to its end and return the job's exit status."""
+
+    job: Annotated[str, tyro.conf.Positional]
+    """Name of the job, as `sr3 jobs` lists it."""
+    follow: bool = False
+    """Go on until the job ends. Ctrl-C leaves the job alone."""
+    address: str | None = None
+    """Job server; default: RAY_ADDRESS, else http://127.0.0.1:8265."""
+
+
+def logs(arguments: list[str]) -> int:
+    """`sr3 logs JOB`, `sr3 logs JOB --follow`."""
+    options = parse(LogsOptions, "logs", arguments)
+    address = check_job_server(options.address)
+    from cluster.jobs import Follower, connect, details_of, exit_status
+
+    client = connect(address)
+    details_of(client, options.job)
+    if not options.follow:
+        print(client.get_job_logs(options.job), end="")
+        return 0
+    return exit_status(Follower(client, options.job).to_end())
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopOptions:
+    """Stop a job, and wait until it has ended; the same command submitted again goes on from there."""
+
+    job: Annotated[str, tyro.conf.Positional]
+    """Name of the job, as `sr3 jobs` lists it."""
+    address: str | None = None
+    """Job server; default: RAY_ADDRESS, else http://127.0.0.1:8265."""
+
+
+def stop(arguments: list[str]) -> int:
+    """`sr3 stop JOB`."""
+    options = parse(StopOptions, "stop", arguments)
+    address = check_job_server(options.address)
+    from cluster.jobs import connect, stop_job
+
+    client = connect(address)
+    print(f"{options.job}: {stop_job(client, options.job).status.value.lower()}")
+    return 0
