@@ -29,6 +29,9 @@ CLUSTER_COMMANDS: dict[str, str] = {
     "schedule": "write the Kubernetes manifest that runs a command on a timer",
 }
 
+NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
+"""Commands that are about a cluster and do not run on it."""
+
 USAGE_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
@@ -67,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, arguments: list[str], target: Target) -> int:
     command = _command(name)
-    if name in CLUSTER_COMMANDS:
+    if name in NEVER_SUBMITTED:
         return command([*arguments, *target.as_option()])
     if not target.is_job_server or {"--help", "-h", "--print-config"} & set(arguments):
         target.refuse_job_options()

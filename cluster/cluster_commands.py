@@ -1,12 +1,15 @@
 """What the `sr3` commands about a cluster do: jobs, logs, stop, doctor, schedule."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
 
 from cluster.addresses import check_job_server
+from cluster.cli import FAILURE
 from cluster.options import parse
+from cluster.session import ray_session
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,3 +75,29 @@ def stop(arguments: list[str]) -> int:
     client = connect(address)
     print(f"{options.job}: {stop_job(client, options.job).status.value.lower()}")
     return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoctorOptions:
+    """Check versions, GPUs, NCCL and gloo, shared memory, clock, weights, token and storage; say what to mend."""
+
+    data: str | None = None
+    """Folder or s3:// prefix to read from."""
+    out: str | None = None
+    """Folder or s3:// prefix to write to."""
+    address: str | None = None
+    """Check every node of this cluster; default: RAY_ADDRESS, else this machine alone, without Ray."""
+
+
+def doctor(arguments: list[str]) -> int:
+    """`sr3 doctor`, `sr3 doctor --data s3://bucket/data --out /shared/runs`."""
+    options = parse(DoctorOptions, "doctor", arguments)
+    from cluster.doctor import describe, examine_cluster, examine_here, has_failed
+
+    if options.address or os.environ.get("RAY_ADDRESS"):
+        with ray_session(options.address):
+            found = examine_cluster(options.data, options.out)
+    else:
+        found = examine_here(options.data, options.out)
+    print(describe(found))
+    return FAILURE if has_failed(found) else 0
