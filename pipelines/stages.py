@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
+from pipelines.placement import check_resources, wait_for_resources
 from pipelines.runs import Run, StageRun, read_metrics
 from pipelines.train import train_stage
 from sr3core.checkpoint import list_checkpoints
-from sr3core.errors import ConfigError, Sr3Error
+from sr3core.errors import Sr3Error
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         names: only these stages; all by default. Stages that are done are left alone.
 
     Raises:
-        ConfigError: an unknown stage, or one that needs more than the whole cluster has.
+        ConfigError: an unknown stage, or one that needs more than the cluster has and its autoscaler can add.
     """
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
@@ -45,9 +46,13 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         check_resources(stage)
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
-    with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage") as pool:
-        futures = {stage.name: pool.submit(train_stage, stage) for stage in todo}
-        watch(todo, futures)
+    waits: dict[str, str] = {}
+    pool = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage")
+    try:
+        futures = {stage.name: pool.submit(train_when_there, stage, waits) for stage in todo}
+        watch(todo, futures, waits)
+    finally:
+        pool.shutdown(wait=False)  # whoever interrupts is not made to wait; leaving Ray ends the threads
     errors = {name: describe_failure(future) for name, future in futures.items()}
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
 
@@ -58,31 +63,25 @@ def steps_done(stage: StageRun) -> int:
     return found[-1].step if found else 0
 
 
-def check_resources(stage: StageRun) -> None:
-    """Refuse what the cluster can never give, since Ray would wait for it for ever.
+def train_when_there(stage: StageRun, waits: dict[str, str]) -> None:
+    """Train a stage as soon as its workers fit; meanwhile `waits` says what it waits for."""
+    if stage.config.placement.num_workers:
+        wait_for_resources(stage, lambda text: waits.update({stage.name: text}))
+        waits.pop(stage.name, None)
+    train_stage(stage)
 
-    Raises:
-        ConfigError: names what is missing.
+
+def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"], waits: dict[str, str]) -> None:
+    """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log.
+
+    Args:
+        stages: those that train.
+        futures: stage -> its training.
+        waits: stage -> what it waits for, while it does.
     """
-    import ray
-
-    placement, total = stage.config.placement, ray.cluster_resources()
-    wanted = {"CPU": placement.num_workers * placement.cpus_per_worker}
-    if placement.use_gpu:
-        wanted["GPU"] = placement.num_workers
-    for kind, amount in wanted.items():
-        if amount > total.get(kind, 0):
-            raise ConfigError(
-                f"{stage.name}: placement asks for {amount:g} {kind}, the cluster has {total.get(kind, 0):g};"
-                " lower num_workers or cpus_per_worker, or add nodes"
-            )
-
-
-def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"]) -> None:
-    """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log."""
     period = 2.0 if sys.stdout.isatty() else 15.0
     while wait(futures.values(), timeout=period).not_done:
-        line = " | ".join(progress_of(stage) for stage in stages)
+        line = " | ".join(waits.get(stage.name) or progress_of(stage) for stage in stages)
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="", flush=True)
         else:

@@ -9,6 +9,7 @@ import torch
 from pipelines.config import TrainConfig
 from pipelines.ingest import batches_from, open_training_split
 from pipelines.metrics_log import MetricsLog
+from pipelines.placement import resources_per_worker
 from pipelines.provenance import provenance
 from pipelines.runs import StageRun, open_run
 from pipelines.team import Team, join_team
@@ -39,7 +40,7 @@ def train_stage(stage: StageRun) -> None:
         scaling_config=ray.train.ScalingConfig(
             num_workers=placement.num_workers,
             use_gpu=placement.use_gpu,
-            resources_per_worker={"CPU": placement.cpus_per_worker, **({"GPU": 1} if placement.use_gpu else {})},
+            resources_per_worker=resources_per_worker(placement),
         ),
         run_config=ray.train.RunConfig(
             # A fresh name: what resumes is our own scan of the run folder, which knows what was committed.
