@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, arguments: list[str], target: Target) -> int:
     command = _command(name)
     if name in NEVER_SUBMITTED:
-        return command([*arguments, *target.as_option()])
+        return command([*target.as_option(), *arguments])
     if not target.is_job_server or {"--help", "-h", "--print-config"} & set(arguments):
         target.refuse_job_options()
         return command([*arguments, *target.as_option()])

@@ -1,8 +1,8 @@
 """What the `sr3` commands about a cluster do: jobs, logs, stop, doctor, schedule."""
 
 import os
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
 import tyro
 
@@ -101,3 +101,33 @@ def doctor(arguments: list[str]) -> int:
         found = examine_here(options.data, options.out)
     print(describe(found))
     return FAILURE if has_failed(found) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleOptions:
+    """Print the Kubernetes manifest that runs a command: `sr3 schedule --name NAME --cron WHEN -- COMMAND …`."""
+
+    name: str
+    """Of the Kubernetes object."""
+    kind: Literal["cronjob", "raycronjob", "rayjob"] = "cronjob"
+    """cronjob: plain Kubernetes, never two at once. raycronjob: KubeRay's, alpha. rayjob: once, now."""
+    cron: str | None = None
+    """When, as crontab says it: "0 3 * * *". A rayjob has none."""
+    time_zone: str = "Etc/UTC"
+    """Of the cron expression."""
+    cluster: str = "sr3"
+    """RayCluster that it runs on."""
+    image: str = "REGISTRY/sr3:0.1.0-cpu"
+    """Image of the pod that submits the command and follows it."""
+    suspend: bool = False
+    """Write it switched off."""
+
+
+def schedule(arguments: list[str]) -> int:
+    """`sr3 schedule --name nightly --cron "0 3 * * *" -- search --run /shared/runs/faces --stage 64-256`."""
+    index = arguments.index("--") if "--" in arguments else len(arguments)
+    options = parse(ScheduleOptions, "schedule", arguments[:index])
+    from cluster.schedule import Job, as_yaml
+
+    print(as_yaml(Job(command=tuple(arguments[index + 1 :]), **asdict(options))), end="")
+    return 0

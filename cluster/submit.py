@@ -31,7 +31,7 @@ CONFIG_NAME = "sr3-config.json"
 """What --config FILE is called in the job's working directory."""
 
 PATH_OPTIONS = ("--source", "--data", "--out", "--run", "--outputs", "--references", "--inputs")
-PATH_POSITIONALS = ("upscale", "report", "status", "verify")
+PATH_POSITIONALS = ("upscale", "report", "status", "verify", "retrain")
 """Commands whose arguments before the first option are paths."""
 CHECKED_LOCALLY = ("prepare", "train", "search", "evaluate")
 """Commands whose --print-config reads and checks all options without touching data."""
@@ -49,7 +49,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
     """
     address = check_job_server(target.job_server)
     check_paths(name, arguments)
-    content, rest = take_config(arguments)
+    content, rest = take_config(arguments)  # read here and uploaded: this path is the one that is this machine's
     check_secrets([*arguments, json.dumps(content)])
     if name in CHECKED_LOCALLY:
         with contextlib.redirect_stdout(io.StringIO()):

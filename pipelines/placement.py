@@ -7,7 +7,7 @@ from pipelines.config import PlacementConfig
 from pipelines.runs import StageRun
 from sr3core.errors import ConfigError
 
-POLL_SECONDS = 5.0
+POLL_SECONDS = 2.0
 """Between two looks at what is there."""
 
 
@@ -31,7 +31,7 @@ def check_resources(stage: StageRun) -> None:
     missing = lacking(stage.config.placement)
     if missing:
         raise ConfigError(
-            f"{stage.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, or take a larger cluster"
+            f"{stage.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, or join a cluster"
         )
 
 

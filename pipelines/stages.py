@@ -13,6 +13,10 @@ from pipelines.train import train_stage
 from sr3core.checkpoint import list_checkpoints
 from sr3core.errors import Sr3Error
 
+PERIOD_SECONDS = 2.0
+"""Between two looks at the stages' progress."""
+LOG_SECONDS = 15.0
+"""Between two lines in a job's log, unless a stage begins or ends to wait."""
 log = logging.getLogger(__name__)
 
 
@@ -79,12 +83,13 @@ def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"], waits:
         futures: stage -> its training.
         waits: stage -> what it waits for, while it does.
     """
-    period = 2.0 if sys.stdout.isatty() else 15.0
-    while wait(futures.values(), timeout=period).not_done:
+    printed, said = time.monotonic(), set(waits)
+    while wait(futures.values(), timeout=PERIOD_SECONDS).not_done:
         line = " | ".join(waits.get(stage.name) or progress_of(stage) for stage in stages)
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="", flush=True)
-        else:
+        elif set(waits) != said or time.monotonic() - printed >= LOG_SECONDS:
+            printed, said = time.monotonic(), set(waits)
             print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
     if sys.stdout.isatty():
         print()
