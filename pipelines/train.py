@@ -3,6 +3,7 @@
 import json
 import logging
 import time
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -19,6 +20,9 @@ from sr3core.errors import CheckpointError
 from sr3core.randomness import derive_seed
 from sr3core.training import Trainer, TrainState, create_state, learning_rate_at
 
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
 log = logging.getLogger(__name__)
 
 
@@ -27,13 +31,27 @@ def train_stage(stage: StageRun) -> None:
 
     Raises:
         ray.train.TrainingFailedError: workers failed more than placement.max_failures times.
+        ray.exceptions.ActorDiedError: Ray Train's controller did.
     """
+    import ray.exceptions
+
+    for failures_left in reversed(range(stage.config.placement.max_failures + 1)):
+        try:
+            make_trainer(stage).fit()
+            return
+        except ray.exceptions.ActorDiedError:  # Ray Train starts workers again, but nobody starts its controller again
+            if not failures_left:
+                raise
+            log.warning("%s: the process that controls its workers died; starting it again", stage.name)
+
+
+def make_trainer(stage: StageRun) -> "TorchTrainer":
+    """Ray Train's trainer of a stage."""
     import ray.train
     import ray.train.torch
 
     placement = stage.config.placement
-    ray_folder = stage.path / "ray"
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={"run": str(stage.path.parent), "stage": stage.name},
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if placement.use_gpu else "gloo"),
@@ -45,12 +63,11 @@ def train_stage(stage: StageRun) -> None:
         run_config=ray.train.RunConfig(
             # A fresh name: what resumes is our own scan of the run folder, which knows what was committed.
             name=f"{stage.name}-{time.time_ns()}",
-            storage_path=str(ray_folder),
+            storage_path=str(stage.path / "ray"),
             failure_config=ray.train.FailureConfig(max_failures=placement.max_failures),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
-    trainer.fit()
 
 
 def worker_loop(arguments: dict[str, str]) -> None:
