@@ -116,18 +116,19 @@ def check_collectives() -> Check:
     """Whether workers can average gradients: gloo makes a group here, and NCCL is there where GPUs are."""
     import torch
     import torch.distributed as dist
+    from torch.cuda import nccl
 
     if torch.cuda.is_available() and not dist.is_nccl_available():
         return Check("collectives", "fail", "GPUs, but a torch without NCCL", "install torch's CUDA build")
     try:
-        group = dist.ProcessGroupGloo(dist.HashStore(), 0, 1)
-        group.allreduce([torch.ones(1)]).wait()
+        group = dist.ProcessGroupGloo(dist.HashStore(), 0, 1)  # type: ignore[call-arg, attr-defined]
+        group.allreduce([torch.ones(1)]).wait()  # type: ignore[attr-defined]
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
         remedy = "see that the host name resolves, or name the interface in GLOO_SOCKET_IFNAME"
         return Check("collectives", "fail", f"gloo cannot make a group: {reason}", remedy)
-    nccl = ".".join(map(str, torch.cuda.nccl.version())) if torch.cuda.is_available() else "none, for want of GPUs"
-    return Check("collectives", "ok", f"gloo; NCCL {nccl}")
+    version = ".".join(map(str, nccl.version())) if torch.cuda.is_available() else "none, for want of GPUs"
+    return Check("collectives", "ok", f"gloo; NCCL {version}")
 
 
 def check_shared_memory(object_store_bytes: int) -> Check:

@@ -67,6 +67,7 @@ def _examine_node(places: dict) -> tuple[list[dict], float]:
 
 def _answer(reference: object, sent: float) -> list[Check]:
     import ray
+    import ray.exceptions
 
     try:
         checks, clock = ray.get(reference, timeout=NODE_SECONDS)  # type: ignore[call-overload]

@@ -26,7 +26,8 @@ def check_resources(stage: StageRun) -> None:
     """
     import ray._private.worker
 
-    if not ray._private.worker._global_node.is_head():
+    node = ray._private.worker._global_node
+    if node is None or not node.is_head():
         return
     missing = lacking(stage.config.placement)
     if missing:
