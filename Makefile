@@ -23,4 +23,5 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+	$(BIN)/python .ci/audit.py
 	$(BIN)/pytest

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
+from cluster.addresses import Target, take_target
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, Sr3Error
 
@@ -20,26 +21,42 @@ COMMANDS: dict[str, str] = {
     "demo": "the whole chain on bundled photos, in minutes",
 }
 
+CLUSTER_COMMANDS: dict[str, str] = {
+    "jobs": "list the jobs of a cluster",
+    "logs": "print a job's log, or follow it to its end",
+    "stop": "stop a job",
+    "doctor": "check this machine, or every node of a cluster, and say what to mend",
+    "schedule": "write the Kubernetes manifest that runs a command on a timer",
+}
+
+NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
+"""Commands that are about a cluster and do not run on it."""
+
 USAGE_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 failed wholly or in part, 2 used wrongly."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_help())
-        return 0
-    if arguments[0] == "--version":
-        from importlib.metadata import version
+    """Run one command and return its exit status: 0 done, 1 failed wholly or in part, 2 used wrongly.
 
-        print(version("sr3-on-ray"))
-        return 0
-    name, *rest = arguments
+    A command for a job server runs there, and its exit status is the job's.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    name = ""
     try:
-        return _command(name)(rest)
+        target, arguments = take_target(arguments)
+        if not arguments or arguments[0] in ("-h", "--help"):
+            print(_help())
+            return 0
+        if arguments[0] == "--version":
+            from importlib.metadata import version
+
+            print(version("sr3-on-ray"))
+            return 0
+        name, *rest = arguments
+        return _run(name, rest, target)
     except ConfigError as error:
         print(f"sr3 {name}: {error}", file=sys.stderr)
         return USAGE_ERROR
@@ -51,23 +68,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _run(name: str, arguments: list[str], target: Target) -> int:
+    command = _command(name)
+    if name in NEVER_SUBMITTED:
+        return command([*target.as_option(), *arguments])
+    if not target.is_job_server or {"--help", "-h", "--print-config"} & set(arguments):
+        target.refuse_job_options()
+        return command([*arguments, *target.as_option()])
+    from cluster.submit import submit
+
+    return submit(target, name, arguments)
+
+
 def _command(name: str) -> Callable[[list[str]], int]:
+    if name in CLUSTER_COMMANDS:
+        return getattr(import_module("cluster.cluster_commands"), name)
     if name not in COMMANDS:
-        raise ConfigError(f"unknown command, {did_you_mean(name, COMMANDS)} `sr3 --help` lists all")
+        known = [*COMMANDS, *CLUSTER_COMMANDS]
+        raise ConfigError(f"unknown command, {did_you_mean(name, known)} `sr3 --help` lists all")
     return getattr(import_module("cluster.commands"), name)
 
 
 def _help() -> str:
     lines = [
-        "usage: sr3 COMMAND [OPTIONS]",
+        "usage: sr3 [--address URL [--working-dir DIR] [--detach]] COMMAND [OPTIONS]",
         "",
         "SR3 super-resolution on Ray, from images to a report.",
         "",
         "commands:",
+        *_listed(COMMANDS),
+        "",
+        "on a cluster:",
+        *_listed(CLUSTER_COMMANDS),
+        "",
+        "  --address http://HOST:8265   run COMMAND as a job there, follow its log, return its exit status;",
+        "                               RAY_ADDRESS does the same. Ctrl-C stops the job.",
+        "  --working-dir DIR            upload the files that git tracks in DIR; without it, the nodes' own sr3 runs",
+        "  --detach                     do not follow the job",
+        "",
+        "`sr3 COMMAND --help` tells a command's options; `sr3 demo` is a good first one.",
     ]
-    lines += [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
-    lines += ["", "`sr3 COMMAND --help` tells a command's options; `sr3 demo` is a good first one."]
     return "\n".join(lines)
+
+
+def _listed(commands: dict[str, str]) -> list[str]:
+    return [f"  {name:<10} {summary}" for name, summary in commands.items()]
 
 
 if __name__ == "__main__":

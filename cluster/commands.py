@@ -187,6 +187,9 @@ class EvaluateOptions:
 def evaluate(arguments: list[str]) -> int:
     """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs DIR --references DIR --out FILE.json`."""
     options = parse(EvaluateOptions, "evaluate", arguments)
+    if options.common.print_config:
+        print(printed(options.config))
+        return 0
     from pipelines.evaluate import evaluate_folders, evaluate_run, tabulate
 
     if options.common.dry_run:

@@ -115,6 +115,11 @@ class PlacementConfig:
     """One GPU a worker."""
     cpus_per_worker: float = 1.0
     """CPUs that Ray reserves for a worker; a worker computes with this many threads, at least one."""
+    resources: dict[str, float] = field(default_factory=dict)
+    """Other resources that Ray reserves for a worker, by name, such as a custom one of some nodes of the cluster."""
+    wait_seconds: float = 1800.0
+    """How long to wait for nodes that a cluster does not have yet, so that its autoscaler can add them. Other jobs are
+    waited for without limit; a Ray that the command starts itself gets no nodes, and is not waited for."""
     max_failures: int = 3
     """Times that a stage may lose workers and go on from its newest checkpoint before it fails."""
     prefetch_batches: int = 4
@@ -138,6 +143,8 @@ class PlacementConfig:
             f"min_workers: {self.min_workers} is not in 1..num_workers {self.num_workers}",
         )
         require(self.cpus_per_worker > 0, f"cpus_per_worker: {self.cpus_per_worker} is not positive")
+        require(all(self.resources.values()), f"resources: {self.resources} holds a zero; leave it out")
+        require(self.wait_seconds >= 0, f"wait_seconds: {self.wait_seconds} is negative")
         require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
 
 

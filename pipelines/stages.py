@@ -8,12 +8,17 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from pipelines.checkpoints import steps_done
+from pipelines.placement import check_resources, wait_for_resources
 from pipelines.runs import Run, StageRun, read_metrics
 from pipelines.sample_grids import SampleGrids
 from pipelines.trackers import check_trackers
 from pipelines.train import train_stage
-from sr3core.errors import ConfigError, Sr3Error
+from sr3core.errors import Sr3Error
 
+PERIOD_SECONDS = 2.0
+"""Between two looks at the stages' progress."""
+LOG_SECONDS = 15.0
+"""Between two lines in a job's log, unless a stage begins or ends to wait."""
 log = logging.getLogger(__name__)
 
 
@@ -36,7 +41,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         names: only these stages; all by default. Stages that are done are left alone.
 
     Raises:
-        ConfigError: an unknown stage, or one that needs more than the whole cluster has.
+        ConfigError: an unknown stage, or one that needs more than the cluster has and its autoscaler can add.
         DataError: the data are not what a stage wants.
     """
     stages = [run.stage(name) for name in names] if names else list(run.stages)
@@ -49,11 +54,15 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         check_trackers(stage)
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
-    with ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage") as pool:
-        futures = {stage.name: pool.submit(train_stage, stage) for stage in todo}
-        grids = SampleGrids(todo)
-        watch(todo, futures, lambda: _look(run, grids))
-        grids.finish()
+    waits: dict[str, str] = {}
+    grids = SampleGrids(todo)
+    pool = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage")
+    try:
+        futures = {stage.name: pool.submit(train_when_there, stage, waits) for stage in todo}
+        watch(todo, futures, waits, lambda: _look(run, grids))
+    finally:
+        pool.shutdown(wait=False)  # whoever interrupts is not made to wait; leaving Ray ends the threads
+    grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
 
@@ -65,38 +74,33 @@ def _look(run: Run, grids: SampleGrids) -> None:
     grids.look()
 
 
-def check_resources(stage: StageRun) -> None:
-    """Refuse what the cluster can never give, since Ray would wait for it for ever.
-
-    Raises:
-        ConfigError: names what is missing.
-    """
-    import ray
-
-    placement, total = stage.config.placement, ray.cluster_resources()
-    wanted = {"CPU": placement.num_workers * placement.cpus_per_worker}
-    if placement.use_gpu:
-        wanted["GPU"] = placement.num_workers
-    for kind, amount in wanted.items():
-        if amount > total.get(kind, 0):
-            raise ConfigError(
-                f"{stage.name}: placement asks for {amount:g} {kind}, the cluster has {total.get(kind, 0):g};"
-                " lower num_workers or cpus_per_worker, or add nodes"
-            )
+def train_when_there(stage: StageRun, waits: dict[str, str]) -> None:
+    """Train a stage as soon as its workers fit; meanwhile `waits` says what it waits for."""
+    if stage.config.placement.num_workers:
+        wait_for_resources(stage, lambda text: waits.update({stage.name: text}))
+        waits.pop(stage.name, None)
+    train_stage(stage)
 
 
-def watch(stages: Sequence[StageRun], futures: dict[str, "Future[None]"], look: Callable[[], None]) -> None:
+def watch(
+    stages: Sequence[StageRun], futures: dict[str, "Future[None]"], waits: dict[str, str], look: Callable[[], None]
+) -> None:
     """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log.
 
-    look is called with every line.
+    Args:
+        stages: those that train.
+        futures: stage -> its training.
+        waits: stage -> what it waits for, while it does.
+        look: called at each look.
     """
-    period = 2.0 if sys.stdout.isatty() else 15.0
-    while wait(futures.values(), timeout=period).not_done:
+    printed, said = time.monotonic(), set(waits)
+    while wait(futures.values(), timeout=PERIOD_SECONDS).not_done:
         look()
-        line = " | ".join(progress_of(stage) for stage in stages)
+        line = " | ".join(waits.get(stage.name) or progress_of(stage) for stage in stages)
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="", flush=True)
-        else:
+        elif set(waits) != said or time.monotonic() - printed >= LOG_SECONDS:
+            printed, said = time.monotonic(), set(waits)
             print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
     if sys.stdout.isatty():
         print()

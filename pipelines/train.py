@@ -1,6 +1,8 @@
 """One stage on Ray Train: TorchTrainer and its worker loop."""
 
+import logging
 import time
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -9,12 +11,18 @@ from pipelines.config import TrainConfig
 from pipelines.incidents import Incidents, describe_last_incident, incidents_path
 from pipelines.ingest import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
+from pipelines.placement import fewest_workers, resources_per_worker
 from pipelines.runs import StageRun, open_run
 from pipelines.team import join_team
 from pipelines.validation import Validation
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
 from sr3core.training import Trainer, create_state, learning_rate_at
+
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
+log = logging.getLogger(__name__)
 
 
 def train_stage(stage: StageRun) -> None:
@@ -24,36 +32,49 @@ def train_stage(stage: StageRun) -> None:
         DataError: its shards are not there, not whole, or another stage's.
         TrainingError: it stopped itself at a bad step.
         ray.train.TrainingFailedError: workers failed more than placement.max_failures times.
+        ray.exceptions.ActorDiedError: Ray Train's controller did.
     """
+    import ray.exceptions
+
+    check_shards(open_training_split(stage.data, stage.config))
+    for failures_left in reversed(range(stage.config.placement.max_failures + 1)):
+        try:
+            make_trainer(stage).fit()
+            break
+        except ray.exceptions.ActorDiedError:  # Ray Train starts workers again, but nobody starts its controller again
+            if not failures_left:
+                raise
+            log.warning("%s: the process that controls its workers died; starting it again", stage.name)
+    stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
+    if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray is not to start it again
+        raise TrainingError(f"{stage.name}: {describe_last_incident(stage)}")
+
+
+def make_trainer(stage: StageRun) -> "TorchTrainer":
+    """Ray Train's trainer of a stage."""
     import ray.train
     import ray.train.torch
 
-    check_shards(open_training_split(stage.data, stage.config))
     placement = stage.config.placement
-    ray_folder = stage.path / "ray"
-    fewest = placement.min_workers or placement.num_workers
+    fewest = fewest_workers(placement)
     workers = (fewest, placement.num_workers) if fewest < placement.num_workers else placement.num_workers
-    trainer = ray.train.torch.TorchTrainer(
+    return ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={"run": stage.location, "stage": stage.name},
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if placement.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=placement.use_gpu,
-            resources_per_worker={"CPU": placement.cpus_per_worker, **({"GPU": 1} if placement.use_gpu else {})},
+            resources_per_worker=resources_per_worker(placement),
         ),
         run_config=ray.train.RunConfig(
             # A fresh name: what resumes is our own scan of the run folder, which knows what was committed.
             name=f"{stage.name}-{time.time_ns()}",
-            storage_path=str(ray_folder),
+            storage_path=str(stage.path / "ray"),
             failure_config=ray.train.FailureConfig(max_failures=placement.max_failures),
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
-    trainer.fit()
-    stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
-    if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray is not to start it again
-        raise TrainingError(f"{stage.name}: {describe_last_incident(stage)}")
 
 
 def worker_loop(arguments: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cluster.cli import COMMANDS, main
+from cluster.cli import CLUSTER_COMMANDS, COMMANDS, main
 from pipelines.config import RunConfig
 from pipelines.presets import PRESETS, preset
 from sr3core.config import from_dict
@@ -26,7 +26,9 @@ def test_help_imports_nothing_heavy(capsys):
     assert all(name in output for name in COMMANDS)
 
 
-@pytest.mark.parametrize("command", [*(c for c in COMMANDS if c != "train"), "train demo"])
+@pytest.mark.parametrize(
+    "command", [*(c for c in COMMANDS if c != "train"), "train demo", *(c for c in CLUSTER_COMMANDS)]
+)
 def test_every_commands_help_does_without_torch_and_ray(command):
     code = (
         "from cluster.cli import main\n"

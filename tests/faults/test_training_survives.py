@@ -73,14 +73,15 @@ def uninterrupted(data, tmp_path_factory):
     return run
 
 
-def test_a_worker_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterrupted, tmp_path):
+@pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::TrainController"])
+def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterrupted, tmp_path, victim):
     run = start(tmp_path / "run", data)
     (stage,) = run.stages
     session = ray._private.worker.global_worker.node.session_name
     killed = []
 
     def kill_once() -> bool:
-        workers = workers_of(session, "ray::RayTrainWorker")
+        workers = workers_of(session, victim)
         if steps_done(stage) >= 20 and workers:
             killed.append(workers[0].pid)
             kill(workers[0])
@@ -161,3 +162,29 @@ def test_more_than_the_cluster_has_is_refused_at_once(data, tmp_path):
     run = start(tmp_path / "run", data, placement__cpus_per_worker=64.0)
     with pytest.raises(ConfigError, match="asks for 64 CPU, the cluster has 2"):
         train_run(run)
+    run = start(tmp_path / "other", data, placement__resources={"trainer": 1.0})
+    with pytest.raises(ConfigError, match="asks for 1 trainer, the cluster has 0"):
+        train_run(run)
+
+
+def test_a_stage_that_waits_for_others_says_what_it_waits_for(ray_session, data, tmp_path, capsys):
+    """Another job holds a CPU that the stage needs: it is waited for, however long it takes, and let in then."""
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    run = start(tmp_path / "run", data, num_steps=10, placement__cpus_per_worker=2.0, placement__wait_seconds=0.0)
+    other = placement_group([{"CPU": 1}])
+    ray.get(other.ready())
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(train_run, run)
+        output = ""
+
+        def waits() -> bool:
+            nonlocal output
+            output += capsys.readouterr().out
+            return "8-16 waits for others to end: it needs 2 CPU (1 are free)" in output
+
+        wait_for(waits)
+        remove_placement_group(other)
+        assert [result.error for result in training.result()] == [None]

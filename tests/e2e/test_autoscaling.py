@@ -1,0 +1,140 @@
+"""Ray's own autoscaler with its fake nodes: jobs make nodes come, work on them, and leave them to go."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import RunConfig
+from pipelines.presets import small_stage
+from sr3core.config import override, to_dict
+from tests.processes import wait_for
+from tests.ray_head import BIN, free_port, ray_head
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAD_ID = "f" * 51 + "00000"
+"""That the fake provider expects of its head."""
+NODE_TYPES = {"cpu": {"CPU": 1}, "trainer": {"CPU": 1, "trainer": 1}}
+"""Workers of the kinds that cluster/aws.yaml has; "trainer" stands for a GPU."""
+
+
+def autoscaler_config(gcs_port: int) -> dict:
+    types = {
+        name: {
+            "resources": {**resources, "object_store_memory": 100_000_000},
+            "node_config": {},
+            "min_workers": 0,
+            "max_workers": 2,
+        }
+        for name, resources in NODE_TYPES.items()
+    }
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    provider = {
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "gcs_address": f"127.0.0.1:{gcs_port}",
+        "head_node_id": HEAD_ID,
+        "launch_multiple": True,
+        "use_node_id_as_ip": True,
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+    }
+    commands = ("setup", "head_setup", "worker_setup", "initialization", "head_start_ray", "worker_start_ray")
+    return {
+        "cluster_name": "fake",
+        "max_workers": 4,
+        "idle_timeout_minutes": 0.1,
+        "upscaling_speed": 10.0,
+        "provider": provider,
+        "auth": {},
+        "available_node_types": {"ray.head.default": head, **types},
+        "head_node_type": "ray.head.default",
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+        **{f"{name}_commands": [] for name in commands},
+    }
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A head without CPUs whose autoscaler adds fake nodes; and the log of what the autoscaler does."""
+    folder, port = tmp_path_factory.mktemp("autoscaling"), free_port()
+    (folder / "config.json").write_text(json.dumps(autoscaler_config(port)))
+    variables = {
+        "RAY_FAKE_CLUSTER": "1",
+        "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_OVERRIDE_NODE_ID_FOR_TESTING": HEAD_ID,
+    }
+    options = ["--num-cpus=0", f"--autoscaling-config={folder / 'config.json'}"]
+    with ray_head(folder, *options, gcs_port=port, **variables) as head:
+        yield head, Path(f"/tmp/sr3-{port}/session_latest/logs/monitor.log")
+
+
+def run(head, *arguments: str) -> str:
+    command = [str(BIN / "python"), "-m", "cluster.cli", "--address", head.address, *arguments]
+    done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def events(log: Path) -> list[str]:
+    """What the autoscaler did, in its own words."""
+    return re.findall(r":event_summary:(.*)", log.read_text())
+
+
+def sum_of(log: Path, event: str, node_type: str) -> int:
+    found = (re.fullmatch(rf"{event} (\d+) node\(?s?\)? of type {node_type}.*", line) for line in events(log))
+    return sum(int(match[1]) for match in found if match)
+
+
+@pytest.fixture(scope="module")
+def prepared(cluster, photos, tmp_path_factory):
+    head, _ = cluster
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "photos").mkdir()
+    for path in sorted(photos.glob("*.jpg"))[:200]:
+        (folder / "photos" / path.name).write_bytes(path.read_bytes())
+    arguments = ["--source", str(folder / "photos"), "--out", str(folder / "shards"), "--stages", "8-16,8-32"]
+    run(head, "prepare", *arguments, "--samples-per-shard", "4", "--num-workers", "2", "--validation-fraction", "0.2")
+    return folder / "shards"
+
+
+def test_a_preparation_makes_its_nodes_come_and_they_go_when_idle(cluster, prepared):
+    _, log = cluster
+    manifest = json.loads((prepared / "8-16" / "manifest.json").read_text())
+    assert sum(shard["num_samples"] for shards in manifest["splits"].values() for shard in shards) == 200
+    assert sum_of(log, "Adding", "cpu") + sum_of(log, "Adding", "trainer") >= 1, events(log)
+    wait_for(lambda: any("Removing" in line and "idle" in line for line in events(log)))
+
+
+def test_stages_wait_aloud_for_the_nodes_that_they_need(cluster, prepared, tmp_path):
+    head, log = cluster
+    stages = [
+        override(
+            small_stage(8, size, base_channels=8, num_steps=6, num_workers=1),
+            num_lanes=2,
+            log_every=3,
+            placement__resources={"trainer": 1.0},
+        )
+        for size in (16, 32)
+    ]
+    (tmp_path / "run.json").write_text(json.dumps(to_dict(RunConfig(name="scaled", stages=tuple(stages)))))
+    wait_for(lambda: not workers_left(log))
+    output = run(
+        head, "train", "--config", str(tmp_path / "run.json"), "--data", str(prepared), "--out", str(tmp_path / "run")
+    )
+    assert "8-16 waits for nodes: it needs 1 trainer, the cluster has 0" in output, output
+    assert "8-16: step 6, done" in output
+    assert "8-32: step 6, done" in output
+    assert sum_of(log, "Adding", "trainer") >= 1, events(log)
+
+
+def workers_left(log: Path) -> bool:
+    """Whether fake nodes are still up, from the autoscaler's last status."""
+    status = log.read_text().rpartition("Autoscaler status:")[2]
+    return bool(re.search(r"\d+ (cpu|trainer)\n", status.partition("Resources")[0]))
