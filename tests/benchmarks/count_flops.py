@@ -9,27 +9,13 @@ is 2 FLOPs); a training step is three of them, since the backward pass is two; 1
 import argparse
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from sr3core.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024
-from sr3core.hyperparameters import UNetConfig
+from sr3core.flops import PEAK_FLOPS, TRAINING_FACTOR, forward_flops
 from sr3core.unet import UNet
 
 STAGES = {"16-128": unet_16_128, "64-256": unet_64_256, "64-512": unet_64_512, "256-1024": unet_256_1024}
-BATCH_SIZE, NUM_STEPS, FORWARDS_PER_STEP = 256, 1_000_000, 3
-H100_BF16_FLOPS = 989.4e12
-"""Dense bfloat16 peak of an H100 SXM, FLOP/s."""
-
-
-def forward_flops(config: UNetConfig) -> int:
-    """FLOPs of one forward pass of one image."""
-    with torch.device("meta"):
-        network = UNet(config)
-        size = config.image_size
-        image, gamma = torch.empty(1, 3, size, size), torch.empty(1)
-        with FlopCounterMode(display=False) as counter:
-            network(image, image, gamma)
-    return counter.get_total_flops()
+BATCH_SIZE, NUM_STEPS = 256, 1_000_000
 
 
 def main() -> None:
@@ -46,8 +32,8 @@ def main() -> None:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in UNet(make()).parameters())
         image = forward_flops(make())
-        run = image * FORWARDS_PER_STEP * BATCH_SIZE * NUM_STEPS
-        days = run / (H100_BF16_FLOPS * options.utilisation) / 86400
+        run = image * TRAINING_FACTOR * BATCH_SIZE * NUM_STEPS
+        days = run / (PEAK_FLOPS["H100"]["bfloat16"] * options.utilisation) / 86400
         total += days
         print(
             f"{name:<10}{parameters / 1e6:>9.1f}{image / 1e9:>13.1f}{run / 1e21:>11.2f}{days:>11.1f}"
