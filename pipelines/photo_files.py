@@ -24,6 +24,9 @@ ENDINGS: dict[str, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 DEFAULT_QUALITY = 95
 """Of JPEG and WebP: close to the eye's limits, at a fifth of PNG's size."""
 
+_TOLD = ("16 bits", "orientation", "stray bytes", "mode CMYK", "mode LAB")
+"""Of the decoder's notes, those that are not undone: an output has the colours and transparency of its source."""
+
 _LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383, "png": 2**31 - 1}
 
 
@@ -42,7 +45,7 @@ class PhotoForm:
     profile: bytes
     """The colour profile to convert to and to embed; empty is sRGB."""
     notes: tuple[str, ...]
-    """What could not be kept."""
+    """What was converted, or could not be kept."""
 
     @property
     def num_channels(self) -> int:
@@ -71,7 +74,9 @@ def form_of(photo: DecodedPhoto, magnification: int, kind: PhotoFormat) -> Photo
         )
     mode: Literal["RGB", "L"] = "L" if photo.is_grey and kind != "webp" else "RGB"
     usable = colour.transform_from_srgb(photo.profile, mode) is not None
-    notes = [] if usable or not photo.profile else ["colour profile left out: the output is sRGB"]
+    notes = [note for note in photo.notes if note.startswith(_TOLD)]
+    if photo.profile and not usable:
+        notes.append("colour profile left out: the output is sRGB")
     on_white = photo.alpha is not None and kind == "jpeg"
     if on_white:
         notes.append("transparency on white")

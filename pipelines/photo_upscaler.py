@@ -95,10 +95,9 @@ class PhotoUpscaler:
         decoded = decode_limited(data, self._config, magnification)
         form = form_of(decoded, magnification, self._config.format)
         strips = self._upscale(stages, decoded, form, record["source"]["sha256"])
-        notes = (*decoded.notes, *form.notes)
         with _unwritten():
-            self._write(name, form, strips, {**record, "notes": notes})
-        return True, notes
+            self._write(name, form, strips, {**record, "notes": form.notes})
+        return True, form.notes
 
     def _load(self) -> "list[Stage]":
         if not self._stages:

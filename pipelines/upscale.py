@@ -65,8 +65,10 @@ def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[
 
 def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConfig) -> Iterator[str]:
     """What upscale_photos would do, a line a photo; reads the photos, writes nothing."""
-    settings, out = settings_of(checked_run(run, config), config), absolute(out)
-    for name, photo in list_photos(images, out, config).items():
+    out = absolute(out)
+    photos = list_photos(images, out, config)
+    settings = settings_of(checked_run(run, config), config)
+    for name, photo in photos.items():
         try:
             digest = hashlib.sha256(read_photo(photo)).hexdigest()
         except DecodeError as error:

@@ -8,7 +8,7 @@ import torch
 from pipelines.config import RunConfig, TrainConfig
 from pipelines.runs import create_run
 from sr3core.architectures import unet_tiny
-from sr3core.checkpoint import save_checkpoint
+from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
@@ -33,5 +33,5 @@ def cascade_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for network in (state.model, state.ema.module if state.ema else state.model):
                 for parameter in network.parameters():
                     parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
-        save_checkpoint(stage.checkpoints, state, {})
+        save_checkpoint(stage.checkpoints, take_snapshot(state), {})
     return path
