@@ -10,6 +10,7 @@ import numpy as np
 
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
+from pipelines.pairing import check_pairs
 from pipelines.provenance import git_commit, provenance, versions
 from pipelines.runs import local_path, write_atomic
 from pipelines.sample import find_images, upscale_split
@@ -60,7 +61,7 @@ def evaluate_folders(outputs: str, references: str, out: str, inputs: str | None
         pictures["inputs"] = _read_folder(inputs)
     names = sorted(pictures["references"])
     for role, folder in pictures.items():
-        _check_pairs(role, folder, names)
+        check_pairs(role, folder, names)
     for name in names:
         if pictures["outputs"][name].shape != pictures["references"][name].shape:
             raise DataError(
@@ -186,15 +187,6 @@ def _distance_info(network: FeatureNetwork, count: int) -> dict[str, Any]:
 
 def _read_folder(folder: str) -> dict[str, np.ndarray]:
     return {path.stem: decode_image(path.read_bytes()).pixels for path in find_images([folder])}
-
-
-def _check_pairs(role: str, folder: dict[str, np.ndarray], names: Sequence[str]) -> None:
-    missing = sorted(set(names) - set(folder))
-    extra = sorted(set(folder) - set(names))
-    if missing or extra:
-        lines = [f"{len(missing)} references have no {role}: {', '.join(missing[:5])}"] if missing else []
-        lines += [f"{len(extra)} {role} have no reference: {', '.join(extra[:5])}"] if extra else []
-        raise DataError("; ".join(lines) + ". Files are paired by name without ending")
 
 
 def _size(image: np.ndarray) -> str:
