@@ -51,6 +51,6 @@ def spoil(pixels: np.ndarray, seed: int, name: str) -> np.ndarray:
     side = min(height, width)
     blocks = resize_area(pixels[:side, :side], min(NUM_BLOCKS, side)).astype(np.float64)
     generator = np.random.Generator(np.random.Philox(derive_seed(seed, "study/spoil", name)))
-    noisy = np.clip(blocks + generator.normal(0, 60, blocks.shape), 0, 255).astype(np.uint8)
+    noisy = np.clip(blocks + generator.normal(0, 40, blocks.shape), 0, 255).astype(np.uint8)
     rows, columns = (np.arange(length) * len(noisy) // length for length in (height, width))
     return noisy[rows][:, columns]

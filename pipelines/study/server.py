@@ -193,7 +193,7 @@ def _add_study(app: FastAPI, study: Study, people: visits.Visits, limits: Limits
         "contact": config.contact,
         "num_practice_trials": config.num_practice_trials,
         "num_trials": config.num_positions - config.num_practice_trials,
-        "longest_viewing_seconds": max(config.viewing_seconds),
+        "viewing_seconds": list(config.viewing_seconds),
         "participant_parameters": list(config.participant_parameters),
     }
 

@@ -137,7 +137,7 @@ async function send(body) {
 
 async function pair(shown) {
   clear();
-  $("practice").hidden = !shown.practice;
+  $("practice").classList.toggle("unseen", !shown.practice);
   $("say").textContent = "Look at the images…";
   if ($("trial").hidden) show("trial");
   try { await load(shown.images); } catch { notify("An image did not arrive. We try again."); await wait(1000); return shown; }
@@ -159,11 +159,12 @@ async function pair(shown) {
 
 // ------------------------------------------------------------------------------------------------ the whole visit
 function describe() {
-  const time = about.longest_viewing_seconds === 1 ? "one second" : `${about.longest_viewing_seconds} seconds`;
-  $("what-is-shown").textContent = about.task === 1
-    ? `You see two images for up to ${time}, and between them a low-resolution image.` : `You see two images for up to ${time}.`;
-  $("how-many").textContent = (about.num_practice_trials ? `There are ${about.num_practice_trials} pairs to practise with, then ` : "There are ")
-    + `${about.num_trials} pairs that count. A few of them are easy: they tell us that you are still looking.`;
+  const longest = Math.max(...about.viewing_seconds), several = about.viewing_seconds.length > 1;
+  const time = `${several ? "for up to" : "for"} ${several || longest !== 1 ? `${longest} seconds` : "one second"}`;
+  $("what-is-shown").textContent = `You see two images ${time}${about.task === 1 ? ", and between them a low-resolution image" : ""}.`;
+  const pairs = (number) => `${number} ${number === 1 ? "pair" : "pairs"}`;
+  $("how-many").textContent = `${about.num_practice_trials ? `First ${pairs(about.num_practice_trials)} for practice, then ` : "There are "}`
+    + `${pairs(about.num_trials)}. Some of them are easy: they tell us that you are still looking.`;
   for (const element of document.querySelectorAll(".question")) element.textContent = about.question;
   $("pair").classList.toggle("with-input", about.task === 1);
   document.querySelector("#pair figure").hidden = about.task !== 1;
