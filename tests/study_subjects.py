@@ -23,7 +23,7 @@ MODELS = ("bicubic", "soft")
 
 
 def make_folders(folder: Path, photos: Path, count: int, size: int = 32) -> Folders:
-    """References, inputs and two models' outputs made of photos: from a quarter of the size, and from three quarters."""
+    """References, inputs and two models' outputs made of photos: from a quarter, and three quarters, of the size."""
     for name in ("references", "inputs", *MODELS):
         (folder / name).mkdir(parents=True)
     for source in sorted(photos.glob("*.jpg"))[:count]:

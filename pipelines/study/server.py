@@ -3,6 +3,7 @@
 import logging
 import re
 import secrets
+import socket
 from collections.abc import Awaitable, Callable
 from html import escape
 from pathlib import Path
@@ -11,7 +12,6 @@ from typing import Annotated, Any
 import uvicorn
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
-from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, Field
 
 from pipelines.study import visits
@@ -72,7 +72,7 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
     """
     study.verify()
     database = open_database(config.database, study.sqlite_path, study.fingerprint)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             create_app(study, database, config),
             host=config.host,
@@ -92,11 +92,22 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
     base = f"http://{host}:{port}{config.root_path}/"
-    on_ready(f"study: {base}\nadministrator: {base}admin#{study.secrets().admin}")
+    server.announce = lambda: on_ready(f"study: {base}\nadministrator: {base}admin#{study.secrets().admin}")
     try:
         server.run(sockets=[listening])
     finally:
         database.close()
+
+
+class _Server(uvicorn.Server):
+    """Says when it listens: before, a browser that is quick would be refused."""
+
+    announce: Callable[[], None]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self.announce()
 
 
 def create_app(study: Study, database: Database, config: ServeConfig) -> FastAPI:
@@ -168,7 +179,15 @@ def _add_pages(app: FastAPI, study: Study, root_path: str) -> None:
         name: (PAGES / name).read_text().replace("{{base}}", f"{root_path}/").replace("{{title}}", escape(title))
         for name, title in {"index.html": study.config.title, "admin.html": f"{study.config.title}: progress"}.items()
     }
-    app.mount("/assets", StaticFiles(directory=PAGES / "assets"))
+    types = {".js": "text/javascript", ".css": "text/css"}
+    assets = {file.name: (file.read_bytes(), types[file.suffix]) for file in (PAGES / "assets").iterdir()}
+
+    @app.get("/assets/{name}")
+    def asset(name: str) -> Response:
+        if name not in assets:
+            raise Refused(404, "asset", "There is no such file.")
+        content, media_type = assets[name]
+        return Response(content, media_type=media_type)
 
     @app.get("/")
     def index() -> HTMLResponse:

@@ -78,7 +78,7 @@ def test_the_replicates_are_those_of_a_plain_loop_over_copies():
         ]
         rates.append(np.average(answers.fooled, weights=copies))
     found = fool_rate_interval(answers, seed=0)
-    # Standard error of a 2.5% quantile of 3000 draws of a nearly normal variable: sd * sqrt(p(1-p)/n)/phi(z) = 0.049 sd.
+    # A 2.5% quantile of 3000 nearly normal draws has the standard error sqrt(p (1 - p) / n) / phi(z) = 0.049 sd.
     tolerance = 4 * 0.06 * np.std(rates)
     assert found.low == pytest.approx(np.quantile(rates, 0.025), abs=tolerance)
     assert found.high == pytest.approx(np.quantile(rates, 0.975), abs=tolerance)
