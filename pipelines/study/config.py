@@ -33,7 +33,8 @@ class Exclusions:
     max_failed_checks: int = 1
     """A subject who fails more attention checks than this is left out."""
     max_same_side: float = 0.95
-    """A subject who chose the same side in a larger share of the trials is left out; 1 keeps all."""
+    """A subject who chose the same side in a larger share of the trials is left out; 1 keeps all, as do few trials
+    need: of four, chance alone puts one subject in eight on one side."""
     max_exposure_error_seconds: float = 0.1
     """A trial whose images were visible for longer or shorter than declared, by more than this, is left out."""
     drop_focus_lost: bool = True

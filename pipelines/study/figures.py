@@ -68,7 +68,9 @@ def _rates(axes: "Sequence[Axes]", tasks: Sequence[dict[str, Any]]) -> None:
             places, [100 * r["rate"] for r in rows], _errors(rows), fmt="none", ecolor=INK, capsize=5, zorder=3
         )
         for place, row in zip(places, rows, strict=True):
-            one.text(place, min(94, 100 * row["high"] + 2), f"{100 * row['rate']:.1f}", ha="center", va="bottom")
+            above = min(92, 100 * row["high"] + 3)
+            label = one.text(place, above, f"{100 * row['rate']:.1f}", ha="center", va="bottom")
+            label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         one.set_xticks(places, [row["model"] for row in rows])
         one.set_xlim(-0.6, max(len(rows) - 0.4, 1.6))
         one.set_title(_title(task), loc="left", fontsize=10)
@@ -109,5 +111,6 @@ def _write_extremes(task: dict[str, Any], study: Study, path: Path) -> None:
                     axes.imshow(image.convert("RGB"))
                 below = f"{title}\n{100 * entry['rate']:.0f}% of {entry['num_trials']}" if title == "output" else title
                 axes.set_title(below, y=0, va="top", pad=-4, fontsize=8)
-        grid[row, 0].text(0, 1.04, f"{which} fool rates of {model}", transform=grid[row, 0].transAxes, fontsize=10)
+        heading = grid[row, 0].text(0, 1.04, f"{which} fool rates of {model}", transform=grid[row, 0].transAxes)
+        heading.set_in_layout(False)  # it is wider than the picture below it
     figure.savefig(path, dpi=110)

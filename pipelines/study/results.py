@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.provenance import git_commit, versions
+from pipelines.report_study import RESULTS_FORMAT
 from pipelines.runs import local_path, write_atomic
 from pipelines.study.answers import answered_by, subject_rows
 from pipelines.study.database import Database, open_existing, participants
@@ -21,7 +23,6 @@ from sr3core.config import to_dict
 from sr3core.errors import ConfigError, DataError
 from sr3core.metrics.fool_rate import NUM_REPLICATES, Answers, compare_models, rates_by, wilson_interval
 
-RESULTS_FORMAT = ("sr3-study-results", 1)
 NUM_EXTREMES = 3
 
 
@@ -145,7 +146,7 @@ def _reason(subject: str | None, trial: str | None) -> str:
 
 def _kind(reason: str | None) -> str:
     """A reason without its numbers, to count it by."""
-    return "" if reason is None else "attention checks" if "attention" in reason else reason.split(" in ")[0]
+    return re.sub(r" in \d.*|\d+ ", "", reason or "")
 
 
 def summarize(study: Study, rows: Iterable[TrialRow], people: Counter[str], num_replicates: int) -> dict[str, Any]:
