@@ -61,8 +61,11 @@ class NewOptions:
 def new(arguments: list[str]) -> int:
     """`sr3 study new --references DIR --inputs DIR --model NAME=DIR --task 1 --out STUDY`."""
     content, arguments = take_config(_separate_models(arguments))
-    config = tyro.MISSING if content is None else from_dict(StudyConfig, content)
-    default = NewOptions(references=tyro.MISSING, model=(), out=tyro.MISSING, config=config)
+    default = None
+    if content is not None:
+        default = NewOptions(
+            references=tyro.MISSING, model=(), out=tyro.MISSING, config=from_dict(StudyConfig, content)
+        )
     options = parse(NewOptions, "study new", arguments, default)
     if options.print_config:
         print(printed(options.config))

@@ -371,7 +371,7 @@ def test_a_screen_reader_is_told_what_to_do(page, server):
     assert page.evaluate("document.documentElement.lang") == "en"
 
 
-def test_the_administrators_page_is_live_and_needs_the_secret(page, server):
+def test_the_administrators_page_is_live_and_needs_the_secret(browser, page, server):
     page.goto(f"{server.address}admin")
     page.fill("#secret", "wrong")
     page.click("#ask button")
@@ -381,7 +381,7 @@ def test_the_administrators_page_is_live_and_needs_the_secret(page, server):
     page.goto(f"{server.address}admin#{server.secret}")
     page.wait_for_selector("#content:not([hidden])")
     count = page.locator("#people tr").count()
-    other = page.context.new_page()
+    other = browser.new_page()
     begin(other, server, "newcomer")
     page.wait_for_function(f"() => document.querySelectorAll('#people tr').length === {count + 1}")
     other.close()
