@@ -70,7 +70,7 @@ class Focus {
     document.addEventListener("visibilitychange", () => { if (document.hidden) lost(); else this.away = false; });
   }
   start(phase) {
-    if (phase === "viewing") { this.viewing = 0; this.answering = 0; }
+    if (phase === "viewing") { this.viewing = document.hasFocus() ? 0 : 1; this.answering = 0; }
     this.phase = phase;
   }
 }
