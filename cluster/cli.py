@@ -16,6 +16,7 @@ COMMANDS: dict[str, str] = {
     "upscale": "upscale photos with a trained run",
     "evaluate": "measure a run, or any folder of images, as the paper's tables do",
     "report": "write a run's report as one HTML file",
+    "study": "ask people: a two-alternative forced-choice study, its server and its results",
     "status": "show how far a run or a preparation is",
     "verify": "re-check prepared shards: sums, offsets, what is missing; draw a contact sheet",
     "demo": "the whole chain on bundled photos, in minutes",
@@ -86,7 +87,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     if name not in COMMANDS:
         known = [*COMMANDS, *CLUSTER_COMMANDS]
         raise ConfigError(f"unknown command, {did_you_mean(name, known)} `sr3 --help` lists all")
-    return getattr(import_module("cluster.commands"), name)
+    return getattr(import_module("cluster.study_commands" if name == "study" else "cluster.commands"), name)
 
 
 def _help() -> str:

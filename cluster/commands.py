@@ -212,6 +212,8 @@ class ReportOptions:
 
     run: Annotated[str, tyro.conf.Positional]
     """Run folder."""
+    study: str | None = None
+    """Folder that `sr3 study results` wrote to; default: RUN/study, where it is there."""
 
 
 def report(arguments: list[str]) -> int:
@@ -219,7 +221,7 @@ def report(arguments: list[str]) -> int:
     options = parse(ReportOptions, "report", arguments)
     from pipelines.report import write_report
 
-    print(write_report(options.run))
+    print(write_report(options.run, options.study))
     return 0
 
 

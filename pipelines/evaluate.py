@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from pipelines.config import EvaluateConfig
-from pipelines.decode import decode_image
-from pipelines.photos import find_photos
+from pipelines.pairing import check_pairs, images_by_name, read_image
 from pipelines.provenance import git_commit, provenance, versions
 from pipelines.runs import local_path, write_atomic
 from pipelines.sample import upscale_split
-from pipelines.storage import read_bytes
 from sr3core.errors import DataError
 from sr3core.features import (
     FeatureNetwork,
@@ -62,7 +60,7 @@ def evaluate_folders(outputs: str, references: str, out: str, inputs: str | None
         pictures["inputs"] = _read_folder(inputs)
     names = sorted(pictures["references"])
     for role, folder in pictures.items():
-        _check_pairs(role, folder, names)
+        check_pairs(role, folder, names)
     for name in names:
         if pictures["outputs"][name].shape != pictures["references"][name].shape:
             raise DataError(
@@ -187,21 +185,7 @@ def _distance_info(network: FeatureNetwork, count: int) -> dict[str, Any]:
 
 
 def _read_folder(folder: str) -> dict[str, np.ndarray]:
-    pictures: dict[str, np.ndarray] = {}
-    for photo in find_photos([folder]):
-        if (name := Path(photo.name).stem) in pictures:
-            raise DataError(f"{folder} holds two images named {name}; files are paired by name without ending")
-        pictures[name] = decode_image(read_bytes(photo.uri)).pixels
-    return pictures
-
-
-def _check_pairs(role: str, folder: dict[str, np.ndarray], names: Sequence[str]) -> None:
-    missing = sorted(set(names) - set(folder))
-    extra = sorted(set(folder) - set(names))
-    if missing or extra:
-        lines = [f"{len(missing)} references have no {role}: {', '.join(missing[:5])}"] if missing else []
-        lines += [f"{len(extra)} {role} have no reference: {', '.join(extra[:5])}"] if extra else []
-        raise DataError("; ".join(lines) + ". Files are paired by name without ending")
+    return {name: read_image(uri) for name, uri in images_by_name(folder).items()}
 
 
 def _size(image: np.ndarray) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.report_plots import front_chart, loss_charts, schedule_chart
+from pipelines.report_study import RESULTS_FORMAT, study_section
 from pipelines.runs import Run, StageRun, open_run, read_metrics, write_atomic
 from sr3core.config import to_dict
 from sr3core.errors import CheckpointError
@@ -32,8 +33,8 @@ NUM_EXTREMES = 3
 log = logging.getLogger(__name__)
 
 
-def write_report(run: str) -> Path:
-    """Write RUN/report.html from what the run folder holds; what is not there yet is said in a line.
+def write_report(run: str, study: str | None = None) -> Path:
+    """Write RUN/report.html from what the run folder, and a study's (default RUN/study), hold; gaps are said in a line.
 
     Raises:
         DataError: run is no run folder.
@@ -44,11 +45,11 @@ def write_report(run: str) -> Path:
     environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = True
     path = opened.path / "report.html"
-    write_atomic(path, environment.get_template("report.html.j2").render(gather(opened)))
+    write_atomic(path, environment.get_template("report.html.j2").render(gather(opened, study)))
     return path
 
 
-def gather(run: Run) -> dict[str, Any]:
+def gather(run: Run, study: str | None = None) -> dict[str, Any]:
     """Everything the page shows."""
     notes: list[str] = []
     evaluation = _read(run.path / "evaluation.json", EVALUATION_FORMAT, notes)
@@ -75,6 +76,7 @@ def gather(run: Run) -> dict[str, Any]:
         "provenance": _leaves({key: value for key, value in run.provenance.items() if key != "config"}),
         "evaluated": _leaves({k: evaluation.get(k) for k in ("seed", "schedules", "provenance")} if evaluation else {}),
         "fingerprint": json.loads((run.path / "config.json").read_text()).get("fingerprint", ""),
+        "study": study_section(run.path, study, lambda path: _read(path, RESULTS_FORMAT, notes)),
         "notes": notes,
     }
 

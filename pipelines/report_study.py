@@ -1,0 +1,38 @@
+"""The report's section on the human study: what `sr3 study results` wrote, with its figures inside the page."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sr3core.errors import DataError
+
+RESULTS_FORMAT = ("sr3-study-results", 1)
+
+
+def study_section(run: Path, study: str | None, read: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any] | None:
+    """Results of a study with its figures as data addresses; None where there is none.
+
+    Args:
+        run: the run's folder, whose study/ is taken where none is named.
+        study: folder that `sr3 study results` wrote to.
+        read: reads a file of RESULTS_FORMAT, or tells why not.
+
+    Raises:
+        DataError: a study is named that has no results.
+    """
+    folder = Path(study) if study is not None else run / "study"
+    results = read(folder / "results.json")
+    if results is None:
+        if study is not None:
+            raise DataError(f"study: {folder} has no results; `sr3 study results {study}` computes them")
+        return None
+    figures = {"rates": "fool-rates.svg", "times": "viewing-times.svg"}
+    figures |= {f"extremes-{task['task']}": f"extremes-task-{task['task']}.png" for task in results["tasks"]}
+    addresses = {name: _address(folder / "figures" / file) for name, file in figures.items()}
+    return results | {"figures": addresses}
+
+
+def _address(path: Path) -> str | None:
+    kind = {".svg": "image/svg+xml", ".png": "image/png"}[path.suffix]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None

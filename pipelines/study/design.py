@@ -1,0 +1,143 @@
+"""Who is shown which image on which side: balanced by image and by side, drawn from the study's seed."""
+
+import random
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pipelines.study.config import StudyConfig
+from sr3core.errors import ConfigError
+from sr3core.randomness import derive_seed
+
+Kind = Literal["practice", "trial", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One pair: the original and, on the other side, a model's output or (practice, check) a spoilt copy."""
+
+    kind: Kind
+    image: str
+    original_first: bool
+    """The original is the first image: the left one, the upper one on a phone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What one person is shown, in this order; a person takes a slot, and another one if they leave."""
+
+    model: str
+    viewing_seconds: float
+    trials: tuple[Trial, ...]
+
+
+def assign(config: StudyConfig, models: Sequence[str], images: Sequence[str], spares: Sequence[str]) -> list[Slot]:
+    """Fill every slot of a study.
+
+    Within the subjects of a model and viewing time no image is shown more than once oftener than another, each subject
+    has the model on the left as often as on the right (within one), and so has each image.
+
+    Args:
+        config: the study's.
+        models: names of the models.
+        images: the images of the study.
+        spares: further images, for practice and attention checks.
+
+    Raises:
+        ConfigError: practice and checks need more images than a subject has left.
+    """
+    needed = config.num_practice_trials + config.num_attention_checks
+    free = len(images) - config.trials_per_subject + len(spares)
+    if free < needed:
+        raise ConfigError(
+            f"num_images: practice and attention checks need {needed} images that the subject is not shown otherwise,"
+            f" the folders leave {free}; bring {needed - free} more, or lower trials_per_subject, num_practice_trials"
+            " or num_attention_checks"
+        )
+    slots = []
+    for model in models:
+        for seconds in config.viewing_seconds:
+            group = f"{model}/{seconds:g}"
+            shown = _deal_images(config, images, _random(config, "images", group))
+            firsts = _balance_sides(shown, _random(config, "sides", group))
+            for number, names in enumerate(shown):
+                generator = _random(config, "order", group, number)
+                pairs = [Trial("trial", name, firsts[number, name]) for name in names]
+                slots.append(Slot(model, seconds, _with_checks(config, pairs, images, spares, generator)))
+    _random(config, "slots").shuffle(slots)  # no model gets all the early birds
+    return slots
+
+
+def _random(config: StudyConfig, purpose: str, *index: int | str) -> random.Random:
+    return random.Random(derive_seed(config.seed, f"study/{purpose}", *index))
+
+
+def _deal_images(config: StudyConfig, images: Sequence[str], generator: random.Random) -> list[list[str]]:
+    """The images of each subject: always those that were dealt least often, ties broken at random."""
+    dealt: Counter[str] = Counter()
+    hands = []
+    for _ in range(config.subjects_per_model):
+        order = sorted(images, key=lambda name: (dealt[name], generator.random()))
+        hand = order[: config.trials_per_subject]
+        dealt.update(hand)
+        generator.shuffle(hand)
+        hands.append(hand)
+    return hands
+
+
+def _balance_sides(hands: Sequence[Sequence[str]], generator: random.Random) -> dict[tuple[int, str], bool]:
+    """(subject, image) -> whether the original is first, balanced for every subject and for every image at once.
+
+    Each subject's trials are paired off at random, and so are each image's; the two of a pair must differ. Every trial
+    is in at most one pair of either kind, so pairs form paths and even cycles, which alternate.
+    """
+    places = [(number, image) for number, hand in enumerate(hands) for image in hand]
+    generator.shuffle(places)
+    partners: dict[tuple[int, str], list[tuple[int, str]]] = {place: [] for place in places}
+    for side in (0, 1):
+        waiting: dict[int | str, tuple[int, str]] = {}
+        for place in places:
+            other = waiting.pop(place[side], None)
+            if other is None:
+                waiting[place[side]] = place
+            else:
+                partners[place].append(other)
+                partners[other].append(place)
+    firsts: dict[tuple[int, str], bool] = {}
+    for start in places:
+        if start in firsts:
+            continue
+        firsts[start] = generator.random() < 0.5
+        todo = [start]
+        while todo:
+            place = todo.pop()
+            for other in partners[place]:
+                if other not in firsts:
+                    firsts[other] = not firsts[place]
+                    todo.append(other)
+    return firsts
+
+
+def _with_checks(
+    config: StudyConfig, pairs: list[Trial], images: Sequence[str], spares: Sequence[str], generator: random.Random
+) -> tuple[Trial, ...]:
+    """Practice first, then the pairs with a check somewhere in each of as many equal parts."""
+    seen = {pair.image for pair in pairs}
+    others = [name for name in images if name not in seen]
+    generator.shuffle(others)
+    shuffled = list(spares)
+    generator.shuffle(shuffled)
+    unused = (shuffled + others)[: config.num_practice_trials + config.num_attention_checks]
+    sides = [bool(number % 2) for number in range(len(unused))]
+    generator.shuffle(sides)
+    practice = config.num_practice_trials
+    extra = [
+        Trial("practice" if number < practice else "check", name, first)
+        for number, (name, first) in enumerate(zip(unused, sides, strict=True))
+    ]
+    trials = list(pairs)
+    for number, check in enumerate(extra[practice:]):
+        start, stop = (len(pairs) * part // config.num_attention_checks for part in (number, number + 1))
+        trials.insert(number + generator.randint(start, max(start, stop - 1)), check)
+    return (*extra[:practice], *trials)

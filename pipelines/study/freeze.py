@@ -1,0 +1,200 @@
+"""`sr3 study new`: folders of images become a study that nobody changes any more."""
+
+import dataclasses
+import hashlib
+import json
+import random
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.pairing import check_pairs, images_by_name, read_image
+from pipelines.provenance import provenance
+from pipelines.runs import local_path
+from pipelines.study import pictures
+from pipelines.study.config import StudyConfig
+from pipelines.study.design import Slot, assign
+from pipelines.study.study_folder import Pictures, Study, StudyPlan, open_study, plan_to_json
+from sr3core.config import to_dict
+from sr3core.errors import ConfigError, DataError
+from sr3core.randomness import derive_seed
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Folders:
+    """Where a study's images are; paired by file name without ending."""
+
+    references: str
+    """The originals."""
+    models: Mapping[str, str]
+    """Name -> folder of its outputs, of the originals' sizes."""
+    inputs: str | None = None
+    """The low-resolution inputs; Task 1 shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A study that fits together, before anything is written."""
+
+    config: StudyConfig
+    files: dict[str, dict[str, str]]
+    """Role ("reference", "input" or a model) -> image -> where it is."""
+    images: tuple[str, ...]
+    slots: tuple[Slot, ...]
+
+    @property
+    def spoilt(self) -> list[str]:
+        """The images that need a spoilt copy."""
+        return sorted({trial.image for slot in self.slots for trial in slot.trials if trial.kind != "trial"})
+
+    def describe(self) -> str:
+        """What it asks of how many people."""
+        config = self.config
+        trials = f"{config.trials_per_subject} of {config.num_images} images"
+        minutes = config.num_positions * (max(config.viewing_seconds) + 3) / 60
+        return (
+            f"task {config.task}: {len(self.slots)} subjects, each {trials}, {config.num_attention_checks} attention"
+            f" checks and {config.num_practice_trials} practice trials, about {minutes:.0f} minutes a subject"
+        )
+
+
+def draft_study(folders: Folders, config: StudyConfig) -> Draft:
+    """Check the folders, choose images and fill the slots; writes nothing.
+
+    Raises:
+        DataError: folders are missing or do not pair.
+        ConfigError: no model, no inputs for Task 1, or too few images for the numbers asked.
+    """
+    if not folders.models:
+        raise ConfigError("model: name at least one, as --model NAME=DIR")
+    if config.task == 1 and folders.inputs is None:
+        raise ConfigError("inputs: Task 1 shows the low-resolution input; name its folder, --inputs DIR")
+    roles = {"reference": folders.references, **folders.models}
+    if config.task == 1 and folders.inputs is not None:
+        roles["input"] = folders.inputs
+    files = {role: images_by_name(folder) for role, folder in roles.items()}
+    names = sorted(files["reference"])
+    for role, found in files.items():
+        check_pairs("inputs" if role == "input" else f"outputs of {role}", found, names)
+    if len(names) < config.num_images:
+        raise ConfigError(f"num_images: {config.num_images} are asked, the folders hold {len(names)}")
+    random.Random(derive_seed(config.seed, "study/choice")).shuffle(names)
+    chosen, spares = sorted(names[: config.num_images]), sorted(names[config.num_images :])
+    slots = assign(config, list(folders.models), chosen, spares)
+    return Draft(config, files, tuple(chosen), tuple(slots))
+
+
+def new_study(folders: Folders, config: StudyConfig, out: str) -> Study:
+    """Freeze a study into a new folder: all of it or nothing.
+
+    Raises:
+        ConfigError: see `draft_study`; or out is there already.
+        DataError: see `draft_study`; or an image cannot be read, or sizes differ.
+    """
+    path = local_path(out)
+    if path.exists():
+        raise ConfigError(f"out: {path} is there already; a frozen study is not changed, name another folder")
+    if not config.completion_code:
+        config = dataclasses.replace(config, completion_code=secrets.token_hex(4).upper())
+    draft = draft_study(folders, config)
+    shown = read_pictures(draft)
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    (temporary / "images").mkdir(parents=True)
+    plan = _plan(draft, shown, temporary / "images")
+    parents = {role: str(local_path(folder)) for role, folder in _named(folders).items()}
+    text = plan_to_json(to_dict(plan), provenance(config) | {"folders": parents})
+    (temporary / "study.json").write_text(text)
+    keys = {"signing": secrets.token_urlsafe(32), "admin": secrets.token_urlsafe(24)}
+    secret = temporary / "secrets.json"
+    secret.touch(mode=0o600)
+    secret.write_text(json.dumps(keys))
+    temporary.rename(path)
+    return open_study(path)
+
+
+def _named(folders: Folders) -> dict[str, str]:
+    found = {"references": folders.references, **folders.models}
+    return found | ({"inputs": folders.inputs} if folders.inputs is not None else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Every image that the study can show, as PNG without metadata; the keys are those of `Pictures`."""
+
+    originals: dict[str, bytes]
+    outputs: dict[str, dict[str, bytes]]
+    inputs: dict[str, bytes]
+    spoilt: dict[str, bytes]
+
+
+def read_pictures(draft: Draft) -> Shown:
+    """Decode, check and re-encode every image that the study can show.
+
+    Raises:
+        DataError: an image cannot be decoded, or sizes differ.
+    """
+    spoilt = draft.spoilt
+    models = [role for role in draft.files if role not in ("reference", "input")]
+    shown = Shown({}, {model: {} for model in models}, {}, {})
+    for name in sorted({*draft.images, *spoilt}):
+        original = read_image(draft.files["reference"][name])
+        shown.originals[name] = pictures.encode(original)
+        for model in models if name in draft.images else ():
+            shown.outputs[model][name] = pictures.encode(_like(original, draft.files[model][name], model))
+        if draft.config.task == 1:
+            low = _smaller(original, draft.files["input"][name])
+            shown.inputs[name] = pictures.encode(pictures.enlarge(low, *original.shape[:2]))
+        if name in spoilt:
+            shown.spoilt[name] = pictures.encode(pictures.spoil(original, draft.config.seed, name))
+    return shown
+
+
+def _like(original: np.ndarray, path: str, model: str) -> np.ndarray:
+    output = read_image(path)
+    if output.shape != original.shape:
+        raise DataError(
+            f"{path}: the output of {model} is {_size(output)}, the reference {_size(original)}; a pair must be of one"
+            " size, or people would see which is which"
+        )
+    return output
+
+
+def _smaller(original: np.ndarray, path: str) -> np.ndarray:
+    low = read_image(path)
+    if low.shape[0] > original.shape[0] or low.shape[1] > original.shape[1]:
+        raise DataError(f"{path}: the input is {_size(low)}, larger than the reference, {_size(original)}")
+    return low
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def _plan(draft: Draft, shown: Shown, folder: Path) -> StudyPlan:
+    """Write every image under a random name, all with the same number of bytes, in an order that tells nothing."""
+    groups = [shown.originals, *shown.outputs.values(), shown.inputs, shown.spoilt]
+    places = [(number, name) for number, group in enumerate(groups) for name in group]
+    secrets.SystemRandom().shuffle(places)
+    named: list[dict[str, str]] = [{} for _ in groups]
+    checksums = {}
+    for (number, name), data in zip(places, pictures.pad(groups[n][name] for n, name in places), strict=True):
+        file = f"{secrets.token_hex(16)}.png"
+        (folder / file).write_bytes(data)
+        named[number][name] = file
+        checksums[file] = hashlib.sha256(data).hexdigest()
+    originals, *outputs, inputs, spoilt = named
+    return StudyPlan(
+        config=draft.config,
+        models=tuple(shown.outputs),
+        images=draft.images,
+        slots=draft.slots,
+        pictures=Pictures(
+            originals=originals, outputs=dict(zip(shown.outputs, outputs, strict=True)), inputs=inputs, spoilt=spoilt
+        ),
+        checksums=checksums,
+    )

@@ -1,0 +1,56 @@
+"""Images of a study, re-encoded alike: PNG without metadata, and all of the same number of bytes."""
+
+import io
+import struct
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+from PIL import Image
+
+from sr3core.images import to_float, to_uint8
+from sr3core.randomness import derive_seed
+from sr3core.resize import resize_area, upsample_bicubic
+
+NUM_BLOCKS = 8
+"""Blocks along the side of a spoilt image."""
+_END = b"\0\0\0\0IEND\xaeB`\x82"
+_CHUNK_BYTES = 12
+"""Length, type and checksum of an empty chunk."""
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    """PNG of uint8 (H, W, 3) with nothing in it but pixels."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pad(images: Iterable[bytes]) -> list[bytes]:
+    """Bring PNGs to one length by an empty chunk: a blurry image's file is smaller, which a network panel shows."""
+    encoded = list(images)
+    size = max(map(len, encoded)) + _CHUNK_BYTES
+    return [_padded(data, size) for data in encoded]
+
+
+def _padded(data: bytes, size: int) -> bytes:
+    assert data.endswith(_END)
+    body = b"paDd" + bytes(size - len(data) - _CHUNK_BYTES)  # ancillary, private, safe to ignore
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return data[: -len(_END)] + chunk + _END
+
+
+def enlarge(low: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The low-resolution input as it is shown in the middle: x_up, the same pixels on every screen."""
+    return to_uint8(upsample_bicubic(to_float(low[None]), (height, width)))[0]
+
+
+def spoil(pixels: np.ndarray, seed: int, name: str) -> np.ndarray:
+    """A copy that nobody who looks takes for a photo: coarse blocks with strong coloured noise."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    blocks = resize_area(pixels[:side, :side], min(NUM_BLOCKS, side)).astype(np.float64)
+    generator = np.random.Generator(np.random.Philox(derive_seed(seed, "study/spoil", name)))
+    noisy = np.clip(blocks + generator.normal(0, 40, blocks.shape), 0, 255).astype(np.uint8)
+    rows, columns = (np.arange(length) * len(noisy) // length for length in (height, width))
+    return noisy[rows][:, columns]

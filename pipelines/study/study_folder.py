@@ -1,0 +1,142 @@
+"""A frozen study on disk.
+
+STUDY/study.json      everything that is declared: configuration, images, who sees what, checksums, provenance
+STUDY/images/         PNGs under random names
+STUDY/secrets.json    keys that sign tokens and open the administrator's page; not for publication
+STUDY/study.sqlite    answers, unless they go to a PostgreSQL database
+STUDY/results.json    and trials.csv, trials.json, figures/: what `sr3 study results` writes
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.runs import local_path
+from pipelines.study.config import StudyConfig
+from pipelines.study.design import Slot
+from sr3core.config import fingerprint_of, from_dict
+from sr3core.errors import ConfigError, DataError
+
+STUDY_FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pictures:
+    """File names in STUDY/images: image -> file."""
+
+    originals: dict[str, str]
+    outputs: dict[str, dict[str, str]]
+    """Model -> image -> file."""
+    inputs: dict[str, str]
+    """The low-resolution inputs, enlarged; empty for Task 2."""
+    spoilt: dict[str, str]
+    """Of practice trials and attention checks."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StudyPlan:
+    """The frozen part: what study.json holds beside format and provenance."""
+
+    config: StudyConfig
+    models: tuple[str, ...]
+    images: tuple[str, ...]
+    """The images of the study; practice and checks may use others."""
+    slots: tuple[Slot, ...]
+    pictures: Pictures
+    checksums: dict[str, str]
+    """File -> SHA-256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """Keys of one study."""
+
+    signing: str
+    admin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """An opened study."""
+
+    path: Path
+    plan: StudyPlan
+    fingerprint: str
+    provenance: dict[str, Any]
+
+    @property
+    def config(self) -> StudyConfig:
+        """What was declared."""
+        return self.plan.config
+
+    @property
+    def sqlite_path(self) -> Path:
+        """Where answers go by default."""
+        return self.path / "study.sqlite"
+
+    def picture(self, file: str) -> Path:
+        """Path of an image file."""
+        return self.path / "images" / file
+
+    def files_of(self, slot: Slot, position: int) -> dict[str, str]:
+        """What is shown where at a position: "first", "second" and, in Task 1, "input" -> file."""
+        trial, pictures = slot.trials[position], self.plan.pictures
+        other = (pictures.outputs[slot.model] if trial.kind == "trial" else pictures.spoilt)[trial.image]
+        pair = (pictures.originals[trial.image], other)
+        first, second = pair if trial.original_first else pair[::-1]
+        shown = {"first": first, "second": second}
+        return shown | ({"input": pictures.inputs[trial.image]} if self.config.task == 1 else {})
+
+    def secrets(self) -> Secrets:
+        """Read secrets.json.
+
+        Raises:
+            DataError: it is missing or damaged.
+        """
+        try:
+            return from_dict(Secrets, json.loads((self.path / "secrets.json").read_text()))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{self.path / 'secrets.json'} cannot be read, make the study anew: {error}") from error
+
+    def verify(self) -> None:
+        """Check that every image is there and unchanged.
+
+        Raises:
+            DataError: names the first that is not.
+        """
+        for file, checksum in self.plan.checksums.items():
+            path = self.picture(file)
+            if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
+                raise DataError(f"{path} is missing or was changed since the study was frozen; make the study anew")
+
+
+def plan_to_json(plan: dict[str, Any], provenance: dict[str, Any]) -> str:
+    """Text of study.json."""
+    head = {"format": "sr3-study", "format_version": STUDY_FORMAT_VERSION, "fingerprint": fingerprint_of(plan)}
+    return json.dumps({**head, "plan": plan, "provenance": provenance})
+
+
+def open_study(path: str | Path) -> Study:
+    """Open what `sr3 study new` wrote.
+
+    Raises:
+        DataError: it is none, or study.json is damaged or was edited.
+        ConfigError: it is of another format version.
+    """
+    folder = local_path(path)
+    try:
+        content = json.loads((folder / "study.json").read_text())
+    except OSError as error:
+        raise DataError(f"{folder} is no study (no study.json): `sr3 study new` makes one") from error
+    except ValueError as error:
+        raise DataError(f"{folder / 'study.json'} is damaged: {error}") from error
+    if content.get("format") != "sr3-study" or content.get("format_version") != STUDY_FORMAT_VERSION:
+        raise ConfigError(
+            f"{folder / 'study.json'} is of format {content.get('format')!r} version {content.get('format_version')},"
+            f" this program reads 'sr3-study' version {STUDY_FORMAT_VERSION}"
+        )
+    if fingerprint_of(content["plan"]) != content["fingerprint"]:
+        raise DataError(f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not fit")
+    return Study(folder, from_dict(StudyPlan, content["plan"]), content["fingerprint"], content["provenance"])

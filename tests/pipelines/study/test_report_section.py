@@ -1,0 +1,54 @@
+"""The study as a section of the report: its numbers, its figures inside the page, found in RUN/study or where named."""
+
+import base64
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines.report import write_report
+from pipelines.study.results import write_results
+from pipelines.study.study_folder import Study
+from sr3core.errors import DataError
+from tests.pipelines.study.test_results import take
+from tests.pipelines.test_report import make_run
+from tests.study_subjects import make_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Study:
+    """A study with results."""
+    made = make_study(tmp_path_factory.mktemp("section"), photos)
+    take(made, lambda slot, trial, _: trial.kind == "trial" and slot.model == "soft")
+    write_results([str(made.path)], num_replicates=200)
+    return made
+
+
+def test_the_section_has_the_numbers_and_the_figures(study, photos, tmp_path):
+    run = make_run(tmp_path, photos, num_images=2)
+    assert 'id="study"' not in write_report(str(run.path)).read_text()  # nothing is claimed where there was no study
+    page = write_report(str(run.path), str(study.path)).read_text()
+    section = page[page.index('<section id="study">') :]
+    section = section[: section.index("</section>")]
+    assert study.config.question in section
+    rows = re.findall(r'<th scope="row">(\w+)</th><td class="number">([\d.]+)</td>', section)
+    assert ("soft", "100.0") in rows
+    assert ("bicubic", "0.0") in rows
+    assert "bicubic minus soft" in section
+    embedded = [base64.b64decode(data) for data in re.findall(r"base64,([\w+/=]+)", section)]
+    figures = study.path / "figures"
+    assert embedded == [(figures / name).read_bytes() for name in ("extremes-task-1.png", "fool-rates.svg")]
+    assert page.count('href="#study"') == 1
+
+
+def test_a_runs_own_study_is_found(study, photos, tmp_path):
+    run = make_run(tmp_path, photos, num_images=2)
+    shutil.copytree(study.path, run.path / "study")
+    assert 'id="study"' in write_report(str(run.path)).read_text()
+
+
+def test_a_study_without_results_is_refused_where_it_was_named(photos, tmp_path):
+    run = make_run(tmp_path, photos, num_images=2)
+    with pytest.raises(DataError, match="has no results; `sr3 study results"):
+        write_report(str(run.path), str(tmp_path))
