@@ -2,6 +2,7 @@
 
 import json
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -26,8 +27,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_stage(stage: StageRun) -> None:
+def train_stage(stage: StageRun, over: threading.Event) -> None:
     """Train a stage to its last step on the running Ray cluster, going on from its newest checkpoint.
+
+    Args:
+        stage: the stage.
+        over: set when the command ends, so that what dies with it is not started again.
 
     Raises:
         ray.train.TrainingFailedError: workers failed more than placement.max_failures times.
@@ -40,7 +45,7 @@ def train_stage(stage: StageRun) -> None:
             make_trainer(stage).fit()
             return
         except ray.exceptions.ActorDiedError:  # Ray Train starts workers again, but nobody starts its controller again
-            if not failures_left:
+            if not failures_left or over.is_set():
                 raise
             log.warning("%s: the process that controls its workers died; starting it again", stage.name)
 
