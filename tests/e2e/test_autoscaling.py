@@ -45,7 +45,8 @@ def autoscaler_config(gcs_port: int) -> dict:
     return {
         "cluster_name": "fake",
         "max_workers": 4,
-        "idle_timeout_minutes": 0.1,
+        # Nodes of one machine share a job's working directory, and one that goes takes it along: not while others work.
+        "idle_timeout_minutes": 0.5,
         "upscaling_speed": 10.0,
         "provider": provider,
         "auth": {},
@@ -128,7 +129,7 @@ def test_stages_wait_aloud_for_the_nodes_that_they_need(cluster, prepared, tmp_p
     output = run(
         head, "train", "--config", str(tmp_path / "run.json"), "--data", str(prepared), "--out", str(tmp_path / "run")
     )
-    assert "8-16 waits for nodes: it needs 1 trainer, the cluster has 0" in output, output
+    assert re.search(r"8-16 waits for nodes: it needs .*1 trainer \(the cluster has 0\)", output), output
     assert "8-16: step 6, done" in output
     assert "8-32: step 6, done" in output
     assert sum_of(log, "Adding", "trainer") >= 1, events(log)
