@@ -48,7 +48,7 @@ def lacking(placement: PlacementConfig) -> str:
     total = ray.cluster_resources()
     wanted = {kind: fewest_workers(placement) * amount for kind, amount in resources_per_worker(placement).items()}
     return " and ".join(
-        f"{amount:g} {kind}, the cluster has {total.get(kind, 0):g}"
+        f"{amount:g} {kind} (the cluster has {total.get(kind, 0):g})"
         for kind, amount in wanted.items()
         if amount > total.get(kind, 0)
     )
@@ -85,9 +85,9 @@ def wait_for_resources(stage: StageRun, say: Callable[[str], None]) -> None:
 
 
 def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: float) -> str:
-    """`64-256 waits for nodes: it needs 8 GPU, the cluster has 0 (45 s of at most 1800)`."""
+    """`64-256 waits for nodes: it needs 8 GPU (the cluster has 0), 45 s of at most 1800 s`."""
     if missing:
-        return f"{name} waits for nodes: it needs {missing} ({waited:.0f} s of at most {placement.wait_seconds:g})"
+        return f"{name} waits for nodes: it needs {missing}, {waited:.0f} s of at most {placement.wait_seconds:g} s"
     import ray
 
     free = ray.available_resources()
@@ -95,4 +95,4 @@ def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: f
         f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
         for kind, amount in resources_per_worker(placement).items()
     )
-    return f"{name} waits for others to end: it needs {needed} ({waited:.0f} s)"
+    return f"{name} waits for others to end: it needs {needed}, {waited:.0f} s"

@@ -2,9 +2,10 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from pipelines.checkpoints import steps_done
@@ -56,12 +57,12 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
     waits: dict[str, str] = {}
     grids = SampleGrids(todo)
-    pool = ThreadPoolExecutor(max_workers=len(todo), thread_name_prefix="stage")
+    over = threading.Event()
     try:
-        futures = {stage.name: pool.submit(train_when_there, stage, waits) for stage in todo}
+        futures = {stage.name: start(stage, waits, over) for stage in todo}
         watch(todo, futures, waits, lambda: _look(run, grids))
     finally:
-        pool.shutdown(wait=False)  # whoever interrupts is not made to wait; leaving Ray ends the threads
+        over.set()  # Ray goes away after an interrupt, which is no reason to start anything again
     grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
@@ -74,12 +75,26 @@ def _look(run: Run, grids: SampleGrids) -> None:
     grids.look()
 
 
-def train_when_there(stage: StageRun, waits: dict[str, str]) -> None:
-    """Train a stage as soon as its workers fit; meanwhile `waits` says what it waits for."""
+def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> "Future[None]":
+    """Train a stage in a thread of its own, which does not keep an interrupted command from ending."""
+    future: Future[None] = Future()
+
+    def work() -> None:
+        try:
+            future.set_result(train_when_there(stage, waits, over))
+        except BaseException as error:  # noqa: BLE001 - handed on to whoever asks the future
+            future.set_exception(error)
+
+    threading.Thread(target=work, name=stage.name, daemon=True).start()
+    return future
+
+
+def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Event) -> None:
+    """Train a stage as soon as its workers fit; meanwhile `waits` says what it waits for. `over` ends it for good."""
     if stage.config.placement.num_workers:
         wait_for_resources(stage, lambda text: waits.update({stage.name: text}))
         waits.pop(stage.name, None)
-    train_stage(stage)
+    train_stage(stage, over)
 
 
 def watch(

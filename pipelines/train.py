@@ -1,6 +1,7 @@
 """One stage on Ray Train: TorchTrainer and its worker loop."""
 
 import logging
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_stage(stage: StageRun) -> None:
+def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
     """Train a stage to its last step on the running Ray cluster, going on from its newest checkpoint.
+
+    Args:
+        stage: the stage.
+        over: set when the command ends, so that what dies with it is not started again.
 
     Raises:
         DataError: its shards are not there, not whole, or another stage's.
@@ -42,7 +47,7 @@ def train_stage(stage: StageRun) -> None:
             make_trainer(stage).fit()
             break
         except ray.exceptions.ActorDiedError:  # Ray Train starts workers again, but nobody starts its controller again
-            if not failures_left:
+            if not failures_left or (over is not None and over.is_set()):
                 raise
             log.warning("%s: the process that controls its workers died; starting it again", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
