@@ -103,7 +103,7 @@ def test_weights_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
 
 def test_logits_need_the_layer_that_makes_them_and_leave_its_bias_out() -> None:
     weights = zero_weights()
-    with pytest.raises(ConfigError, match="Inception unknown-.* has no logits"):
+    with pytest.raises(ConfigError, match=r"Inception unknown-.* has no logits"):
         InceptionFID(weights).logits(np.zeros((1, 2048)))
     with pytest.raises(ConfigError, match="seeded random features has no logits"):
         SeededFeatures().logits(np.zeros((1, 128)))
