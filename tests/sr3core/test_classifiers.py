@@ -114,21 +114,21 @@ def test_lite0_equals_its_own_packages_network(lite0: EfficientNetLite0, photos:
 
 
 def test_lite0_knows_real_photos_and_fewer_after_shrinking(lite0: EfficientNetLite0, shared_data: Path) -> None:
+    """0.82 and 0.39 were measured by others, with the package's own network, on the central 224 pixels of 299."""
     folder = shared_data / "natural_eval"
     rows = list(csv.DictReader((folder / "labels.csv").open()))
-    chosen = [row for row in rows if row["file"].startswith("nips17_ccby/")][:40]
+    chosen = [row for row in rows if row["file"].startswith("nips17_ccby/")]
     labels = np.array([int(row["imagenet_index"]) for row in chosen])
     whole = [Image.open(folder / row["file"]).convert("RGB") for row in chosen]
     bicubic = Image.Resampling.BICUBIC
     shrunk = [image.resize((64, 64), bicubic).resize((299, 299), bicubic) for image in whole]
-    errors = []
+    network = EfficientNetLite0(lite0.network.state_dict(), crop=224 / 299)
+    accuracies = []
     for images in (whole, shrunk):
-        features = np.concatenate(
-            [lite0(np.stack([np.asarray(i) for i in images[at : at + 10]])) for at in range(0, 40, 10)]
-        )
-        errors.append(top_k_errors(lite0.logits(features), labels, 1).mean())
-    assert errors[0] < 0.25  # 0.105 on all 200
-    assert 0.35 < errors[1] < 0.75  # 0.53 on all 200
+        batches = [np.stack([np.asarray(image) for image in images[at : at + 20]]) for at in range(0, len(images), 20)]
+        features = np.concatenate([network(batch).numpy() for batch in batches])
+        accuracies.append(1 - top_k_errors(network.logits(features), labels, 1).mean())
+    assert accuracies == pytest.approx([0.82, 0.39], abs=0.015)
 
 
 def test_the_view_is_the_named_part_of_the_image(lite0: EfficientNetLite0) -> None:
