@@ -166,12 +166,17 @@ def evaluate(arguments: list[str]) -> int:
         return 0
     from pipelines.evaluate import evaluate_folders, evaluate_run
     from pipelines.summary import tabulate
+    from pipelines.table_3 import evaluate_table_3
 
     if options.common.dry_run:
         print(f"would evaluate {options.run or ', '.join(options.outputs)}")
         return 0
     with ray_session(options.common.address):
-        if options.run is not None:
+        if options.run and options.photos:
+            result = evaluate_table_3(
+                options.run, options.photos, str(options.labels), str(options.out), options.config, options.measure
+            )
+        elif options.run is not None:
             result = evaluate_run(options.run, options.config, options.measure)
         else:
             result = evaluate_folders(

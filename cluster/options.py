@@ -44,6 +44,8 @@ class EvaluateOptions:
     """Folder of the low-resolution inputs; adds consistency."""
     labels: str | None = None
     """CSV of ImageNet classes, columns file and imagenet_index; adds top-1 and top-5 error."""
+    photos: str | None = None
+    """With --run, --labels and --out: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
     out: str | None = None
     """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json."""
     cache: str | None = None
@@ -57,10 +59,14 @@ class EvaluateOptions:
             raise ConfigError("name either --run RUN, or --outputs DIR --references DIR --out FILE.json")
         if self.outputs and (self.references is None or self.out is None):
             raise ConfigError("--outputs needs --references DIR and --out FILE.json beside it")
-        if self.run is not None and (self.references or self.inputs or self.labels or self.out or self.cache):
+        if self.run is not None and (self.references or self.inputs or self.cache):
             raise ConfigError(
-                "--run has its own references, inputs and --out; leave those out, and --labels and --cache"
+                "--run has references and inputs of its own; leave out --references, --inputs and --cache"
             )
+        if self.run is not None and len({bool(self.photos), bool(self.labels), bool(self.out)}) > 1:
+            raise ConfigError("--run with --photos DIR needs --labels CSV and --out FILE.json, and these need --photos")
+        if self.outputs and self.photos:
+            raise ConfigError("--photos are for --run: they are upscaled before they are classified")
 
 
 def parse(cls: type[T], command: str, arguments: list[str], default: T | None = None) -> T:

@@ -55,6 +55,7 @@ def evaluate_folders(
     config: MeasureConfig | None = None,
     num_actors: int = 1,
     cache: str | None = None,
+    setting: str | None = None,
 ) -> dict[str, Any]:
     """Compare folders of images with a folder of references, paired by file name without ending. Needs a running Ray.
 
@@ -67,6 +68,7 @@ def evaluate_folders(
         config: the metrics' variants.
         num_actors: processes that measure side by side.
         cache: folder for what was measured, by content; OUT.measured by default.
+        setting: how the images came about, in words for the table.
 
     Raises:
         ConfigError: two outputs have one name, or labels need a classifier that is not there.
@@ -85,6 +87,7 @@ def evaluate_folders(
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
         "num_images": len(names),
+        "setting": setting,
         **measured,
         "provenance": provenance(config)
         | {"outputs": list(outputs), "references": references, "inputs": inputs, "labels": labels},

@@ -155,6 +155,7 @@ def tabulate(evaluation: dict[str, Any]) -> str:
     if evaluation.get("references"):
         columns["references"] = evaluation["references"]
     lines = [f"{evaluation['num_images']} images; {evaluation['intervals']}"]
+    lines += [evaluation["setting"]] if evaluation.get("setting") else []
     lines += [f"warning: {text}" for text in evaluation["warnings"]]
     rows = [["", *columns]]
     for metric, words in evaluation["variants"].items():
