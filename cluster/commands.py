@@ -188,6 +188,7 @@ def evaluate(arguments: list[str]) -> int:
                 options.measure,
                 options.config.num_actors,
                 options.cache,
+                samples=options.samples,
             )
     print(tabulate(result))
     return 0

