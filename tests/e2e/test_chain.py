@@ -176,7 +176,7 @@ def test_any_two_folders_can_be_compared(evaluated, searched, capsys):
     (lost / first.name).write_bytes(first.read_bytes())
     arguments[1] = str(lost)
     assert main(["evaluate", *arguments]) == 1
-    assert "11 references have no outputs" in capsys.readouterr().err
+    assert "11 references have no image in lost" in capsys.readouterr().err
 
 
 def test_the_report_is_one_file_that_names_its_distance_honestly(evaluated, searched):

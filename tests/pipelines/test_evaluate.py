@@ -223,8 +223,8 @@ def test_folders_that_do_not_pair_up_name_their_files(folders, tmp_path):
     with pytest.raises(DataError) as raised:
         evaluate_folders([str(tmp_path / "short")], str(folders / "references"), str(tmp_path / "x.json"))
     message = str(raised.value)
-    assert f"9 references have no short in {tmp_path / 'short'}: {', '.join(stems[1:6])} and 4 more" in message
-    assert f"1 short in {tmp_path / 'short'} have no reference: stranger" in message
+    assert f"9 references have no image in short ({tmp_path / 'short'}): {', '.join(stems[1:6])} and 4 more" in message
+    assert f"1 images in short ({tmp_path / 'short'}) have no reference: stranger" in message
 
 
 def test_outputs_of_one_name_are_refused(folders, tmp_path):
