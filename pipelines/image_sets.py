@@ -72,12 +72,13 @@ def check_pairs(references: ImageSet, others: Sequence[ImageSet]) -> list[str]:
     names = sorted(references.files)
     problems = []
     for other in others:
+        place = f"{other.name} ({other.folder})"
         missing = [name for name in names if name not in other.files]
         extra = [name for name in sorted(other.files) if name not in references.files]
         if missing:
-            problems.append(f"{len(missing)} references have no image in {other.name} ({other.folder}): {listed(missing)}")
+            problems.append(f"{len(missing)} references have no image in {place}: {listed(missing)}")
         if extra:
-            problems.append(f"{len(extra)} images in {other.name} ({other.folder}) have no reference: {listed(extra)}")
+            problems.append(f"{len(extra)} images in {place} have no reference: {listed(extra)}")
     if problems:
         raise DataError("; ".join(problems) + ". Files are paired by name without ending")
     return names
