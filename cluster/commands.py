@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from cluster.cli import FAILURE
-from cluster.options import Common, parse, parse_train, printed, take_config
+from cluster.options import Common, EvaluateOptions, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
-from pipelines.config import EvaluateConfig, PrepareConfig, UpscaleConfig
-from sr3core.config import from_dict, override
+from pipelines.config import PrepareConfig, UpscaleConfig
+from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from tune.config import SearchConfig
 
 if TYPE_CHECKING:
     from pipelines.photo_upscaler import PhotoReport
     from pipelines.preprocess import PrepareSummary
-
-Flat = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,48 +158,38 @@ def describe_upscaling(reports: "list[PhotoReport]", out: str) -> str:
     return "\n".join([*lines, f"{made} of {len(reports)} images upscaled in {out}{before}, {failed} failed"])
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Measure PSNR, SSIM, consistency and Fréchet distance of a run on held-out images, or of any folder of images."""
-
-    run: str | None = None
-    """Run folder: compares bicubic, regression and SR3 on its held-out images."""
-    outputs: str | None = None
-    """Instead of a run: folder of any method's images."""
-    references: str | None = None
-    """Folder of the originals, paired with --outputs by file name."""
-    inputs: str | None = None
-    """Folder of the low-resolution inputs; adds consistency."""
-    out: str | None = None
-    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json."""
-    config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
-    common: Annotated[Common, Flat] = field(default_factory=Common)
-
-    def __post_init__(self) -> None:
-        if (self.run is None) == (self.outputs is None):
-            raise ConfigError("name either --run RUN, or --outputs DIR --references DIR --out FILE.json")
-        if self.outputs is not None and (self.references is None or self.out is None):
-            raise ConfigError("--outputs needs --references DIR and --out FILE.json beside it")
-
-
 def evaluate(arguments: list[str]) -> int:
-    """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs DIR --references DIR --out FILE.json`."""
+    """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs NAME=DIR… --references DIR --out FILE.json`."""
     options = parse(EvaluateOptions, "evaluate", arguments)
     if options.common.print_config:
-        print(printed(options.config))
+        print(json.dumps(to_dict(options.config) | to_dict(options.measure), indent=1))
         return 0
-    from pipelines.evaluate import evaluate_folders, evaluate_run, tabulate
+    from pipelines.evaluate import evaluate_folders, evaluate_run
+    from pipelines.summary import tabulate
+    from pipelines.table_3 import evaluate_table_3
 
     if options.common.dry_run:
-        print(f"would evaluate {options.run or options.outputs}")
+        print(f"would evaluate {options.run or ', '.join(options.outputs)}")
         return 0
-    if options.run is not None:
-        with ray_session(options.common.address):
-            result = evaluate_run(options.run, options.config)
-    else:
-        result = evaluate_folders(
-            str(options.outputs), str(options.references), str(options.out), options.inputs
-        )  # EvaluateOptions has seen to it that they are there
+    with ray_session(options.common.address):
+        if options.run and options.photos:
+            result = evaluate_table_3(
+                options.run, options.photos, str(options.labels), str(options.out), options.config, options.measure
+            )
+        elif options.run is not None:
+            result = evaluate_run(options.run, options.config, options.measure)
+        else:
+            result = evaluate_folders(
+                options.outputs,
+                str(options.references),
+                str(options.out),  # EvaluateOptions has seen to it that they are there
+                options.inputs,
+                options.labels,
+                options.measure,
+                options.config.num_actors,
+                options.cache,
+                samples=options.samples,
+            )
     print(tabulate(result))
     return 0
 

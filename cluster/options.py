@@ -2,18 +2,20 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from pipelines.config import RunConfig, TrainConfig
+from pipelines.config import EvaluateConfig, RunConfig, TrainConfig
+from pipelines.measure_config import MeasureConfig
 from pipelines.presets import PRESETS, preset
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError
 
 T = TypeVar("T")
+Flat = tyro.conf.arg(name="")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,47 @@ class Common:
     """Check everything and say what would be done, without doing it."""
     print_config: bool = False
     """Print the complete configuration as JSON and stop; --config reads it back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Measure a run's methods on held-out images, or any folders of images: Tables 1-3's metrics with intervals."""
+
+    run: str | None = None
+    """Run folder: compares nearest, bicubic, regression and SR3 on its held-out images."""
+    outputs: tuple[str, ...] = ()
+    """Instead of a run: folders of any methods' images, DIR or NAME=DIR."""
+    references: str | None = None
+    """Folder of the originals, paired with --outputs by file name."""
+    inputs: str | None = None
+    """Folder of the low-resolution inputs; adds consistency."""
+    labels: str | None = None
+    """CSV of ImageNet classes, columns file and imagenet_index; adds top-1 and top-5 error."""
+    samples: tuple[str, ...] = ()
+    """Beside --outputs: folders of one method's outputs for the same inputs, one a seed; adds their diversity."""
+    photos: str | None = None
+    """With --run, --labels and --out: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
+    out: str | None = None
+    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json."""
+    cache: str | None = None
+    """Folder for what was measured of --outputs, by content; OUT.measured without it."""
+    config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
+    measure: Annotated[MeasureConfig, Flat] = field(default_factory=MeasureConfig)
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+    def __post_init__(self) -> None:
+        if (self.run is None) == (not self.outputs):
+            raise ConfigError("name either --run RUN, or --outputs DIR --references DIR --out FILE.json")
+        if self.outputs and (self.references is None or self.out is None):
+            raise ConfigError("--outputs needs --references DIR and --out FILE.json beside it")
+        if self.run is not None and (self.references or self.inputs or self.cache):
+            raise ConfigError(
+                "--run has references and inputs of its own; leave out --references, --inputs and --cache"
+            )
+        if self.run is not None and len({bool(self.photos), bool(self.labels), bool(self.out)}) > 1:
+            raise ConfigError("--run with --photos DIR needs --labels CSV and --out FILE.json, and these need --photos")
+        if self.outputs and self.photos:
+            raise ConfigError("--photos are for --run: they are upscaled before they are classified")
 
 
 def parse(cls: type[T], command: str, arguments: list[str], default: T | None = None) -> T:
@@ -102,8 +145,8 @@ def _train_options(run: RunConfig) -> Any:
     """A dataclass with a field a stage, so that tyro shows each stage's own defaults."""
     alone = len(run.stages) == 1
     fields: list[Any] = [
-        ("place", Annotated[TrainPlace, tyro.conf.arg(name="")]),
-        ("common", Annotated[Common, tyro.conf.arg(name="")], dataclasses.field(default_factory=Common)),
+        ("place", Annotated[TrainPlace, Flat]),
+        ("common", Annotated[Common, Flat], field(default_factory=Common)),
     ]
     for stage in run.stages:
         named = Annotated[TrainConfig, tyro.conf.arg(name="" if alone else stage.name)]

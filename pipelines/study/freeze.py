@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.pairing import check_pairs, images_by_name, read_image
+from pipelines.image_sets import ImageSet, check_pairs
+from pipelines.measure import read_pixels
 from pipelines.provenance import provenance
 from pipelines.runs import local_path
 from pipelines.study import pictures
@@ -76,15 +77,14 @@ def draft_study(folders: Folders, config: StudyConfig) -> Draft:
     roles = {"reference": folders.references, **folders.models}
     if config.task == 1 and folders.inputs is not None:
         roles["input"] = folders.inputs
-    files = {role: images_by_name(folder) for role, folder in roles.items()}
-    names = sorted(files["reference"])
-    for role, found in files.items():
-        check_pairs("inputs" if role == "input" else f"outputs of {role}", found, names)
+    sets = {role: ImageSet.read(folder, role) for role, folder in roles.items()}
+    names = check_pairs(sets["reference"], [images for role, images in sets.items() if role != "reference"])
     if len(names) < config.num_images:
         raise ConfigError(f"num_images: {config.num_images} are asked, the folders hold {len(names)}")
     random.Random(derive_seed(config.seed, "study/choice")).shuffle(names)
     chosen, spares = sorted(names[: config.num_images]), sorted(names[config.num_images :])
     slots = assign(config, list(folders.models), chosen, spares)
+    files = {role: dict(images.files) for role, images in sets.items()}
     return Draft(config, files, tuple(chosen), tuple(slots))
 
 
@@ -142,7 +142,7 @@ def read_pictures(draft: Draft) -> Shown:
     models = [role for role in draft.files if role not in ("reference", "input")]
     shown = Shown({}, {model: {} for model in models}, {}, {})
     for name in sorted({*draft.images, *spoilt}):
-        original = read_image(draft.files["reference"][name])
+        original = read_pixels(draft.files["reference"][name])
         shown.originals[name] = pictures.encode(original)
         for model in models if name in draft.images else ():
             shown.outputs[model][name] = pictures.encode(_like(original, draft.files[model][name], model))
@@ -155,7 +155,7 @@ def read_pictures(draft: Draft) -> Shown:
 
 
 def _like(original: np.ndarray, path: str, model: str) -> np.ndarray:
-    output = read_image(path)
+    output = read_pixels(path)
     if output.shape != original.shape:
         raise DataError(
             f"{path}: the output of {model} is {_size(output)}, the reference {_size(original)}; a pair must be of one"
@@ -165,7 +165,7 @@ def _like(original: np.ndarray, path: str, model: str) -> np.ndarray:
 
 
 def _smaller(original: np.ndarray, path: str) -> np.ndarray:
-    low = read_image(path)
+    low = read_pixels(path)
     if low.shape[0] > original.shape[0] or low.shape[1] > original.shape[1]:
         raise DataError(f"{path}: the input is {_size(low)}, larger than the reference, {_size(original)}")
     return low

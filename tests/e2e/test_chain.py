@@ -138,12 +138,19 @@ def test_the_evaluation_compares_all_methods_on_the_test_split(evaluated, search
     assert evaluated["split"] == "test"
     assert evaluated["num_images"] == 12
     methods = {method["name"]: method for method in evaluated["methods"]}
-    assert set(methods) == {"bicubic", "8-32-regression", "sr3"}
+    assert list(methods) == ["nearest", "bicubic", "8-32-regression", "sr3"]
     for method in methods.values():
         assert 5 < method["psnr"]["mean"] < 60
         assert 0 < method["ssim"]["mean"] < 1
         assert method["distance"]["mean"] > 0
         assert method["consistency"]["mean"] > 0
+        assert {"kid", "precision", "recall"} <= method.keys()
+        for metric in ("psnr", "ssim", "consistency", "distance"):
+            assert method[metric]["low"] <= method[metric]["mean"] <= method[metric]["high"]
+    # Nearest repeats the input's pixels.
+    key = evaluated["keys"][0]
+    low, nearest = (np.asarray(Image.open(searched / "run" / "samples" / n / f"{key}.png")) for n in ("low", "nearest"))
+    np.testing.assert_array_equal(nearest, low.repeat(4, axis=0).repeat(4, axis=1))
     # Bicubic is known in closed form: what the evaluation says of it must be what one computes by hand.
     samples = searched / "run" / "samples"
     errors = []
@@ -169,7 +176,7 @@ def test_any_two_folders_can_be_compared(evaluated, searched, capsys):
     (lost / first.name).write_bytes(first.read_bytes())
     arguments[1] = str(lost)
     assert main(["evaluate", *arguments]) == 1
-    assert "11 references have no outputs" in capsys.readouterr().err
+    assert "11 references have no image in lost" in capsys.readouterr().err
 
 
 def test_the_report_is_one_file_that_names_its_distance_honestly(evaluated, searched):

@@ -86,7 +86,8 @@ def test_changed_weights_are_never_called_fid() -> None:
 def test_weights_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
     weights = zero_weights()
     del weights["Mixed_5b.branch1x1.conv.weight"]
-    weights["fc.weight"] = torch.zeros(3)
+    weights["fc.scale"] = torch.zeros(3)
+    weights["fc.bias"] = torch.zeros(3)
     weights["Mixed_7a.branch3x3_1.bn.bias"] = torch.zeros(5)
     path = tmp_path / "odd.safetensors"
     save_file(weights, path)
@@ -95,8 +96,24 @@ def test_weights_that_do_not_fit_are_one_clear_error(tmp_path: Path) -> None:
     message = str(raised.value)
     assert "odd.safetensors" in message
     assert "missing Mixed_5b.branch1x1.conv.weight" in message
-    assert "unknown fc.weight" in message
+    assert "unknown fc.scale" in message
     assert "Mixed_7a.branch3x3_1.bn.bias is (5,), expected (192,)" in message
+    assert "1 more" in message
+
+
+def test_logits_need_the_layer_that_makes_them_and_leave_its_bias_out() -> None:
+    weights = zero_weights()
+    with pytest.raises(ConfigError, match=r"Inception unknown-.* has no logits"):
+        InceptionFID(weights).logits(np.zeros((1, 2048)))
+    with pytest.raises(ConfigError, match="seeded random features has no logits"):
+        SeededFeatures().logits(np.zeros((1, 128)))
+    weights["fc.weight"] = torch.randn(1008, 2048, generator=torch.Generator().manual_seed(0))
+    weights["fc.bias"] = torch.ones(1008)
+    network = InceptionFID(weights)
+    assert network.name == InceptionFID(zero_weights()).name  # FID's features do not change
+    features = np.random.default_rng(0).standard_normal((2, 2048))
+    expected = features @ weights["fc.weight"].double().numpy().T
+    np.testing.assert_allclose(network.logits(features), expected, rtol=1e-12)
 
 
 def test_many_problems_are_counted() -> None:

@@ -164,7 +164,7 @@ def _damage_a_reference(folders: Folders) -> Folders:
 
 
 BAD = {
-    "outputs that lack an image": (_remove_an_output, {}, DataError, "1 references have no outputs of soft"),
+    "outputs that lack an image": (_remove_an_output, {}, DataError, "1 references have no image in soft"),
     "an output of another size": (_shrink_an_output, {}, DataError, "output of soft is 16x32, the reference 32x32"),
     "an input larger than its reference": (_enlarge_an_input, {}, DataError, "input is 64x64, larger than"),
     "a damaged reference": (_damage_a_reference, {}, DataError, ".png: "),

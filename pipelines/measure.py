@@ -1,0 +1,243 @@
+"""Measuring sets of images on Ray actors: features and pixelwise metrics, a part of a set at a time, kept by content.
+
+A part is a fixed number of images whatever the number of workers, and a part's file is named by a hash of what it
+holds: the images' bytes, the network, the variant. So any number of workers gives the same numbers, what an
+interrupted evaluation has measured is not measured again, and a reference set is embedded once for all methods.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.actors import run_on_actors
+from pipelines.decode import decode_image
+from pipelines.image_sets import ImageSet, listed
+from pipelines.measure_config import MeasureConfig
+from pipelines.memory import keep_freed_memory
+from pipelines.storage import read_bytes
+from sr3core.config import fingerprint_of
+from sr3core.errors import DataError
+from sr3core.features import FeatureNetwork
+from sr3core.metrics.fid import Moments
+
+PART_IMAGES = 64
+BATCH_IMAGES = 16
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some images of a set, in order, and the file that their measurements go to."""
+
+    target: Path
+    files: tuple[str, ...]
+    network: str | None
+    """Which features; None for the pixelwise metrics."""
+    references: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """The parts of one set, after they were measured."""
+
+    parts: tuple[Path, ...]
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Metric -> float64 (n,), from the parts of a set's pixelwise metrics."""
+        contents = [_load(part) for part in self.parts]
+        return {name: np.concatenate([content[name] for content in contents]) for name in contents[0]}
+
+    def features(self) -> np.ndarray:
+        """float32 (n, D)."""
+        return np.concatenate(list(self._features()))
+
+    def moments(self) -> Moments:
+        """The set's moments, merged from its parts: exact, without all features in memory."""
+        return reduce(Moments.merge, map(Moments.from_features, self._features()))
+
+    def _features(self) -> Iterator[np.ndarray]:
+        return (_load(part)["features"] for part in self.parts)
+
+
+class PartMeasurer:
+    """An actor that measures one part after another."""
+
+    def __init__(self, networks: Mapping[str, Any], config: MeasureConfig, num_gpus: float) -> None:
+        import ray
+        import torch
+
+        keep_freed_memory()
+        torch.set_num_threads(1)  # sums in another order would differ from those of another number of workers
+        torch.backends.cudnn.allow_tf32 = False
+        device = "cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu"
+        self._networks: dict[str, FeatureNetwork] = {name: ray.get(ref) for name, ref in networks.items()}
+        for network in self._networks.values():
+            network.to(device)
+        self._config = config
+
+    def work(self, part: Part) -> str:
+        """Measure a part; its file is committed or not there. What is wrong with its images, or ""."""
+        try:
+            if part.network is None:
+                content = self._pixelwise(part)
+            else:
+                content = {"features": self._features(part.files, self._networks[part.network])}
+        except DataError as error:
+            return str(error)
+        _save(part.target, content)
+        return ""
+
+    def _features(self, files: Sequence[str], network: FeatureNetwork) -> np.ndarray:
+        return np.concatenate(
+            [
+                features_of(network, [read_pixels(file) for file in files[start : start + BATCH_IMAGES]])
+                for start in range(0, len(files), BATCH_IMAGES)
+            ]
+        )
+
+    def _pixelwise(self, part: Part) -> dict[str, np.ndarray]:
+        from sr3core.metrics.consistency import consistency
+        from sr3core.metrics.psnr import psnr
+        from sr3core.metrics.ssim import ssim
+
+        variant = {"y_channel": self._config.y_channel, "crop_border": self._config.crop_border}
+        found: dict[str, list[float]] = {}
+        for index, file in enumerate(part.files):
+            image, reference = read_pixels(file), read_pixels(part.references[index])
+            if image.shape != reference.shape:
+                raise DataError(f"{file} is {_size(image)}, but {part.references[index]} {_size(reference)}")
+            values = {
+                "psnr": psnr(image[None], reference[None], **variant)[0],
+                "ssim": ssim(image[None], reference[None], **variant)[0],
+            }
+            if part.inputs:
+                values["consistency"] = consistency(image[None], read_pixels(part.inputs[index])[None])[0]
+            for name, value in values.items():
+                found.setdefault(name, []).append(float(value))
+        return {name: np.array(values) for name, values in found.items()}
+
+
+def features_of(network: FeatureNetwork, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """Features float32 (n, D) in the pictures' order; those of one size go through the network together."""
+    rows = np.empty((len(pictures), network.dim), np.float32)
+    for size in {picture.shape for picture in pictures}:
+        chosen = [index for index, picture in enumerate(pictures) if picture.shape == size]
+        rows[chosen] = network(np.stack([pictures[index] for index in chosen])).cpu().numpy()
+    return rows
+
+
+class Measurer:
+    """Collects what is to be measured, then measures it all in one pass. Needs a running Ray."""
+
+    def __init__(self, cache: Path, config: MeasureConfig, networks: Sequence[FeatureNetwork]) -> None:
+        self._cache, self._config = cache, config
+        self._networks = {network.name: network for network in networks}
+        self._hashes: dict[str, list[str]] = {}
+        self._parts: dict[Path, Part] = {}
+
+    def features(self, images: ImageSet, names: Sequence[str], network: FeatureNetwork) -> Measured:
+        """Ask for a set's features."""
+        hashes = self._hashes_of(images, names)
+        parts = []
+        for chosen in _slices(len(names)):
+            target = self._cache / network.name / f"{fingerprint_of(hashes[chosen])}.npz"
+            parts.append(Part(target, _files(images, names[chosen]), network.name))
+        return self._ask(parts)
+
+    def pixelwise(
+        self, images: ImageSet, references: ImageSet, inputs: ImageSet | None, names: Sequence[str]
+    ) -> Measured:
+        """Ask for PSNR and SSIM of a set against its references, and consistency with its inputs."""
+        sets = [images, references, *([inputs] if inputs else [])]
+        hashes = [self._hashes_of(each, names) for each in sets]
+        variant = [self._config.y_channel, self._config.crop_border]
+        parts = []
+        for chosen in _slices(len(names)):
+            identity = fingerprint_of([[column[chosen] for column in hashes], variant])
+            files = [_files(each, names[chosen]) for each in sets]
+            parts.append(Part(self._cache / "pixelwise" / f"{identity}.npz", files[0], None, *files[1:]))
+        return self._ask(parts)
+
+    def run(self, num_actors: int) -> None:
+        """Measure what was asked for and is not known yet, and tell how far it is.
+
+        Raises:
+            DataError: an image cannot be read, or sizes differ; names the files.
+        """
+        import ray
+
+        todo = [part for part in self._parts.values() if not part.target.is_file()]
+        total = sum(len(part.files) for part in todo)
+        log.info("evaluate: %d of %d parts are known", len(self._parts) - len(todo), len(self._parts))
+        if not todo:
+            return
+        resources = ray.cluster_resources()
+        cpus, gpus = (min(1.0, resources.get(kind, 0) / num_actors) for kind in ("CPU", "GPU"))
+        used = {part.network for part in todo}
+        networks = {name: ray.put(network) for name, network in self._networks.items() if name in used}
+        measurer = ray.remote(PartMeasurer).options(num_cpus=cpus, num_gpus=gpus)
+
+        def make_actor() -> Any:
+            return measurer.remote(networks, self._config, gpus)
+
+        done, errors = 0, []
+        for part, found in run_on_actors(make_actor, todo, num_actors):
+            done += len(part.files)
+            if found:  # what is wrong with an image, or what the process died of, twice
+                errors.append(found if isinstance(found, str) else f"measuring {part.files[0]} and others: {found}")
+            log.info("evaluate: %d/%d measurements", done, total)
+        if errors:
+            raise DataError(listed(errors))
+
+    def _ask(self, parts: list[Part]) -> Measured:
+        self._parts.update({part.target: part for part in parts})
+        return Measured(tuple(part.target for part in parts))
+
+    def _hashes_of(self, images: ImageSet, names: Sequence[str]) -> list[str]:
+        key = images.folder
+        if key not in self._hashes:
+            self._hashes[key] = images.hashes(names)
+        return self._hashes[key]
+
+
+def _slices(count: int) -> list[slice]:
+    return [slice(start, start + PART_IMAGES) for start in range(0, count, PART_IMAGES)]
+
+
+def _files(images: ImageSet, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(images.files[name] for name in names)
+
+
+def read_pixels(file: str) -> np.ndarray:
+    """A file's pixels, uint8 (H, W, 3).
+
+    Raises:
+        DataError: it is no usable image; names it.
+    """
+    try:
+        return decode_image(read_bytes(file)).pixels
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
+
+
+def _save(target: Path, content: Mapping[str, np.ndarray]) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.tmp")
+    with temporary.open("wb") as file:
+        np.savez(file, allow_pickle=False, **content)
+    temporary.replace(target)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

@@ -1,0 +1,38 @@
+"""Configuration of what `sr3 evaluate` measures; which held-out images of a run it takes is EvaluateConfig's. No torch,
+no ray here."""
+
+from dataclasses import dataclass
+
+from sr3core.hyperparameters import require
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasureConfig:
+    """Which variant of each metric is computed; the table prints it beside the number."""
+
+    y_channel: bool = False
+    """PSNR and SSIM on BT.601 luma, the classical convention, instead of RGB, the paper's."""
+    crop_border: int = 0
+    """Pixels cut off each side before PSNR and SSIM; 0 in the paper."""
+    classifier: str | None = None
+    """Weights of ResNet-50 or EfficientNet-Lite0 for --labels and, where Inception lacks logits, the Inception Score;
+    None takes $SR3_CLASSIFIER_WEIGHTS, then the package of the extra `classifier`, and only for --labels."""
+    classifier_crop: float = 1.0
+    """Central part that the classifier sees: 1 for Table 3's outputs, 0.875 for whole photos."""
+    num_splits: int = 10
+    """Parts of the Inception Score; fewer where there are fewer images."""
+    level: float = 0.95
+    """Of the confidence intervals."""
+    num_resamples: int = 1000
+    """Bootstrap resamples for intervals of means over images."""
+    num_distance_resamples: int = 20
+    """Bootstrap resamples for the standard error of a distance between sets; each is a distance. 0: none."""
+
+    def __post_init__(self) -> None:
+        require(self.crop_border >= 0, f"crop_border: {self.crop_border} is negative")
+        require(0 < self.classifier_crop <= 1, f"classifier_crop: {self.classifier_crop} is not in (0, 1]")
+        require(0 < self.level < 1, f"level: {self.level} is not between 0 and 1")
+        require(self.num_splits >= 1, f"num_splits: {self.num_splits} is not positive")
+        require(self.num_resamples >= 1, f"num_resamples: {self.num_resamples} is not positive")
+        few = self.num_distance_resamples
+        require(few == 0 or few >= 2, f"num_distance_resamples: {few} is neither 0 nor at least 2")

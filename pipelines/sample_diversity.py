@@ -1,0 +1,47 @@
+"""How much a method's samples of one input differ (section 5): over folders of the same images, one a seed."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipelines.image_sets import ImageSet
+from pipelines.measure import Measured, read_pixels
+from pipelines.measure_config import MeasureConfig
+from pipelines.summary import Numbers, mean_with_interval
+from sr3core.errors import ConfigError, DataError
+from sr3core.features import FeatureNetwork
+from sr3core.metrics.diversity import feature_diversity, pixel_diversity
+
+
+def diversity_numbers(
+    samples: Sequence[ImageSet], features: Sequence[Measured], names: Sequence[str], config: MeasureConfig
+) -> Numbers:
+    """Mean over inputs of the mean distance between all pairs of an input's samples, in pixels and in features.
+
+    Raises:
+        ConfigError: there is one folder of samples only.
+        DataError: an input's samples differ in size; names it.
+    """
+    if len(samples) < 2:
+        raise ConfigError(f"--samples needs at least two folders, one a seed, got {samples[0].folder}")
+    by_pixels = []
+    for name in names:
+        pictures = [read_pixels(each.files[name]) for each in samples]
+        if len({picture.shape for picture in pictures}) > 1:
+            raise DataError(f"--samples: those of {name} differ in size")
+        by_pixels.append(pixel_diversity(np.stack(pictures)))
+    vectors = np.stack([measured.features() for measured in features], axis=1)  # (inputs, samples, D)
+    by_features = [feature_diversity(each) for each in vectors]
+    return {
+        "pixel_diversity": mean_with_interval(np.array(by_pixels), config),
+        "feature_diversity": mean_with_interval(np.array(by_features), config),
+    }
+
+
+def diversity_variants(network: FeatureNetwork, num_samples: int) -> dict[str, str]:
+    """Both numbers' variants in words."""
+    pairs = f"all pairs of {num_samples} samples an input, mean over inputs"
+    return {
+        "pixel_diversity": f"RMS difference in grey levels ({pairs})",
+        "feature_diversity": f"distance of features ({network.description}, {pairs})",
+    }

@@ -1,0 +1,173 @@
+"""From measurements to the numbers of a table: each with its interval, and under the words of its variant."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.measure_config import MeasureConfig
+from sr3core.errors import ConfigError
+from sr3core.features import FeatureNetwork, distance_label
+from sr3core.metrics.bootstrap import PairedGram, bootstrap_error, bootstrap_mean, normal_interval
+from sr3core.metrics.classification import top_k_errors
+from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
+from sr3core.metrics.inception_score import inception_score
+from sr3core.metrics.kid import kernel_distance, kernel_distance_of_subsets
+from sr3core.metrics.manifold import NUM_NEIGHBOURS, manifold_hits
+from sr3core.randomness import derive_seed
+
+MAX_GRAM_IMAGES = 4096
+"""Largest set whose inner products are all kept, at 8 bytes for each of n x n; KID of more is taken on subsets."""
+Numbers = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A set's features, and the moments merged from its parts."""
+
+    features: np.ndarray
+    moments: Moments
+
+
+def pixelwise_numbers(values: dict[str, np.ndarray], config: MeasureConfig) -> Numbers:
+    """PSNR, SSIM and consistency: means over images."""
+    return {name: mean_with_interval(array, config) for name, array in values.items()}
+
+
+def mean_with_interval(values: np.ndarray, config: MeasureConfig) -> dict[str, float]:
+    """Mean, its standard error and percentile interval, n."""
+    array = np.asarray(values, dtype=np.float64)
+    with np.errstate(invalid="ignore"):  # an image equal to its reference has a PSNR of inf
+        error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("nan")
+    low, high = bootstrap_mean(array, num_resamples=config.num_resamples, level=config.level)
+    return {"mean": float(array.mean()), "standard_error": error, "low": low, "high": high, "n": len(array)}
+
+
+def distance_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) -> Numbers:
+    """Fréchet and kernel distance, precision, recall, density and coverage of paired sets."""
+    count, dim = ours.features.shape
+    a, b = ours.features, theirs.features
+    gram = PairedGram(a, b) if count <= MAX_GRAM_IMAGES else None
+    if count <= dim:
+        assert gram is not None or dim > MAX_GRAM_IMAGES
+        frechet = frechet_distance_from_features(a, b)
+    else:
+        frechet = frechet_distance(ours.moments, theirs.moments)
+    resampled: Callable[[np.ndarray], float] = lambda i: frechet_distance_from_features(a[i], b[i])  # noqa: E731
+    if gram is not None and count <= dim:
+        resampled = gram.frechet_distance
+    numbers = {"distance": _with_error(frechet, resampled, count, config)}
+    if gram is not None:
+        numbers["kid"] = _with_error(kernel_distance(a, b), gram.kernel_distance, count, config)
+    else:
+        subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
+        numbers["kid"] = {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": count}
+    if count > NUM_NEIGHBOURS:
+        hits = manifold_hits(a, b)
+        numbers |= {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
+    return numbers
+
+
+def score_numbers(logits: np.ndarray, config: MeasureConfig) -> Numbers:
+    """Inception Score."""
+    splits = min(config.num_splits, len(logits))
+
+    def score(indices: np.ndarray) -> float:
+        return inception_score(logits[indices], splits).mean
+
+    found = inception_score(logits, splits)
+    numbers = _with_error(found.mean, score, len(logits), config)
+    return {"inception_score": {**numbers, "std_of_parts": found.std}}
+
+
+def classification_numbers(logits: np.ndarray, labels: Sequence[int], config: MeasureConfig) -> Numbers:
+    """Top-1 and top-5 error."""
+    return {f"top_{k}_error": mean_with_interval(top_k_errors(logits, np.asarray(labels), k), config) for k in (1, 5)}
+
+
+def variants(
+    network: FeatureNetwork, count: int, config: MeasureConfig, scored: FeatureNetwork | None, judge: str | None
+) -> dict[str, str]:
+    """Each metric's variant in words; what cannot be measured is not there.
+
+    Args:
+        network: of the distances.
+        count: images.
+        config: what else decides a number.
+        scored: network of the Inception Score, None without one.
+        judge: the classifier in words, None without labels.
+    """
+    channels = "BT.601 luma" if config.y_channel else "RGB"
+    pixels = f"{channels}, {config.crop_border} pixels cut off each side, mean over images"
+    title = "KID" if network.is_fid else "kernel distance (not KID)"
+    kernel = "all images" if count <= MAX_GRAM_IMAGES else "100 subsets of 1000"
+    manifold = f"{NUM_NEIGHBOURS} neighbours on {network.description}"
+    found = {
+        "psnr": f"PSNR dB ({pixels})",
+        "ssim": f"SSIM (11x11 Gaussian window of sigma 1.5, {pixels})",
+        "consistency": "consistency x1e-5 (MSE of [0, 1] RGB after antialiased bicubic, mean over images)",
+        "distance": distance_label(network, count),
+        "kid": f"{title} ({network.description}, unbiased, {kernel})",
+        "precision": f"precision ({manifold})",
+        "recall": f"recall ({manifold})",
+        "density": f"density ({manifold})",
+        "coverage": f"coverage ({manifold})",
+    }
+    if scored is not None:
+        title = "Inception Score" if scored.is_fid else "exp(E KL), not the paper's Inception Score"
+        found["inception_score"] = f"{title} ({scored.description}, {min(config.num_splits, count)} parts)"
+    if judge is not None:
+        found |= {f"top_{k}_error": f"top-{k} error ({judge})" for k in (1, 5)}
+    return found
+
+
+def interval_label(config: MeasureConfig) -> str:
+    """What the intervals are."""
+    few = config.num_distance_resamples
+    sets = f"those of sets ± {few} resamples' deviation, normal" if few else "none for distances between sets"
+    return f"{config.level:.0%} bootstrap intervals over images: {config.num_resamples} resamples, percentile; {sets}"
+
+
+def has_logits(network: FeatureNetwork) -> bool:
+    """Whether a network can judge: not every weight file of Inception can."""
+    try:
+        network.head_weights()
+    except ConfigError:
+        return False
+    return True
+
+
+def _with_error(
+    estimate: float, statistic: Callable[[np.ndarray], float], count: int, config: MeasureConfig
+) -> dict[str, float]:
+    numbers: dict[str, float] = {"mean": estimate, "n": count}
+    if config.num_distance_resamples and count > 2:
+        error = bootstrap_error(statistic, count, num_resamples=config.num_distance_resamples)
+        low, high = normal_interval(estimate, error, config.level)
+        numbers |= {"standard_error": error, "low": low, "high": high}
+    return numbers
+
+
+def tabulate(evaluation: dict[str, Any]) -> str:
+    """The methods' numbers side by side, a metric a row, each row under the words of its variant."""
+    columns = {method["name"]: method for method in evaluation["methods"]}
+    if evaluation.get("references"):
+        columns["references"] = evaluation["references"]
+    lines = [f"{evaluation['num_images']} images; {evaluation['intervals']}"]
+    lines += [evaluation["setting"]] if evaluation.get("setting") else []
+    lines += [f"warning: {text}" for text in evaluation["warnings"]]
+    rows = [["", *columns]]
+    for metric, words in evaluation["variants"].items():
+        if any(metric in method for method in columns.values()):
+            rows.append([words, *(_cell(method.get(metric)) for method in columns.values())])
+    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
+    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(numbers: dict[str, Any] | None) -> str:
+    if numbers is None:
+        return "-"
+    interval = f" [{numbers['low']:.4g}, {numbers['high']:.4g}]" if "low" in numbers else ""
+    return f"{numbers['mean']:.4g}{interval}"

@@ -1,0 +1,130 @@
+"""Confidence intervals of metrics by resampling images, with keyed seeds: the same numbers on any machine."""
+
+from collections.abc import Callable, Iterator
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+
+from sr3core.errors import ConfigError, DataError
+from sr3core.metrics.inputs import as_features
+from sr3core.randomness import derive_seed
+
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """A confidence interval."""
+
+    low: float
+    high: float
+
+
+def bootstrap_mean(values: np.ndarray, *, num_resamples: int = 1000, level: float = LEVEL, seed: int = 0) -> Interval:
+    """Compute the percentile interval of a mean over images: PSNR, SSIM, consistency, errors, precision.
+
+    Methods measured on the same images are resampled alike, since draws depend on (seed, n) alone.
+
+    Args:
+        values: one an image, (n,); inf is allowed.
+        num_resamples: resamples of n images with replacement.
+        level: probability of covering the mean over the population.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: num_resamples or level is out of range.
+        DataError: values are not one-dimensional, or empty.
+    """
+    _check_options(num_resamples, level)
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or len(array) == 0:
+        raise DataError(f"an interval needs one value an image, got {array.shape}")
+    means = np.array([array[indices].mean() for indices in resamples(len(array), num_resamples, seed)])
+    tails = ((1 - level) / 2, (1 + level) / 2)
+    low, high = np.quantile(means, tails, method="inverted_cdf")  # interpolating inf would give nan
+    return Interval(float(low), float(high))
+
+
+def bootstrap_error(
+    statistic: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 20, seed: int = 0
+) -> float:
+    """Compute the standard error of a statistic of a set of images, as its deviation over resamples of as many.
+
+    A resample holds each image with replacement, so about 63% of the images are in it. A Fréchet or kernel
+    distance of resamples is therefore biased: they look like sets of fewer images, with a lower rank and closer
+    pairs. The deviation is not shifted by that bias, percentiles would be: take `normal_interval` around the
+    distance of the whole set. What it cannot tell is the distance's own bias at n images.
+
+    Args:
+        statistic: maps the indices (count,) of a resample to a number.
+        count: images.
+        num_resamples: at least 2.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: num_resamples is too small.
+    """
+    if num_resamples < 2:
+        raise ConfigError(f"num_resamples must be at least 2, got {num_resamples}")
+    values = [statistic(indices) for indices in resamples(count, num_resamples, seed)]
+    return float(np.std(values, ddof=1))
+
+
+def normal_interval(estimate: float, error: float, level: float = LEVEL) -> Interval:
+    """Compute estimate ± z · error: the interval of an estimate whose resamples are biased."""
+    _check_options(1, level)
+    width = NormalDist().inv_cdf((1 + level) / 2) * error
+    return Interval(estimate - width, estimate + width)
+
+
+def resamples(count: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Draw the indices of each resample: int64 (count,), a function of (seed, number of the resample, count)."""
+    for number in range(num_resamples):
+        generator = np.random.default_rng(derive_seed(seed, "bootstrap", number))
+        yield generator.integers(0, count, count)
+
+
+class PairedGram:
+    """Inner products of two sets' features: distances of any resample from (n, n) matrices, without a D x D one.
+
+    Args:
+        features_a, features_b: (n, D) each, image i of one belonging to image i of the other.
+
+    Raises:
+        DataError: not such features.
+    """
+
+    def __init__(self, features_a: np.ndarray, features_b: np.ndarray) -> None:
+        a, b = as_features(features_a, features_b)
+        if len(a) != len(b):
+            raise DataError(f"paired sets need as many images each, got {len(a)} and {len(b)}")
+        self._dim = a.shape[1]
+        self._aa, self._bb, self._ab = a @ a.T, b @ b.T, a @ b.T
+
+    def frechet_distance(self, indices: np.ndarray) -> float:
+        """Compute the Fréchet distance of the images `indices` (m,) of both sets, as `metrics.fid` does."""
+        aa, bb, ab = self._chosen(indices)
+        count = len(indices)
+        mean_distance = aa.mean() + bb.mean() - 2 * ab.mean()
+        traces = (np.trace(aa) - count * aa.mean() + np.trace(bb) - count * bb.mean()) / (count - 1)
+        centred = ab - ab.mean(axis=0) - ab.mean(axis=1, keepdims=True) + ab.mean()
+        trace_root = np.linalg.svd(centred, compute_uv=False).sum() / (count - 1)
+        return float(mean_distance + traces - 2 * trace_root)
+
+    def kernel_distance(self, indices: np.ndarray) -> float:
+        """Compute the unbiased squared MMD of the images `indices` (m,) of both sets, as `metrics.kid` does."""
+        aa, bb, ab = ((gram / self._dim + 1) ** 3 for gram in self._chosen(indices))
+        count = len(indices)
+        within = sum((kernel.sum() - np.trace(kernel)) / (count * (count - 1)) for kernel in (aa, bb))
+        return float(within - 2 * ab.mean())
+
+    def _chosen(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        grid = np.ix_(indices, indices)
+        return self._aa[grid], self._bb[grid], self._ab[grid]
+
+
+def _check_options(num_resamples: int, level: float) -> None:
+    if num_resamples < 1:
+        raise ConfigError(f"num_resamples must be positive, got {num_resamples}")
+    if not 0 < level < 1:
+        raise ConfigError(f"level must be between 0 and 1, got {level}")

@@ -1,0 +1,53 @@
+"""Weight files of other people's networks: reading them, telling them apart, saying what does not fit."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sr3core.errors import CheckpointError
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read safetensors, or what torch.save wrote of a state_dict, without running code in it.
+
+    Raises:
+        CheckpointError: the file cannot be read or holds something else.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot read the weights {path}: {error.strerror or error}") from error
+    except Exception as error:  # what the two readers say of damaged bytes has no common base
+        raise CheckpointError(f"{path} is no weight file: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state_dict, a name -> tensor table; save one, or give safetensors")
+    return content
+
+
+def fingerprint(weights: Mapping[str, Tensor]) -> str:
+    """Compute the sha256 of tensors by name, shape and float32 value, whatever file held them."""
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        values = weights[name].detach().cpu().float().contiguous().numpy()
+        digest.update(f"{name} {values.shape}\n".encode())
+        digest.update(values.astype("<f4", copy=False).tobytes())
+    return digest.hexdigest()
+
+
+def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> str:
+    """Say how tensors differ from the expected names and shapes: the first three problems, or "" if they fit."""
+    problems = [f"missing {name}" for name in expected if name not in weights]
+    problems += [f"unknown {name}" for name in weights if name not in expected]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, expected {shape}"
+        for name, shape in expected.items()
+        if name in weights and tuple(weights[name].shape) != shape
+    ]
+    more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+    return "; ".join(problems[:3]) + more
