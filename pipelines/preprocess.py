@@ -8,10 +8,11 @@ from functools import partial
 from typing import Any
 
 from pipelines.config import SPLITS, PrepareConfig, StageSpec
+from pipelines.display import print_progress
 from pipelines.finish import find_twins, write_manifest
 from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
 from pipelines.plan import Plan, PlannedShard, commit_plan, load_items, plan_shards
-from pipelines.progress import PrepareProgress, print_progress, save_progress
+from pipelines.progress import PrepareProgress, save_progress
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
 from pipelines.storage import absolute, delete, exists, is_remote, join, list_files

@@ -1,19 +1,18 @@
-"""Progress of a preparation: a line on a terminal, plain lines now and then in a job's log."""
+"""Progress of a preparation: what it counts, and where it leaves it for `sr3 status`."""
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pipelines.display import duration
 from pipelines.shard_task import ShardReport
 from pipelines.storage import join, write_atomic
 
 PROGRESS = "progress.json"
 """The last progress line of a preparation, in its folder, for `sr3 status`."""
 
-_LOG_EVERY_SECONDS = 10.0
 _SAVE_EVERY_SECONDS = 2.0
 
 
@@ -54,6 +53,11 @@ class PrepareProgress:
         return time.monotonic() - self.started
 
     @property
+    def share(self) -> float:
+        """Share of this run's shards that are written, 1 when all are."""
+        return self.shards_done / self.num_shards if self.num_shards else 1.0
+
+    @property
     def images_per_second(self) -> float:
         """Images read a second, since the start."""
         return self.images_done / max(self.seconds, 1e-9)
@@ -65,23 +69,8 @@ class PrepareProgress:
         return (
             f"prepare: {self.shards_done}/{self.num_shards} shards{earlier}, {self.images_done}/{self.num_images}"
             f" images, {self.images_per_second:.1f} images/s, {self.num_rejects} rejected,"
-            f" {_duration(left) if self.images_done else '?'} left"
+            f" {duration(left) if self.images_done else '?'} left"
         )
-
-
-def print_progress() -> Callable[[PrepareProgress], None]:
-    """A callback that rewrites one line on a terminal, and elsewhere prints a line every ten seconds and at the end."""
-    last = [0.0]
-
-    def show(progress: PrepareProgress) -> None:
-        done = progress.shards_done == progress.num_shards
-        if sys.stderr.isatty():
-            print(f"\r\033[K{progress.line()}", end="\n" if done else "", file=sys.stderr, flush=True)
-        elif done or time.monotonic() - last[0] >= _LOG_EVERY_SECONDS:
-            last[0] = time.monotonic()
-            print(progress.line(), file=sys.stderr, flush=True)
-
-    return show
 
 
 def save_progress(out: str) -> Callable[[PrepareProgress], None]:
@@ -95,9 +84,3 @@ def save_progress(out: str) -> Callable[[PrepareProgress], None]:
             write_atomic(join(out, PROGRESS), json.dumps(data).encode())
 
     return save
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
