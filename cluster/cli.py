@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "prepare": "turn images into WebDataset shards",
     "train": "train the stages of a preset side by side",
     "search": "search the best inference schedule of a trained stage",
+    "sample": "draw images from noise with a trained cascade",
     "upscale": "upscale photos with a trained run",
     "evaluate": "measure a run, or any folder of images, as the paper's tables do",
     "report": "write a run's report as one HTML file",
@@ -19,6 +20,9 @@ COMMANDS: dict[str, str] = {
     "verify": "re-check prepared shards: sums, offsets, what is missing; draw a contact sheet",
     "demo": "the whole chain on bundled photos, in minutes",
 }
+
+_MODULES = {"sample": "cluster.sample_command"}
+"""Where a command is, unless it is in cluster.commands."""
 
 USAGE_ERROR = 2
 FAILURE = 1
@@ -54,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _command(name: str) -> Callable[[list[str]], int]:
     if name not in COMMANDS:
         raise ConfigError(f"unknown command, {did_you_mean(name, COMMANDS)} `sr3 --help` lists all")
-    return getattr(import_module("cluster.commands"), name)
+    return getattr(import_module(_MODULES.get(name, "cluster.commands")), name)
 
 
 def _help() -> str:

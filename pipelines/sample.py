@@ -17,7 +17,7 @@ from pipelines.decode import decode_image
 from pipelines.ingest import load_split
 from pipelines.memory import keep_freed_memory
 from pipelines.runs import Run, StageRun, local_path, open_run, write_atomic
-from sr3core.config import fingerprint_of
+from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -158,23 +158,24 @@ def save_png(image: np.ndarray, path: Path) -> None:
 class SplitUpscaler:
     """A Ray Data actor that applies every method of a run to held-out low-resolution images and saves the outputs."""
 
-    def __init__(self, run: str, schedule: str | None, seed: int, folder: str) -> None:
+    def __init__(self, run: str, config: dict[str, Any], folder: str, device: str) -> None:
         import torch
 
         keep_freed_memory()
         torch.set_num_threads(1)
-        opened = open_run(run)
-        self._seed, self._folder = seed, Path(folder)
-        self._cascade = [stage.load(schedule) for stage in opened.cascade()]
-        self._regressions = {stage.name: stage.load() for stage in comparable_regressions(opened)}
+        opened, wanted = open_run(run), from_dict(EvaluateConfig, config)
+        self._seed, self._folder, self._device = wanted.seed, Path(folder), device
+        fast = wanted.inference, device
+        self._cascade = [stage.load(wanted.schedule, *fast) for stage in opened.cascade()]
+        self._regressions = {stage.name: stage.load(None, *fast) for stage in comparable_regressions(opened)}
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """{keys (B,), low (B, h, w, 3)} -> {keys}; writes <method>/<key>.png for every method."""
         from sr3core.images import to_float, to_uint8
 
-        low = to_float(np.ascontiguousarray(row["low"]))
+        low = to_float(np.ascontiguousarray(row["low"])).to(self._device)
         for method, images in self._apply(low, [str(key) for key in row["keys"]]).items():
-            for key, image in zip(row["keys"], to_uint8(images), strict=True):
+            for key, image in zip(row["keys"], to_uint8(images.cpu()), strict=True):
                 save_png(image, self._folder / method / f"{key}.png")
         return {"keys": row["keys"]}
 
@@ -263,7 +264,9 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
             if s
         },
         seed=config.seed,
-        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys]),
+        fingerprint=fingerprint_of(
+            [checkpoints, gammas, config.seed, config.split, images.keys, config.inference.precision]
+        ),
     )
     content = {"fingerprint": samples.fingerprint}
     marker = samples.folder / "samples.json"
@@ -274,15 +277,16 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     for method, pictures in (("low", images.low), ("reference", images.high)):
         for key, picture in zip(images.keys, pictures, strict=True):
             save_png(picture, samples.folder / method / f"{key}.png")
-    size = 16
+    size, gpus = 16, min(1.0, ray.cluster_resources().get("GPU", 0.0) / config.num_actors)
     starts = range(0, len(images.keys), size)
     rows = [{"keys": np.array(images.keys[i : i + size]), "low": images.low[i : i + size]} for i in starts]
     dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     dataset = dataset.map(
         SplitUpscaler,
-        fn_constructor_args=(str(opened.path), config.schedule, config.seed, str(samples.folder)),
+        fn_constructor_args=(opened.location, to_dict(config), str(samples.folder), "cuda" if gpus else "cpu"),
         compute=ray.data.ActorPoolStrategy(size=config.num_actors),
         num_cpus=1,
+        num_gpus=gpus or None,
     )
     count = 0
     for row in dataset.iter_rows():

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sr3core.precision import in_float32
+
 NOISE_LEVEL_SCALE = 5000.0
 """WaveGrad's scale of sqrt(gamma) before the sinusoids; without one, the levels cannot be told apart."""
 
@@ -55,8 +57,9 @@ class NoiseLevelEmbedding(nn.Module):
         )
 
     def forward(self, gamma: Tensor) -> Tensor:
-        """Embed gamma (B,) in (0, 1]."""
-        return self.layers(sinusoids(gamma, self.width))
+        """Embed gamma (B,) in (0, 1], in float32 always: bfloat16's 8 bits would merge neighbouring levels."""
+        with in_float32(gamma.device):
+            return self.layers(sinusoids(gamma, self.width))
 
 
 def sinusoids(gamma: Tensor, width: int) -> Tensor:
