@@ -20,7 +20,7 @@ from pipelines.memory import keep_freed_memory
 from pipelines.provenance import provenance
 from pipelines.runs import Run, StageRun, open_run
 from pipelines.sampling_config import SampleConfig, parse_classes
-from pipelines.storage import absolute, delete, exists, join, list_files, read_bytes, write_atomic
+from pipelines.storage import absolute, delete, exists, is_remote, join, list_files, read_bytes, write_atomic
 from sr3core.config import differences, fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, StorageError
 from sr3core.schedules import InferenceSchedule
@@ -149,10 +149,11 @@ def plan_samples(run: Run, out: str, config: SampleConfig) -> Plan:
         stage.check()
     schedules, classes = schedules_of(stages, config.schedule), classes_of(stages[0], config.classes)
     out = absolute(out)
-    known = json.loads(read_bytes(join(out, RECORD))) if exists(join(out, RECORD)) else None
+    names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
+    known = json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
     if known is not None and (changed := differences(known["content"], _content(stages, schedules, classes, config))):
         raise ConfigError(f"{out} holds images of other settings: {'; '.join(changed)}; take another --out")
-    there = {int(found[1]) for name, _ in list_files(out) if (found := _IMAGE.fullmatch(name))}
+    there = {int(found[1]) for name in names if (found := _IMAGE.fullmatch(name))}
     if known is None and there:
         raise ConfigError(f"{out} holds numbered images that `sr3 sample` has not drawn; take another --out")
     return Plan(stages, schedules, classes, tuple(number for number in config.numbers if number not in there))
