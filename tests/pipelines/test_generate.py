@@ -224,10 +224,11 @@ LONG = replace(CONFIG, num_images=12, schedule="40,40", batch=1)
 
 def images_after(out, number):
     """Wait until so many images are there, whole."""
-    return wait_for(lambda: [p for p in out.glob("0*.png") if Image.open(p).size == (16, 16)][number - 1 :])
+    return wait_for(lambda: [p for p in out.glob("0*.png") if Image.open(p).size == (16, 16)][number - 1 :], 400)
 
 
-def test_a_killed_command_leaves_whole_images_and_the_next_one_draws_the_rest(run, tmp_path):
+@pytest.mark.timeout(600)
+def test_a_killed_command_leaves_whole_images_and_the_next_one_draws_the_rest(run, tmp_path, ray_session):
     out = tmp_path / "out"
     arguments = ["--run", str(run.path), "--out", str(out), "--num-images", "12", "--schedule", "40,40", "--batch", "1"]
     address = ["--address", ray.get_runtime_context().gcs_address]
@@ -243,13 +244,17 @@ def test_a_killed_command_leaves_whole_images_and_the_next_one_draws_the_rest(ru
     assert {name: (out / name).read_bytes() for name in there} == there
 
 
-def test_a_killed_actor_is_replaced(run, tmp_path):
+@pytest.mark.timeout(600)
+def test_a_killed_actor_is_replaced(run, tmp_path, ray_session):
     out = tmp_path / "out"
     with ThreadPoolExecutor() as pool:
         drawing = pool.submit(sample_images, str(run.path), str(out), LONG)
         images_after(out, 2)
         session = ray._private.worker.global_worker.node.session_name
-        for actor in workers_of(session, "ray::MapWorker"):
+        actors = workers_of(session, "ray::MapWorker")
+        assert actors
+        for actor in actors:
             kill(actor)
+        assert len(list(out.glob("0*.png"))) < 12
         drawing.result()
     assert list(pixels(out)) == [f"{number:06d}.png" for number in range(12)]
