@@ -19,8 +19,8 @@ Predicted from torch.profiler before anything was changed: 55 to 60% of a step i
 for both sides; a seventh is 1x1 convolutions, which torch takes through NCHW on one thread, and attention on strided
 views; a few percent each are the clipping that clips nothing, and element-wise passes. So at most 1.2 was to be had
 without fusing kernels. Done: 1x1 convolutions as products, attention on views of channels_last, no clipping pass, sums
-scaled in place. Found on one thread of a busy server (7 rounds, CPU time): forward 1.14 and 1.18, training step 1.07 and
-1.04 for the two cases. The aim was 1.3 for the step, and is not reached. What is left: group normalisation's backward
+scaled in place. Found on one thread of a busy server (7 rounds, CPU time): forward 1.14 and 1.18, training step 1.07
+and 1.04 for the two cases. The aim was 1.3 for the step, and is not reached. What is left: group normalisation's backward
 pass, a tenth of a step, is slow in channels_last where groups have four channels; convolutions' backward is 40%.
 """
 
