@@ -7,18 +7,18 @@ the number of actors or how often the command was interrupted. OUT/samples.json 
 import io
 import json
 import re
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from pipelines.decode import decode_image
-from pipelines.display import duration, print_progress
+from pipelines.display import print_progress
 from pipelines.memory import keep_freed_memory
 from pipelines.provenance import provenance
 from pipelines.runs import Run, StageRun, open_run
+from pipelines.sample_progress import SampleProgress
 from pipelines.sampling_config import SampleConfig, parse_classes
 from pipelines.storage import absolute, delete, exists, is_remote, join, list_files, read_bytes, write_atomic
 from sr3core.config import differences, fingerprint_of, from_dict, to_dict
@@ -31,32 +31,6 @@ _GRID_IMAGES = 100
 _GRID_COLUMNS = 16
 _IMAGE = re.compile(r"(\d{6,})\.png")
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-(\d{6,})\.png\.tmp")
-
-
-@dataclass(slots=True)
-class SampleProgress:
-    """How far the drawing is."""
-
-    num_images: int
-    """Images to draw in this run."""
-    num_before: int
-    """Images that an earlier run has drawn."""
-    images_done: int = 0
-    """Images drawn in this run."""
-    started: float = field(default_factory=time.monotonic)
-    """Monotonic time of the start."""
-
-    @property
-    def share(self) -> float:
-        """Share of this run's images that are drawn."""
-        return self.images_done / self.num_images
-
-    def line(self) -> str:
-        """The progress in one line."""
-        earlier = f" (+{self.num_before} before)" if self.num_before else ""
-        speed = self.images_done / max(time.monotonic() - self.started, 1e-9)
-        left = duration((self.num_images - self.images_done) / speed) if speed else "?"
-        return f"sample: {self.images_done}/{self.num_images} images{earlier}, {speed:.2f} images/s, {left} left"
 
 
 @dataclass(frozen=True, slots=True)
