@@ -17,11 +17,12 @@ of the ratio theirs / ours, of wall time and of CPU time over all threads, which
 
 torch.profiler's view of a step of ours: 55 to 60% is oneDNN's 3x3 convolutions, the same for both sides; a seventh
 was 1x1 convolutions, which torch takes through NCHW on one thread, and attention on strided views; a few percent each
-are clipping that clips nothing, and element-wise passes. Predicted from that: a ratio of 1.0 to 1.15 for the step. Done: 1x1
-convolutions as products, attention on views of channels_last, no clipping pass, sums scaled in place. Found on one
-thread of a busy server (7 rounds, CPU time): forward 1.14 and 1.18, training step 1.07 and 1.04 for the two cases. The
-aim was 1.3 for the step, and is not reached. What is left: group normalisation's backward pass, a tenth of a step, is
-slow in channels_last where groups have four channels; convolutions' backward is 40%. --compile has not been measured.
+are clipping that clips nothing, and element-wise passes. Predicted from that: a ratio of 1.0 to 1.15 for the step.
+Done: 1x1 convolutions as products, attention on views of channels_last, no clipping pass, sums scaled in place. Found
+on one thread of a busy server (7 rounds, CPU time): forward 1.14 and 1.18, training step 1.07 and 1.04 for the two
+cases. The aim was 1.3 for the step, and is not reached. What is left: group normalisation's backward pass, a tenth of
+a step, is slow in channels_last where groups have four channels; convolutions' backward is 40%. --compile has not
+been measured.
 """
 
 import argparse
