@@ -13,6 +13,7 @@ COMMANDS: dict[str, str] = {
     "prepare": "turn images into WebDataset shards",
     "train": "train the stages of a preset side by side",
     "search": "search the best inference schedule of a trained stage",
+    "sample": "draw images from noise with a trained cascade",
     "upscale": "upscale photos with a trained run",
     "evaluate": "measure a run, or any folder of images, as the paper's tables do",
     "report": "write a run's report as one HTML file",
@@ -32,6 +33,9 @@ CLUSTER_COMMANDS: dict[str, str] = {
 
 NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
 """Commands that are about a cluster and do not run on it."""
+
+_MODULES = {"sample": "cluster.sample_command", "study": "cluster.study_commands"}
+"""Where a command is, unless it is in cluster.commands."""
 
 USAGE_ERROR = 2
 FAILURE = 1
@@ -87,7 +91,7 @@ def _command(name: str) -> Callable[[list[str]], int]:
     if name not in COMMANDS:
         known = [*COMMANDS, *CLUSTER_COMMANDS]
         raise ConfigError(f"unknown command, {did_you_mean(name, known)} `sr3 --help` lists all")
-    return getattr(import_module("cluster.study_commands" if name == "study" else "cluster.commands"), name)
+    return getattr(import_module(_MODULES.get(name, "cluster.commands")), name)
 
 
 def _help() -> str:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipelines.sampling_config import InferenceConfig
 from sr3core.config import PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
 
@@ -268,7 +269,9 @@ class EvaluateConfig:
     seed: int = 0
     """Of the noise."""
     num_actors: int = field(default=1, metadata=PLACEMENT)
-    """Copies of the models that work side by side, one CPU each."""
+    """Copies of the models that work side by side, one CPU each, and a GPU where the cluster has enough."""
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+    """How the networks are run."""
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 2, f"limit: {self.limit} is less than 2")

@@ -18,7 +18,7 @@ from pipelines.decode import decode_image
 from pipelines.ingest import load_split
 from pipelines.memory import keep_freed_memory
 from pipelines.runs import Run, StageRun, open_run, write_atomic
-from sr3core.config import fingerprint_of
+from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -42,23 +42,24 @@ def save_png(image: np.ndarray, path: Path) -> None:
 class SplitUpscaler:
     """An actor that applies every method of a run to held-out low-resolution images and saves the outputs."""
 
-    def __init__(self, run: str, schedule: str | None, seed: int, folder: str) -> None:
+    def __init__(self, run: str, config: dict[str, Any], folder: str, device: str) -> None:
         import torch
 
         keep_freed_memory()
         torch.set_num_threads(1)
-        opened = open_run(run)
-        self._seed, self._folder = seed, Path(folder)
-        self._cascade = [stage.load(schedule) for stage in opened.cascade()]
-        self._regressions = {stage.name: stage.load() for stage in comparable_regressions(opened)}
+        opened, wanted = open_run(run), from_dict(EvaluateConfig, config)
+        self._seed, self._folder, self._device = wanted.seed, Path(folder), device
+        fast = wanted.inference, device
+        self._cascade = [stage.load(wanted.schedule, *fast) for stage in opened.cascade()]
+        self._regressions = {stage.name: stage.load(None, *fast) for stage in comparable_regressions(opened)}
 
     def work(self, task: tuple[Sequence[str], np.ndarray]) -> None:
         """Write <method>/<key>.png for every method and each of the task's keys and images, uint8 (B, h, w, 3)."""
         from sr3core.images import to_float, to_uint8
 
         keys, low = task
-        for method, images in self._apply(to_float(low), keys).items():
-            for key, image in zip(keys, to_uint8(images), strict=True):
+        for method, images in self._apply(to_float(low).to(self._device), keys).items():
+            for key, image in zip(keys, to_uint8(images.cpu()), strict=True):
                 save_png(image, self._folder / method / f"{key}.png")
 
     def _apply(self, low: "Tensor", keys: Sequence[str]) -> dict[str, "Tensor"]:
@@ -150,7 +151,9 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
             if s
         },
         seed=config.seed,
-        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, config.split, images.keys, methods]),
+        fingerprint=fingerprint_of(
+            [checkpoints, gammas, config.seed, config.split, images.keys, methods, config.inference.precision]
+        ),
     )
     content = {"fingerprint": samples.fingerprint}
     marker = samples.folder / "samples.json"
@@ -161,13 +164,14 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     for method, pictures in (("low", images.low), ("reference", images.high)):
         for key, picture in zip(images.keys, pictures, strict=True):
             save_png(picture, samples.folder / method / f"{key}.png")
-    size = 16
+    size, gpus = 16, min(1.0, ray.cluster_resources().get("GPU", 0.0) / config.num_actors)
     starts = range(0, len(images.keys), size)
     tasks = [(images.keys[first : first + size], images.low[first : first + size]) for first in starts]
-    upscaler = ray.remote(SplitUpscaler).options(num_cpus=1)
+    upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=gpus)
+    device = "cuda" if gpus else "cpu"
 
     def make_actor() -> Any:
-        return upscaler.remote(opened.location, config.schedule, config.seed, str(samples.folder))
+        return upscaler.remote(opened.location, to_dict(config), str(samples.folder), device)
 
     count = 0
     for (keys, _), error in run_on_actors(make_actor, tasks, config.num_actors):

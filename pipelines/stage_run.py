@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING
 
 from pipelines.bucket_runs import BucketRun
 from pipelines.config import TrainConfig
+from pipelines.sampling_config import InferenceConfig
 from sr3core.config import did_you_mean
 from sr3core.errors import CheckpointError, ConfigError
+from sr3core.hyperparameters import ModelConfig
 from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
     from sr3core.cascade import Stage
     from sr3core.checkpoint import CheckpointInfo
+    from sr3core.inference import InferenceNetwork
     from sr3core.unet import UNet
 
 
@@ -36,6 +39,11 @@ class StageRun:
     def name(self) -> str:
         """The stage's name."""
         return self.config.name
+
+    @property
+    def model(self) -> ModelConfig:
+        """What it maps, and its network."""
+        return self.config.model
 
     @property
     def metrics(self) -> Path:
@@ -126,11 +134,20 @@ class StageRun:
         path = best[-1] if wanted is None else _schedule_path(self.schedules, wanted)
         return schedule_from_json(path.read_text(), str(path))
 
-    def load(self, schedule: str | None = None) -> "Stage":
+    def load(
+        self, schedule: str | None = None, inference: InferenceConfig | None = None, device: str = "cpu"
+    ) -> "Stage":
         """The stage, ready to upscale."""
         from sr3core.cascade import Stage
 
-        return Stage(self.name, self.config.model, self.load_network(), self.schedule(schedule))
+        network = self.load_fast(inference or InferenceConfig(), device)
+        return Stage(self.name, self.config.model, network, self.schedule(schedule))
+
+    def load_fast(self, inference: InferenceConfig, device: str) -> "InferenceNetwork":
+        """The network of load_network, ready to sample fast."""
+        from sr3core.inference import InferenceNetwork
+
+        return InferenceNetwork(self.load_network(), device, inference.precision, inference.compile)
 
 
 def _schedule_path(folder: Path, wanted: str) -> Path:

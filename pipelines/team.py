@@ -1,6 +1,5 @@
 """A worker and the other workers of its stage: the only place that knows ranks."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from pipelines.config import TrainConfig
 from pipelines.memory import keep_freed_memory
 from sr3core.compiled import Compiled
+from sr3core.precision import InPrecision
 from sr3core.unet import UNet
 
 
@@ -48,19 +48,6 @@ class Team:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
-
-
-class InPrecision(nn.Module):
-    """A network that computes under autocast to bfloat16, or as it is for float32."""
-
-    def __init__(self, network: nn.Module, precision: str) -> None:
-        super().__init__()
-        self.network, self.precision = network, precision
-
-    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
-        """As the network's."""
-        with torch.autocast(y_t.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
-            return self.network(x_up, y_t, gamma, classes)
 
 
 def join_team(config: TrainConfig) -> Team:

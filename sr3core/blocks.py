@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sr3core.precision import in_float32
+
 NOISE_LEVEL_SCALE = 5000.0
 """WaveGrad's scale of sqrt(gamma) before the sinusoids; without one, the levels cannot be told apart."""
 
@@ -41,7 +43,19 @@ def conv3x3(in_channels: int, out_channels: int) -> nn.Module:
 
 def conv1x1(in_channels: int, out_channels: int) -> nn.Module:
     """A 1x1 convolution."""
-    return fan_average_init(nn.Conv2d(in_channels, out_channels, 1))
+    return fan_average_init(Conv1x1(in_channels, out_channels, 1))
+
+
+class Conv1x1(nn.Conv2d):
+    """A 1x1 convolution as the matrix product that it is over channels_last pixels, where that copies nothing.
+
+    torch's own goes by way of another layout for small batches and single threads.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H, W)."""
+        pixels = input.permute(0, 2, 3, 1)
+        return functional.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -55,8 +69,9 @@ class NoiseLevelEmbedding(nn.Module):
         )
 
     def forward(self, gamma: Tensor) -> Tensor:
-        """Embed gamma (B,) in (0, 1]."""
-        return self.layers(sinusoids(gamma, self.width))
+        """Embed gamma (B,) in (0, 1], in float32 always: bfloat16's 8 bits would merge neighbouring levels."""
+        with in_float32(gamma.device):
+            return self.layers(sinusoids(gamma, self.width))
 
 
 def sinusoids(gamma: Tensor, width: int) -> Tensor:
@@ -97,9 +112,10 @@ class ResidualBlock(nn.Module):
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W')."""
         branch = self.conv1(self._resample(functional.silu(self.norm1(h))))
-        branch = branch + self.embedding(functional.silu(embedding))[:, :, None, None]
+        branch += self.embedding(functional.silu(embedding))[:, :, None, None]
         branch = self.conv2(self.dropout(functional.silu(self.norm2(branch))))
-        return (self.shortcut(self._resample(h)) + branch) * SKIP_SCALE
+        # In place where no gradient needs what was there: the maps are large, and their memory is what takes the time.
+        return (self.shortcut(self._resample(h)) + branch).mul_(SKIP_SCALE)
 
     def _resample(self, h: Tensor) -> Tensor:
         if self.resample == "up":
@@ -115,14 +131,15 @@ class SelfAttention(nn.Module):
         self.num_heads = num_heads
         self.norm = normalization(channels)
         self.query_key_value = conv1x1(channels, 3 * channels)
-        self.out = zero_init(nn.Conv2d(channels, channels, 1))
+        self.out = zero_init(Conv1x1(channels, channels, 1))
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = h.shape
-        heads = (batch, 3, self.num_heads, channels // self.num_heads, height * width)
-        flat = self.query_key_value(self.norm(h)).reshape(heads)
-        query, key, value = flat.transpose(-1, -2).unbind(1)  # each (B, heads, H W, C / heads)
+        heads = (batch, height * width, 3, self.num_heads, channels // self.num_heads)
+        # Views of channels_last maps, whose channels lie side by side, as fast attention wants them.
+        flat = self.query_key_value(self.norm(h)).permute(0, 2, 3, 1).reshape(heads)
+        query, key, value = flat.permute(2, 0, 3, 1, 4)  # each (B, heads, H W, C / heads)
         attended = functional.scaled_dot_product_attention(query, key, value)
-        attended = attended.transpose(-1, -2).reshape(batch, channels, height, width)
-        return (h + self.out(attended)) * SKIP_SCALE
+        attended = attended.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+        return (h + self.out(attended)).mul_(SKIP_SCALE)

@@ -1,9 +1,10 @@
-"""Cascades (section 4.3): stages chained, the output of one being the condition of the next."""
+"""Cascades (section 4.3): stages chained, the output of one being the condition of the next; images from noise."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import lcm
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 from sr3core.diffusion import Noise
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
+from sr3core.inference import InferenceNetwork
 from sr3core.projection import BackProjection
 from sr3core.randomness import ImageNoise, derive_seed
 from sr3core.regression import regress
@@ -20,7 +22,7 @@ from sr3core.resize import upsample_bicubic
 from sr3core.sampling import sample
 from sr3core.schedules import InferenceSchedule, check_gammas, training_gammas
 from sr3core.training import as_denoiser
-from sr3core.unet import UNet
+from sr3core.unet import IMAGE_CHANNELS, UNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +31,13 @@ class Stage:
 
     name: str
     model: ModelConfig
-    network: UNet
+    network: UNet | InferenceNetwork
     schedule: InferenceSchedule | None
     """None for the regression baseline, which has no chain."""
 
     def __post_init__(self) -> None:
-        """Refuse a schedule that goes below the noise levels that the model was trained at.
-
-        Raises:
-            ConfigError: names both levels.
-        """
         if self.schedule is not None:
-            check_gammas(np.array(self.schedule.gammas), float(training_gammas(self.model.noise_schedule)[-1]))
+            check_levels(self.model, self.schedule)
 
     @property
     def size_multiple(self) -> int:
@@ -48,12 +45,40 @@ class Stage:
         return lcm(self.network.size_multiple, self.model.magnification)
 
     @property
+    def device(self) -> torch.device:
+        """Where the network is, and wants its images."""
+        return next(self.network.parameters()).device
+
+    @property
     def num_steps(self) -> int:
         """Steps that an image takes, as progress counts them."""
         return self.schedule.num_steps if self.schedule else 1
 
 
-def check_chain(stages: Sequence[Stage]) -> None:
+def check_levels(model: ModelConfig, schedule: InferenceSchedule) -> None:
+    """Refuse a schedule that goes below the noise levels that the model was trained at.
+
+    Raises:
+        ConfigError: names both levels.
+    """
+    check_gammas(np.array(schedule.gammas), float(training_gammas(model.noise_schedule)[-1]))
+
+
+class Link(Protocol):
+    """What check_chain needs of a stage."""
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        ...
+
+    @property
+    def model(self) -> ModelConfig:
+        """What it maps."""
+        ...
+
+
+def check_chain(stages: Sequence[Link]) -> None:
     """Refuse stages whose sizes do not follow one another; a base model can only be the first.
 
     Raises:
@@ -134,6 +159,55 @@ def run_cascade(
         report = (lambda step, _, done=done: progress(done + step, sum(budgets))) if progress else None
         image = upscale(stage, image, seeds, report)
     return image
+
+
+def generate(
+    stages: Sequence[Stage],
+    seeds: Sequence[int],
+    classes: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Draw images from noise: the base model, then every super-resolution stage (section 4.3).
+
+    Args:
+        stages: the base model, and the stages that follow it in the order of their sizes; maybe none.
+        seeds: one an image, which alone decides its noise in all stages.
+        classes: class of each image, for the base model; None for one without classes, or for images of no class.
+        progress: told of the denoising steps done out of those of all stages together.
+
+    Returns:
+        (B, 3, H, W) in [-1, 1] of the last stage's size, on its device.
+
+    Raises:
+        ConfigError: the first stage is no base model, the sizes do not follow one another, or the base model does not
+            take these classes.
+    """
+    check_chain(stages)
+    base, *rest = stages
+    steps = sum(stage.num_steps for stage in stages)
+    report = (lambda step, _: progress(step, steps)) if progress else None
+    image = draw(base, seeds, classes, report)
+    if not rest:
+        return image
+    report = (lambda step, _: progress(base.num_steps + step, steps)) if progress else None
+    return run_cascade(rest, image, seeds, report)
+
+
+def draw(
+    base: Stage,
+    seeds: Sequence[int],
+    classes: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Draw a base model's images, (B, 3, H, W) in [-1, 1]; arguments and errors as generate's."""
+    size = base.model.high_size
+    if base.model.kind != "base" or base.schedule is None:
+        raise ConfigError(f"stage {base.name} is no base model: images from noise begin with one")
+    labels = None if classes is None else torch.tensor(classes, dtype=torch.int64, device=base.device)
+    denoise = as_denoiser(base.model, base.network, labels, base.schedule.sampler.guidance)
+    noise = ImageNoise((derive_seed(seed, base.name) for seed in seeds), base.device)
+    image = sample(denoise, None, (len(seeds), IMAGE_CHANNELS, size, size), base.schedule, noise, progress)
+    return image.clamp(-1, 1)
 
 
 def pad(image: Tensor, height: int, width: int) -> Tensor:

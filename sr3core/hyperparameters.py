@@ -12,6 +12,7 @@ BetaFamily = Literal["linear", "cosine"]
 GammaUniformIn = Literal["gamma", "sqrt_gamma", "steps"]
 SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
 Clipping = Literal["none", "static", "dynamic"]
+InferencePrecision = Literal["float32", "tf32", "bfloat16"]
 
 
 def require(condition: bool, message: str) -> None:

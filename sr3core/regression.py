@@ -1,12 +1,12 @@
 """The regression baseline of section 4: the same U-Net, one step, mean squared error."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from sr3core.unet import UNet
 
-
-def regress(network: UNet, x_up: Tensor) -> Tensor:
+def regress(network: Callable[..., Tensor], x_up: Tensor) -> Tensor:
     """Estimate y_0 from x in one step: (B, 3, H, W) -> (B, 3, H, W).
 
     "The same architecture as SR3": the input for y_t is zero and gamma is 1, so that parameters and checkpoints are

@@ -246,7 +246,10 @@ class Trainer:
                 losses = self.losses(forward, batch, state.step).values
                 (losses.sum() / share).backward()
             sample_losses.append(losses.detach())
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), self.optimizer.gradient_clip or float("inf"))
+        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.optimizer.gradient_clip is not None:
+            nn.utils.clip_grads_with_norm_(state.model.parameters(), self.optimizer.gradient_clip, norm)
         is_bad = self._judge(state, norm)
         state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # torch.amp.GradScaler's protocol
         state.optimizer.step()

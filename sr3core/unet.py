@@ -14,6 +14,7 @@ from sr3core.blocks import (
     zero_init,
 )
 from sr3core.hyperparameters import UNetConfig
+from sr3core.precision import in_float32
 
 IMAGE_CHANNELS = 3
 
@@ -115,7 +116,9 @@ class UNet(nn.Module):
             h = layer(h, embedding)
         for layer in self.decoder:
             h = layer(torch.cat([h, kept.pop()], dim=1) if layer.takes_skip else h, embedding)
-        return self.conv_out(functional.silu(self.norm_out(h)))
+        # In float32 always: what the output is off by is amplified, up to 151 times for epsilon, in y_0_hat.
+        with in_float32(h.device):
+            return self.conv_out(functional.silu(self.norm_out(h.float())))
 
 
 class Layer(nn.Module):

@@ -1,0 +1,47 @@
+"""The command `sr3 sample`."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from cluster.options import Common, parse, printed
+from cluster.session import ray_session
+from pipelines.sampling_config import SampleConfig
+
+Flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Draw images from noise with a run that has a base model; those that are there are not drawn again."""
+
+    run: str
+    """Run folder, or s3:// URI, that `sr3 train` wrote."""
+    out: str
+    """Folder or s3:// prefix for 000000.png and on, and labels.csv where there are classes."""
+    config: Annotated[SampleConfig, Flat] = field(default_factory=SampleConfig)
+    common: Annotated[Common, Flat] = field(default_factory=Common)
+
+
+def sample(arguments: list[str]) -> int:
+    """`sr3 sample --run RUN --out DIR --num-images 50000`."""
+    options = parse(SampleOptions, "sample", arguments)
+    if options.common.print_config:
+        print(printed(options.config))
+        return 0
+    from pipelines.generate import plan_samples, sample_images
+    from pipelines.runs import open_run
+
+    if options.common.dry_run:
+        plan = plan_samples(open_run(options.run), options.out, options.config)
+        names = " -> ".join(
+            f"{stage.name} ({schedule.num_steps} steps)"
+            for stage, schedule in zip(plan.stages, plan.schedules, strict=True)
+        )
+        print(f"would draw {len(plan.todo)} of {options.config.num_images} images by {names} in {options.out}")
+        return 0
+    with ray_session(options.common.address):
+        plan = sample_images(options.run, options.out, options.config)
+    print(f"{len(plan.todo)} of {options.config.num_images} images drawn in {options.out}, the others were there")
+    return 0

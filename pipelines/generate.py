@@ -1,0 +1,294 @@
+"""Images from noise, numbered: a run's base model and the stages that enlarge its samples, on Ray Data's actors.
+
+An image is a pure function of the checkpoints, the schedules, the seed, its number and its class, whatever the batch,
+the number of actors or how often the command was interrupted. OUT/samples.json says of what the images there are made.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipelines.decode import decode_image
+from pipelines.display import print_progress
+from pipelines.memory import keep_freed_memory
+from pipelines.provenance import provenance
+from pipelines.runs import Run, StageRun, open_run
+from pipelines.sample_progress import SampleProgress
+from pipelines.sampling_config import SampleConfig, parse_classes
+from pipelines.storage import absolute, delete, exists, is_remote, join, list_files, read_bytes, write_atomic
+from sr3core.config import differences, fingerprint_of, from_dict, to_dict
+from sr3core.errors import ConfigError, StorageError
+from sr3core.schedules import InferenceSchedule
+
+SAMPLES_FORMAT_VERSION = 1
+RECORD, LABELS = "samples.json", "labels.csv"
+_GRID_IMAGES = 100
+_GRID_COLUMNS = 16
+_IMAGE = re.compile(r"(\d{6,})\.png")
+_LEFTOVER = re.compile(r"\.[0-9a-f]{8}-(\d{6,})\.png\.tmp")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `sr3 sample` would do, checked."""
+
+    stages: tuple[StageRun, ...]
+    """The base model and what follows it."""
+    schedules: tuple[InferenceSchedule, ...]
+    """One a stage."""
+    classes: tuple[int, ...]
+    """That the images have in turn; none where the base model knows none."""
+    todo: tuple[int, ...]
+    """Numbers of the images that are not there yet."""
+
+    def class_of(self, number: int) -> int:
+        """Class of an image."""
+        return self.classes[number % len(self.classes)]
+
+
+def generation_stages(run: Run) -> tuple[StageRun, ...]:
+    """The base model and the stages that enlarge its images.
+
+    Raises:
+        ConfigError: the run has no base model, or sizes do not follow one another.
+    """
+    from sr3core.cascade import check_chain
+
+    base = run.base()
+    if base is None:
+        raise ConfigError(
+            f"{run.location} has no base model, so there is nothing to draw from noise: train a preset such as"
+            " faces-cascade, or give this run images to `sr3 upscale`"
+        )
+    stages = (base, *run.cascade())
+    check_chain(stages)
+    return stages
+
+
+def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[InferenceSchedule, ...]:
+    """Each stage's schedule: the same one wanted of all, or one a stage.
+
+    Raises:
+        ConfigError: there are more or fewer than stages, or one does not exist or fit.
+    """
+    from sr3core.cascade import check_levels
+
+    names = [None] if wanted is None else [name.strip() for name in wanted.split(",")]
+    if len(names) not in (1, len(stages)):
+        named = ", ".join(stage.name for stage in stages)
+        raise ConfigError(f"schedule: {wanted!r} names {len(names)}, but the run has {len(stages)} stages: {named}")
+    found = []
+    for stage, name in zip(stages, names * len(stages) if len(names) == 1 else names, strict=True):
+        schedule = stage.schedule(name)
+        assert schedule is not None, "regression is no part of a cascade"
+        check_levels(stage.model, schedule)
+        if schedule.sampler.guidance and stage.model.unet.num_classes is None:
+            raise ConfigError(f"guidance: {stage.name} has no classes; give it a schedule of guidance 0")
+        if schedule.sampler.project and stage.model.low_size is None:
+            raise ConfigError(f"project: {stage.name} has no low-resolution image; give it a schedule of project 0")
+        found.append(schedule)
+    return tuple(found)
+
+
+def classes_of(base: StageRun, wanted: str | None) -> tuple[int, ...]:
+    """The classes that images have in turn.
+
+    Raises:
+        ConfigError: the base model knows none, or not all of these.
+    """
+    num_classes = base.model.unet.num_classes
+    if num_classes is None:
+        if wanted is not None:
+            raise ConfigError(f"classes: {base.name} was trained without classes; leave them out")
+        return ()
+    classes = tuple(range(num_classes)) if wanted is None else parse_classes(wanted)
+    if max(classes) >= num_classes:
+        raise ConfigError(f"classes: {max(classes)} is not in 0..{num_classes - 1}, which {base.name} was trained on")
+    return classes
+
+
+def plan_samples(run: Run, out: str, config: SampleConfig) -> Plan:
+    """Check everything that can be checked before any network is loaded.
+
+    Raises:
+        ConfigError, CheckpointError: the run cannot be drawn from as asked, or `out` holds other images.
+    """
+    stages = generation_stages(run)
+    for stage in stages:
+        stage.check()
+    schedules, classes = schedules_of(stages, config.schedule), classes_of(stages[0], config.classes)
+    out = absolute(out)
+    names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
+    known = json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
+    if known is not None and (changed := differences(known["content"], _content(stages, schedules, classes, config))):
+        raise ConfigError(f"{out} holds images of other settings: {'; '.join(changed)}; take another --out")
+    there = {int(found[1]) for name in names if (found := _IMAGE.fullmatch(name))}
+    if known is None and there:
+        raise ConfigError(f"{out} holds numbered images that `sr3 sample` has not drawn; take another --out")
+    return Plan(stages, schedules, classes, tuple(number for number in config.numbers if number not in there))
+
+
+def sample_images(
+    run: str, out: str, config: SampleConfig, on_progress: Callable[[SampleProgress], None] | None = None
+) -> Plan:
+    """Draw images from noise to OUT/000000.png and on, their classes to OUT/labels.csv. Needs a running Ray.
+
+    What `out` already holds is not drawn again.
+
+    Args:
+        run: run folder or s3:// URI.
+        out: folder or s3:// prefix.
+        config: how many, of which classes.
+        on_progress: told after every batch; by default shown on standard error.
+
+    Returns:
+        what was done.
+
+    Raises:
+        ConfigError, CheckpointError: see plan_samples.
+        StorageError: an image could not be written.
+    """
+    opened, out = open_run(run), absolute(out)
+    plan = plan_samples(opened, out, config)
+    content = _content(plan.stages, plan.schedules, plan.classes, config)
+    record = {"format": "sr3-samples", "format_version": SAMPLES_FORMAT_VERSION, "content": content}
+    write_atomic(join(out, RECORD), json.dumps({**record, "provenance": provenance(config)}, indent=1).encode())
+    _delete_leftovers(out, config.numbers)
+    if plan.todo:
+        _draw_on_actors(opened, plan, out, config, on_progress or print_progress())
+    if plan.classes:
+        write_atomic(join(out, LABELS), _labels(out, plan).encode())
+    if config.grid is not None:
+        write_atomic(config.grid, _grid(out, plan, config.numbers[:_GRID_IMAGES]))
+    return plan
+
+
+def _draw_on_actors(
+    run: Run, plan: Plan, out: str, config: SampleConfig, show: Callable[[SampleProgress], None]
+) -> None:
+    import ray.data
+
+    num_actors, cpus, gpus = _share_of_cluster(config.num_actors)
+    size = config.batch
+    rows = [{"numbers": np.array(plan.todo[i : i + size])} for i in range(0, len(plan.todo), size)]
+    drawn: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
+    drawn = drawn.map(
+        Drawer,
+        fn_constructor_args=(run.location, out, to_dict(config), cpus, "cuda" if gpus else "cpu"),
+        compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
+        num_cpus=cpus,
+        num_gpus=gpus or None,
+    )
+    progress = SampleProgress(len(plan.todo), config.num_images - len(plan.todo))
+    for row in drawn.iter_rows():
+        if row["error"]:
+            raise StorageError(row["error"])
+        progress.images_done += len(row["numbers"])
+        show(progress)
+
+
+class Drawer:
+    """A Ray Data actor that holds a run's networks and draws one batch of images after another."""
+
+    def __init__(self, run: str, out: str, config: dict[str, Any], threads: int, device: str) -> None:
+        import torch
+
+        from sr3core.cascade import Stage
+
+        keep_freed_memory()
+        torch.set_num_threads(threads)
+        self._out, self._config = out, from_dict(SampleConfig, config)
+        self._plan = plan_samples(open_run(run), out, self._config)
+        self._stages = [
+            Stage(stage.name, stage.model, stage.load_fast(self._config.inference, device), schedule)
+            for stage, schedule in zip(self._plan.stages, self._plan.schedules, strict=True)
+        ]
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """{numbers (B,)} -> {numbers, error}; an image is there whole, or not at all."""
+        from sr3core.cascade import generate
+        from sr3core.images import to_uint8
+        from sr3core.randomness import derive_seed
+
+        numbers = [int(number) for number in row["numbers"]]
+        seeds = [derive_seed(self._config.seed, "sample", number) for number in numbers]
+        classes = [self._plan.class_of(number) for number in numbers] if self._plan.classes else None
+        images = to_uint8(generate(self._stages, seeds, classes).cpu())
+        try:
+            for number, image in zip(numbers, images, strict=True):
+                write_atomic(join(self._out, image_name(number)), _png(image))
+        except StorageError as error:
+            return {**row, "error": str(error)}
+        return {**row, "error": ""}
+
+
+def image_name(number: int) -> str:
+    """File name of an image."""
+    return f"{number:06d}.png"
+
+
+def _share_of_cluster(wanted: int | None) -> tuple[int, int, float]:
+    """Actors, and the CPUs and GPUs of each: a GPU where the cluster has any, a part of one if there are too few."""
+    import ray
+
+    gpus = ray.cluster_resources().get("GPU", 0.0)
+    num_actors = wanted or max(1, int(gpus))
+    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    on_a_node = -(-num_actors // len(nodes))
+    cpus = max(nodes) // on_a_node
+    if cpus < 1:
+        raise ConfigError(f"num_actors: {num_actors} need a CPU each, the cluster's nodes have {nodes}")
+    return num_actors, cpus, min(1.0, gpus / num_actors)
+
+
+def _content(
+    stages: Sequence[StageRun],
+    schedules: Sequence[InferenceSchedule],
+    classes: Sequence[int],
+    config: SampleConfig,
+) -> dict[str, Any]:
+    """What decides an image besides its number, by name: for the record, and for the message if it is another."""
+    checkpoints = {f"{s.name}_checkpoint": fingerprint_of(s.newest_checkpoint().state["sha256"]) for s in stages}
+    walks = [[list(schedule.gammas), to_dict(schedule.sampler)] for schedule in schedules]
+    return {
+        **checkpoints,
+        **{f"{stage.name}_schedule": fingerprint_of(walk) for stage, walk in zip(stages, walks, strict=True)},
+        "seed": config.seed,
+        "classes": list(classes),
+        "precision": config.inference.precision,
+    }
+
+
+def _delete_leftovers(out: str, numbers: range) -> None:
+    """Delete what killed processes left of these images; others may be at work on other numbers."""
+    for name, _ in list(list_files(out)):
+        if (found := _LEFTOVER.fullmatch(name)) and int(found[1]) in numbers:
+            delete(join(out, name))
+
+
+def _labels(out: str, plan: Plan) -> str:
+    names = sorted(name for name, _ in list_files(out) if _IMAGE.fullmatch(name))
+    return "\n".join(["file,class", *(f"{name},{plan.class_of(int(name[:-4]))}" for name in names), ""])
+
+
+def _grid(out: str, plan: Plan, numbers: Sequence[int]) -> bytes:
+    """Images side by side, in the order of their numbers; a column a class where that is narrow enough."""
+    fit = round(len(numbers) ** 0.5)
+    columns = len(plan.classes) if 1 < len(plan.classes) <= min(_GRID_COLUMNS, len(numbers)) else fit
+    images = [decode_image(read_bytes(join(out, image_name(number)))).pixels for number in numbers]
+    images += [np.full_like(images[0], 255)] * (-len(images) % columns)
+    rows = [np.concatenate(images[start : start + columns], axis=1) for start in range(0, len(images), columns)]
+    return _png(np.concatenate(rows))
+
+
+def _png(image: np.ndarray) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()

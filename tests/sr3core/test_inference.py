@@ -1,0 +1,102 @@
+"""Networks made fast give what the plain ones give; what cannot be compiled runs as it is."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from sr3core.hyperparameters import UNetConfig
+from sr3core.inference import InferenceNetwork
+from sr3core.randomness import keyed_generator
+from sr3core.unet import UNet
+
+CONFIG = UNetConfig(
+    image_size=16, base_channels=16, channel_multipliers=(1, 2), num_res_blocks=1, attention_sizes=(8,), dropout=0.1
+)
+
+
+SMALLEST = UNetConfig(image_size=8, base_channels=4, channel_multipliers=(1,), num_res_blocks=1, attention_sizes=())
+"""Compiling takes a second a layer."""
+
+
+def network(config=CONFIG):
+    """Weights that are random and nowhere zero."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        unet = UNet(config)
+    with torch.no_grad():
+        for index, parameter in enumerate(unet.parameters()):
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=keyed_generator(0, "weights", index)))
+    return unet.eval()
+
+
+def inputs(size=16):
+    x_up, y_t = torch.randn(2, 2, 3, size, size, generator=keyed_generator(0, "inputs", size))
+    return x_up, y_t, torch.tensor([0.9, 1e-4], dtype=torch.float64)
+
+
+@torch.inference_mode()
+def outputs(fast, size=16, config=CONFIG):
+    return fast(*inputs(size)), network(config)(*inputs(size))
+
+
+def test_without_options_the_output_is_the_networks():
+    fast = InferenceNetwork(network().train())
+    torch.testing.assert_close(*outputs(fast))
+    assert fast.size_multiple == 2
+
+
+def test_bfloat16_halves_the_weights_and_stays_close():
+    fast = InferenceNetwork(network(), precision="bfloat16")
+    output, wanted = outputs(fast)
+    assert output.dtype == torch.float32
+    error = (output - wanted).square().mean().sqrt() / wanted.std()
+    assert 1e-5 < error < 0.02  # it is another arithmetic, and a good one: 8 bits are 0.004 a rounding
+    size = sum(parameter.nbytes for parameter in network().parameters())
+    assert sum(parameter.nbytes for parameter in fast.parameters()) < 0.6 * size
+
+
+def test_bfloat16_leaves_noise_levels_apart_and_the_output_unrounded():
+    """Two neighbouring levels of T = 2000, whose embeddings 8 bits could not tell apart."""
+    seen = {}
+    unet = network()
+    unet.embed_noise_level.register_forward_hook(lambda *call: seen.update(embedding=call[2]))
+    fast = InferenceNetwork(unet, precision="bfloat16")
+    x_up, y_t, _ = inputs()
+    gamma = torch.tensor([0.5, 0.5005], dtype=torch.float64)
+    with torch.inference_mode():
+        output = fast(x_up, y_t, gamma)
+        torch.testing.assert_close(seen["embedding"], network().embed_noise_level(gamma))
+    assert not torch.equal(output, output.bfloat16().float())
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
+@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
+def test_a_compiled_network_is_the_same_for_every_shape(caplog):
+    fast = InferenceNetwork(network(SMALLEST), compiled=True)
+    for size in (8, 16):
+        torch.testing.assert_close(*outputs(fast, size, SMALLEST), rtol=1e-4, atol=1e-5)
+    assert "going on without it" not in caplog.text
+
+
+PROGRAM = """
+import logging, torch
+from tests.sr3core.test_inference import SMALLEST, InferenceNetwork, network, outputs
+logging.basicConfig(level=logging.WARNING, format="%(message)s")
+fast = InferenceNetwork(network(SMALLEST), compiled=True)
+for size in (8, 16):
+    torch.testing.assert_close(*outputs(fast, size, SMALLEST))
+print("same")
+"""
+
+
+@pytest.mark.timeout(600)
+def test_without_a_compiler_the_network_runs_as_it_is_and_says_so_once(tmp_path):
+    environment = {**os.environ, "CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "same\n", done.stderr
+    assert done.stderr.count("torch.compile failed, going on without it") == 1
