@@ -43,7 +43,8 @@ def base(num_classes=None, sampler=None):
         num_classes=num_classes,
         learned_variance=num_classes is not None,
     )
-    objective = ObjectiveConfig(norm=2, gamma_uniform_in="steps", bound_weight=0.001) if num_classes else None
+    classes = {"gamma_uniform_in": "steps", "bound_weight": 0.001, "class_dropout": 0.1}
+    objective = ObjectiveConfig(norm=2, **classes) if num_classes else None
     model = ModelConfig(kind="base", high_size=8, unet=unet, objective=objective or ObjectiveConfig(norm=2))
     return moved("base-8", model, sampler)
 
