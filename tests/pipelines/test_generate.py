@@ -219,7 +219,7 @@ def test_classes_are_read_in_their_order():
             parse_classes(wrong)
 
 
-LONG = replace(CONFIG, num_images=12, schedule="40,40", batch=1)
+LONG = replace(CONFIG, num_images=8, schedule="20,20", batch=1)
 
 
 def images_after(out, number):
@@ -230,7 +230,7 @@ def images_after(out, number):
 @pytest.mark.timeout(600)
 def test_a_killed_command_leaves_whole_images_and_the_next_one_draws_the_rest(run, tmp_path, ray_session):
     out = tmp_path / "out"
-    arguments = ["--run", str(run.path), "--out", str(out), "--num-images", "12", "--schedule", "40,40", "--batch", "1"]
+    arguments = ["--run", str(run.path), "--out", str(out), "--num-images", "8", "--schedule", "20,20", "--batch", "1"]
     address = ["--address", ray.get_runtime_context().gcs_address]
     command = [sys.executable, "-m", "cluster.cli", "sample", *arguments, *address]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -238,9 +238,9 @@ def test_a_killed_command_leaves_whole_images_and_the_next_one_draws_the_rest(ru
     child.kill()
     child.wait()
     there = {path.name: path.read_bytes() for path in out.glob("0*.png")}
-    assert 2 <= len(there) < 12
-    assert len(sample_images(str(run.path), str(out), LONG).todo) <= 12 - len(there)
-    assert list(pixels(out)) == [f"{number:06d}.png" for number in range(12)]
+    assert 2 <= len(there) < 8
+    assert len(sample_images(str(run.path), str(out), LONG).todo) <= 8 - len(there)
+    assert list(pixels(out)) == [f"{number:06d}.png" for number in range(8)]
     assert {name: (out / name).read_bytes() for name in there} == there
 
 
@@ -255,6 +255,6 @@ def test_a_killed_actor_is_replaced(run, tmp_path, ray_session):
         assert actors
         for actor in actors:
             kill(actor)
-        assert len(list(out.glob("0*.png"))) < 12
+        assert len(list(out.glob("0*.png"))) < 8
         drawing.result()
-    assert list(pixels(out)) == [f"{number:06d}.png" for number in range(12)]
+    assert list(pixels(out)) == [f"{number:06d}.png" for number in range(8)]
