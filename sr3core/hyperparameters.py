@@ -127,9 +127,9 @@ class OptimizerConfig:
     """Largest global gradient norm; None leaves gradients alone, as the paper seems to."""
     ema_decay: float = 0.9999
     """Decay a step of the exponential moving average of the weights, which is what samples; 0 keeps none."""
-    bad_steps: Literal["stop", "skip"] = "stop"
+    bad_steps: Literal["stop", "skip"] = field(default="stop", metadata=ADDED)
     """What a step without a finite gradient, or with a spike, does to the run. Its update is never applied."""
-    spike_factor: float | None = None
+    spike_factor: float | None = field(default=None, metadata=ADDED)
     """A gradient norm so many times the recent ones' (geometric) average is a spike; None looks for none."""
 
     def __post_init__(self) -> None:

@@ -129,5 +129,5 @@ def test_guidance_without_classes_is_refused(low):
     plain = stage(0)
     assert plain.schedule
     guided = InferenceSchedule(gammas=plain.schedule.gammas, sampler=SamplerConfig(guidance=2.0))
-    with pytest.raises(ConfigError, match="guidance: 2 needs a model of classes"):
+    with pytest.raises(ConfigError, match="guidance: the model was trained without classes"):
         upscale(Stage("guided", plain.model, plain.network, guided), to_float(low), [1, 2, 3])
