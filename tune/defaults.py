@@ -6,8 +6,9 @@ from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.schedules import InferenceSchedule, default_schedule, inference_gammas, training_gammas
 from tune.space import make_schedule
 
-EDM_SIGMA_FIRST = 0.002
-"""sqrt((1 - gamma) / gamma) of the last step in Table 1 of Karras et al. (2022): below half a grey level."""
+EDM_SIGMAS = 0.002, 80.0
+"""sqrt((1 - gamma) / gamma) of the last and of the first step in Table 1 of Karras et al. (2022): below half a grey level,
+and hardly any signal. Cosine training goes on to sigmas of tens of thousands, where a step is lost on pure noise."""
 
 
 def defaults(training: NoiseScheduleConfig, num_evaluations: int) -> tuple[InferenceSchedule, ...]:
@@ -19,7 +20,7 @@ def defaults(training: NoiseScheduleConfig, num_evaluations: int) -> tuple[Infer
     - palette-like: beta grows linearly to 900 times its start, as Palette's (Saharia et al., 2021) 1e-4 to 0.09 over
       1000 steps, scaled to reach the smallest trained level.
     - ddim: the levels of trained-respaced, walked by DDIM without noise.
-    - dpmpp-2m: levels even in log SNR from EDM's first to the smallest trained, walked by DPM-Solver++(2M).
+    - dpmpp-2m: levels even in log SNR between EDM's ends, or to the smallest trained, walked by DPM-Solver++(2M).
     - heun-karras: Karras et al.'s (2022) levels, rho = 7, between the same ends, walked by their sampler without noise.
 
     Args:
@@ -33,14 +34,15 @@ def defaults(training: NoiseScheduleConfig, num_evaluations: int) -> tuple[Infer
     palette[-1] = smallest
     ancestral, ddim = SamplerConfig(), SamplerConfig(algorithm="ddim")
     dpmpp_2m, heun = SamplerConfig(algorithm="dpmpp_2m"), SamplerConfig(algorithm="heun")
-    edm_first = 1 / (1 + EDM_SIGMA_FIRST**2)
-    karras = inference_gammas("karras", heun.num_steps_within(num_evaluations), edm_first, smallest)
+    edm_first, edm_last = (1 / (1 + sigma**2) for sigma in EDM_SIGMAS)
+    ends = edm_first, max(edm_last, smallest)
+    karras = inference_gammas("karras", heun.num_steps_within(num_evaluations), *ends)
     named = [
         ("trained-respaced", np.array(respaced.gammas), ancestral),
         ("wavegrad-like", inference_gammas("geometric", num_evaluations, 1 - 1e-6, smallest), ancestral),
         ("palette-like", palette, ancestral),
         ("ddim", np.array(respaced.gammas), ddim),
-        ("dpmpp-2m", inference_gammas("sigmoid", num_evaluations, edm_first, smallest), dpmpp_2m),
+        ("dpmpp-2m", inference_gammas("sigmoid", num_evaluations, *ends), dpmpp_2m),
         ("heun-karras", karras, heun),
     ]
     return tuple(make_schedule(gammas, sampler, name, smallest) for name, gammas, sampler in named)
