@@ -7,7 +7,7 @@ from sr3core.schedules import InferenceSchedule, default_schedule, inference_gam
 from tune.space import make_schedule
 
 EDM_SIGMAS = 0.002, 80.0
-"""sqrt((1 - gamma) / gamma) of the last and of the first step in Table 1 of Karras et al. (2022): below half a grey level,
+"""sqrt((1 - gamma) / gamma) of the last and the first step in Table 1 of Karras et al. (2022): below half a grey level,
 and hardly any signal. Cosine training goes on to sigmas of tens of thousands, where a step is lost on pure noise."""
 
 
