@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from pipelines.evaluate import feature_network, features_of
+from pipelines.evaluate import feature_network
+from pipelines.measure import features_of
 from pipelines.ingest import SplitImages, load_split
 from pipelines.runs import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
