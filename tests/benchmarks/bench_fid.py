@@ -92,7 +92,7 @@ def main() -> None:
     print(json.dumps({"linear algebra, seconds": found, "times as fast": found["scipy"] / found["ours"]}), flush=True)
 
     os.environ.update(RAY_AUTH_MODE="disabled", RAY_USAGE_STATS_ENABLED="0")
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     with tempfile.TemporaryDirectory() as folder:
         if options.images is None:
             draw(Path(folder), options.num_images, options.size)

@@ -32,7 +32,7 @@ def plain_webdataset(folder: str, batch_size: int) -> Iterator[Batch]:
     import webdataset
 
     shards = sorted(glob.glob(f"{folder}/train-*.tar"))
-    dataset = webdataset.WebDataset(shards, shardshuffle=100, seed=0).shuffle(1000).repeat()
+    dataset = webdataset.WebDataset(shards, shardshuffle=100, seed=0).shuffle(1000).repeat()  # type: ignore[attr-defined]
     pairs = []
     for index, sample in enumerate(dataset):
         members = {name: data for name, data in sample.items() if not name.startswith("__")}

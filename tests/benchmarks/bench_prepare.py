@@ -12,6 +12,7 @@ What was predicted and what was found is printed with the numbers.
 import argparse
 import io
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -57,7 +58,7 @@ def quiet(_: PrepareProgress) -> None:
 def pillow_shard(job: tuple[str, list[str], int, int]) -> int:
     """One process's part: decode, crop, resize, encode, write, with Pillow and webdataset."""
     pattern, paths, low_size, high_size = job
-    with webdataset.ShardWriter(pattern, maxcount=1000, verbose=0) as writer:
+    with webdataset.ShardWriter(pattern, maxcount=1000, verbose=0) as writer:  # type: ignore[attr-defined]
         for path in paths:
             image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
             side = min(image.size)
@@ -309,7 +310,9 @@ def main() -> None:
     print(PREDICTED)
     scratch = Path(tempfile.mkdtemp(prefix="bench-prepare-"))
     try:
-        ray.init("local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        ray.init(
+            "local", num_cpus=options.workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
         warm = grow(
             sorted((options.data / "faces_train" / "ffhq256").glob("*.jpg"))[:20], scratch / "warm", 20, tag_jpeg
         )

@@ -9,6 +9,7 @@ on copies of the run, so that nothing is found in a cache. Speeds are ratios fro
 
 import argparse
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -88,7 +89,7 @@ def main() -> None:
         "confirm_split": None,
     }
     whole, halving = SearchConfig(**base), SearchConfig(**base, num_rungs=3, rung_factor=4)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="WARNING")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     found: dict[str, dict[str, float]] = {}
 
     def note(name: str, values: dict[str, float]) -> None:

@@ -22,8 +22,8 @@ import torch
 from PIL import Image, ImageDraw
 
 from pipelines.evaluate import feature_network
-from pipelines.measure import features_of
 from pipelines.ingest import SplitImages, load_split
+from pipelines.measure import features_of
 from pipelines.runs import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict
