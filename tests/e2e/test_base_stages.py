@@ -114,8 +114,12 @@ def test_a_run_with_a_base_model_upscales_and_evaluates_by_its_other_stages(casc
     assert "noise → 16×16, base model by v" in (cascade / "run" / "report.html").read_text()
 
 
-def test_a_model_of_fewer_classes_than_the_data_is_refused_before_any_worker_starts(cascade, capsys):
+def test_a_model_of_fewer_classes_than_the_data_fails_before_its_workers_start_and_alone(cascade, capsys):
     arguments = train_arguments(cascade)
     arguments[-1] = str(cascade / "other")
     assert main([*arguments, "--base-16.model.unet.num-classes", "1"]) == 1
-    assert "holds classes up to 1, stage base-16 takes 0 to 0" in capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "base-16: step 0, FAILED:" in said
+    assert "holds classes up to 1, stage base-16 takes 0 to 0" in said
+    assert "16-32: step 40, done" in said
+    assert not (cascade / "other" / "base-16" / "ray").exists(), "no trainer was started for it"

