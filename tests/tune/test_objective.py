@@ -139,7 +139,7 @@ def test_a_sampler_that_diverges_is_no_winner(task: Task) -> None:
     class Broken(torch.nn.Module):
         size_multiple = 2
 
-        def forward(self, x_up: Any, y_t: torch.Tensor, gamma: Any) -> torch.Tensor:
+        def forward(self, x_up: Any, y_t: torch.Tensor, gamma: Any, classes: Any = None) -> torch.Tensor:
             return y_t * float("nan")
 
     broken = replace(task, network=Broken())  # type: ignore[arg-type]
