@@ -172,7 +172,7 @@ def test_two_workers_follow_the_same_losses_as_one(data, uninterrupted, tmp_path
     (stage,), (alone,) = run.stages, uninterrupted.stages
     for ours, theirs in zip(read_metrics(stage.metrics), read_metrics(alone.metrics), strict=True):
         assert ours["step"] == theirs["step"]
-        # Rounding alone differs; from about step 30 on Adam makes more of it than a tolerance could tell from a mistake.
+        # Rounding alone differs; from about step 30 on Adam makes more of it than a tolerance can tell from mistakes.
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if ours["step"] <= 20 else 3e-2)
 
 
