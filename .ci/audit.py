@@ -14,7 +14,9 @@ import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 
-INDEX = "https://pypi.org/pypi"
+from pip._internal.models.index import PyPI  # pip's own notion of where the index is
+
+INDEX = PyPI.pypi_url
 ACCEPTED: dict[str, str] = {}
 """Advisory -> why it does not concern us."""
 OURS = "sr3-on-ray"
