@@ -59,7 +59,7 @@ def wait_for_resources(stage: StageRun, say: Callable[[str], None]) -> None:
 
     Args:
         stage: the stage.
-        say: called now and then with what is waited for.
+        say: called with what is waited for: at once if nodes are missing, and every few seconds.
 
     Raises:
         ConfigError: nodes that are not there have not come within placement.wait_seconds. For workers that other jobs
@@ -72,6 +72,8 @@ def wait_for_resources(stage: StageRun, say: Callable[[str], None]) -> None:
     # A group of the trainer's own shape, pending, is what the autoscaler acts on; Ray Train then makes its own.
     group = placement_group([resources_per_worker(placement)] * fewest_workers(placement), strategy="PACK")
     try:
+        if missing := lacking(placement):
+            say(describe_wait(stage.name, placement, missing, 0))
         while not group.wait(POLL_SECONDS):
             waited, missing = time.monotonic() - started, lacking(placement)
             if missing and waited > placement.wait_seconds:

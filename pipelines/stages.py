@@ -19,7 +19,7 @@ from sr3core.errors import Sr3Error
 PERIOD_SECONDS = 2.0
 """Between two looks at the stages' progress."""
 LOG_SECONDS = 15.0
-"""Between two lines in a job's log, unless a stage begins or ends to wait."""
+"""Between two lines in a job's log."""
 log = logging.getLogger(__name__)
 
 
@@ -91,8 +91,14 @@ def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> "Fut
 
 def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Event) -> None:
     """Train a stage as soon as its workers fit; meanwhile `waits` says what it waits for. `over` ends it for good."""
+
+    def say(text: str) -> None:
+        if stage.name not in waits:  # at once: nodes may come before the next line of progress
+            log.info(text)
+        waits[stage.name] = text
+
     if stage.config.placement.num_workers:
-        wait_for_resources(stage, lambda text: waits.update({stage.name: text}))
+        wait_for_resources(stage, say)
         waits.pop(stage.name, None)
     train_stage(stage, over)
 
@@ -108,14 +114,14 @@ def watch(
         waits: stage -> what it waits for, while it does.
         look: called at each look.
     """
-    printed, said = time.monotonic(), set(waits)
+    printed = time.monotonic()
     while wait(futures.values(), timeout=PERIOD_SECONDS).not_done:
         look()
         line = " | ".join(waits.get(stage.name) or progress_of(stage) for stage in stages)
         if sys.stdout.isatty():
             print(f"\r\033[K{line}", end="", flush=True)
-        elif set(waits) != said or time.monotonic() - printed >= LOG_SECONDS:
-            printed, said = time.monotonic(), set(waits)
+        elif time.monotonic() - printed >= LOG_SECONDS:
+            printed = time.monotonic()
             print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
     if sys.stdout.isatty():
         print()

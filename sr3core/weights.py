@@ -1,6 +1,8 @@
 """Weight files of other people's networks: reading them, telling them apart, saying what does not fit."""
 
 import hashlib
+import importlib.util
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +11,32 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from sr3core.errors import CheckpointError
+
+
+def find_weights(variable: str, package: str, pattern: str) -> Path | None:
+    """Find a weight file: what an environment variable names, then what an installed package holds.
+
+    Args:
+        variable: the environment variable.
+        package: import name of the package, whose code is never imported.
+        pattern: glob of the file in the package's folder.
+
+    Returns:
+        The file, not yet checked, or None where there is none.
+
+    Raises:
+        CheckpointError: the variable names a file that does not exist.
+    """
+    named = os.environ.get(variable)
+    if named:
+        if not Path(named).is_file():
+            raise CheckpointError(f"{variable}={named}: no such file; correct or unset the variable")
+        return Path(named)
+    found = importlib.util.find_spec(package)
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        if files := sorted(Path(folder).glob(pattern)):
+            return files[0]
+    return None
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -27,6 +28,15 @@ def workers_of(session: str, title: str) -> list[psutil.Process]:
     raylets = [process for process in running if session in " ".join(process.info["cmdline"] or ())]
     children = {child.pid for raylet in raylets for child in raylet.children(recursive=True)}
     return [p for p in running if p.pid in children and " ".join(p.info["cmdline"] or ()).startswith(title)]
+
+
+def can_mount() -> bool:
+    """Whether a process may mount a disk that it alone sees."""
+    try:
+        command = ["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
 
 
 def kill(process: psutil.Process) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.runs import open_run, read_metrics
 from sr3core.schedules import schedule_from_json
+from tests.preparing import some_photos
 
 TINY = [
     *("--8-16.num-steps", "60", "--16-32.num-steps", "60", "--8-32-regression.num-steps", "60"),
@@ -21,10 +22,8 @@ TINY = [
 def chain(tmp_path_factory, photos, ray_session):
     """A folder with photos, one of them corrupt, shards, and a trained run of two stages and a baseline."""
     folder = tmp_path_factory.mktemp("chain")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:150]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    (folder / "photos" / "broken.jpg").write_bytes((folder / "photos" / path.name).read_bytes()[:700])
+    chosen = some_photos(photos, folder / "photos", 150)
+    (chosen / "broken.jpg").write_bytes(min(chosen.iterdir()).read_bytes()[:700])
     source = ["--source", str(folder / "photos"), "--out", str(folder / "data"), "--stages", "8-16,16-32,8-32"]
     split = ["--validation-fraction", "0.2", "--test-fraction", "0.2", "--samples-per-shard", "32"]
     assert main(["prepare", *source, *split]) == 0

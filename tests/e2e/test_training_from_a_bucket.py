@@ -10,15 +10,15 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines import bucket_runs, s3
-from pipelines.config import PrepareConfig, RunConfig
+from pipelines.config import RunConfig
 from pipelines.ingest import batches_from, open_training_split
-from pipelines.preprocess import prepare
 from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.stages import train_run
 from pipelines.status import status_of
 from pipelines.storage import join, list_files, write_atomic
 from sr3core.config import override, to_dict
+from tests.preparing import prepared
 from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
 
 STAGE = override(
@@ -47,17 +47,7 @@ def proxy(tmp_path_factory):
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory, photos, ray_session):
     """60 real photos in small shards on the disk."""
-    folder = tmp_path_factory.mktemp("shards")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:60]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    out = str(folder / "shards")
-    prepare(
-        PrepareConfig(
-            source=str(folder / "photos"), out=out, stages=("8-16",), validation_fraction=0.2, samples_per_shard=8
-        )
-    )
-    return out
+    return prepared(photos, tmp_path_factory.mktemp("shards"), 60, "8-16", samples_per_shard=8)
 
 
 @pytest.fixture(scope="module")

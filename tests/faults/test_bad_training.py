@@ -13,27 +13,22 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import steps_done
-from pipelines.config import PrepareConfig, RunConfig
-from pipelines.preprocess import prepare
+from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints
 from pipelines.sample_grids import grid_path
 from pipelines.stages import train_run
 from sr3core.config import override
 from sr3core.errors import ConfigError
+from tests.preparing import prepared
+from tests.processes import can_mount
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, photos, ray_session):
-    folder = tmp_path_factory.mktemp("bad")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:40]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    shards = str(folder / "shards")
-    prepare(PrepareConfig(source=str(folder / "photos"), out=shards, stages=("8-16",), validation_fraction=0.2))
-    return shards
+    return prepared(photos, tmp_path_factory.mktemp("bad"), 40, "8-16")
 
 
 def start(path: Path, data: str, **changes) -> Run:
@@ -133,15 +128,7 @@ except StorageError as error:
 """
 
 
-def _can_mount() -> bool:
-    try:
-        command = ["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-@pytest.mark.skipif(not _can_mount(), reason="needs a private mount, which this system does not allow")
+@pytest.mark.skipif(not can_mount(), reason="needs a private mount, which this system does not allow")
 def test_a_disk_that_fills_up_leaves_the_checkpoint_before_and_says_so(data, tmp_path):
     run = start(tmp_path / "run", data, checkpoint_every=5, keep_checkpoints=4)
     config = (run.path / "config.json").read_bytes()

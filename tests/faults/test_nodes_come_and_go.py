@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipelines.config import PrepareConfig, RunConfig
-from pipelines.preprocess import prepare
+from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, read_metrics
 from sr3core.config import override
+from tests.preparing import prepared
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_STEPS = 60
@@ -56,13 +56,7 @@ HEALTH = {
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, photos, ray_session):
-    folder = tmp_path_factory.mktemp("nodes")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:60]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    shards = str(folder / "shards")
-    prepare(PrepareConfig(source=str(folder / "photos"), out=shards, stages=("8-16",), validation_fraction=0.2))
-    return shards
+    return prepared(photos, tmp_path_factory.mktemp("nodes"), 60, "8-16")
 
 
 def start(path: Path, data: str, **changes) -> Run:

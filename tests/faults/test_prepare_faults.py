@@ -28,6 +28,7 @@ from pipelines.preprocess import prepare
 from pipelines.progress import PrepareProgress
 from pipelines.verify import verify
 from sr3core.config import to_dict
+from tests.processes import can_mount
 from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -359,15 +360,7 @@ def _fail_uploads(proxy, driver, client, uri, stored) -> None:
     assert {"512-1024/train-000000.tar", "512-1024/manifest.json"} <= stored("big/").keys()
 
 
-def _can_mount() -> bool:
-    try:
-        command = ["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
-        return subprocess.run(command, capture_output=True, timeout=20).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-@pytest.mark.skipif(not _can_mount(), reason="needs a private mount, which this system does not allow")
+@pytest.mark.skipif(not can_mount(), reason="needs a private mount, which this system does not allow")
 def test_a_full_disk(source: Path, tmp_path: Path, expected: dict[str, bytes]) -> None:
     """In a mount namespace of its own, with a disk of 96 KiB that is enlarged later."""
     (tmp_path / "disk").mkdir()

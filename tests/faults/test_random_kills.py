@@ -11,12 +11,12 @@ import pytest
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import steps_done
-from pipelines.config import PrepareConfig, RunConfig
-from pipelines.preprocess import prepare
+from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import create_run, data_fingerprints, open_run, read_metrics
 from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override
+from tests.preparing import prepared
 from tests.processes import wait_for
 
 NUM_KILLS = 20
@@ -45,13 +45,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, photos, ray_session):
-    folder = tmp_path_factory.mktemp("kills")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:40]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    shards = str(folder / "shards")
-    prepare(PrepareConfig(source=str(folder / "photos"), out=shards, stages=("4-8",), validation_fraction=0.2))
-    return shards
+    return prepared(photos, tmp_path_factory.mktemp("kills"), 40, "4-8")
 
 
 @pytest.fixture

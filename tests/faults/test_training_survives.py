@@ -12,12 +12,12 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from pipelines.config import PrepareConfig, RunConfig
-from pipelines.preprocess import prepare
+from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.stages import steps_done, train_run
 from sr3core.config import override, to_dict
+from tests.preparing import prepared
 from tests.processes import kill, wait_for, workers_of
 
 NUM_STEPS = 60
@@ -25,13 +25,7 @@ NUM_STEPS = 60
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, photos, ray_session):
-    folder = tmp_path_factory.mktemp("faults")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:60]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    shards = str(folder / "shards")
-    prepare(PrepareConfig(source=str(folder / "photos"), out=shards, stages=("8-16",), validation_fraction=0.2))
-    return shards
+    return prepared(photos, tmp_path_factory.mktemp("faults"), 60, "8-16")
 
 
 def config(**changes) -> RunConfig:

@@ -20,25 +20,13 @@ from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images import to_float
 from sr3core.resize import blur
+from tests.preparing import prepared
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, photos, ray_session):
     """60 real photos in small shards."""
-    folder = tmp_path_factory.mktemp("data")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:60]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    prepare(
-        PrepareConfig(
-            source=str(folder / "photos"),
-            out=str(folder / "shards"),
-            stages=("8-16",),
-            validation_fraction=0.2,
-            samples_per_shard=8,
-        )
-    )
-    return str(folder / "shards")
+    return prepared(photos, tmp_path_factory.mktemp("data"), 60, "8-16", samples_per_shard=8)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,23 @@
+"""Real photos as shards, for tests that train on them."""
+
+from pathlib import Path
+from typing import Any
+
+from pipelines.config import PrepareConfig
+from pipelines.preprocess import prepare
+
+
+def some_photos(photos: Path, folder: Path, count: int) -> Path:
+    """The first `count` bundled photos in a folder of their own."""
+    folder.mkdir(parents=True)
+    for path in sorted(photos.glob("*.jpg"))[:count]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def prepared(photos: Path, folder: Path, count: int, stage: str, **changes: Any) -> str:
+    """The first `count` bundled photos as shards of one stage, a fifth held out; needs a running Ray."""
+    source, shards = some_photos(photos, folder / "photos", count), str(folder / "shards")
+    config = {"validation_fraction": 0.2, **changes}
+    prepare(PrepareConfig(source=str(source), out=shards, stages=(stage,), **config))
+    return shards
