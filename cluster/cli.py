@@ -1,6 +1,7 @@
 """The `sr3` command. This file imports nothing heavy: `sr3 --help` answers at once."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -40,6 +41,8 @@ _MODULES = {"sample": "cluster.sample_command", "study": "cluster.study_commands
 USAGE_ERROR = 2
 FAILURE = 1
 INTERRUPTED = 130
+PIPE_CLOSED = 141
+"""As a shell counts what a closed pipe ended: `sr3 prepare --help | head`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,6 +50,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A command for a job server runs there, and its exit status is the job's.
     """
+    try:
+        status = _main(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads our output has had enough; what is still buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     name = ""

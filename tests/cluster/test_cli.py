@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cluster.cli import CLUSTER_COMMANDS, COMMANDS, main
+from cluster.cli import CLUSTER_COMMANDS, COMMANDS, PIPE_CLOSED, main
 from pipelines.config import RunConfig
 from pipelines.presets import PRESETS, preset
 from sr3core.config import from_dict
@@ -36,6 +36,16 @@ def test_every_commands_help_does_without_torch_and_ray(command):
         "except SystemExit as end:\n    assert end.code == 0, end.code"
     )
     assert not modules_after(code) & {"torch", "ray", "matplotlib"}
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error():
+    command = [sys.executable, "-m", "cluster.cli", "study", "new", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == PIPE_CLOSED
 
 
 def test_an_unknown_command_or_preset_suggests_the_nearest(capsys):
