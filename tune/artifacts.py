@@ -7,11 +7,11 @@ trials/         one file a trial begun or ended: what a killed search goes on fr
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipelines.runs import to_json, write_atomic
+from pipelines.runs import StageRun, to_json, write_atomic
 from sr3core.config import differences, from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import SamplerConfig
@@ -233,3 +233,34 @@ def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
         if best is not None and (not found or (best.objective or 0.0) < (found[-1].objective or 0.0)):
             found.append(best)
     return tuple(found)
+
+
+def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
+    """Write the best schedules where `sr3 upscale` looks for them."""
+    written = {}
+    for name in report.front or (report.best,):
+        trial = report.trial(name)
+        schedule = replace(trial.schedule, provenance=_schedule_provenance(report, trial, folder.name))
+        stem = f"front-{trial.num_evaluations}" if report.front else f"best-{trial.budget}"
+        path = stage.schedules / f"{stem}.json"
+        write_atomic(path, schedule.to_json())
+        written[name] = (schedule, path)
+    schedule, path = written[report.best]
+    return SearchResult(report=report, path=folder / "search.json", schedule=schedule, schedule_path=path)
+
+
+def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: str) -> dict[str, Any]:
+    return {
+        "made_by": "schedule search",
+        "search": search_name,
+        "stage": report.stage,
+        "label": report.label,
+        "distance": trial.distance,
+        "objective": report.config.objective,
+        "split": report.split,
+        "num_images": report.num_images,
+        "seed": report.config.seed,
+        "feature_network": report.feature_network,
+        "confirmed": report.confirmation.winner_is_better if report.confirmation else None,
+        **report.provenance,
+    }

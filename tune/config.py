@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sr3core.config import PLACEMENT
+from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import SamplerAlgorithm, require
 
 Algorithm = Literal["tpe", "cmaes", "random", "grid"]
@@ -76,6 +76,9 @@ class SearchConfig:
     """Second held-out split that confirms the winner with fresh noise; None leaves that out."""
     confirm_defaults: Literal["best", "all"] = "all"
     """What the winner is compared with there: all the defaults, or the trained schedule respaced and the best."""
+    confirm_steps: tuple[int, ...] = field(default=(), metadata=ADDED)
+    """Judge there the trained schedule respaced to these numbers of steps too, whatever they cost, up to all of
+    training's: what a budget gives away."""
     algorithm: Algorithm = "tpe"
     """tpe and cmaes learn from earlier trials; random and grid are baselines."""
     objective: Objective = "fid"

@@ -10,6 +10,8 @@ from ray.exceptions import RayError
 
 from pipelines.runs import StageRun
 from sr3core.features import distance_label
+from sr3core.hyperparameters import NoiseScheduleConfig
+from sr3core.schedules import InferenceSchedule, default_schedule
 from tune.artifacts import Confirmation, TrialRecord
 from tune.config import SearchConfig
 from tune.objective import Task, judge, schedule_fingerprint
@@ -22,15 +24,17 @@ def confirm(
     config: SearchConfig,
     trials: Sequence[TrialRecord],
     winners: Sequence[TrialRecord],
+    others: Sequence[TrialRecord],
     report: Callable[[str], None],
 ) -> Confirmation | None:
-    """Judge the winners, and the defaults of their budgets, by the second split with fresh noise.
+    """Judge the winners, the defaults of their budgets, and others, by the second split with fresh noise.
 
     Args:
         stage: of which run.
         config: the search; without confirm_split nothing is done.
         trials: all trials.
         winners: the best, or the front.
+        others: what else to judge there, such as `chains`.
         report: takes lines of progress.
     """
     if config.confirm_split is None:
@@ -42,6 +46,8 @@ def confirm(
     for winner in winners:
         for trial in _rivals(winner, trials, config):
             compared.setdefault(schedule_fingerprint(trial.schedule), trial)
+    for trial in others:
+        compared.setdefault(schedule_fingerprint(trial.schedule), trial)
     judged = _judge_all(task, list(compared.values()), config)
     for trial in judged:
         value = "failed" if trial.distance is None else f"{trial.distance:.4g}"
@@ -52,6 +58,29 @@ def confirm(
         label=label,
         trials=tuple(judged),
         winner_is_better=_is_better(judged[0], judged[1:]),
+    )
+
+
+def chains(training: NoiseScheduleConfig, steps: Sequence[int]) -> tuple[TrialRecord, ...]:
+    """Algorithm 2 on the trained schedule respaced to each number of steps, up to all of training's.
+
+    Raises:
+        ConfigError: more steps than were trained.
+    """
+    return tuple(_chain(default_schedule(training, num_steps)) for num_steps in steps)
+
+
+def _chain(schedule: InferenceSchedule) -> TrialRecord:
+    steps = schedule.num_steps
+    return TrialRecord(
+        name=f"trained-{steps}-steps",
+        origin="default",
+        status="done",
+        num_steps=steps,
+        num_evaluations=steps,
+        budget=steps,
+        gammas=schedule.gammas,
+        sampler=schedule.sampler,
     )
 
 

@@ -29,11 +29,12 @@ from tune.artifacts import (
     TrialRecord,
     best_of,
     front_of,
+    publish_schedules,
     read_search,
     write_json,
 )
 from tune.config import SearchConfig
-from tune.confirm import confirm
+from tune.confirm import chains, confirm
 from tune.defaults import defaults
 from tune.objective import Task
 from tune.plots import write_plots
@@ -45,7 +46,7 @@ from tune.warm_start import warm_starts
 
 Report = Callable[[str], None]
 
-RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults")
+RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults", "confirm_steps")
 """Settings that can change between two runs of one search without making its trials useless."""
 
 
@@ -81,24 +82,25 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     opened = open_run(run)
     stage = opened.stage(config.stage)
     task = load_task(stage, config)
+    longer = chains(stage.config.model.noise_schedule, config.confirm_steps)
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
     ledger = Ledger(folder, identity)
     known = _finished(folder, config)
     if known is not None:
         report(f"search {stage.name}: {folder} is done already")
-        return _publish(stage, known, folder)
+        return publish_schedules(stage, known, folder)
     total = config.num_trials + config.num_refinements
     report(f"search {stage.name}: {len(ledger.finished)} of {total} trials are known")
     task = replace(task, references=reference_features(task, config))
     session = _Session(stage, task, config, ledger, report)
     session.explore()
     session.refine()
-    found = _conclude(session, time.perf_counter() - started)
+    found = _conclude(session, longer, time.perf_counter() - started)
     write_json(folder / "search.json", found)
     write_atomic(folder / "table.md", format_table(found))
     write_plots(found, folder)
-    result = _publish(stage, found, folder)
+    result = publish_schedules(stage, found, folder)
     opened.publish()
     return result
 
@@ -241,7 +243,7 @@ def _warn_of_resources(wanted: dict[str, float], report: Report) -> None:
             report(f"search: a trial wants {amount:g} {name.upper()}, the cluster has {largest:g}: waiting for more")
 
 
-def _conclude(session: _Session, seconds: float) -> SearchReport:
+def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) -> SearchReport:
     """Choose and confirm the winner."""
     stage, task, config, trials = session.stage, session.task, session.config, session.ledger.finished
     front: tuple[TrialRecord, ...] = front_of(trials) if config.front else ()
@@ -263,39 +265,8 @@ def _conclude(session: _Session, seconds: float) -> SearchReport:
         best=winner.name,
         default=plain.name,
         trials=tuple(trials),
-        confirmation=confirm(stage, config, trials, (winner, *front[:-1]), session.report),
+        confirmation=confirm(stage, config, trials, (winner, *front[:-1]), longer, session.report),
         config=config,
         provenance={**provenance(config, parents), **origin},
         seconds=seconds,
     )
-
-
-def _publish(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
-    """Write the best schedules where `sr3 upscale` looks for them."""
-    written = {}
-    for name in report.front or (report.best,):
-        trial = report.trial(name)
-        schedule = replace(trial.schedule, provenance=_schedule_provenance(report, trial, folder.name))
-        stem = f"front-{trial.num_evaluations}" if report.front else f"best-{trial.budget}"
-        path = stage.schedules / f"{stem}.json"
-        write_atomic(path, schedule.to_json())
-        written[name] = (schedule, path)
-    schedule, path = written[report.best]
-    return SearchResult(report=report, path=folder / "search.json", schedule=schedule, schedule_path=path)
-
-
-def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: str) -> dict[str, Any]:
-    return {
-        "made_by": "schedule search",
-        "search": search_name,
-        "stage": report.stage,
-        "label": report.label,
-        "distance": trial.distance,
-        "objective": report.config.objective,
-        "split": report.split,
-        "num_images": report.num_images,
-        "seed": report.config.seed,
-        "feature_network": report.feature_network,
-        "confirmed": report.confirmation.winner_is_better if report.confirmation else None,
-        **report.provenance,
-    }

@@ -82,10 +82,16 @@ def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_sess
     again = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
     assert "done already" in lines[-1]
     assert again.report == report
-    more = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=12), lines.append)
+    more = search(
+        tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=12, confirm_steps=(50,)), lines.append
+    )
     assert len(more.report.trials) == 12
     assert more.path == found.path
     assert more.report.trials[:10] == report.trials
+    assert more.report.confirmation is not None
+    assert more.report.confirmation.trials[-1].name == "trained-50-steps"
+    assert more.report.confirmation.trials[-1].num_evaluations == 50
+    assert "| trained-50-steps | 50 |" in (found.path.parent / "table.md").read_text()
     assert before.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
 
@@ -279,6 +285,11 @@ def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
 def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
     with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
         search(tiny_run.path, make_config(num_images=64))
+
+
+def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None) -> None:
+    with pytest.raises(ConfigError, match="2001"):
+        search(tiny_run.path, make_config(confirm_steps=(2001,)))
 
 
 def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
