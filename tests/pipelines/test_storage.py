@@ -54,8 +54,26 @@ def test_local_writes_are_whole(tmp_path: Path) -> None:
         storage.read_range(path, 4, 10)
     with pytest.raises(StorageError, match="No such file"):
         storage.read_bytes(path + "x")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match="b: cannot be written to: is not a folder; take another place"):
         storage.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "below"),
+    [
+        ("/a/b", "/a/b", True),
+        ("/a/b/c", "/a/b", True),
+        ("/a/bc", "/a/b", False),
+        ("/a", "/a/b", False),
+        ("/a", "/", True),
+        ("s3://k/a/b?endpoint_override=http://h:1", "s3://k/a?endpoint_override=http://h:1", True),
+        ("s3://k/a/", "s3://k/a", True),
+        ("s3://k/ab", "s3://k/a/", False),
+        ("s3://k/a/b", "/k/a", False),
+    ],
+)
+def test_what_is_below_a_folder(uri: str, folder: str, below: bool) -> None:
+    assert storage.is_below(uri, folder) is below
 
 
 @pytest.fixture(scope="module")
