@@ -122,6 +122,36 @@ def test_every_kind_of_source_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
         assert source is None or len(source.items) == 3
 
 
+def test_the_data_sets_own_layouts_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
+    _, query = bucket
+    one = PICTURES["0.png"]
+    inner, outer = io.BytesIO(), io.BytesIO()
+    for buffer, name, data in ((inner, "n01443537_1.JPEG", one), (outer, "n01443537.tar", None)):
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            info = tarfile.TarInfo(name)
+            content = inner.getvalue() if data is None else data
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    truth = {"val/ILSVRC2012_val_00000001.JPEG": one, "val/ILSVRC2012_validation_ground_truth.txt": b"490\n"}
+    layouts: dict[str, tuple[dict[str, bytes], str, int | None]] = {
+        "ffhq": ({"images1024x1024/00000/00000.png": one}, "ffhq", None),
+        "celebahq": ({"CelebA-HQ-img/0.jpg": one}, "celebahq", None),
+        "synsets": ({"train/n01443537/n01443537_1.JPEG": one}, "imagenet", 1),
+        "validation": (truth, "imagenet", 65),
+        "tar-of-tars": ({"ILSVRC2012_img_train.tar": outer.getvalue()}, "tar", 1),
+    }
+    for folder, (files, layout, label) in layouts.items():
+        for name, data in files.items():
+            storage.write_atomic(f"s3://images/own/{folder}/{name}{query}", data)
+        below = "/val" if folder == "validation" else ""
+        source = open_source(f"s3://images/own/{folder}{below}{query}")
+        assert (source.layout, [item.label for item in source.items]) == (layout, [label]), folder
+        assert [read_item(source.uri, item) for item in source.items] == [one]
+    storage.write_atomic(f"s3://images/own/wild/in-the-wild-images/00000/00000.png{query}", one)
+    with pytest.raises(DataError, match=r"in-the-wild images.*not aligned"):
+        open_source(f"s3://images/own/wild{query}")
+
+
 def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
     _, query = bucket
     assert not storage.exists(f"s3://images/none{query}")
