@@ -39,10 +39,12 @@ def prepare(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(config))
         return 0
-    if options.common.dry_run:
-        print(f"would prepare {', '.join(stages)} from {config.source} in {config.out}")
-        return 0
+    from pipelines.preprocess import describe_plan
     from pipelines.preprocess import prepare as run_prepare
+
+    if options.common.dry_run:
+        print(describe_plan(config))
+        return 0
 
     with ray_session(options.common.address):
         summary = run_prepare(config)
@@ -253,7 +255,7 @@ def verify(arguments: list[str]) -> int:
     from pipelines.verify import verify as run_verify
 
     problems = run_verify(options.path)
-    print(describe(problems))
+    print(describe(options.path, problems))
     if options.contact_sheet is not None:
         contact_sheet(options.path, options.contact_sheet, options.num_records)
         print(options.contact_sheet)

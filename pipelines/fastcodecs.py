@@ -1,16 +1,18 @@
 """JPEG and PNG, decoded and encoded faster than Pillow does, to the same pixels.
 
-Milliseconds of one processor for an image: decoding JPEG 1024x1024 4 (Pillow 12), PNG 1024x1024 19 (32), encoding
-256x256 as PNG 1.3 (12 at Pillow's own level, the file 5% larger). See tests/benchmarks/bench_prepare.py.
+Milliseconds of one processor for an image: decoding JPEG 1024x1024 4 (Pillow 12), PNG 1024x1024 11 (24; libspng 17),
+a record's PNG 256x256 0.4, encoding 256x256 as PNG 1.3 (12 at Pillow's own level, the file 5% larger). See
+tests/benchmarks/bench_prepare.py.
 """
 
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
+import kornia_rs
 import numpy as np
-import pyspng
 import simplejpeg
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -18,7 +20,10 @@ _AVERAGE_FILTER = 3
 _MAX_MEMORY = 9
 _BAND_ROWS = 64
 _IDAT_BYTES = 1 << 20
+_IHDR_BODY = slice(16, 29)
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> the PNG's code for them
+_GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
+_MODES = {_GREY: "mono", _RGB: "rgb", _RGBA: "rgba"}  # kornia_rs's names
 
 
 class PngHeader(NamedTuple):
@@ -82,9 +87,9 @@ def decode_png_rgb(data: bytes) -> np.ndarray:
     """Decode an 8-bit RGB PNG without transparency to (H, W, 3).
 
     Raises:
-        ValueError: it is damaged.
+        ValueError: it is damaged, or a PNG of another kind.
     """
-    return _spng(data)
+    return _decoded(kornia_rs.io.decode_image_png_u8, data, _RGB)
 
 
 def decode_png_16(data: bytes, header: PngHeader) -> tuple[np.ndarray, np.ndarray | None]:
@@ -93,13 +98,13 @@ def decode_png_16(data: bytes, header: PngHeader) -> tuple[np.ndarray, np.ndarra
     Raises:
         ValueError: it is damaged.
     """
-    wide = _spng(data)  # grey and alpha, or RGB and alpha, uint16
-    colours, alpha = wide[..., :-1], wide[..., -1]
-    if header.transparent:
+    wide = _decode_wide(data, header.colour_type)
+    colours, alpha = wide, None
+    if header.colour_type in (_GREY_ALPHA, _RGBA):
+        colours, alpha = wide[..., :-1], wide[..., -1]
+    elif header.transparent:
         key = np.frombuffer(header.transparent, ">u2")
         alpha = np.where((colours == key).all(axis=-1), 0, 65535)
-    elif header.colour_type in (0, 2):
-        alpha = None
     narrow = _to_8_bits(colours)
     rgb = np.broadcast_to(narrow, (*narrow.shape[:2], 3))
     return np.ascontiguousarray(rgb), None if alpha is None else _to_8_bits(alpha)
@@ -170,10 +175,25 @@ def _chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def _spng(data: bytes) -> np.ndarray:
+def _decode_wide(data: bytes, colour_type: int) -> np.ndarray:
+    """The 16-bit samples of a PNG, (H, W, channels)."""
+    if colour_type != _GREY_ALPHA:
+        return _decoded(kornia_rs.io.decode_image_png_u16, data, colour_type)
+    # The decoder has no such mode. Its four bytes a pixel are filtered and stored as those of 8-bit RGBA are.
+    header = data[_IHDR_BODY]
+    as_rgba = _chunk(b"IHDR", header[:8] + bytes([8, _RGBA]) + header[10:])
+    alike = _PNG_SIGNATURE + as_rgba + data[len(_PNG_SIGNATURE) + len(as_rgba) :]
+    return _decoded(kornia_rs.io.decode_image_png_u8, alike, _RGBA).view(">u2")
+
+
+def _decoded(decode: Callable[..., np.ndarray], data: bytes, colour_type: int) -> np.ndarray:
+    header = data[_IHDR_BODY]
+    if len(header) != 13:
+        raise ValueError("truncated: the PNG ends within its header")
+    width, height = struct.unpack_from(">II", header)
     try:
-        return pyspng.load(data)
-    except RuntimeError as error:
+        return decode(data, (height, width), _MODES[colour_type])
+    except Exception as error:  # what the decoder raises has no class of its own
         raise ValueError(str(error)) from error
 
 

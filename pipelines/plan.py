@@ -91,31 +91,42 @@ def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
 
 
 def commit_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
-    """Write the plan to config.out, or check that the plan there is the same.
+    """Write the plan to config.out, unless it is there.
 
     Raises:
-        ConfigError: config.out was begun with another configuration; names every difference.
-        DataError: the source has changed since config.out was begun.
+        ConfigError, DataError: another one is, see is_begun.
     """
-    path = join(config.out, PLAN)
-    if exists(path):
-        before = _load(path)
-        changed = differences(before["config"], json.loads(json.dumps(scientific(config))))
-        if changed:
-            raise ConfigError(
-                f"out: {config.out} was begun with another configuration ({'; '.join(changed)});"
-                " take another --out, or the configuration that it was begun with"
-            )
-        if before["source_fingerprint"] != plan.source_fingerprint:
-            raise DataError(
-                f"source: {config.source} is not what {config.out} was begun with ({before['num_images']} images then,"
-                f" {plan.num_images} now, or other names); take another --out"
-            )
+    if is_begun(config, plan):
         return
     write_atomic(join(config.out, PLAN_LINES), lines)
     data = {"format_version": FORMAT_VERSION, "config": scientific(config), **asdict(plan)}
     data["provenance"] = provenance(config, {"source": plan.source_fingerprint})
-    write_atomic(path, (json.dumps(data, indent=1) + "\n").encode())
+    write_atomic(join(config.out, PLAN), (json.dumps(data, indent=1) + "\n").encode())
+
+
+def is_begun(config: PrepareConfig, plan: Plan) -> bool:
+    """Whether config.out was begun with this plan; False where it was not begun.
+
+    Raises:
+        ConfigError: it was begun with another configuration; names every difference.
+        DataError: the source has changed since it was begun.
+    """
+    path = join(config.out, PLAN)
+    if not exists(path):
+        return False
+    before = _load(path)
+    changed = differences(before["config"], json.loads(json.dumps(scientific(config))))
+    if changed:
+        raise ConfigError(
+            f"out: {config.out} was begun with another configuration ({'; '.join(changed)});"
+            " take another --out, or the configuration that it was begun with"
+        )
+    if before["source_fingerprint"] != plan.source_fingerprint:
+        raise DataError(
+            f"source: {config.source} is not what {config.out} was begun with ({before['num_images']} images then,"
+            f" {plan.num_images} now, or other names); take another --out"
+        )
+    return True
 
 
 def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:

@@ -11,13 +11,13 @@ from pipelines.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.display import print_progress
 from pipelines.finish import find_twins, write_manifest
 from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
-from pipelines.plan import Plan, PlannedShard, commit_plan, load_items, plan_shards
+from pipelines.plan import Plan, PlannedShard, commit_plan, is_begun, load_items, plan_shards
 from pipelines.progress import PrepareProgress, save_progress
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
-from pipelines.storage import absolute, delete, exists, is_remote, join, list_files
+from pipelines.storage import absolute, delete, exists, is_below, is_remote, join, list_files
 from sr3core.config import from_dict, to_dict
-from sr3core.errors import DataError, StorageError
+from sr3core.errors import ConfigError, DataError, StorageError
 
 MAX_FAILED_SHARDS = 3
 """Shards that may fail before the rest is given up: a full disk fails them all."""
@@ -47,18 +47,12 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
     """Turn images into shards; Ray must be initialised. The same call again does only what is missing.
 
     Raises:
-        ConfigError: config.out was begun with another configuration.
+        ConfigError: config.out was begun with another configuration, or is among the tars that are read.
         DataError: the source does not exist, holds no image, or none that a stage can use.
         StorageError: shards could not be written; what was finished is kept.
     """
-    config = dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
-    if config.align_faces:
-        from pipelines.align import check_installed
-
-        check_installed()
-    source = open_source(config.source, config.layout, will_align=config.align_faces)
-    plan, lines = plan_shards(config, source)
-    commit_plan(config, plan, lines)
+    config = _located(config)
+    plan = _begin(config)
     _delete_leftovers(config)
     missing = list(_missing(config, plan))
     progress = PrepareProgress(
@@ -90,6 +84,46 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
         seconds=progress.seconds,
         seconds_of=dict(progress.seconds_of),
     )
+
+
+def describe_plan(config: PrepareConfig) -> str:
+    """What `prepare` would do, in a line; nothing is written, and Ray is not needed.
+
+    Raises:
+        ConfigError, DataError: as `prepare` does before its first shard.
+    """
+    config = _located(config)
+    plan, _ = _planned(config)
+    missing = len(list(_missing(config, plan))) if is_begun(config, plan) else len(plan.shards)
+    return (
+        f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
+        f" {config.out}: {missing} of {len(plan.shards)} shards"
+    )
+
+
+def _located(config: PrepareConfig) -> PrepareConfig:
+    return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
+
+
+def _begin(config: PrepareConfig) -> Plan:
+    """List the source and commit its plan. Its names, 0.7 kB each, are let go of: a worker reads those of its shard."""
+    plan, lines = _planned(config)
+    commit_plan(config, plan, lines)
+    return plan
+
+
+def _planned(config: PrepareConfig) -> tuple[Plan, bytes]:
+    if config.align_faces:
+        from pipelines.align import check_installed
+
+        check_installed()
+    source = open_source(config.source, config.layout, will_align=config.align_faces)
+    if source.layout == "tar" and is_below(config.out, config.source):
+        raise ConfigError(
+            f"out: {config.out} is inside of the source, whose tars are read: the same command would take its own"
+            " shards for images; take an --out beside it"
+        )
+    return plan_shards(config, source)
 
 
 def _delete_leftovers(config: PrepareConfig) -> None:
@@ -153,9 +187,14 @@ def _write_all(
 def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
     import ray.data
 
-    rows = [{"task": json.dumps(asdict(task))} for task in tasks]
+    largest_first = sorted(tasks, key=lambda task: -task.shard.num_images)  # so that workers finish close together
+    rows = [{"task": json.dumps(asdict(task))} for task in largest_first]
+    # Without a bound all tasks wait in Ray's own queues, where a worker finds its next one in milliseconds. With one,
+    # Ray Data hands out a task when it has seen another end, and looks for that ten times a second.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        partial(_run_task, config=to_dict(config)), num_cpus=1, concurrency=config.num_workers
+        partial(_run_task, config=to_dict(config)),
+        num_cpus=1,
+        compute=None if config.num_workers is None else ray.data.TaskPoolStrategy(min(config.num_workers, len(rows))),
     )
     # Reserving half of the CPUs for an output that is one line a shard would leave them idle.
     dataset.context.op_resource_reservation_enabled = False

@@ -10,7 +10,7 @@ from typing import Any
 
 from sr3core.config import fingerprint, to_dict
 
-_PACKAGES = ("sr3-on-ray", "ray", "torch", "numpy", "pillow", "simplejpeg", "pyspng")
+_PACKAGES = ("sr3-on-ray", "ray", "torch", "numpy", "pillow", "simplejpeg", "kornia-rs")
 
 
 def provenance(config: Any, parents: dict[str, str] | None = None) -> dict[str, Any]:

@@ -47,6 +47,12 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([path.rstrip("/"), *parts]) + question + query
 
 
+def is_below(uri: str, folder: str) -> bool:
+    """Whether a URI, made absolute, is that of a folder or of something in it."""
+    path, root = (place.partition("?")[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
+    return path == root or path.startswith(os.path.join(root, ""))
+
+
 def name_of(uri: str) -> str:
     """The last component of a URI."""
     return uri.partition("?")[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(uri)
@@ -145,8 +151,11 @@ def temporary_path(uri: str) -> str:
     if is_remote(uri):
         return os.path.join(tempfile.gettempdir(), name)
     folder = os.path.dirname(absolute(uri))
-    with _local_errors(uri):
+    try:
         os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        problem = "is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
+        raise StorageError(f"{folder}: cannot be written to: {problem}; take another place") from error
     return os.path.join(folder, name)
 
 

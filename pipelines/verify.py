@@ -148,6 +148,8 @@ class _HashingReader:
             pass
 
 
-def describe(problems: list[Problem]) -> str:
-    """The problems as lines for a person."""
+def describe(directory: str, problems: list[Problem]) -> str:
+    """What `verify` found, as lines for a person."""
+    if not problems:
+        return f"{directory}: all shards are there and whole"
     return "\n".join(f"{name_of(problem.path)}: {problem.problem} ({problem.path})" for problem in problems)

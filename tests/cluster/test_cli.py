@@ -111,6 +111,8 @@ def test_a_source_that_does_not_exist_or_holds_no_image(tmp_path, capsys, ray_se
     out = ["--out", str(tmp_path / "out"), "--stages", "8-16"]
     assert main(["prepare", "--source", str(tmp_path / "nowhere"), *out]) == 1
     assert "nowhere" in capsys.readouterr().err
+    assert main(["prepare", "--source", str(tmp_path / "nowhere"), *out, "--dry-run"]) == 1
+    assert "nowhere" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "notes.txt").write_text("no image")
     assert main(["prepare", "--source", str(tmp_path / "empty"), *out]) == 1

@@ -20,7 +20,7 @@ from pipelines.preprocess import PrepareSummary, prepare
 from pipelines.progress import PrepareProgress
 from pipelines.records import read_record
 from pipelines.rejects import RejectReason
-from pipelines.verify import verify
+from pipelines.verify import describe, verify
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import largest_central_crop
 from sr3core.resize import blur, resize_area, resize_bicubic
@@ -308,6 +308,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_verify_finds(prepared: tuple[Path, PrepareSummary], tmp_path: Path, damage: str) -> None:
     assert verify(str(prepared[0])) == []
+    assert "all shards are there and whole" in describe(str(prepared[0]), [])
     out = copy_of(prepared[0], tmp_path / "copy")
     break_it, word = DAMAGES[damage]
     break_it(out / "16-32" / "train-000001.tar")
@@ -315,6 +316,7 @@ def test_verify_finds(prepared: tuple[Path, PrepareSummary], tmp_path: Path, dam
     assert problems
     assert all(str(out / "16-32") in problem.path for problem in problems)
     assert any(word in problem.problem or word in problem.path for problem in problems), problems
+    assert len(describe(str(out), problems).splitlines()) == len(problems)
     if damage != "missing manifest":  # without it, a stage's folder on its own says nothing
         assert verify(str(out / "16-32"))
     assert verify(str(out / "8-16")) == []

@@ -54,8 +54,26 @@ def test_local_writes_are_whole(tmp_path: Path) -> None:
         storage.read_range(path, 4, 10)
     with pytest.raises(StorageError, match="No such file"):
         storage.read_bytes(path + "x")
-    with pytest.raises(StorageError):
+    with pytest.raises(StorageError, match="b: cannot be written to: is not a folder; take another place"):
         storage.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
+
+
+@pytest.mark.parametrize(
+    ("uri", "folder", "below"),
+    [
+        ("/a/b", "/a/b", True),
+        ("/a/b/c", "/a/b", True),
+        ("/a/bc", "/a/b", False),
+        ("/a", "/a/b", False),
+        ("/a", "/", True),
+        ("s3://k/a/b?endpoint_override=http://h:1", "s3://k/a?endpoint_override=http://h:1", True),
+        ("s3://k/a/", "s3://k/a", True),
+        ("s3://k/ab", "s3://k/a/", False),
+        ("s3://k/a/b", "/k/a", False),
+    ],
+)
+def test_what_is_below_a_folder(uri: str, folder: str, below: bool) -> None:
+    assert storage.is_below(uri, folder) is below
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +120,36 @@ def test_every_kind_of_source_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
     for name in files:
         source = open_source(f"s3://images/{name}{query}") if not name.endswith(".png") else None
         assert source is None or len(source.items) == 3
+
+
+def test_the_data_sets_own_layouts_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
+    _, query = bucket
+    one = PICTURES["0.png"]
+    inner, outer = io.BytesIO(), io.BytesIO()
+    for buffer, name, data in ((inner, "n01443537_1.JPEG", one), (outer, "n01443537.tar", None)):
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            info = tarfile.TarInfo(name)
+            content = inner.getvalue() if data is None else data
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    truth = {"val/ILSVRC2012_val_00000001.JPEG": one, "val/ILSVRC2012_validation_ground_truth.txt": b"490\n"}
+    layouts: dict[str, tuple[dict[str, bytes], str, int | None]] = {
+        "ffhq": ({"images1024x1024/00000/00000.png": one}, "ffhq", None),
+        "celebahq": ({"CelebA-HQ-img/0.jpg": one}, "celebahq", None),
+        "synsets": ({"train/n01443537/n01443537_1.JPEG": one}, "imagenet", 1),
+        "validation": (truth, "imagenet", 65),
+        "tar-of-tars": ({"ILSVRC2012_img_train.tar": outer.getvalue()}, "tar", 1),
+    }
+    for folder, (files, layout, label) in layouts.items():
+        for name, data in files.items():
+            storage.write_atomic(f"s3://images/own/{folder}/{name}{query}", data)
+        below = "/val" if folder == "validation" else ""
+        source = open_source(f"s3://images/own/{folder}{below}{query}")
+        assert (source.layout, [item.label for item in source.items]) == (layout, [label]), folder
+        assert [read_item(source.uri, item) for item in source.items] == [one]
+    storage.write_atomic(f"s3://images/own/wild/in-the-wild-images/00000/00000.png{query}", one)
+    with pytest.raises(DataError, match=r"in-the-wild images.*not aligned"):
+        open_source(f"s3://images/own/wild{query}")
 
 
 def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
