@@ -26,6 +26,8 @@ class PrepareOptions:
     """Turn a folder, archive or bucket of images into WebDataset shards for one or more stages."""
 
     config: Annotated[PrepareConfig, Flat]
+    add_new: bool = False
+    """Where the source has grown since: prepare only what is new, for training; held-out images stay what they are."""
     common: Annotated[Common, Flat] = field(default_factory=Common)
 
 
@@ -42,10 +44,10 @@ def prepare(arguments: list[str]) -> int:
     if options.common.dry_run:
         print(f"would prepare {', '.join(stages)} from {config.source} in {config.out}")
         return 0
-    from pipelines.preprocess import prepare as run_prepare
+    from pipelines import preprocess
 
     with ray_session(options.common.address):
-        summary = run_prepare(config)
+        summary = (preprocess.add_new if options.add_new else preprocess.prepare)(config)
     print(describe_preparation(summary))
     return 0
 

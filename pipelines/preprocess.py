@@ -10,8 +10,19 @@ from typing import Any
 from pipelines.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.display import print_progress
 from pipelines.finish import find_twins, write_manifest
+from pipelines.items import Source
 from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
-from pipelines.plan import Plan, PlannedShard, commit_plan, load_items, plan_shards
+from pipelines.plan import (
+    PLAN,
+    Plan,
+    PlannedShard,
+    commit_plan,
+    load_items,
+    load_own_plan,
+    plan_addition,
+    plan_shards,
+    write_plan,
+)
 from pipelines.progress import PrepareProgress, save_progress
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
@@ -51,14 +62,46 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
         DataError: the source does not exist, holds no image, or none that a stage can use.
         StorageError: shards could not be written; what was finished is kept.
     """
+    config, source = _open(config)
+    plan, lines = plan_shards(config, source)
+    commit_plan(config, plan, lines)
+    return _complete(config, plan, on_progress)
+
+
+def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
+    """Prepare what config.source holds now and did not before, for training alone; Ray must be initialised.
+
+    Where nothing has been prepared yet, this is `prepare`. Shards that are there stay as they are, byte for byte, and so
+    does what is held out. An image is new by its name: other bytes under a known name are not looked at.
+
+    Raises:
+        ConfigError, DataError, StorageError: as prepare does.
+    """
+    config, source = _open(config)
+    if not exists(join(config.out, PLAN)):
+        plan, lines = plan_shards(config, source)
+        write_plan(config, plan, lines)
+    else:
+        plan = load_own_plan(config)
+        if extended := plan_addition(config, source, plan):
+            plan, lines = extended
+            write_plan(config, plan, lines)
+    return _complete(config, plan, on_progress)
+
+
+def _open(config: PrepareConfig) -> tuple[PrepareConfig, Source]:
     config = dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
     if config.align_faces:
         from pipelines.align import check_installed
 
         check_installed()
-    source = open_source(config.source, config.layout, will_align=config.align_faces)
-    plan, lines = plan_shards(config, source)
-    commit_plan(config, plan, lines)
+    return config, open_source(config.source, config.layout, will_align=config.align_faces)
+
+
+def _complete(
+    config: PrepareConfig, plan: Plan, on_progress: Callable[[PrepareProgress], None] | None
+) -> PrepareSummary:
+    """Write the shards that are missing, then the manifests."""
     _delete_leftovers(config)
     missing = list(_missing(config, plan))
     progress = PrepareProgress(
