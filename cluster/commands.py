@@ -120,7 +120,7 @@ class UpscaleOptions:
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
     run: str
-    """Run folder that `sr3 train` wrote."""
+    """Run folder that `sr3 train` wrote, or a registry of `sr3 retrain`, for its promoted model."""
     out: str
     """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 tells of what each was made."""
     config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
@@ -137,14 +137,16 @@ def upscale(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(options.config))
         return 0
+    from pipelines.registry import find_model
     from pipelines.upscale import describe_plan, upscale_photos
 
+    run = find_model(options.run)
     if options.common.dry_run:
-        for line in describe_plan(options.run, options.images, options.out, options.config):
+        for line in describe_plan(run, options.images, options.out, options.config):
             print(line)
         return 0
     with ray_session(options.common.address):
-        reports = upscale_photos(options.run, options.images, options.out, options.config)
+        reports = upscale_photos(run, options.images, options.out, options.config)
     print(describe_upscaling(reports, options.out))
     return FAILURE if any(report.reason for report in reports) else 0
 

@@ -67,7 +67,7 @@ class Journal:
             return None
         there = self._numbers()
         forgotten = after.number not in (0, *there) or (there[-1] > number and number + 1 not in there)
-        if forgotten:  # `after` was so old that the entry that followed it has been deleted: others were first, long ago
+        if forgotten:  # `after` was so old that what followed it has been deleted: others were first, long ago
             delete(self._path(number))
             return None
         return Entry(number, content)

@@ -63,7 +63,8 @@ class Lease:
 
     def _write(self, seconds: float) -> None:
         asked = time.monotonic()
-        entry = self._journal.append(self._entry, {**self._entry.content, "until": _until(seconds), "serial": _serial()})
+        content = {**self._entry.content, "until": _until(seconds), "serial": _serial()}
+        entry = self._journal.append(self._entry, content)
         if entry is None:
             self._lost = f"{describe(self._journal.last())} took it"
             return

@@ -71,8 +71,8 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
 def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
     """Prepare what config.source holds now and did not before, for training alone; Ray must be initialised.
 
-    Where nothing has been prepared yet, this is `prepare`. Shards that are there stay as they are, byte for byte, and so
-    does what is held out. An image is new by its name: other bytes under a known name are not looked at.
+    Where nothing has been prepared yet, this is `prepare`. Shards that are there stay as they are, byte for byte, and
+    so does what is held out. An image is new by its name: other bytes under a known name are not looked at.
 
     Raises:
         ConfigError, DataError, StorageError: as prepare does.
