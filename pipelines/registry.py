@@ -205,11 +205,12 @@ def find_model(location: str) -> str:
         CheckpointError: a version's files are not what they were.
     """
     location = absolute(location)
-    if not exists(join(location, "config.json")) and exists(join(location, PROMOTED)):
-        version, _ = Registry(location).promoted()
-        if version is None:
-            raise DataError(f"{location} is a registry without a promoted version; `sr3 retrain` makes the first")
-        location = version.uri
+    if not exists(join(location, "config.json")):
+        registry = Registry(location)
+        version, _ = registry.promoted()
+        if version is None and registry.versions():
+            raise DataError(f"{location} is a registry without a promoted version; `sr3 models --promote` takes one")
+        location = version.uri if version is not None else location
     if exists(join(location, VERSION)):
         _check_small_files(location, _read(join(location, VERSION))["sha256"])
     return location

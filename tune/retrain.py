@@ -73,6 +73,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
             session.end(state, Outcome(state.folder, None, False, "given up by --fresh"))
             state = None
         if state is not None:
+            session.check_config(state)
             report(f"retrain: going on with {state.folder}")
         else:
             state = session.begin(always)
@@ -107,21 +108,22 @@ class _Session:
         self.data = absolute(config.prepare.out)
 
     def unfinished(self) -> State | None:
-        """The retraining that has not ended.
+        """The retraining that has not ended."""
+        states = self._states()
+        return states[-1] if states and states[-1].content["end"] is None else None
+
+    def check_config(self, state: State) -> None:
+        """Refuse to go on with another configuration.
 
         Raises:
-            ConfigError: it was begun with another configuration; names every difference.
+            ConfigError: names every difference.
         """
-        states = self._states()
-        if not states or states[-1].content["end"] is not None:
-            return None
-        changed = differences(states[-1].content["config"], to_json(scientific(self.config)))
+        changed = differences(state.content["config"], to_json(scientific(self.config)))
         if changed:
             raise ConfigError(
-                f"{states[-1].folder} has not ended and was begun with another configuration ({'; '.join(changed)});"
+                f"{state.folder} has not ended and was begun with another configuration ({'; '.join(changed)});"
                 " end it with that one, or give it up with --fresh"
             )
-        return states[-1]
 
     def begin(self, always: bool) -> State | None:
         """Prepare what is new and begin a retraining; None where there is nothing new to train on."""

@@ -11,13 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
-
+import ray.train.torch  # noqa: F401 - a child then starts with it
 import torch
-
-torch.set_num_threads(1)
-
-import ray.train.torch
 
 import pipelines.checkpoints
 import pipelines.preprocess
@@ -79,11 +74,10 @@ def arm(point: str | None) -> None:
         assert point is None, point
 
 
-POINTS = (
-    *("preparation", "training", "search", "comparison", "publication", "before promotion", "after promotion"),
-)
+POINTS = (*("preparation", "training", "search", "comparison", "publication", "before promotion", "after promotion"),)
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)
     for line in sys.stdin:
         wanted = json.loads(line)
         child = os.fork()
