@@ -173,7 +173,7 @@ class _Session:
             found = self.compared(state, run, against)
             words = found.describe(self.config.promotion.objective, against)
             self.lease.check()
-            version = self.registry.publish(run, state.name, self._metrics(found, against), self._provenance(state))
+            version = self.registry.publish(run, state.name, self._metrics(found), self._provenance(state))
             if not found.is_better:
                 why = f"{against} stays: {words}, which does not lie above 0"
                 return self.end(state, Outcome(state.folder, version.name, False, why))
@@ -254,9 +254,8 @@ class _Session:
         splits = {stage: load_manifest(join(self.data, stage)).splits["train"] for stage in stages}
         return fingerprint_of({stage: [shard.sha256 for shard in shards] for stage, shards in splits.items()})
 
-    def _metrics(self, found: Comparison, against: str | None) -> dict[str, Any]:
-        objective = self.config.promotion.objective
-        return {"values": found.candidate, "label": found.describe(objective, against), "comparison": asdict(found)}
+    def _metrics(self, found: Comparison) -> dict[str, Any]:
+        return {"values": found.candidate, "label": found.label, "comparison": asdict(found)}
 
     def _provenance(self, state: State) -> dict[str, Any]:
         parents = {"data": state.content["data"], "start": state.start or "nothing"}
