@@ -21,12 +21,12 @@ from tests.s3_server import ENVIRONMENT, S3Server, weed_command
 ROOT = Path(__file__).resolve().parents[2]
 
 RACER = """
-# argv: journal, name. Appends 25 entries, each to what it last saw, and counts how often it was first.
+# argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
 import sys
 from pipelines.journal import Journal
 journal, first = Journal(sys.argv[1]), 0
 sys.stdin.readline()
-while first < 25:
+while first < 12:
     entry = journal.append(journal.last(), {"by": sys.argv[2], "its": first})
     first += entry is not None
 """
@@ -85,9 +85,9 @@ def test_processes_that_race_for_a_journal_write_every_entry_once(place):
         racer.stdin.close()
     assert [racer.wait(120) for racer in racers] == [0, 0, 0]
     entries = list(journal.entries())
-    assert [entry.number for entry in entries] == list(range(1, 76))
+    assert [entry.number for entry in entries] == list(range(1, 37))
     for name in "abc":
-        assert [e.content["its"] for e in entries if e.content["by"] == name] == list(range(25))
+        assert [e.content["its"] for e in entries if e.content["by"] == name] == list(range(12))
     assert journal.last() == entries[-1]
 
 
