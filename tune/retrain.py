@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import RunConfig
 from pipelines.lease import Lease, hold
 from pipelines.manifest import load_manifest
 from pipelines.preprocess import add_new
@@ -192,7 +191,7 @@ class _Session:
         fingerprints = data_fingerprints(self.data, config)
         run = create_run(state.folder / "run", config, self.data, fingerprints, fresh=False)
         if state.start is not None:
-            self._start_warm(run, config, state.start)
+            self._start_warm(run, state.start)
         failed = [f"{result.stage}: {result.error}" for result in train_run(run) if result.error]
         if failed:
             raise Sr3Error(
@@ -201,7 +200,7 @@ class _Session:
             )
         return run
 
-    def _start_warm(self, run: Run, config: RunConfig, version: str) -> None:
+    def _start_warm(self, run: Run, version: str) -> None:
         """Give stages that have not begun the weights of the same stages of a version."""
         model = open_run(find_model(self.registry.version(version).uri))
         there = {stage.name: stage for stage in model.stages}
@@ -262,8 +261,7 @@ class _Session:
         return {**provenance(self.config, parents), "data": state.content["data"], "start": state.start}
 
     def _states(self) -> list[State]:
-        paths = sorted(self.work.glob("retraining-*/state.json"))
-        return [State(path.parent, json.loads(path.read_text())) for path in paths]
+        return [_read_state(path) for path in sorted(self.work.glob("retraining-*/state.json"))]
 
     def _write(self, state: State) -> None:
         write_atomic(state.folder / "state.json", json.dumps(state.content, indent=1))
@@ -272,3 +270,17 @@ class _Session:
 def _delete_checkpoints(state: State) -> None:
     for checkpoints in (state.folder / "run").glob("*/checkpoints"):
         shutil.rmtree(checkpoints)
+
+
+def _read_state(path: Path) -> State:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; delete {path.parent} to give that retraining up") from error
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != STATE_FORMAT_VERSION or content.get("format") != "sr3-retraining":
+        raise DataError(
+            f"{path} has retraining format version {found!r}, this program reads {STATE_FORMAT_VERSION}; take another"
+            " work folder"
+        )
+    return State(path.parent, content)

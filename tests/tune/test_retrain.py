@@ -319,6 +319,19 @@ def test_too_few_held_out_images_are_told_before_the_training(photos, tmp_path, 
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"format"', "is damaged"), ('{"format": "sr3-retraining", "format_version": 9}', "format version 9")],
+)
+def test_a_state_that_cannot_be_read_is_named(photos, tmp_path, ray_session, capsys, text, message):
+    folder = tmp_path / "work" / "retraining-0001"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(text)
+    add_photos(photos, tmp_path, 0, 3)
+    assert retrained(tmp_path, 5) == 1
+    assert message in capsys.readouterr().err
+
+
 def test_the_lease_is_given_back_when_a_retraining_fails(chain):
     with hold(Registry(str(chain / "models")).lease, "nobody has it", 5):
         pass
