@@ -38,6 +38,11 @@ def retrain(arguments: list[str]) -> int:
         stages = ", ".join(stage.name for stage in config.run_config.stages)
         print(f"would train {stages} on what is new in {config.prepare.source}, for {config.registry}")
         return 0
+    from pipelines.lease import refuse_if_held
+    from pipelines.registry import Registry
+    from pipelines.storage import absolute
+
+    refuse_if_held(Registry(absolute(config.registry)).lease)  # said before anything is started; retrain takes it
     from tune.retrain import retrain as run_retrain
 
     with ray_session(options.common.address):

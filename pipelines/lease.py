@@ -84,10 +84,7 @@ def hold(uri: str, purpose: str, seconds: float) -> Iterator[Lease]:
     Raises:
         StorageError: another process holds it; says which, since when, and when it would be free.
     """
-    journal = Journal(uri)
-    last = journal.last()
-    if is_held(last):
-        raise StorageError(_refusal(uri, last))
+    journal, last = Journal(uri), refuse_if_held(uri)
     content = {"owner": owner(), "process": process_identity(), "purpose": purpose, "since": time.time()}
     entry = journal.append(last, {**content, "until": _until(seconds), "serial": _serial()})
     newest = journal.last()
@@ -98,6 +95,18 @@ def hold(uri: str, purpose: str, seconds: float) -> Iterator[Lease]:
         yield lease
     finally:
         lease.release()
+
+
+def refuse_if_held(uri: str) -> Entry:
+    """The last entry of a lease that is free.
+
+    Raises:
+        StorageError: a process holds it; says which.
+    """
+    last = Journal(uri).last()
+    if is_held(last):
+        raise StorageError(_refusal(uri, last))
+    return last
 
 
 def is_held(entry: Entry) -> bool:

@@ -24,6 +24,7 @@ from tune.config import SearchConfig
 from tune.retrain_config import PromotionConfig, RetrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
 DRIVER = Path(__file__).with_name("retrain_driver.py")
 
 
