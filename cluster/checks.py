@@ -14,6 +14,7 @@ from typing import Literal
 
 from pipelines.storage import (
     absolute,
+    create,
     delete,
     exists,
     is_remote,
@@ -221,12 +222,24 @@ def check_writable(out: str) -> Check:
         if read_bytes(probe) != b"b" * PROBE_BYTES:
             remedy = "an atomic rename and read-after-write are needed; take another file system"
             return Check("out", "fail", f"{out}: read back something else than was written", remedy)
+        weak = _creates_twice(probe)
         delete(probe)
     except StorageError as error:
         where = "the bucket exists and this node's role may write" if is_remote(out) else "this user may write there"
         return Check("out", "fail", str(error), f"see that {where}")
+    if weak:
+        return Check("out", "warn", f"{out}: {weak}", "keep the registry of `sr3 retrain` on another storage")
     speed = 3 * PROBE_BYTES / 1e6 / (time.perf_counter() - started)
     return Check("out", "ok", f"{absolute(out)}: written, replaced, read and deleted, {speed:.0f} MB/s")
+
+
+def _creates_twice(there: str) -> str:
+    """Why two processes cannot be kept apart by who creates a file first; empty where they can."""
+    try:
+        ignored = create(there, secrets.token_bytes(8))
+    except StorageError as error:
+        return f"it cannot create what may not be there yet ({error})"
+    return "it lets a file be created that is there already" if ignored else ""
 
 
 def check_shared(probe: str) -> Check:

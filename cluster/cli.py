@@ -19,6 +19,8 @@ COMMANDS: dict[str, str] = {
     "evaluate": "measure a run, or any folder of images, as the paper's tables do",
     "report": "write a run's report as one HTML file",
     "study": "ask people: a two-alternative forced-choice study, its server and its results",
+    "retrain": "train on what is new, and promote the model if it is better; for a timer",
+    "models": "list a registry's versions, and roll back to one",
     "status": "show how far a run or a preparation is",
     "verify": "re-check prepared shards: sums, offsets, what is missing; draw a contact sheet",
     "demo": "the whole chain on bundled photos, in minutes",
@@ -35,7 +37,12 @@ CLUSTER_COMMANDS: dict[str, str] = {
 NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
 """Commands that are about a cluster and do not run on it."""
 
-_MODULES = {"sample": "cluster.sample_command", "study": "cluster.study_commands"}
+_MODULES = {
+    "sample": "cluster.sample_command",
+    "study": "cluster.study_commands",
+    "retrain": "cluster.retrain_commands",
+    "models": "cluster.retrain_commands",
+}
 """Where a command is, unless it is in cluster.commands."""
 
 USAGE_ERROR = 2

@@ -26,6 +26,8 @@ class PrepareOptions:
     """Turn a folder, archive or bucket of images into WebDataset shards for one or more stages."""
 
     config: Annotated[PrepareConfig, Flat]
+    add_new: bool = False
+    """Where the source has grown since: prepare only what is new, for training; held-out images stay what they are."""
     common: Annotated[Common, Flat] = field(default_factory=Common)
 
 
@@ -39,15 +41,14 @@ def prepare(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(config))
         return 0
-    from pipelines.preprocess import describe_plan
-    from pipelines.preprocess import prepare as run_prepare
+    from pipelines import preprocess
 
     if options.common.dry_run:
-        print(describe_plan(config))
+        print(preprocess.describe_plan(config, options.add_new))
         return 0
 
     with ray_session(options.common.address):
-        summary = run_prepare(config)
+        summary = (preprocess.add_new if options.add_new else preprocess.prepare)(config)
     print(describe_preparation(summary))
     return 0
 
@@ -120,7 +121,7 @@ class UpscaleOptions:
     images: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
     run: str
-    """Run folder that `sr3 train` wrote."""
+    """Run folder that `sr3 train` wrote, or a registry of `sr3 retrain`, for its promoted model."""
     out: str
     """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 tells of what each was made."""
     config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
@@ -137,14 +138,16 @@ def upscale(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(options.config))
         return 0
+    from pipelines.registry import find_model
     from pipelines.upscale import describe_plan, upscale_photos
 
+    run = find_model(options.run)
     if options.common.dry_run:
-        for line in describe_plan(options.run, options.images, options.out, options.config):
+        for line in describe_plan(run, options.images, options.out, options.config):
             print(line)
         return 0
     with ray_session(options.common.address):
-        reports = upscale_photos(options.run, options.images, options.out, options.config)
+        reports = upscale_photos(run, options.images, options.out, options.config)
     print(describe_upscaling(reports, options.out))
     return FAILURE if any(report.reason for report in reports) else 0
 

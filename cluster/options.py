@@ -93,15 +93,24 @@ def take_config(arguments: list[str]) -> tuple[dict[str, Any] | None, list[str]]
         if argument == "--config" or argument.startswith("--config="):
             inline = argument.partition("=")[2]
             rest = arguments[:index] + arguments[index + (1 if inline else 2) :]
-            path = Path(inline or (arguments[index + 1] if index + 1 < len(arguments) else ""))
-            try:
-                content = json.loads(path.read_text())
-            except (OSError, ValueError) as error:
-                raise ConfigError(f"--config: {path} cannot be read as JSON: {error}") from error
-            if not isinstance(content, dict):
-                raise ConfigError(f"--config: {path} holds no JSON object")
+            content = read_config(inline or (arguments[index + 1] if index + 1 < len(arguments) else ""))
             return content.get("config", content), rest  # a run's own config.json wraps it with provenance
     return None, arguments
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        ConfigError: the file is missing or no JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config: {path} cannot be read as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config: {path} holds no JSON object")
+    return content
 
 
 @dataclass(frozen=True, kw_only=True)

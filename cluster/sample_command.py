@@ -17,7 +17,7 @@ class SampleOptions:
     """Draw images from noise with a run that has a base model; those that are there are not drawn again."""
 
     run: str
-    """Run folder, or s3:// URI, that `sr3 train` wrote."""
+    """Run folder, or s3:// URI, that `sr3 train` wrote, or a registry of `sr3 retrain`, for its promoted model."""
     out: str
     """Folder or s3:// prefix for 000000.png and on, and labels.csv where there are classes."""
     config: Annotated[SampleConfig, Flat] = field(default_factory=SampleConfig)
@@ -31,10 +31,12 @@ def sample(arguments: list[str]) -> int:
         print(printed(options.config))
         return 0
     from pipelines.generate import plan_samples, sample_images
+    from pipelines.registry import find_model
     from pipelines.runs import open_run
 
+    run = find_model(options.run)
     if options.common.dry_run:
-        plan = plan_samples(open_run(options.run), options.out, options.config)
+        plan = plan_samples(open_run(run), options.out, options.config)
         names = " -> ".join(
             f"{stage.name} ({schedule.num_steps} steps)"
             for stage, schedule in zip(plan.stages, plan.schedules, strict=True)
@@ -42,6 +44,6 @@ def sample(arguments: list[str]) -> int:
         print(f"would draw {len(plan.todo)} of {options.config.num_images} images by {names} in {options.out}")
         return 0
     with ray_session(options.common.address):
-        plan = sample_images(options.run, options.out, options.config)
+        plan = sample_images(run, options.out, options.config)
     print(f"{len(plan.todo)} of {options.config.num_images} images drawn in {options.out}, the others were there")
     return 0

@@ -14,7 +14,7 @@ Kind = Literal["cronjob", "raycronjob", "rayjob"]
 
 CRON = re.compile(r"@(hourly|daily|weekly|monthly|yearly)|(\S+\s+){4}\S+")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?")
-SCHEDULED = {*COMMANDS, "doctor", "retrain"}
+SCHEDULED = {*COMMANDS, "doctor"}
 TOKEN_SECRET = "sr3-token"
 """Kubernetes secret whose key auth_token is Ray's token, for the cluster and for what calls it."""
 SHARED_CLAIM = "sr3-shared"

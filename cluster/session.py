@@ -20,7 +20,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             started and ended with the command.
 
     Raises:
-        StorageError: no cluster answers at the address.
+        StorageError: no cluster answers at the address, or its object store is full.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -34,7 +34,8 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     for name in ("ray.data", "ray._private.authentication.authentication_token_setup"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():  # inside a test's or a notebook's session
-        yield
+        with _store_errors():
+            yield
         return
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
@@ -43,6 +44,22 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     except ConnectionError as error:
         raise StorageError(f"no Ray cluster answers at {address}: {error}; start one or leave --address out") from error
     try:
-        yield
+        with _store_errors():
+            yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _store_errors() -> Iterator[None]:
+    """What Ray says where an object fits neither into the shared memory nor onto the disk."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+
+    try:
+        yield
+    except (ObjectStoreFullError, OutOfDiskError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise StorageError(
+            f"Ray's object store is full and its disk takes no more ({reason}); free the disk of Ray's temporary folder"
+            " (/tmp/ray), or start Ray with more --object-store-memory; the same command goes on"
+        ) from error

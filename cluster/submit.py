@@ -31,7 +31,7 @@ CONFIG_NAME = "sr3-config.json"
 """What --config FILE is called in the job's working directory."""
 
 PATH_OPTIONS = ("--source", "--data", "--out", "--run", "--outputs", "--references", "--inputs")
-PATH_POSITIONALS = ("upscale", "report", "status", "verify", "retrain")
+PATH_POSITIONALS = ("upscale", "report", "status", "verify", "retrain", "models")
 """Commands whose arguments before the first option are paths."""
 CHECKED_LOCALLY = ("prepare", "train", "search", "evaluate")
 """Commands whose --print-config reads and checks all options without touching data."""

@@ -27,8 +27,10 @@ from pipelines.storage import commit, join, temporary_path
 def find_twins(config: PrepareConfig, plan: Plan) -> dict[str, str]:
     """Every name whose bytes are in the source under a smaller name too -> the smallest such name.
 
-    Decided by names and bytes alone: an interrupted run comes to the same answer, as what it has left out already
-    is in the indices. Holds eight bytes an image, and names only of duplicates.
+    What was there first counts as smaller than what a grown source added: shards of before stay as they are, and no
+    held-out image comes back for training under another name. Decided by names and bytes alone: an interrupted run
+    comes to the same answer, as what it has left out already is in the indices. Holds eight bytes an image, and names
+    only of duplicates.
     """
     stage = min(config.stage_specs, key=lambda stage: stage.high_size)  # its images are a superset of the others'
     twins: dict[str, str] = {}
@@ -38,16 +40,16 @@ def find_twins(config: PrepareConfig, plan: Plan) -> dict[str, str]:
         prefixes.append(np.array([int(digest[:16], 16) for digest in index.digests], np.uint64))
     values, counts = np.unique(np.concatenate(prefixes or [np.zeros(0, np.uint64)]), return_counts=True)
     repeated = values[counts > 1]
-    groups: dict[str, list[str]] = defaultdict(list)
+    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for shard, prefix in zip(plan.shards, prefixes, strict=True):
         suspects = np.flatnonzero(np.isin(prefix, repeated))
         if len(suspects):
             index = load_index(join(config.out, stage.name), shard.name)
             for position in suspects:
-                groups[index.digests[position]].append(index.names[position])
+                groups[index.digests[position]].append((shard.addition, index.names[position]))
     for names in groups.values():
-        first, *others = sorted(names)
-        twins.update(dict.fromkeys(others, first))
+        (_, first), *others = sorted(names)
+        twins.update({name: first for _, name in others})
     return twins
 
 
@@ -77,7 +79,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
         stage=stage,
         splits={split: tuple(entries) for split, entries in splits.items()},
         provenance=provenance(config, {"source": plan.source_fingerprint}),
-        fingerprint=plan.fingerprint,
+        fingerprint=plan.identity,
         num_rejects=dict(sorted(num_rejects.items())),
         rejects=tuple(named),
         num_classes=max((label + 1 for label in labels if label is not None and label >= 0), default=0),

@@ -1,13 +1,15 @@
 """Which image goes to which shard, decided before any is read, so that no scheduling can change it.
 
 OUT/prepare.json holds the configuration and one line a shard; OUT/plan.jsonl the images of each shard, which a worker
-reads by offset: neither the driver nor the object store carries millions of names.
+reads by offset: neither the driver nor the object store carries millions of names. What a grown source adds later is
+in OUT/plan-0001.jsonl and on, in shards of its own.
 """
 
 import hashlib
 import json
 from collections import defaultdict
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipelines.config import SPLITS, PrepareConfig
@@ -15,7 +17,7 @@ from pipelines.items import Source, SourceItem
 from pipelines.manifest import FORMAT_VERSION
 from pipelines.provenance import provenance
 from pipelines.storage import exists, join, read_bytes, read_range, write_atomic
-from sr3core.config import differences, fingerprint, scientific
+from sr3core.config import differences, fingerprint, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import derive_seed
 
@@ -38,6 +40,8 @@ class PlannedShard:
     """Bytes of that line."""
     fingerprint: str
     """Hash of that line."""
+    addition: int = 0
+    """Which growth of the source it came with; 0 for what was there at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,14 @@ class Plan:
     num_ignored: int
     """Files in the source that are no images by their names."""
     shards: tuple[PlannedShard, ...]
-    """In order of their names."""
+    """In order of their names; those of an addition after all before."""
+    additions: tuple[str, ...] = ()
+    """Fingerprint of the names that each growth of the source brought."""
+
+    @property
+    def identity(self) -> str:
+        """Of the configuration and of all additions: what a manifest is told apart by."""
+        return fingerprint_of([self.fingerprint, *self.additions]) if self.additions else self.fingerprint
 
 
 def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
@@ -64,21 +75,10 @@ def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
     The split of an image is a hash of its name. Inside a split the order is by hash too, so that a shard mixes a
     source's folders; rows of one parquet row group stay together, as each group is read whole.
     """
-    by_split: dict[str, list[tuple[bytes, SourceItem]]] = defaultdict(list)
+    by_split: dict[str, list[SourceItem]] = defaultdict(list)
     for item in source.items:
-        digest = hashlib.sha256(item.name.encode("utf-8", "surrogateescape"))
-        by_split[_split_of(config, digest.hexdigest())].append((_order_key(config, item, digest.digest()), item))
-    shards, lines, offset = [], [], 0
-    for split in SPLITS:
-        ordered = [item for _, item in sorted(by_split[split])]
-        for index, first in enumerate(range(0, len(ordered), config.samples_per_shard)):
-            items = ordered[first : first + config.samples_per_shard]
-            line = (json.dumps(items, separators=(",", ":")) + "\n").encode()
-            digest = hashlib.sha256(line).hexdigest()[:16]
-            shards.append(PlannedShard(f"{split}-{index:06d}.tar", split, len(items), offset, len(line), digest))
-            lines.append(line)
-            offset += len(line)
-    encoded = b"".join(lines)
+        by_split[_split_of(config, _digest(item).hex())].append(item)
+    shards, encoded = _deal(config, by_split)
     plan = Plan(
         fingerprint(config),
         hashlib.sha256(encoded).hexdigest()[:16],
@@ -90,15 +90,49 @@ def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
     return plan, encoded
 
 
-def commit_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
-    """Write the plan to config.out, unless it is there.
+def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Plan, bytes] | None:
+    """Extend a plan by the images whose names it does not hold; None where there are none.
 
-    Raises:
-        ConfigError, DataError: another one is, see is_begun.
+    They are all for training, in shards of their own: what is held out stays as it is, so that models trained before
+    and after are measured on the same images, none of which either has seen.
     """
-    if is_begun(config, plan):
-        return
-    write_atomic(join(config.out, PLAN_LINES), lines)
+    known = {item.name for shard in plan.shards for item in load_items(config.out, shard)}
+    new = [item for item in source.items if item.name not in known]
+    if not new:
+        return None
+    addition = len(plan.additions) + 1
+    first = sum(shard.split == "train" for shard in plan.shards)
+    shards, encoded = _deal(config, {"train": new}, addition, first)
+    extended = replace(
+        plan,
+        num_images=plan.num_images + len(new),
+        num_ignored=len(source.ignored),
+        shards=(*plan.shards, *shards),
+        additions=(*plan.additions, hashlib.sha256(encoded).hexdigest()[:16]),
+    )
+    return extended, encoded
+
+
+def _deal(
+    config: PrepareConfig, by_split: Mapping[str, Sequence[SourceItem]], addition: int = 0, first_number: int = 0
+) -> tuple[list[PlannedShard], bytes]:
+    shards, lines, offset = [], [], 0
+    for split in SPLITS:
+        ordered = sorted(by_split.get(split, ()), key=lambda item: (_order_key(config, item), item))
+        for index, first in enumerate(range(0, len(ordered), config.samples_per_shard), first_number):
+            items = ordered[first : first + config.samples_per_shard]
+            line = (json.dumps(items, separators=(",", ":")) + "\n").encode()
+            digest = hashlib.sha256(line).hexdigest()[:16]
+            name = f"{split}-{index:06d}.tar"
+            shards.append(PlannedShard(name, split, len(items), offset, len(line), digest, addition))
+            lines.append(line)
+            offset += len(line)
+    return shards, b"".join(lines)
+
+
+def write_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
+    """Write the lines of a plan's last addition, then the plan, which refers to them."""
+    write_atomic(_lines_path(config.out, len(plan.additions)), lines)
     data = {"format_version": FORMAT_VERSION, "config": scientific(config), **asdict(plan)}
     data["provenance"] = provenance(config, {"source": plan.source_fingerprint})
     write_atomic(join(config.out, PLAN), (json.dumps(data, indent=1) + "\n").encode())
@@ -115,18 +149,38 @@ def is_begun(config: PrepareConfig, plan: Plan) -> bool:
     if not exists(path):
         return False
     before = _load(path)
+    _check_config(config, before)
+    if before["source_fingerprint"] != plan.source_fingerprint:
+        raise DataError(
+            f"source: {config.source} is not what {config.out} was begun with ({before['num_images']} images then,"
+            f" {plan.num_images} now, or other names); take another --out, or --add-new for shards of what is new"
+        )
+    return True
+
+
+def load_own_plan(config: PrepareConfig) -> Plan:
+    """Read the plan in config.out, which must have been begun with the same configuration.
+
+    Raises:
+        ConfigError: it was begun with another; names every difference.
+        DataError: there is none, or it is damaged.
+    """
+    plan, _ = load_plan(config.out)
+    _check_config(config, _load(join(config.out, PLAN)))
+    return plan
+
+
+def _lines_path(out: str, addition: int) -> str:
+    return join(out, f"plan-{addition:04d}.jsonl" if addition else PLAN_LINES)
+
+
+def _check_config(config: PrepareConfig, before: dict[str, Any]) -> None:
     changed = differences(before["config"], json.loads(json.dumps(scientific(config))))
     if changed:
         raise ConfigError(
             f"out: {config.out} was begun with another configuration ({'; '.join(changed)});"
             " take another --out, or the configuration that it was begun with"
         )
-    if before["source_fingerprint"] != plan.source_fingerprint:
-        raise DataError(
-            f"source: {config.source} is not what {config.out} was begun with ({before['num_images']} images then,"
-            f" {plan.num_images} now, or other names); take another --out"
-        )
-    return True
 
 
 def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
@@ -148,6 +202,7 @@ def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
             data["num_images"],
             data["num_ignored"],
             shards,
+            tuple(data.get("additions", ())),
         )
         return plan, tuple(data["config"]["stages"])
     except (KeyError, TypeError) as error:
@@ -156,9 +211,10 @@ def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
 
 def load_items(out: str, shard: PlannedShard) -> list[SourceItem]:
     """Read the images that are planned for a shard."""
-    line = read_range(join(out, PLAN_LINES), shard.offset, shard.size)
+    path = _lines_path(out, shard.addition)
+    line = read_range(path, shard.offset, shard.size)
     if hashlib.sha256(line).hexdigest()[:16] != shard.fingerprint:
-        raise DataError(f"{join(out, PLAN_LINES)}: the line of {shard.name} is damaged; prepare into another --out")
+        raise DataError(f"{path}: the line of {shard.name} is damaged; prepare into another --out")
     return [SourceItem(*row) for row in json.loads(line)]
 
 
@@ -169,12 +225,16 @@ def _split_of(config: PrepareConfig, digest: str) -> str:
     return "test" if draw < config.validation_fraction + config.test_fraction else "train"
 
 
-def _order_key(config: PrepareConfig, item: SourceItem, digest: bytes) -> bytes:
+def _digest(item: SourceItem) -> bytes:
+    return hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()
+
+
+def _order_key(config: PrepareConfig, item: SourceItem) -> bytes:
     seed = str(config.seed).encode()
     if item.how == "row":
         group = hashlib.sha256(f"{config.seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
         return group.digest() + item.size.to_bytes(8, "big")
-    return hashlib.sha256(seed + digest).digest()
+    return hashlib.sha256(seed + _digest(item)).digest()
 
 
 def _load(path: str) -> dict[str, Any]:

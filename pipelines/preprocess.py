@@ -10,8 +10,19 @@ from typing import Any
 from pipelines.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.display import print_progress
 from pipelines.finish import find_twins, write_manifest
+from pipelines.items import Source
 from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
-from pipelines.plan import Plan, PlannedShard, commit_plan, is_begun, load_items, plan_shards
+from pipelines.plan import (
+    PLAN,
+    Plan,
+    PlannedShard,
+    is_begun,
+    load_items,
+    load_own_plan,
+    plan_addition,
+    plan_shards,
+    write_plan,
+)
 from pipelines.progress import PrepareProgress, save_progress
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
@@ -52,7 +63,26 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
         StorageError: shards could not be written; what was finished is kept.
     """
     config = _located(config)
-    plan = _begin(config)
+    return _complete(config, _begin(config), on_progress)
+
+
+def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
+    """Prepare what config.source holds now and did not before, for training alone; Ray must be initialised.
+
+    Where nothing has been prepared yet, this is `prepare`. Shards that are there stay as they are, byte for byte, and
+    so does what is held out. An image is new by its name: other bytes under a known name are not looked at.
+
+    Raises:
+        ConfigError, DataError, StorageError: as prepare does.
+    """
+    config = _located(config)
+    return _complete(config, _begin(config, add_new=True), on_progress)
+
+
+def _complete(
+    config: PrepareConfig, plan: Plan, on_progress: Callable[[PrepareProgress], None] | None
+) -> PrepareSummary:
+    """Write the shards that are missing, then the manifests."""
     _delete_leftovers(config)
     missing = list(_missing(config, plan))
     progress = PrepareProgress(
@@ -86,15 +116,15 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
     )
 
 
-def describe_plan(config: PrepareConfig) -> str:
-    """What `prepare` would do, in a line; nothing is written, and Ray is not needed.
+def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
+    """What `prepare` or `add_new` would do, in a line; nothing is written, and Ray is not needed.
 
     Raises:
-        ConfigError, DataError: as `prepare` does before its first shard.
+        ConfigError, DataError: as they do before their first shard.
     """
     config = _located(config)
-    plan, _ = _planned(config)
-    missing = len(list(_missing(config, plan))) if is_begun(config, plan) else len(plan.shards)
+    plan, _ = _planned(config, add_new)
+    missing = len(list(_missing(config, plan)))
     return (
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
         f" {config.out}: {missing} of {len(plan.shards)} shards"
@@ -105,14 +135,25 @@ def _located(config: PrepareConfig) -> PrepareConfig:
     return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
 
 
-def _begin(config: PrepareConfig) -> Plan:
-    """List the source and commit its plan. Its names, 0.7 kB each, are let go of: a worker reads those of its shard."""
-    plan, lines = _planned(config)
-    commit_plan(config, plan, lines)
+def _begin(config: PrepareConfig, add_new: bool = False) -> Plan:
+    """List the source and write its plan. Its names, 0.7 kB each, are let go of: a worker reads those of its shard."""
+    plan, lines = _planned(config, add_new)
+    if lines is not None:
+        write_plan(config, plan, lines)
     return plan
 
 
-def _planned(config: PrepareConfig) -> tuple[Plan, bytes]:
+def _planned(config: PrepareConfig, add_new: bool) -> tuple[Plan, bytes | None]:
+    """The plan for what the source holds, and the lines to write with it; None where that plan is there already."""
+    source = _source(config)
+    if add_new and exists(join(config.out, PLAN)):
+        plan = load_own_plan(config)
+        return plan_addition(config, source, plan) or (plan, None)
+    plan, lines = plan_shards(config, source)
+    return plan, None if is_begun(config, plan) else lines
+
+
+def _source(config: PrepareConfig) -> Source:
     if config.align_faces:
         from pipelines.align import check_installed
 
@@ -123,7 +164,7 @@ def _planned(config: PrepareConfig) -> tuple[Plan, bytes]:
             f"out: {config.out} is inside of the source, whose tars are read: the same command would take its own"
             " shards for images; take an --out beside it"
         )
-    return plan_shards(config, source)
+    return source
 
 
 def _delete_leftovers(config: PrepareConfig) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from sr3core.errors import StorageError
 
 _MAX_READ_ATTEMPTS = 8
+_MAX_CREATE_ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,27 @@ def put(uri: str, data: bytes) -> None:
     location = parse(uri)
     with _s3_errors(uri):
         _client(location.endpoint).put_object(Bucket=location.bucket, Key=location.key, Body=data)
+
+
+def create(uri: str, data: bytes) -> bool:
+    """Write a whole object unless there is one; of several that do so at once, one alone gets True."""
+    from botocore.exceptions import ClientError
+
+    location = parse(uri)
+    with _s3_errors(uri):
+        for attempt in range(_MAX_CREATE_ATTEMPTS):
+            try:
+                _client(location.endpoint).put_object(
+                    Bucket=location.bucket, Key=location.key, Body=data, IfNoneMatch="*"
+                )
+                return True
+            except ClientError as error:
+                status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+                if status == 412:  # there is one; our own, if a request was sent again because its answer was lost
+                    return read(uri, 0, None) == data
+                if status != 409 or attempt == _MAX_CREATE_ATTEMPTS - 1:  # 409: another is just being written
+                    raise
+    raise AssertionError("unreachable")
 
 
 def upload(path: str, uri: str) -> None:

@@ -119,10 +119,16 @@ class Samples:
         return [decode_image((self.folder / method / f"{key}.png").read_bytes()).pixels for key in self.keys]
 
 
-def upscale_split(run: str, config: EvaluateConfig) -> Samples:
-    """Apply every method of a run to held-out images and keep their outputs in RUN/samples. Needs a running Ray.
+def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, data: str | None = None) -> Samples:
+    """Apply every method of a run to held-out images and keep their outputs. Needs a running Ray.
 
     What is there already from the same checkpoints, schedules, seed and images is used again.
+
+    Args:
+        run: run folder.
+        config: which images, and how they are sampled.
+        folder: for the outputs, on a disk that all nodes share; None takes RUN/samples.
+        data: what `sr3 prepare` wrote; None takes what the run was trained on.
 
     Raises:
         DataError: the prepared data lack the cascade's end-to-end stage, or the split is empty.
@@ -130,9 +136,10 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     import ray
 
     opened = open_run(run)
-    images = load_split(opened.data, end_to_end(opened), config.split, config.limit)
+    data = data or opened.data
+    images = load_split(data, end_to_end(opened), config.split, config.limit)
     if not images.keys:
-        raise DataError(f"{opened.data}/{end_to_end(opened)} holds no {config.split} images: prepare more")
+        raise DataError(f"{data}/{end_to_end(opened)} holds no {config.split} images: prepare more")
     stages = (*opened.cascade(), *comparable_regressions(opened))
     for stage in stages:
         stage.check()
@@ -141,7 +148,7 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     gammas = {name: asdict(s) for name, s in schedules.items() if s}
     methods = ("nearest", "bicubic", *(stage.name for stage in comparable_regressions(opened)), "sr3")
     samples = Samples(
-        folder=opened.path / "samples",
+        folder=folder or opened.path / "samples",
         split=config.split,
         keys=images.keys,
         methods=methods,

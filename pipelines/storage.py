@@ -9,6 +9,7 @@ import glob
 import io
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,6 +146,48 @@ def write_atomic(uri: str, data: bytes) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+def create(uri: str, data: bytes) -> bool:
+    """Write a whole file or object unless there is one: of any number of processes that do so, one alone gets True.
+
+    Let data hold something of the process's own: a bucket tells its writer from the others by it.
+    """
+    if is_remote(uri):
+        return s3.create(uri, data)
+    temporary = temporary_path(uri)
+    try:
+        with _local_errors(uri), open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            with _local_errors(uri):
+                os.link(temporary, absolute(uri))  # unlike a rename, it never replaces
+        except StorageError as error:
+            if isinstance(error.__cause__, FileExistsError):
+                return False
+            raise
+        _sync_folder(uri)
+        return True
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def put_file(path: str, uri: str) -> None:
+    """Copy a local file to uri, whole."""
+    if is_remote(uri):
+        s3.upload(path, uri)
+        return
+    temporary = temporary_path(uri)
+    try:
+        with _local_errors(uri):
+            shutil.copyfile(path, temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        commit(temporary, uri)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
 def temporary_path(uri: str) -> str:
     """A fresh local path to build uri's content at: beside a local one, so that commit can rename."""
     name = f".{secrets.token_hex(4)}-{name_of(uri)}.tmp"
@@ -166,11 +209,7 @@ def commit(temporary: str, uri: str) -> None:
         return
     with _local_errors(uri):
         os.replace(temporary, absolute(uri))
-        folder = os.open(os.path.dirname(absolute(uri)), os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(uri)
 
 
 def delete(uri: str) -> None:
@@ -195,6 +234,14 @@ def filesystem(uri: str) -> tuple[Any, str]:
     from pyarrow import fs
 
     return s3.pyarrow_filesystem(uri) if is_remote(uri) else (fs.LocalFileSystem(), absolute(uri))
+
+
+def _sync_folder(uri: str) -> None:
+    folder = os.open(os.path.dirname(absolute(uri)), os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _list_local(root: str) -> Iterator[tuple[str, int]]:

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sr3core.errors import CheckpointError
-from sr3core.training import TrainState
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig
+from sr3core.training import TrainState, create_state
 
 CHECKPOINT_FORMAT_VERSION = 1
 _NAME = re.compile(r"step-(\d{8,})$")
@@ -192,6 +193,38 @@ def sampling_weights(info: CheckpointInfo) -> Path:
     """The weights to sample with: the average where there is one."""
     average = info.path / "ema.safetensors"
     return average if average.is_file() else info.path / "model.safetensors"
+
+
+def write_sampling_state(info: CheckpointInfo, path: Path) -> Path:
+    """Write the state.json of a checkpoint that holds the weights to sample with and nothing else, and tell which.
+
+    It serves sampling and a warm start, and no resuming.
+    """
+    weights = sampling_weights(info)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {**info.state, "sha256": {weights.name: info.state["sha256"][weights.name]}}
+    path.write_text(json.dumps(content, indent=1))
+    return weights
+
+
+def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, seed: int, source: Path) -> Path:
+    """Write a checkpoint of step 0 whose network and average have given weights; its optimiser has seen nothing.
+
+    Args:
+        directory: holds a stage's checkpoints, none yet.
+        model: what is to be trained.
+        optimizer: how.
+        seed: of the training.
+        source: a safetensors file of such a network.
+
+    Raises:
+        CheckpointError: the weights do not fit the network.
+    """
+    state = create_state(model, optimizer, seed)
+    load_weights(state.model, source)
+    if state.ema is not None:
+        load_weights(state.ema.module, source)
+    return save_checkpoint(directory, take_snapshot(state), {"warm_start": _sha256(source)})
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

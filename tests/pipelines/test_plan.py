@@ -5,7 +5,7 @@ import tarfile
 import pytest
 
 from pipelines.config import PrepareConfig
-from pipelines.plan import commit_plan, plan_shards
+from pipelines.plan import write_plan, plan_shards
 from pipelines.preprocess import describe_plan, prepare
 from pipelines.sources import open_source
 from sr3core.config import override
@@ -31,7 +31,7 @@ def test_a_dry_run_looks_at_the_source_and_at_what_is_done_and_writes_nothing(co
     said = describe_plan(config)
     assert said == f"would prepare 8-16 from 12 images (layout folder) in {config.out}: 3 of 3 shards"
     assert not (tmp_path / "out").exists()
-    commit_plan(config, *plan_shards(config, open_source(config.source)))
+    write_plan(config, *plan_shards(config, open_source(config.source)))
     assert describe_plan(config) == said
     with pytest.raises(ConfigError, match=r"begun with another configuration.*seed"):
         describe_plan(override(config, seed=1))

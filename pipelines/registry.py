@@ -1,0 +1,290 @@
+"""A registry of models on a disk or in a bucket: versions that never change, and which of them is promoted.
+
+REGISTRY/v0001/             a run folder with weights to sample from and schedules: `sr3 upscale --run REGISTRY/v0001`
+REGISTRY/v0001/claim.json   whose number this is
+REGISTRY/v0001/version.json metrics, provenance, sha256 of every file; written last: with it the version is there
+REGISTRY/promoted/          a journal of promotions and rollbacks; its last entry is in force
+REGISTRY/lease/             held by the retraining that is at work
+"""
+
+import hashlib
+import json
+import re
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.journal import Entry, Journal
+from pipelines.lease import owner
+from pipelines.runs import Run
+from pipelines.storage import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
+from sr3core.config import did_you_mean, to_dict
+from sr3core.errors import CheckpointError, ConfigError, DataError
+
+REGISTRY_FORMAT_VERSION = 1
+VERSION, CLAIM, PROMOTED, LEASE = "version.json", "claim.json", "promoted", "lease"
+_NAME = re.compile(r"v(\d{4,})")
+_WEIGHTS = ".safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A complete version."""
+
+    name: str
+    """Such as v0003."""
+    uri: str
+    """Its run folder."""
+    content: dict[str, Any]
+    """Its version.json."""
+
+    @property
+    def retraining(self) -> str:
+        """What made it."""
+        return self.content["retraining"]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """How it was measured."""
+        return self.content["metrics"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """A registry; an empty folder or prefix is an empty one."""
+
+    uri: str
+
+    @property
+    def lease(self) -> str:
+        """Where its lease is."""
+        return join(self.uri, LEASE)
+
+    def versions(self) -> list[Version]:
+        """The complete versions, the oldest first."""
+        return [self.version(name) for name in self._names() if exists(join(self.uri, name, VERSION))]
+
+    def version(self, name: str) -> Version:
+        """One version.
+
+        Raises:
+            ConfigError: there is none of that name.
+            CheckpointError: its version.json is damaged or of another format version.
+        """
+        path = join(self.uri, name, VERSION)
+        if not exists(path):
+            known = [name for name in self._names() if exists(join(self.uri, name, VERSION))]
+            hint = did_you_mean(name, known) if known else "it holds none"
+            raise ConfigError(f"{self.uri} has no version {name!r}; {hint}")
+        return Version(name, join(self.uri, name), _read(path))
+
+    def promoted(self) -> tuple[Version | None, Entry]:
+        """The version in force, None before the first promotion; and the entry that says so, for `promote`."""
+        entry = self._journal.last()
+        return (self.version(entry.content["version"]) if entry.number else None), entry
+
+    def history(self) -> list[Entry]:
+        """All promotions and rollbacks, the oldest first."""
+        return list(self._journal.entries())
+
+    def publish(self, run: Run, retraining: str, metrics: dict[str, Any], provenance: dict[str, Any]) -> Version:
+        """Make a run's newest weights and its schedules a version; the same retraining again finds what it has made.
+
+        Args:
+            run: a trained run.
+            retraining: a name that no other retraining has.
+            metrics: JSON data: how it was measured.
+            provenance: JSON data: what it comes from.
+
+        Raises:
+            CheckpointError: a checkpoint of the run is damaged.
+        """
+        name = self._claim(retraining)
+        uri = join(self.uri, name)
+        if exists(join(uri, VERSION)):
+            return self.version(name)
+        with tempfile.TemporaryDirectory(prefix="sr3-version-") as folder:
+            files = _collect(run, Path(folder))
+            sums = {path: _sha256(file) for path, file in sorted(files.items())}
+            for path, file in files.items():
+                put_file(str(file), join(uri, *path.split("/")))
+        content = {
+            "format": "sr3-version",
+            "format_version": REGISTRY_FORMAT_VERSION,
+            "retraining": retraining,
+            "metrics": metrics,
+            "provenance": provenance,
+            "sha256": sums,
+        }
+        create(join(uri, VERSION), (json.dumps(content, indent=1) + "\n").encode())
+        return self.version(name)
+
+    def promote(self, name: str, why: str, after: Entry) -> bool:
+        """Put a version in force; False if the registry has moved on since `after`, the entry that was in force then.
+
+        Raises:
+            ConfigError: there is no such version.
+            CheckpointError: a file of it is missing or not what it was.
+        """
+        self.verify(name)
+        content = {"version": name, "previous": after.content.get("version"), "why": why}
+        return self._append(after, content) is not None
+
+    def roll_back(self, name: str | None = None) -> str:
+        """Put an earlier version in force again, by default the one that the current one replaced; its name.
+
+        Raises:
+            ConfigError: there is no such version, or none before, or another process was faster.
+            CheckpointError: a file of it is missing or not what it was.
+        """
+        current, last = self.promoted()
+        if name is None:
+            if current is None:
+                raise ConfigError(f"{self.uri}: no version is promoted yet, so there is none to roll back from")
+            entries = [entry.content for entry in self.history() if entry.content["version"] == current.name]
+            name = next((entry["previous"] for entry in reversed(entries) if not entry.get("rollback")), None)
+            if name is None:
+                raise ConfigError(f"{self.uri}: {current.name} is the first that was promoted; there is none before it")
+        self.verify(name)
+        if current is not None and current.name == name:
+            raise ConfigError(f"{self.uri}: {name} is in force already")
+        previous = current.name if current else None
+        content = {"version": name, "previous": previous, "why": "rollback", "rollback": True}
+        if self._append(last, content) is None:
+            raise ConfigError(f"{self.uri}: another process has just promoted a version; look again, then repeat this")
+        return name
+
+    def verify(self, name: str) -> None:
+        """Compare every file of a version with its sha256, weights too.
+
+        Raises:
+            ConfigError: there is no such version.
+            CheckpointError: a file is missing or not what it was.
+        """
+        version = self.version(name)
+        for path, expected in version.content["sha256"].items():
+            _check(version.uri, path, expected)
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal(join(self.uri, PROMOTED))
+
+    def _append(self, after: Entry, content: dict[str, Any]) -> Entry | None:
+        return self._journal.append(after, {**content, "by": owner(), "time": time.time()})
+
+    def _names(self) -> list[str]:
+        """Claimed versions, complete or not, the oldest first."""
+        if not exists(self.uri):
+            return []
+        found = {name.partition("/")[0] for name, _ in list_files(self.uri) if name.endswith((VERSION, CLAIM))}
+        return sorted((name for name in found if _NAME.fullmatch(name)), key=lambda name: int(name[1:]))
+
+    def _claim(self, retraining: str) -> str:
+        """The number of a retraining's version: the one that it has claimed, or the next that is free."""
+        data = json.dumps({"retraining": retraining}).encode()
+        names = self._names()
+        for name in names:
+            if read_bytes(join(self.uri, name, CLAIM)) == data:
+                return name
+        number = int(names[-1][1:]) + 1 if names else 1
+        while not create(join(self.uri, f"v{number:04d}", CLAIM), data):
+            number += 1
+        return f"v{number:04d}"
+
+
+def find_model(location: str) -> str:
+    """The run folder to sample with: of a registry its promoted version, of anything else what it is.
+
+    A version's small files are compared with their sums here, its weights when they are loaded.
+
+    Raises:
+        DataError: a registry without a promoted version.
+        CheckpointError: a version's files are not what they were.
+    """
+    location = absolute(location)
+    if not exists(join(location, "config.json")):
+        registry = Registry(location)
+        version, _ = registry.promoted()
+        if version is None and registry.versions():
+            raise DataError(f"{location} is a registry without a promoted version; `sr3 models --promote` takes one")
+        location = version.uri if version is not None else location
+    if exists(join(location, VERSION)):
+        _check_small_files(location, _read(join(location, VERSION))["sha256"])
+    return location
+
+
+def _check_small_files(location: str, sums: dict[str, str]) -> None:
+    for path, expected in sums.items():
+        if not path.endswith(_WEIGHTS):
+            _check(location, path, expected)
+    for path, _ in list_files(location):
+        if "/schedules/" in path and path not in sums:
+            raise CheckpointError(f"{join(location, path)} is no part of this version, and would be used; delete it")
+
+
+def _collect(run: Run, folder: Path) -> dict[str, Path]:
+    """The files of a version by their paths in it: configuration, weights to sample with, the best schedules."""
+    from sr3core.checkpoint import verify, write_sampling_state
+
+    content = json.loads((run.path / "config.json").read_text()) | {"config": to_dict(run.config)}
+    (folder / "config.json").write_text(json.dumps(content, indent=1))
+    files = {"config.json": folder / "config.json"}
+    for stage in run.stages:
+        info = stage.fetched(stage.newest_checkpoint())
+        verify(info)
+        place = f"{stage.name}/checkpoints/{info.path.name}"
+        state = folder / stage.name / "state.json"
+        weights = write_sampling_state(info, state)
+        files |= {f"{place}/{weights.name}": weights, f"{place}/state.json": state}
+        files |= {f"{stage.name}/schedules/{path.name}": path for path in sorted(stage.schedules.glob("*.json"))}
+    return files
+
+
+def _read(path: str) -> dict[str, Any]:
+    try:
+        content = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}; take another version") from error
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != REGISTRY_FORMAT_VERSION or content.get("format") != "sr3-version":
+        raise CheckpointError(
+            f"{path} has version format version {found!r}, this program reads {REGISTRY_FORMAT_VERSION}"
+        )
+    return content
+
+
+def _check(uri: str, path: str, expected: str) -> None:
+    file = join(uri, *path.split("/"))
+    if not exists(file):
+        raise CheckpointError(f"{file} is missing; take another version, or restore it")
+    with open_seekable(file) as opened:
+        found = hashlib.file_digest(opened, "sha256").hexdigest()
+    if found != expected:
+        raise CheckpointError(f"{file} is damaged: its sha256 is not the recorded one; take another version")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe(registry: Registry) -> Iterator[str]:
+    """A line a version: name, whether it is in force, when it was promoted, how it was measured, what it comes from."""
+    current, _ = registry.promoted()
+    times = {entry.content["version"]: entry.content for entry in registry.history()}
+    versions = registry.versions()
+    if not versions:
+        yield f"{registry.uri} holds no version; `sr3 retrain` makes the first"
+    for version in versions:
+        entry = times.get(version.name)
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["time"])) if entry else "not promoted"
+        mark = "promoted" if current and current.name == version.name else ""
+        yield f"{version.name}  {mark:<8}  {when:<16}  {_numbers(version.metrics)}  {version.retraining}"
+
+
+def _numbers(metrics: dict[str, Any]) -> str:
+    values = metrics.get("values", {})
+    return ", ".join(f"{name} {value:.4g}" for name, value in values.items()) + f" ({metrics.get('label', '')})"

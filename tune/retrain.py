@@ -1,0 +1,286 @@
+"""The chain on a timer: what is new -> shards -> warm start -> train -> search -> compare -> promote or keep.
+
+    WORK/retraining-0001/state.json    what it is about and how it ended; there from its first moment
+    WORK/retraining-0001/run/          its run folder; checkpoints go when it has ended, the registry has the weights
+    WORK/retraining-0001/against-*/    held-out images of the new and the promoted model, and the comparison
+
+Each part finds what it has done, so a retraining that was killed anywhere goes on when the same command comes again.
+"""
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.lease import Lease, hold
+from pipelines.manifest import load_manifest
+from pipelines.preprocess import add_new
+from pipelines.provenance import provenance
+from pipelines.registry import Registry, find_model
+from pipelines.runs import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
+from pipelines.stages import train_run
+from pipelines.storage import absolute, join
+from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
+from sr3core.config import differences, fingerprint_of, scientific
+from sr3core.errors import ConfigError, DataError, Sr3Error
+from tune.compare import Comparison, compare
+from tune.retrain_config import RetrainConfig
+from tune.search import print_line, search
+
+STATE_FORMAT_VERSION = 1
+MIN_HELD_OUT = 2
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a retraining ended."""
+
+    folder: Path | None
+    """Its own; None where there was nothing to do."""
+    version: str | None
+    """What it made."""
+    promoted: bool
+    """Whether that is in force now."""
+    why: str
+    """In words and numbers."""
+
+
+def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, report: Report = print_line) -> Outcome:
+    """Run or continue one retraining; needs a running Ray.
+
+    Args:
+        config: the chain.
+        always: train even if the source holds nothing new.
+        fresh: give up a retraining that has not ended, and begin another.
+        report: takes lines of progress.
+
+    Raises:
+        StorageError: another retraining holds the registry's lease; says which.
+        ConfigError: an unfinished retraining was begun with another configuration.
+        Sr3Error: a stage failed to train, or the data or the promoted model are not what is needed.
+    """
+    registry = Registry(absolute(config.registry))
+    work = local_path(config.work)
+    with hold(registry.lease, f"retraining in {work}", config.lease_seconds) as lease:
+        session = _Session(config, registry, work, lease, report)
+        state = session.unfinished()
+        if state is not None and fresh:
+            session.end(state, Outcome(state.folder, None, False, "given up by --fresh"))
+            state = None
+        if state is not None:
+            session.check_config(state)
+            report(f"retrain: going on with {state.folder}")
+        else:
+            state = session.begin(always)
+        if state is None:
+            return Outcome(None, None, False, f"nothing is new in {config.prepare.source}; nothing was trained")
+        return session.run(state)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The content of a retraining's state.json."""
+
+    folder: Path
+    content: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """What no other retraining is called."""
+        return self.content["name"]
+
+    @property
+    def start(self) -> str | None:
+        """The version whose weights it starts from."""
+        return self.content["start"]
+
+
+class _Session:
+    """One call of retrain(): what its parts share."""
+
+    def __init__(self, config: RetrainConfig, registry: Registry, work: Path, lease: Lease, report: Report) -> None:
+        self.config, self.registry, self.work, self.lease, self.report = config, registry, work, lease, report
+        self.data = absolute(config.prepare.out)
+
+    def unfinished(self) -> State | None:
+        """The retraining that has not ended."""
+        states = self._states()
+        return states[-1] if states and states[-1].content["end"] is None else None
+
+    def check_config(self, state: State) -> None:
+        """Refuse to go on with another configuration.
+
+        Raises:
+            ConfigError: names every difference.
+        """
+        changed = differences(state.content["config"], to_json(scientific(self.config)))
+        if changed:
+            raise ConfigError(
+                f"{state.folder} has not ended and was begun with another configuration ({'; '.join(changed)});"
+                " end it with that one, or give it up with --fresh"
+            )
+
+    def begin(self, always: bool) -> State | None:
+        """Prepare what is new and begin a retraining; None where there is nothing new to train on."""
+        summary = add_new(self.config.prepare)
+        self._check_held_out()
+        identity = self._training_data()
+        counts = ", ".join(f"{stage}: {n['train']} for training" for stage, n in summary.num_samples.items())
+        self.report(f"retrain: {summary.num_images} images are known; {counts}")
+        states = self._states()
+        for ended in states:
+            _delete_checkpoints(ended)  # of one that was killed just then
+        known = [state.content["data"] for state in states if state.content["end"]["version"] is not None]
+        known += [version.content["provenance"]["data"] for version in self.registry.versions()]
+        if identity in known and not always:
+            return None
+        promoted, _ = self.registry.promoted()
+        number = int(states[-1].folder.name.rpartition("-")[2]) + 1 if states else 1
+        state = State(
+            self.work / f"retraining-{number:04d}",
+            {
+                "format": "sr3-retraining",
+                "format_version": STATE_FORMAT_VERSION,
+                "name": f"retraining-{number:04d}-{secrets.token_hex(4)}",
+                "config": to_json(scientific(self.config)),
+                "data": identity,
+                "start": promoted.name if promoted is not None and self.config.warm_start else None,
+                "end": None,
+            },
+        )
+        self._write(state)
+        start = f"from {state.start}" if state.start else "from nothing"
+        self.report(f"retrain: beginning {state.folder}, {start}")
+        return state
+
+    def run(self, state: State) -> Outcome:
+        """Do what is missing of a retraining."""
+        run = self.trained(state)
+        for wanted in self.config.searches:
+            self.lease.check()
+            search(str(run.path), wanted, self.report)
+        while True:
+            self.lease.check()
+            current, entry = self.registry.promoted()
+            if current is not None and current.retraining == state.name:  # killed just after the promotion
+                return self.end(state, Outcome(state.folder, current.name, True, entry.content["why"]))
+            against = current.name if current else None
+            found = self.compared(state, run, against)
+            words = found.describe(self.config.promotion.objective, against)
+            self.lease.check()
+            version = self.registry.publish(run, state.name, self._metrics(found), self._provenance(state))
+            if not found.is_better:
+                why = f"{against} stays: {words}, which does not lie above 0"
+                return self.end(state, Outcome(state.folder, version.name, False, why))
+            if self.registry.promote(version.name, words, entry):
+                return self.end(state, Outcome(state.folder, version.name, True, words))
+            self.report("retrain: another version was promoted meanwhile; comparing with that one")
+
+    def trained(self, state: State) -> Run:
+        """The retraining's run, trained to its end.
+
+        Raises:
+            Sr3Error: a stage failed; names each.
+        """
+        self.lease.check()
+        config = self.config.warm_run_config if state.start else self.config.run_config
+        fingerprints = data_fingerprints(self.data, config)
+        run = create_run(state.folder / "run", config, self.data, fingerprints, fresh=False)
+        if state.start is not None:
+            self._start_warm(run, state.start)
+        failed = [f"{result.stage}: {result.error}" for result in train_run(run) if result.error]
+        if failed:
+            raise Sr3Error(
+                f"{state.folder}: training failed: {'; '.join(failed)}. The same command goes on from the newest"
+                " checkpoints; --fresh gives this retraining up"
+            )
+        return run
+
+    def _start_warm(self, run: Run, version: str) -> None:
+        """Give stages that have not begun the weights of the same stages of a version."""
+        model = open_run(find_model(self.registry.version(version).uri))
+        there = {stage.name: stage for stage in model.stages}
+        for stage in run.stages:
+            if list_checkpoints(stage.checkpoints):
+                continue
+            if stage.name not in there:
+                self.report(f"retrain: {version} has no stage {stage.name}, which starts from nothing")
+                continue
+            info = there[stage.name].fetched(there[stage.name].newest_checkpoint())
+            verify(info)
+            settings = stage.config
+            warm_start(stage.checkpoints, settings.model, settings.optimizer, settings.seed, sampling_weights(info))
+            self.report(f"retrain: {stage.name} starts from {version}, {settings.num_steps} steps")
+
+    def compared(self, state: State, run: Run, against: str | None) -> Comparison:
+        """The comparison with a version."""
+        place = find_model(self.registry.version(against).uri) if against else None
+        folder = state.folder / f"against-{against or 'nothing'}"
+        return compare(str(run.path), place, self.data, self.config.evaluate, self.config.promotion, folder)
+
+    def end(self, state: State, outcome: Outcome) -> Outcome:
+        """Note how it ended; a version is in the registry, so the training's own checkpoints can go."""
+        ended = {"version": outcome.version, "promoted": outcome.promoted, "why": outcome.why}
+        self._write(State(state.folder, {**state.content, "end": ended}))
+        _delete_checkpoints(state)
+        return outcome
+
+    def _check_held_out(self) -> None:
+        """Refuse too few held-out images before days of training rather than after."""
+        config, split = self.config, self.config.evaluate.split
+        found = load_manifest(join(self.data, config.judged_stage)).num_samples(split)
+        if found < MIN_HELD_OUT:
+            raise DataError(
+                f"{self.data}/{config.judged_stage} holds {found} {split} images, a comparison needs at least"
+                f" {MIN_HELD_OUT}: a larger prepare.{split}_fraction, in another prepare.out"
+            )
+        stages = {stage.name: stage.data_stage for stage in config.run_config.stages}
+        for wanted in config.searches:
+            found = load_manifest(join(self.data, stages[wanted.stage])).num_samples(wanted.split)
+            if found < wanted.num_images:
+                raise DataError(
+                    f"{self.data}/{stages[wanted.stage]} holds {found} {wanted.split} images, the search of"
+                    f" {wanted.stage} wants {wanted.num_images}: lower its num_images"
+                )
+
+    def _training_data(self) -> str:
+        """Identity of the training images that the run reads."""
+        stages = {stage.data_stage for stage in self.config.run_config.stages}
+        splits = {stage: load_manifest(join(self.data, stage)).splits["train"] for stage in stages}
+        return fingerprint_of({stage: [shard.sha256 for shard in shards] for stage, shards in splits.items()})
+
+    def _metrics(self, found: Comparison) -> dict[str, Any]:
+        return {"values": found.candidate, "label": found.label, "comparison": asdict(found)}
+
+    def _provenance(self, state: State) -> dict[str, Any]:
+        parents = {"data": state.content["data"], "start": state.start or "nothing"}
+        return {**provenance(self.config, parents), "data": state.content["data"], "start": state.start}
+
+    def _states(self) -> list[State]:
+        return [_read_state(path) for path in sorted(self.work.glob("retraining-*/state.json"))]
+
+    def _write(self, state: State) -> None:
+        write_atomic(state.folder / "state.json", json.dumps(state.content, indent=1))
+
+
+def _delete_checkpoints(state: State) -> None:
+    for checkpoints in (state.folder / "run").glob("*/checkpoints"):
+        shutil.rmtree(checkpoints)
+
+
+def _read_state(path: Path) -> State:
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise DataError(f"{path} is damaged: {error}; delete {path.parent} to give that retraining up") from error
+    found = content.get("format_version") if isinstance(content, dict) else None
+    if found != STATE_FORMAT_VERSION or content.get("format") != "sr3-retraining":
+        raise DataError(
+            f"{path} has retraining format version {found!r}, this program reads {STATE_FORMAT_VERSION}; take another"
+            " work folder"
+        )
+    return State(path.parent, content)
