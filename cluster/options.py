@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -125,28 +126,36 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, TrainPlace, Common]:
     Raises:
         ConfigError: no or an unknown preset, an invalid --config.
     """
+    run, arguments = take_preset("train", arguments)
+    options = parse(train_options(run), f"train {run.name}", arguments)
+    return stages_of(options, run), options.place, options.common
+
+
+def take_preset(command: str, arguments: list[str]) -> tuple[RunConfig, list[str]]:
+    """Take the preset, or `--config FILE`, out of the arguments: the run, and the arguments that are left.
+
+    Raises:
+        ConfigError: neither is there, or it is unknown or invalid.
+    """
     content, arguments = take_config(arguments)
     if content is not None:
-        run = from_dict(RunConfig, content)
-    elif arguments and not arguments[0].startswith("-"):
-        run, arguments = preset(arguments[0]), arguments[1:]
-    else:
-        listed = "\n".join(f"  {name:<26} {make.__doc__}" for name, make in PRESETS.items())
-        raise ConfigError(
-            "name a preset: `sr3 train PRESET --data DIR --out RUN`, `sr3 train PRESET --help` for its options,"
-            f" or --config FILE.\npresets:\n{listed}"
-        )
-    options = parse(_train_options(run), f"train {run.name}", arguments)
-    stages = tuple(getattr(options, _identifier(stage.name)) for stage in run.stages)
-    return dataclasses.replace(run, stages=stages), options.place, options.common
+        return from_dict(RunConfig, content), arguments
+    if arguments and not arguments[0].startswith("-"):
+        return preset(arguments[0]), arguments[1:]
+    listed = "\n".join(f"  {name:<26} {make.__doc__}" for name, make in PRESETS.items())
+    raise ConfigError(
+        f"name a preset: `sr3 {command} PRESET --data DIR --out RUN`, `sr3 {command} PRESET --help` for its options,"
+        f" or --config FILE.\npresets:\n{listed}"
+    )
 
 
-def _train_options(run: RunConfig) -> Any:
-    """A dataclass with a field a stage, so that tyro shows each stage's own defaults."""
+def train_options(run: RunConfig, more: Sequence[tuple[str, Any, Any]] = ()) -> Any:
+    """A dataclass with a field a stage, so that tyro shows each stage's own defaults; `more` are fields beside them."""
     alone = len(run.stages) == 1
     fields: list[Any] = [
         ("place", Annotated[TrainPlace, Flat]),
         ("common", Annotated[Common, Flat], field(default_factory=Common)),
+        *more,
     ]
     for stage in run.stages:
         named = Annotated[TrainConfig, tyro.conf.arg(name="" if alone else stage.name)]
@@ -154,6 +163,11 @@ def _train_options(run: RunConfig) -> Any:
     options = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     options.__doc__ = f"Train {run.name}."
     return options
+
+
+def stages_of(options: Any, run: RunConfig) -> RunConfig:
+    """The run with its stages as the options have them."""
+    return dataclasses.replace(run, stages=tuple(getattr(options, _identifier(stage.name)) for stage in run.stages))
 
 
 def _identifier(stage: str) -> str:

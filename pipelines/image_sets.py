@@ -39,6 +39,11 @@ class ImageSet:
             files[stem] = photo.uri
         return cls(name, folder, files)
 
+    @classmethod
+    def of_samples(cls, folder: Path, method: str, keys: Sequence[str]) -> "ImageSet":
+        """A method's images of a run: FOLDER/METHOD/KEY.png."""
+        return cls(method, str(folder / method), {key: str(folder / method / f"{key}.png") for key in keys})
+
     def hashes(self, names: Sequence[str]) -> list[str]:
         """sha256 of each named file's bytes."""
         return [hashlib.sha256(read_bytes(self.files[name])).hexdigest() for name in names]

@@ -48,18 +48,11 @@ def distance_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) ->
     """Fréchet and kernel distance, precision, recall, density and coverage of paired sets."""
     count, dim = ours.features.shape
     a, b = ours.features, theirs.features
-    gram = PairedGram(a, b) if count <= MAX_GRAM_IMAGES else None
-    if count <= dim:
-        assert gram is not None or dim > MAX_GRAM_IMAGES
-        frechet = frechet_distance_from_features(a, b)
-    else:
-        frechet = frechet_distance(ours.moments, theirs.moments)
-    resampled: Callable[[np.ndarray], float] = lambda i: frechet_distance_from_features(a[i], b[i])  # noqa: E731
-    if gram is not None and count <= dim:
-        resampled = gram.frechet_distance
-    numbers = {"distance": _with_error(frechet, resampled, count, config)}
-    if gram is not None:
-        numbers["kid"] = _with_error(kernel_distance(a, b), gram.kernel_distance, count, config)
+    frechet = frechet_distance_from_features(a, b) if count <= dim else frechet_distance(ours.moments, theirs.moments)
+    resampled = distances_of_resamples(a, b)
+    numbers = {"distance": _with_error(frechet, resampled["distance"], count, config)}
+    if "kid" in resampled:
+        numbers["kid"] = _with_error(kernel_distance(a, b), resampled["kid"], count, config)
     else:
         subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
         numbers["kid"] = {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": count}
@@ -67,6 +60,20 @@ def distance_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) ->
         hits = manifold_hits(a, b)
         numbers |= {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
     return numbers
+
+
+def distances_of_resamples(a: np.ndarray, b: np.ndarray) -> dict[str, Callable[[np.ndarray], float]]:
+    """Fréchet and kernel distance of paired features as functions of a resample's indices; no kernel of large sets."""
+    count, dim = a.shape
+    gram = PairedGram(a, b) if count <= MAX_GRAM_IMAGES else None
+    if gram is None:
+        return {"distance": lambda indices: frechet_distance_from_features(a[indices], b[indices])}
+    if count <= dim:
+        return {"distance": gram.frechet_distance, "kid": gram.kernel_distance}
+    return {
+        "distance": lambda indices: frechet_distance_from_features(a[indices], b[indices]),
+        "kid": gram.kernel_distance,
+    }
 
 
 def score_numbers(logits: np.ndarray, config: MeasureConfig) -> Numbers:

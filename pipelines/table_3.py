@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import EvaluateConfig, UpscaleConfig
+from pipelines.config import EvaluateConfig
 from pipelines.evaluate import evaluate_folders
 from pipelines.image_sets import ImageSet, listed, read_labels
 from pipelines.measure import read_pixels
 from pipelines.measure_config import MeasureConfig
 from pipelines.runs import local_path, open_run
 from pipelines.sample import end_to_end, save_png
+from pipelines.sampling_config import UpscaleConfig
 from pipelines.upscale import upscale_photos
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import to_float, to_uint8
