@@ -168,17 +168,28 @@ def evaluate(arguments: list[str]) -> int:
     from pipelines.evaluate import evaluate_folders, evaluate_run
     from pipelines.summary import tabulate
     from pipelines.table_3 import evaluate_table_3
+    from pipelines.unpaired import evaluate_unpaired
 
     if options.common.dry_run:
         print(f"would evaluate {options.run or ', '.join(options.outputs)}")
         return 0
     with ray_session(options.common.address):
         if options.run and options.photos:
+            out = options.out or str(Path(options.run) / "table-3.json")
             result = evaluate_table_3(
-                options.run, options.photos, str(options.labels), str(options.out), options.config, options.measure
+                options.run, options.photos, str(options.labels), out, options.config, options.measure
             )
         elif options.run is not None:
             result = evaluate_run(options.run, options.config, options.measure)
+        elif options.unpaired:
+            result = evaluate_unpaired(
+                options.outputs,
+                str(options.references),
+                str(options.out),
+                options.measure,
+                options.config.num_actors,
+                options.cache,
+            )
         else:
             result = evaluate_folders(
                 options.outputs,

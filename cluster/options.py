@@ -48,9 +48,13 @@ class EvaluateOptions:
     samples: tuple[str, ...] = ()
     """Beside --outputs: folders of one method's outputs for the same inputs, one a seed; adds their diversity."""
     photos: str | None = None
-    """With --run, --labels and --out: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
+    """With --run and --labels: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
+    unpaired: bool = False
+    """The outputs are of no reference in particular, such as images from noise: distances between sets alone, of any
+    numbers of images (Table 4's FID-50k)."""
     out: str | None = None
-    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json."""
+    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json, of --photos to RUN/table-3.json. The
+    report takes RUN/table-4.json too."""
     cache: str | None = None
     """Folder for what was measured of --outputs, by content; OUT.measured without it."""
     config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
@@ -66,8 +70,14 @@ class EvaluateOptions:
             raise ConfigError(
                 "--run has references and inputs of its own; leave out --references, --inputs and --cache"
             )
-        if self.run is not None and len({bool(self.photos), bool(self.labels), bool(self.out)}) > 1:
-            raise ConfigError("--run with --photos DIR needs --labels CSV and --out FILE.json, and these need --photos")
+        if self.run is not None and (self.unpaired or self.samples):
+            raise ConfigError("--unpaired and --samples are for --outputs")
+        if self.run is not None and (bool(self.photos) != bool(self.labels) or (self.out and not self.photos)):
+            raise ConfigError(
+                "--run with --photos DIR needs --labels CSV beside it, and --labels and --out need --photos"
+            )
+        if self.unpaired and (self.inputs or self.labels or self.samples):
+            raise ConfigError("--unpaired compares whole sets; leave out --inputs, --labels and --samples")
         if self.outputs and self.photos:
             raise ConfigError("--photos are for --run: they are upscaled before they are classified")
 

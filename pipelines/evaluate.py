@@ -12,7 +12,7 @@ from pipelines.measure import Measured, Measurer
 from pipelines.measure_config import MeasureConfig
 from pipelines.provenance import provenance
 from pipelines.runs import local_path, write_atomic
-from pipelines.sample import upscale_split
+from pipelines.sample import NUM_REPEATED, upscale_split
 from pipelines.sample_diversity import diversity_numbers, diversity_variants
 from pipelines.summary import (
     Embedded,
@@ -88,12 +88,9 @@ def evaluate_folders(
     classes = read_labels(labels, names) if labels is not None else None
     measured = measure(methods, originals, low, names, classes, config, store, num_actors)
     if seeds:
-        network = feature_network()
-        measurer = Measurer(store, config, [network])
-        features = [measurer.features(each, names, network) for each in seeds]
-        measurer.run(num_actors)
-        measured["methods"].append({"name": "samples", **diversity_numbers(seeds, features, names, config)})
-        measured["variants"] |= diversity_variants(network, len(seeds))
+        numbers, words = _diversity(seeds, names, config, store, num_actors)
+        measured["methods"].append({"name": "samples", **numbers})
+        measured["variants"] |= words
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
@@ -114,7 +111,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
     """
     variant = variant or MeasureConfig()
     samples = upscale_split(run, config)
-    identity = [samples.fingerprint, feature_network().name, to_dict(variant)]
+    identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"
     if path.is_file():
         known = json.loads(path.read_text())
@@ -127,6 +124,12 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
     )
     store = samples.folder / "measured"
     measured = measure(methods, originals[0], low[0], samples.keys, None, variant, store, config.num_actors)
+    if samples.repeats:
+        keys = samples.keys[:NUM_REPEATED]
+        seeds = [ImageSet.of_samples(samples.folder, name, keys) for name in ("sr3", *samples.repeats)]
+        numbers, words = _diversity(seeds, keys, variant, store, config.num_actors)
+        next(row for row in measured["methods"] if row["name"] == "sr3").update(numbers)
+        measured["variants"] |= words
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
@@ -136,6 +139,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
         "num_images": len(samples.keys),
         "keys": list(samples.keys),
         "schedules": samples.schedules,
+        "repeats": samples.repeats,
         **measured,
         "seed": samples.seed,
         "provenance": provenance(config) | {"measure": to_dict(variant)},
@@ -168,7 +172,7 @@ def measure(
         distance (its label), variants (the metrics' words), intervals, warnings, methods and references (numbers by
         metric: mean, n and, where there is one, the interval).
     """
-    network, judge = feature_network(), _classifier(config, labels is not None)
+    network, judge = feature_network(), needed_classifier(config, labels is not None)
     scored = network if has_logits(network) else judge
     measurer = Measurer(cache, config, [network, *([judge] if judge else [])])
     everything = [*methods, references]
@@ -180,14 +184,12 @@ def measure(
     warnings: list[str] = []
     theirs = Embedded(features[-1].features(), features[-1].moments())
     if rank_deficient(theirs.moments):
-        count, dim = len(names), network.dim
-        warnings.append(
-            f"{count} images are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
-            f" the distance is far too high; it compares only with others of n={count} on the same references"
-        )
-    judged = [_judged(found, view, network, judge, labels, config) for found, view in zip(features, views, strict=True)]
+        warnings.append(rank_warning(len(names), network.dim))
+    verdicts = [
+        judged(found, view, network, judge, labels, config) for found, view in zip(features, views, strict=True)
+    ]
     rows = []
-    for method, pixels, found, more in zip(methods, pixelwise, features[:-1], judged[:-1], strict=True):
+    for method, pixels, found, more in zip(methods, pixelwise, features[:-1], verdicts[:-1], strict=True):
         ours = Embedded(found.features(), found.moments())
         numbers = pixelwise_numbers(pixels.values(), config) | distance_numbers(ours, theirs, config) | more
         rows.append({"name": method.name, **numbers})
@@ -200,11 +202,30 @@ def measure(
         "intervals": interval_label(config),
         "warnings": warnings,
         "methods": rows,
-        "references": judged[-1],
+        "references": verdicts[-1],
     }
 
 
-def _judged(
+def rank_warning(count: int, dim: int, what: str = "images") -> str:
+    """What a distance of so few images is worth."""
+    return (
+        f"{count} {what} are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
+        f" the distance is far too high; it compares only with others of n={count} on the same references"
+    )
+
+
+def _diversity(
+    seeds: Sequence[ImageSet], names: Sequence[str], config: MeasureConfig, cache: Path, num_actors: int
+) -> tuple[Numbers, dict[str, str]]:
+    """How much sets of samples of the same inputs differ, one set a seed, and the numbers' variants in words."""
+    network = feature_network()
+    measurer = Measurer(cache, config, [network])
+    features = [measurer.features(each, names, network) for each in seeds]
+    measurer.run(num_actors)
+    return diversity_numbers(seeds, features, names, config), diversity_variants(network, len(seeds))
+
+
+def judged(
     features: Measured,
     view: Measured | None,
     network: FeatureNetwork,
@@ -221,7 +242,7 @@ def _judged(
     return numbers
 
 
-def _classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
+def needed_classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
     path = config.classifier or (find_classifier() if needed else None)
     if path is None and needed:
         raise ConfigError(

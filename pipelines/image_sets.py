@@ -85,7 +85,8 @@ def check_pairs(references: ImageSet, others: Sequence[ImageSet]) -> list[str]:
         if extra:
             problems.append(f"{len(extra)} images in {place} have no reference: {listed(extra)}")
     if problems:
-        raise DataError("; ".join(problems) + ". Files are paired by name without ending")
+        hint = "Files are paired by name without ending; sets of other images are compared with --unpaired"
+        raise DataError(f"{'; '.join(problems)}. {hint}")
     return names
 
 

@@ -21,6 +21,7 @@ from pipelines.runs import Run, StageRun, open_run, write_atomic
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 
+TASK_IMAGES = 16
 NUM_REPEATED = 8
 """Held-out images of which SR3 draws several samples (section 5 saw modes dropped)."""
 log = logging.getLogger(__name__)
@@ -160,20 +161,37 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
         DataError: the prepared data lack the methods' sizes, or the split is empty.
     """
     opened = open_run(run)
-    methods = methods_of(opened)
-    sizes = next(iter(methods.values()))[0].config.data_stage if is_ablation(opened) else end_to_end(opened)
+    sizes = opened.cascade()[0].config.data_stage if is_ablation(opened) else end_to_end(opened)
     images = load_split(opened.data, sizes, config.split, config.limit)
     if not images.keys:
         raise DataError(f"{opened.data}/{sizes} holds no {config.split} images: prepare more")
+    return upscale_images(opened, config, images, opened.path / "samples", [config.split, images.keys])
+
+
+def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder: Path, identity: Any) -> Samples:
+    """Apply every method of a run to low-resolution images; makes only what is not there. Needs a running Ray.
+
+    Args:
+        run: the run.
+        config: the schedule, the noise, how many actors.
+        images: what to upscale, of the size that the run starts from, and the originals.
+        folder: receives low/, reference/ and a folder a method; what was made of something else in it is deleted.
+        identity: tells these images from others, as JSON.
+
+    Raises:
+        CheckpointError: a stage has no checkpoint, or one of another network.
+        DataError: the processes that upscale die.
+    """
+    methods = methods_of(run)
     stages = tuple({stage.name: stage for chain in reversed(methods.values()) for stage in chain}.values())
     for stage in stages:
         stage.check()
-    schedules = {stage.name: stage.schedule(config.schedule) for stage in opened.cascade()}
+    schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
     checkpoints = {stage.name: stage.newest_checkpoint().state["sha256"] for stage in stages}
     gammas = {name: asdict(s) for name, s in schedules.items() if s}
     names = ("nearest", "bicubic", *methods)
     samples = Samples(
-        folder=opened.path / "samples",
+        folder=folder,
         split=config.split,
         keys=images.keys,
         methods=names,
@@ -183,12 +201,10 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
             if s
         },
         seed=config.seed,
-        fingerprint=fingerprint_of(
-            [checkpoints, gammas, config.seed, config.split, images.keys, names, config.inference.precision]
-        ),
+        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, identity, names, config.inference.precision]),
         repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )
-    _draw(opened, config, samples, images)
+    _draw(run, config, samples, images)
     return samples
 
 
@@ -197,19 +213,15 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
     import ray
 
     marker = samples.folder / "samples.json"
-    content = {"fingerprint": samples.fingerprint}
-    whole = marker.is_file() and json.loads(marker.read_text()).get("fingerprint") == samples.fingerprint
-    tasks = []
-    if not whole:
+    known = json.loads(marker.read_text()) if marker.is_file() else {}
+    if known.get("fingerprint") != samples.fingerprint:
         shutil.rmtree(samples.folder, ignore_errors=True)
         for method, pictures in (("low", images.low), ("reference", images.high)):
             for key, picture in zip(images.keys, pictures, strict=True):
                 save_png(picture, samples.folder / method / f"{key}.png")
-        tasks += [Task(images.keys[part], images.low[part]) for part in _parts(len(images.keys))]
-    for number, folder in enumerate(samples.repeats, 1):
-        keys = images.keys[:NUM_REPEATED]
-        if not all((samples.folder / folder / f"{key}.png").is_file() for key in keys):
-            tasks.append(Task(keys, images.low[:NUM_REPEATED], number))
+        known = {"fingerprint": samples.fingerprint, "num_images": 0, "seconds": 0.0}
+        write_atomic(marker, json.dumps(known))
+    tasks = [task for task in _tasks(samples, images) if not _is_done(task, samples)]
     if not tasks:
         log.info("samples: %s is up to date", samples.folder)
         return
@@ -220,8 +232,7 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
     def make_actor() -> Any:
         return upscaler.remote(run.location, to_dict(config), str(samples.folder), device)
 
-    count, total = 0, sum(len(task.keys) for task in tasks)
-    start = time.monotonic()
+    count, total, start = 0, sum(len(task.keys) for task in tasks), time.monotonic()
     for task, error in run_on_actors(make_actor, tasks, config.num_actors):
         if error is not None:
             raise DataError(
@@ -229,9 +240,19 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
             ) from error
         count += len(task.keys)
         log.info("samples: %d/%d held-out images upscaled", count, total)
-    if not whole:
-        write_atomic(marker, json.dumps(content | {"images": total, "seconds": time.monotonic() - start}))
+    known["num_images"] = known.get("num_images", 0) + total
+    known["seconds"] = known.get("seconds", 0.0) + time.monotonic() - start
+    write_atomic(marker, json.dumps(known))
 
 
-def _parts(count: int) -> list[slice]:
-    return [slice(first, first + 16) for first in range(0, count, 16)]
+def _tasks(samples: Samples, images: SplitImages) -> list[Task]:
+    starts = range(0, len(images.keys), TASK_IMAGES)
+    parts = [slice(first, first + TASK_IMAGES) for first in starts]
+    tasks = [Task(images.keys[part], images.low[part]) for part in parts]
+    few = slice(0, NUM_REPEATED)
+    return tasks + [Task(images.keys[few], images.low[few], k) for k in range(1, len(samples.repeats) + 1)]
+
+
+def _is_done(task: Task, samples: Samples) -> bool:
+    made = (repeated(task.repeat),) if task.repeat else samples.methods
+    return all((samples.folder / name / f"{key}.png").is_file() for name in made for key in task.keys)

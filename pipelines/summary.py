@@ -54,12 +54,22 @@ def distance_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) ->
     if "kid" in resampled:
         numbers["kid"] = _with_error(kernel_distance(a, b), resampled["kid"], count, config)
     else:
-        subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
-        numbers["kid"] = {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": count}
-    if count > NUM_NEIGHBOURS:
-        hits = manifold_hits(a, b)
-        numbers |= {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
-    return numbers
+        numbers["kid"] = subset_kernel_distance(a, b)
+    return numbers | manifold_numbers(a, b, config)
+
+
+def subset_kernel_distance(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """KID as it is reported for large sets: the mean over subsets, and how much one subset scatters."""
+    subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
+    return {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": len(a)}
+
+
+def manifold_numbers(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Numbers:
+    """Precision, recall, density and coverage; nothing for sets of too few images."""
+    if min(len(a), len(b)) <= NUM_NEIGHBOURS:
+        return {}
+    hits = manifold_hits(a, b)
+    return {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
 
 
 def distances_of_resamples(a: np.ndarray, b: np.ndarray) -> dict[str, Callable[[np.ndarray], float]]:

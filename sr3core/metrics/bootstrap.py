@@ -70,6 +70,30 @@ def bootstrap_error(
     return float(np.std(values, ddof=1))
 
 
+def bootstrap_error_of_two(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    counts: tuple[int, int],
+    *,
+    num_resamples: int = 20,
+    seed: int = 0,
+) -> float:
+    """Compute the standard error of a statistic of two independent sets, each resampled for itself.
+
+    Args:
+        statistic: maps the indices (counts[0],) and (counts[1],) of a resample of each set to a number.
+        counts: images of each set.
+        num_resamples: at least 2.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: num_resamples is too small.
+    """
+    if num_resamples < 2:
+        raise ConfigError(f"num_resamples must be at least 2, got {num_resamples}")
+    drawn = (resamples(count, num_resamples, derive_seed(seed, "set", number)) for number, count in enumerate(counts))
+    return float(np.std([statistic(first, second) for first, second in zip(*drawn, strict=True)], ddof=1))
+
+
 def normal_interval(estimate: float, error: float, level: float = LEVEL) -> Interval:
     """Compute estimate ± z · error: the interval of an estimate whose resamples are biased."""
     _check_options(1, level)
