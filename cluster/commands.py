@@ -208,20 +208,23 @@ def evaluate(arguments: list[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Write a run's report.html: one self-contained file."""
+    """Write a run's report.html: one self-contained file, the paper's tables beside ours."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """Run folder."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Run folder; further ones fill the paper's tables of their tasks: an ablation, a run of another size."""
     study: str | None = None
     """Folder that `sr3 study results` wrote to; default: RUN/study, where it is there."""
 
 
 def report(arguments: list[str]) -> int:
-    """`sr3 report RUN`."""
+    """`sr3 report RUN…`."""
     options = parse(ReportOptions, "report", arguments)
+    if not options.runs:
+        raise ConfigError("name a run folder: `sr3 report RUN`")
     from pipelines.report import write_report
 
-    print(write_report(options.run, options.study))
+    run, *others = options.runs
+    print(write_report(run, options.study, others))
     return 0
 
 

@@ -1,26 +1,23 @@
 """Table 5: what one change costs. Arms are the stages of one run, compared on the same images with the same noise."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from pipelines.config import EvaluateConfig
 from pipelines.evaluate import evaluate_run, feature_network
 from pipelines.image_sets import ImageSet
 from pipelines.measure import Measurer
 from pipelines.measure_config import MeasureConfig
+from pipelines.paired import Compared, average, difference
 from pipelines.runs import Run, open_run, write_atomic
 from pipelines.sample import Samples, is_ablation, upscale_split
-from pipelines.summary import Numbers, distances_of_resamples, mean_with_interval
+from pipelines.summary import resampled_distances
 from sr3core.config import differences, scientific
 from sr3core.errors import ConfigError
-from sr3core.metrics.bootstrap import bootstrap_error, normal_interval
 
 ABLATION_FORMAT_VERSION = 1
-PIXELWISE = ("psnr", "ssim", "consistency")
 DISTANCES = ("distance", "kid")
 
 
@@ -72,8 +69,11 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
     arms = arms_of(opened)
     evaluation = evaluate_run(run, config, variant)
     samples = upscale_split(run, config)
-    measured = _measured(samples, arms, variant, config.num_actors)
+    measured = _measured(evaluation, samples, variant)
     rows = {row["name"]: row for row in evaluation["methods"]}
+    trainings = [[measured[stage] for stage in arm.stages] for arm in arms]
+    first = trainings[0]
+    metrics = [*first[0].values, *first[0].distances]
     result = {
         "format": "sr3-ablation",
         "format_version": ABLATION_FORMAT_VERSION,
@@ -89,11 +89,11 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
                 "stages": arm.stages,
                 "seeds": arm.seeds,
                 "changes": arm.changes,
-                "means": {name: float(np.mean(_by_seed(arm, rows, name))) for name in _metrics(rows, arm)},
-                "by_seed": {name: _by_seed(arm, rows, name) for name in _metrics(rows, arm)},
-                "differences": _compare(arm, arms[0], measured, variant) if arm is not arms[0] else {},
+                "numbers": average(chosen, variant),
+                "by_seed": {name: [rows[stage][name]["mean"] for stage in arm.stages] for name in metrics},
+                "differences": difference(chosen, first, variant) if chosen is not first else {},
             }
-            for arm in arms
+            for arm, chosen in zip(arms, trainings, strict=True)
         ],
         "provenance": evaluation["provenance"],
     }
@@ -101,64 +101,20 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _ArmMeasured:
-    """What a training's images measured, image by image, and their distances by a resample's indices."""
-
-    values: Mapping[str, np.ndarray]
-    distances: Mapping[str, Callable[[np.ndarray], float]]
-
-
-def _measured(samples: Samples, arms: list[Arm], variant: MeasureConfig, num_actors: int) -> dict[str, _ArmMeasured]:
-    """Of every training. evaluate_run has measured it: this reads what it kept."""
+def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureConfig) -> dict[str, Compared]:
+    """Of every training, image by image. evaluate_run has measured it all: this reads what it kept."""
     network = feature_network()
     measurer = Measurer(samples.folder / "measured", variant, [network])
     reference, low = (ImageSet.of_samples(samples.folder, name, samples.keys) for name in ("reference", "low"))
-    originals = measurer.features(reference, samples.keys, network)
-    asked = {}
-    for name in (name for arm in arms for name in arm.stages):
-        images = ImageSet.of_samples(samples.folder, name, samples.keys)
-        pixels = measurer.pixelwise(images, reference, low, samples.keys)
-        asked[name] = pixels, measurer.features(images, samples.keys, network)
-    measurer.run(num_actors)
-    theirs = originals.features()
-    return {
-        name: _ArmMeasured(pixels.values(), distances_of_resamples(features.features(), theirs))
-        for name, (pixels, features) in asked.items()
-    }
-
-
-def _compare(arm: Arm, first: Arm, measured: Mapping[str, _ArmMeasured], variant: MeasureConfig) -> Numbers:
-    """Arm minus first arm, by metric; each arm's value is the mean over its seeds."""
-    ours, theirs = ([measured[name] for name in each.stages] for each in (arm, first))
-    found: Numbers = {}
-    for metric in PIXELWISE:
-        gap = np.mean([one.values[metric] for one in ours], axis=0) - np.mean(
-            [one.values[metric] for one in theirs], axis=0
-        )
-        found[metric] = mean_with_interval(gap, variant)
-    count = len(ours[0].values["psnr"])
-    for metric in (name for name in DISTANCES if name in ours[0].distances):
-
-        def gap_of(indices: np.ndarray, metric: str = metric) -> float:
-            a, b = (np.mean([one.distances[metric](indices) for one in each]) for each in (ours, theirs))
-            return float(a - b)
-
-        estimate = gap_of(np.arange(count))
-        found[metric] = {"mean": estimate, "n": count}
-        if variant.num_distance_resamples and count > 2:
-            error = bootstrap_error(gap_of, count, num_resamples=variant.num_distance_resamples)
-            low, high = normal_interval(estimate, error, variant.level)
-            found[metric] |= {"standard_error": error, "low": low, "high": high}
+    theirs = measurer.features(reference, samples.keys, network).features()
+    found = {}
+    for row in evaluation["methods"]:
+        images = ImageSet.of_samples(samples.folder, row["name"], samples.keys)
+        pixels = measurer.pixelwise(images, reference, low, samples.keys).values()
+        features = measurer.features(images, samples.keys, network).features()
+        resampled = resampled_distances(features, theirs, variant)
+        found[row["name"]] = Compared(pixels, {name: row[name]["mean"] for name in DISTANCES}, resampled)
     return found
-
-
-def _metrics(rows: Mapping[str, Any], arm: Arm) -> list[str]:
-    return [name for name in (*PIXELWISE, *DISTANCES) if name in rows[arm.stages[0]]]
-
-
-def _by_seed(arm: Arm, rows: Mapping[str, Any], metric: str) -> list[float]:
-    return [rows[stage][metric]["mean"] for stage in arm.stages]
 
 
 def tabulate_ablation(ablation: Mapping[str, Any]) -> str:
@@ -167,9 +123,9 @@ def tabulate_ablation(ablation: Mapping[str, Any]) -> str:
     for arm in ablation["arms"]:
         seeds = f", seeds {', '.join(map(str, arm['seeds']))}" if len(arm["seeds"]) > 1 else ""
         lines += ["", f"{arm['name']}{seeds}: {'; '.join(arm['changes']) or 'what the others are compared with'}"]
-        for metric, mean in arm["means"].items():
+        for metric, numbers in arm["numbers"].items():
             gap = arm["differences"].get(metric)
-            line = f"  {ablation['variants'][metric].partition(' (')[0]:<24} {mean:10.4g}"
+            line = f"  {ablation['variants'][metric].partition(' (')[0]:<24} {numbers['mean']:10.4g}"
             if gap:
                 line += f"   difference {gap['mean']:+.4g}"
                 line += f" [{gap['low']:+.4g}, {gap['high']:+.4g}]" if "low" in gap else ""

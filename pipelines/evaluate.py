@@ -10,6 +10,7 @@ from pipelines.config import EvaluateConfig
 from pipelines.image_sets import ImageSet, check_pairs, named_folders, read_labels
 from pipelines.measure import Measured, Measurer
 from pipelines.measure_config import MeasureConfig
+from pipelines.paired import Compared, difference
 from pipelines.provenance import provenance
 from pipelines.runs import local_path, write_atomic
 from pipelines.sample import NUM_REPEATED, upscale_split
@@ -22,6 +23,7 @@ from pipelines.summary import (
     has_logits,
     interval_label,
     pixelwise_numbers,
+    resampled_distances,
     score_numbers,
     variants,
 )
@@ -170,7 +172,7 @@ def measure(
 
     Returns:
         distance (its label), variants (the metrics' words), intervals, warnings, methods and references (numbers by
-        metric: mean, n and, where there is one, the interval).
+        metric: mean, n and, where there is one, the interval), differences (of each method minus the last, paired).
     """
     network, judge = feature_network(), needed_classifier(config, labels is not None)
     scored = network if has_logits(network) else judge
@@ -188,11 +190,19 @@ def measure(
     verdicts = [
         judged(found, view, network, judge, labels, config) for found, view in zip(features, views, strict=True)
     ]
-    rows = []
+    rows, compared = [], []
     for method, pixels, found, more in zip(methods, pixelwise, features[:-1], verdicts[:-1], strict=True):
         ours = Embedded(found.features(), found.moments())
-        numbers = pixelwise_numbers(pixels.values(), config) | distance_numbers(ours, theirs, config) | more
+        values, resampled = pixels.values(), resampled_distances(ours.features, theirs.features, config)
+        numbers = pixelwise_numbers(values, config) | distance_numbers(ours, theirs, resampled, config) | more
         rows.append({"name": method.name, **numbers})
+        means = {name: numbers[name]["mean"] for name in ("distance", "kid")}
+        compared.append(Compared(values, means, resampled))
+    last = {"than": rows[-1]["name"]}
+    differences = {
+        row["name"]: last | difference([one], [compared[-1]], config)
+        for row, one in zip(rows[:-1], compared[:-1], strict=True)
+    }
     for text in warnings:
         log.warning("evaluate: %s", text)
     words = variants(network, len(names), config, scored, judge.description if judge and labels is not None else None)
@@ -202,6 +212,7 @@ def measure(
         "intervals": interval_label(config),
         "warnings": warnings,
         "methods": rows,
+        "differences": differences,
         "references": verdicts[-1],
     }
 

@@ -1,6 +1,6 @@
 """From measurements to the numbers of a table: each with its interval, and under the words of its variant."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.measure_config import MeasureConfig
 from sr3core.errors import ConfigError
 from sr3core.features import FeatureNetwork, distance_label
-from sr3core.metrics.bootstrap import PairedGram, bootstrap_error, bootstrap_mean, normal_interval
+from sr3core.metrics.bootstrap import PairedGram, bootstrap_mean, bootstrap_values, normal_interval
 from sr3core.metrics.classification import top_k_errors
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
 from sr3core.metrics.inception_score import inception_score
@@ -20,6 +20,8 @@ from sr3core.randomness import derive_seed
 MAX_GRAM_IMAGES = 4096
 """Largest set whose inner products are all kept, at 8 bytes for each of n x n; KID of more is taken on subsets."""
 Numbers = dict[str, dict[str, float]]
+Resampled = Mapping[str, np.ndarray]
+"""Metric -> its value on each resample of the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +46,36 @@ def mean_with_interval(values: np.ndarray, config: MeasureConfig) -> dict[str, f
     return {"mean": float(array.mean()), "standard_error": error, "low": low, "high": high, "n": len(array)}
 
 
-def distance_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) -> Numbers:
+def distance_numbers(ours: Embedded, theirs: Embedded, resampled: Resampled, config: MeasureConfig) -> Numbers:
     """Fréchet and kernel distance, precision, recall, density and coverage of paired sets."""
     count, dim = ours.features.shape
     a, b = ours.features, theirs.features
     frechet = frechet_distance_from_features(a, b) if count <= dim else frechet_distance(ours.moments, theirs.moments)
-    resampled = distances_of_resamples(a, b)
-    numbers = {"distance": _with_error(frechet, resampled["distance"], count, config)}
-    if "kid" in resampled:
-        numbers["kid"] = _with_error(kernel_distance(a, b), resampled["kid"], count, config)
+    numbers = {"distance": with_interval(frechet, resampled.get("distance"), count, config)}
+    if count <= MAX_GRAM_IMAGES:
+        numbers["kid"] = with_interval(kernel_distance(a, b), resampled.get("kid"), count, config)
     else:
         numbers["kid"] = subset_kernel_distance(a, b)
     return numbers | manifold_numbers(a, b, config)
+
+
+def resampled_distances(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Resampled:
+    """Fréchet and kernel distance of resamples of paired features; no kernel distance of large sets."""
+    count, dim = a.shape
+    if not config.num_distance_resamples or count <= 2:
+        return {}
+    statistics: dict[str, Callable[[np.ndarray], float]] = {
+        "distance": lambda indices: frechet_distance_from_features(a[indices], b[indices])
+    }
+    if count <= MAX_GRAM_IMAGES:
+        gram = PairedGram(a, b)
+        statistics["kid"] = gram.kernel_distance
+        if count <= dim:
+            statistics["distance"] = gram.frechet_distance
+    return {
+        name: bootstrap_values(statistic, count, num_resamples=config.num_distance_resamples)
+        for name, statistic in statistics.items()
+    }
 
 
 def subset_kernel_distance(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
@@ -72,20 +92,6 @@ def manifold_numbers(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Num
     return {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
 
 
-def distances_of_resamples(a: np.ndarray, b: np.ndarray) -> dict[str, Callable[[np.ndarray], float]]:
-    """Fréchet and kernel distance of paired features as functions of a resample's indices; no kernel of large sets."""
-    count, dim = a.shape
-    gram = PairedGram(a, b) if count <= MAX_GRAM_IMAGES else None
-    if gram is None:
-        return {"distance": lambda indices: frechet_distance_from_features(a[indices], b[indices])}
-    if count <= dim:
-        return {"distance": gram.frechet_distance, "kid": gram.kernel_distance}
-    return {
-        "distance": lambda indices: frechet_distance_from_features(a[indices], b[indices]),
-        "kid": gram.kernel_distance,
-    }
-
-
 def score_numbers(logits: np.ndarray, config: MeasureConfig) -> Numbers:
     """Inception Score."""
     splits = min(config.num_splits, len(logits))
@@ -94,7 +100,9 @@ def score_numbers(logits: np.ndarray, config: MeasureConfig) -> Numbers:
         return inception_score(logits[indices], splits).mean
 
     found = inception_score(logits, splits)
-    numbers = _with_error(found.mean, score, len(logits), config)
+    few = config.num_distance_resamples
+    values = bootstrap_values(score, len(logits), num_resamples=few) if few and len(logits) > 2 else None
+    numbers = with_interval(found.mean, values, len(logits), config)
     return {"inception_score": {**numbers, "std_of_parts": found.std}}
 
 
@@ -155,12 +163,11 @@ def has_logits(network: FeatureNetwork) -> bool:
     return True
 
 
-def _with_error(
-    estimate: float, statistic: Callable[[np.ndarray], float], count: int, config: MeasureConfig
-) -> dict[str, float]:
+def with_interval(estimate: float, resampled: np.ndarray | None, count: int, config: MeasureConfig) -> dict[str, float]:
+    """A statistic of a set with its standard error and interval, from its values on resamples; none without them."""
     numbers: dict[str, float] = {"mean": estimate, "n": count}
-    if config.num_distance_resamples and count > 2:
-        error = bootstrap_error(statistic, count, num_resamples=config.num_distance_resamples)
+    if resampled is not None:
+        error = float(np.std(resampled, ddof=1))
         low, high = normal_interval(estimate, error, config.level)
         numbers |= {"standard_error": error, "low": low, "high": high}
     return numbers

@@ -22,9 +22,10 @@ from pipelines.summary import (
     manifold_numbers,
     subset_kernel_distance,
     variants,
+    with_interval,
 )
 from sr3core.features import FeatureNetwork
-from sr3core.metrics.bootstrap import bootstrap_error_of_two, normal_interval
+from sr3core.metrics.bootstrap import bootstrap_values_of_two
 from sr3core.metrics.fid import frechet_distance, frechet_distance_from_features, rank_deficient
 from sr3core.metrics.kid import kernel_distance
 
@@ -121,15 +122,15 @@ def set_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) -> Numb
     counts = len(a), len(b)
     whole = max(counts) <= a.shape[1]
     frechet = frechet_distance_from_features(a, b) if whole else frechet_distance(ours.moments, theirs.moments)
-    numbers = {"distance": _with_error(frechet, a, b, frechet_distance_from_features, config)}
+    numbers = {"distance": _with_interval(frechet, a, b, frechet_distance_from_features, config)}
     if max(counts) <= MAX_GRAM_IMAGES:
-        numbers["kid"] = _with_error(kernel_distance(a, b), a, b, kernel_distance, config)
+        numbers["kid"] = _with_interval(kernel_distance(a, b), a, b, kernel_distance, config)
     else:
         numbers["kid"] = subset_kernel_distance(a, b)
     return numbers | manifold_numbers(a, b, config)
 
 
-def _with_error(
+def _with_interval(
     estimate: float,
     a: np.ndarray,
     b: np.ndarray,
@@ -137,11 +138,7 @@ def _with_error(
     config: MeasureConfig,
 ) -> dict[str, float]:
     """A distance with its interval, both sets resampled; n is the outputs' number."""
-    numbers: dict[str, float] = {"mean": estimate, "n": len(a)}
-    if config.num_distance_resamples and min(len(a), len(b)) > 2:
-        error = bootstrap_error_of_two(
-            lambda i, j: distance(a[i], b[j]), (len(a), len(b)), num_resamples=config.num_distance_resamples
-        )
-        low, high = normal_interval(estimate, error, config.level)
-        numbers |= {"standard_error": error, "low": low, "high": high}
-    return numbers
+    few, values = config.num_distance_resamples, None
+    if few and min(len(a), len(b)) > 2:
+        values = bootstrap_values_of_two(lambda i, j: distance(a[i], b[j]), (len(a), len(b)), num_resamples=few)
+    return with_interval(estimate, values, len(a), config)
