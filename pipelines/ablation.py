@@ -104,7 +104,7 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
 def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureConfig) -> dict[str, Compared]:
     """Of every training, image by image. evaluate_run has measured it all: this reads what it kept."""
     network = feature_network()
-    measurer = Measurer(samples.folder / "measured", variant, [network])
+    measurer = Measurer(samples.folder.parent / "measured", variant, [network])
     reference, low = (ImageSet.of_samples(samples.folder, name, samples.keys) for name in ("reference", "low"))
     theirs = measurer.features(reference, samples.keys, network).features()
     found = {}

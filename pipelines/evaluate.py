@@ -124,7 +124,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
         [ImageSet.of_samples(samples.folder, name, samples.keys) for name in folders]
         for folders in (samples.methods, ["reference"], ["low"])
     )
-    store = samples.folder / "measured"
+    store = samples.folder.parent / "measured"  # outlives the samples: references are embedded once
     measured = measure(methods, originals[0], low[0], samples.keys, None, variant, store, config.num_actors)
     if samples.repeats:
         keys = samples.keys[:NUM_REPEATED]

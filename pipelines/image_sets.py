@@ -100,10 +100,10 @@ def read_labels(path: str, names: Sequence[str]) -> list[int]:
     """
     try:
         with Path(path).open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except OSError as error:
         raise DataError(f"--labels: {path} cannot be read: {error.strerror}") from error
-    columns = list(rows[0]) if rows else []
     column = next((name for name in ("imagenet_index", "label") if name in columns), None)
     if "file" not in columns or column is None:
         raise DataError(

@@ -196,16 +196,17 @@ class Pictures:
             return np.asarray(image.convert("RGB"))
 
     def _patch(self, key: str) -> tuple[float, float, float]:
-        """Where to enlarge: the quarter of the original with the most contrast; top, left and side as shares of it."""
+        """Where to enlarge: the quarter in which the original has most that bicubic lacks; top, left, side as shares."""
         if not self.has("Original"):
             return 0.375, 0.375, 0.25
-        grey = self._pixels("reference", key).mean(axis=2)
-        side = max(1, min(grey.shape) // 4)
+        detail = self._pixels("reference", key).astype(float)
+        detail -= self._pixels("bicubic", key) if self.has("Bicubic") else detail.mean(axis=(0, 1))
+        energy = np.square(detail).mean(axis=2)
+        height, width = energy.shape
+        side = max(1, min(height, width) // 4)
         step = max(1, side // 4)
-        windows = np.lib.stride_tricks.sliding_window_view(grey, (side, side))[::step, ::step]
-        contrast = windows.var(axis=(2, 3))
-        row, column = np.unravel_index(int(contrast.argmax()), contrast.shape)
-        height, width = grey.shape
+        windows = np.lib.stride_tricks.sliding_window_view(energy, (side, side))[::step, ::step].mean(axis=(2, 3))
+        row, column = np.unravel_index(int(windows.argmax()), windows.shape)
         return float(row) * step / height, float(column) * step / width, side / min(height, width)
 
 

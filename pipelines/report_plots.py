@@ -150,7 +150,9 @@ def _grid(across: _Positions, up: _Positions) -> Markup:
         parts += [_line("grid", LEFT, y, right, y), _text("tick", LEFT - 7, y + 4, "end", text)]
     for value, text in across.ticks():
         x = round(across(value), 1)
-        parts += [_line("axis", x, bottom, x, bottom + 4), _text("tick", x, bottom + 17, "middle", text)]
+        anchor = "end" if x > right - 12 else "middle"  # at the edge a middle one would be cut off
+        at = min(x + 12, WIDTH) if anchor == "end" else x
+        parts += [_line("axis", x, bottom, x, bottom + 4), _text("tick", at, bottom + 17, anchor, text)]
     return Markup("").join([*parts, _line("axis", LEFT, bottom, right, bottom)])
 
 

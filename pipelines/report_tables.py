@@ -92,7 +92,7 @@ def _group(
     rows = []
     for method in [*theirs, *more]:
         value = ours.get(method, {}).get(metric)
-        absent = "not run" if method not in ours else "not measured"
+        absent = "not measured" if method in ours or (run and method == "Reference") else "not run"
         rows.append(
             {
                 "method": method,
