@@ -1,7 +1,7 @@
 """Table 5: what one change costs. Arms are the stages of one run, compared on the same images with the same noise."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,11 +13,12 @@ from pipelines.measure_config import MeasureConfig
 from pipelines.paired import Compared, average, difference
 from pipelines.runs import Run, open_run, write_atomic
 from pipelines.sample import Samples, is_ablation, upscale_split
-from pipelines.summary import resampled_distances
+from pipelines.summary import Numbers, resampled_distances
 from sr3core.config import differences, scientific
 from sr3core.errors import ConfigError
 
 ABLATION_FORMAT_VERSION = 1
+SIGNS = {"psnr": 1, "ssim": 1, "consistency": -1}
 DISTANCES = ("distance", "kid")
 
 
@@ -73,7 +74,6 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
     rows = {row["name"]: row for row in evaluation["methods"]}
     trainings = [[measured[stage] for stage in arm.stages] for arm in arms]
     first = trainings[0]
-    metrics = [*first[0].values, *first[0].distances]
     result = {
         "format": "sr3-ablation",
         "format_version": ABLATION_FORMAT_VERSION,
@@ -84,21 +84,50 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
         "variants": evaluation["variants"],
         "intervals": f"paired, {evaluation['intervals']}; the chance in training shows between seeds alone",
         "arms": [
-            {
-                "name": arm.stages[0],
-                "stages": arm.stages,
-                "seeds": arm.seeds,
-                "changes": arm.changes,
-                "numbers": average(chosen, variant),
-                "by_seed": {name: [rows[stage][name]["mean"] for stage in arm.stages] for name in metrics},
-                "differences": difference(chosen, first, variant) if chosen is not first else {},
-            }
+            _row(arm, difference(chosen, first, variant) if chosen is not first else {}, arms[0], rows)
+            | {"numbers": average(chosen, variant)}
             for arm, chosen in zip(arms, trainings, strict=True)
         ],
         "provenance": evaluation["provenance"],
     }
     write_atomic(opened.path / "ablation.json", json.dumps(result, indent=1))
     return result
+
+
+def _row(arm: Arm, differences: Numbers, first: Arm, rows: Mapping[str, Any]) -> dict[str, Any]:
+    """An arm as it is written: its differences from the first, and each training's own numbers."""
+
+    def by_seed(each: Arm, metric: str) -> list[float]:
+        return [rows[stage][metric]["mean"] for stage in each.stages]
+
+    metrics = [name for name in (*SIGNS, *DISTANCES) if name in rows[arm.stages[0]]]
+    verdicts = {name: verdict(name, gap, by_seed(arm, name), by_seed(first, name)) for name, gap in differences.items()}
+    return {
+        "name": arm.stages[0],
+        "stages": arm.stages,
+        "seeds": arm.seeds,
+        "changes": arm.changes,
+        "by_seed": {name: by_seed(arm, name) for name in metrics},
+        "differences": differences,
+        "verdicts": verdicts,
+    }
+
+
+def verdict(metric: str, gap: Mapping[str, float], ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """What a difference says: images may be sure of it while the next training says the opposite.
+
+    Args:
+        metric: whose difference it is.
+        gap: it, with its interval over images.
+        ours, theirs: the metric of each training, seed by seed.
+    """
+    if "low" not in gap or gap["low"] <= 0 <= gap["high"]:
+        return "undecided"
+    signs = {a > b for a, b in zip(ours, theirs, strict=True)}
+    if len(signs) > 1:
+        return "undecided: the seeds disagree"
+    found = "better" if gap["mean"] * SIGNS.get(metric, -1) > 0 else "worse"
+    return found if len(ours) > 1 else f"{found}, in one training"
 
 
 def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureConfig) -> dict[str, Compared]:
@@ -129,5 +158,6 @@ def tabulate_ablation(ablation: Mapping[str, Any]) -> str:
             if gap:
                 line += f"   difference {gap['mean']:+.4g}"
                 line += f" [{gap['low']:+.4g}, {gap['high']:+.4g}]" if "low" in gap else ""
+                line += f"  {arm['verdicts'][metric]}"
             lines.append(line)
     return "\n".join(lines)

@@ -196,7 +196,7 @@ class Pictures:
             return np.asarray(image.convert("RGB"))
 
     def _patch(self, key: str) -> tuple[float, float, float]:
-        """Where to enlarge: the quarter in which the original has most that bicubic lacks; top, left, side as shares."""
+        """The quarter in which the original has most that bicubic lacks: top, left and side as shares."""
         if not self.has("Original"):
             return 0.375, 0.375, 0.25
         detail = self._pixels("reference", key).astype(float)

@@ -124,7 +124,7 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
     levels = {name: schedule.gammas for name, schedule in found.items()}
     levels[f"trained schedule, respaced to {steps}"] = default_schedule(training, steps).gammas
     return {
-        "chart": schedule_chart(f"{stage.name}: schedules", levels),
+        "chart": schedule_chart(f"{stage.name}: {'schedules' if found else next(iter(levels))}", levels),
         "trained": schedule_chart(
             f"{stage.name}: {training.num_steps} steps of training, {training.family}",
             {"training": tuple(training_gammas(training))},

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.ablation import arms_of, compare_arms, tabulate_ablation
+from pipelines.ablation import arms_of, compare_arms, tabulate_ablation, verdict
 from pipelines.config import EvaluateConfig
 from pipelines.measure_config import MeasureConfig
 from pipelines.presets import small_stage, table_5
@@ -104,6 +104,16 @@ def test_differences_are_those_of_the_same_images(ablation):
     distances = changed["numbers"]["distance"]["mean"] - first["distance"]["mean"]
     assert changed["differences"]["distance"]["mean"] == pytest.approx(distances, rel=1e-9)
     assert "8-16-l2: model.objective.norm: 1 -> 2" in tabulate_ablation(result)
+
+
+def test_a_difference_counts_where_images_and_seeds_agree():
+    sure, unsure = {"mean": 2.0, "low": 1.0, "high": 3.0}, {"mean": 2.0, "low": -1.0, "high": 5.0}
+    assert verdict("psnr", sure, [22, 23], [20, 21]) == "better"
+    assert verdict("distance", sure, [22, 23], [20, 21]) == "worse"
+    assert verdict("psnr", unsure, [22, 23], [20, 21]) == "undecided"
+    assert verdict("psnr", {"mean": 2.0}, [22, 23], [20, 21]) == "undecided"
+    assert verdict("psnr", sure, [24, 20], [19, 21]) == "undecided: the seeds disagree"
+    assert verdict("consistency", sure, [3], [1]) == "worse, in one training"
 
 
 def test_the_report_shows_table_5_and_what_each_change_costs(ablation):
