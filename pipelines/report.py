@@ -4,7 +4,7 @@ This module gathers the numbers and pictures; the words are in templates/, the p
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "paired": _paired(run, evaluation),
         "orderings": ORDERINGS,
         "tables": paper_tables([ours, *theirs]),
-        "ablation": ours.ablation,
+        "ablation": next((each.ablation for each in (ours, *theirs) if each.ablation), None),
         "gallery": pictures.rows(pictures.keys[:MAX_ROWS], measured),
         "patches": pictures.patches(pictures.keys[:NUM_PATCHES]),
         "strips": pictures.strips(),
@@ -100,7 +100,7 @@ def _results(run: Run, notes: list[str]) -> RunResults:
     )
 
 
-def _paired(run: Run, evaluation: dict[str, Any] | None) -> dict[str, dict[str, float]]:
+def _paired(run: Run, evaluation: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
     """Metric -> regression's value minus SR3's on the same images, with its interval."""
     differences = (evaluation or {}).get("differences", {})
     found = [differences[stage.name] for stage in run.regressions() if stage.name in differences]

@@ -139,6 +139,8 @@ def variants(
         "density": f"density ({manifold})",
         "coverage": f"coverage ({manifold})",
     }
+    if config.lpips is not None:
+        found["lpips"] = "LPIPS (AlexNet, version 0.1, whole image, mean over images)"
     if scored is not None:
         title = "Inception Score" if scored.is_fid else "exp(E KL), not the paper's Inception Score"
         found["inception_score"] = f"{title} ({scored.description}, {min(config.num_splits, count)} parts)"
