@@ -69,7 +69,9 @@ class Measured:
 class PartMeasurer:
     """An actor that measures one part after another."""
 
-    def __init__(self, networks: Mapping[str, Any], lpips: Any, config: MeasureConfig, num_gpus: float) -> None:
+    def __init__(
+        self, networks: Mapping[str, Any], lpips: Lpips | None, config: MeasureConfig, num_gpus: float
+    ) -> None:
         import ray
         import torch
 
@@ -80,7 +82,7 @@ class PartMeasurer:
         self._networks: dict[str, FeatureNetwork] = {name: ray.get(ref) for name, ref in networks.items()}
         for network in self._networks.values():
             network.to(device)
-        self._lpips: Lpips | None = ray.get([lpips])[0].to(device) if lpips is not None else None
+        self._lpips = lpips.to(device) if lpips is not None else None  # Ray has resolved the reference
         self._config = config
 
     def work(self, part: Part) -> str:
