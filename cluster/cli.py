@@ -17,6 +17,7 @@ COMMANDS: dict[str, str] = {
     "sample": "draw images from noise with a trained cascade",
     "upscale": "upscale photos with a trained run",
     "evaluate": "measure a run, or any folder of images, as the paper's tables do",
+    "ablate": "train and compare Table 5's arms of a preset",
     "report": "write a run's report as one HTML file",
     "study": "ask people: a two-alternative forced-choice study, its server and its results",
     "retrain": "train on what is new, and promote the model if it is better; for a timer",
@@ -38,6 +39,7 @@ NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
 """Commands that are about a cluster and do not run on it."""
 
 _MODULES = {
+    "ablate": "cluster.ablate_command",
     "sample": "cluster.sample_command",
     "study": "cluster.study_commands",
     "retrain": "cluster.retrain_commands",

@@ -11,7 +11,8 @@ import tyro
 from cluster.cli import FAILURE
 from cluster.options import Common, EvaluateOptions, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
-from pipelines.config import PrepareConfig, UpscaleConfig
+from pipelines.config import PrepareConfig
+from pipelines.sampling_config import UpscaleConfig
 from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from tune.config import SearchConfig
@@ -172,17 +173,28 @@ def evaluate(arguments: list[str]) -> int:
     from pipelines.evaluate import evaluate_folders, evaluate_run
     from pipelines.summary import tabulate
     from pipelines.table_3 import evaluate_table_3
+    from pipelines.unpaired import evaluate_unpaired
 
     if options.common.dry_run:
         print(f"would evaluate {options.run or ', '.join(options.outputs)}")
         return 0
     with ray_session(options.common.address):
         if options.run and options.photos:
+            out = options.out or str(Path(options.run) / "table-3.json")
             result = evaluate_table_3(
-                options.run, options.photos, str(options.labels), str(options.out), options.config, options.measure
+                options.run, options.photos, str(options.labels), out, options.config, options.measure
             )
         elif options.run is not None:
             result = evaluate_run(options.run, options.config, options.measure)
+        elif options.unpaired:
+            result = evaluate_unpaired(
+                options.outputs,
+                str(options.references),
+                str(options.out),
+                options.measure,
+                options.config.num_actors,
+                options.cache,
+            )
         else:
             result = evaluate_folders(
                 options.outputs,
@@ -201,20 +213,23 @@ def evaluate(arguments: list[str]) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Write a run's report.html: one self-contained file."""
+    """Write a run's report.html: one self-contained file, the paper's tables beside ours."""
 
-    run: Annotated[str, tyro.conf.Positional]
-    """Run folder."""
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Run folder; further ones fill the paper's tables of their tasks: an ablation, a run of another size."""
     study: str | None = None
     """Folder that `sr3 study results` wrote to; default: RUN/study, where it is there."""
 
 
 def report(arguments: list[str]) -> int:
-    """`sr3 report RUN`."""
+    """`sr3 report RUN…`."""
     options = parse(ReportOptions, "report", arguments)
+    if not options.runs:
+        raise ConfigError("name a run folder: `sr3 report RUN`")
     from pipelines.report import write_report
 
-    print(write_report(options.run, options.study))
+    run, *others = options.runs
+    print(write_report(run, options.study, others))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -47,9 +48,13 @@ class EvaluateOptions:
     samples: tuple[str, ...] = ()
     """Beside --outputs: folders of one method's outputs for the same inputs, one a seed; adds their diversity."""
     photos: str | None = None
-    """With --run, --labels and --out: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
+    """With --run and --labels: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
+    unpaired: bool = False
+    """The outputs are of no reference in particular, such as images from noise: distances between sets alone, of any
+    numbers of images (Table 4's FID-50k)."""
     out: str | None = None
-    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json."""
+    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json, of --photos to RUN/table-3.json. The
+    report takes RUN/table-4.json too."""
     cache: str | None = None
     """Folder for what was measured of --outputs, by content; OUT.measured without it."""
     config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
@@ -65,8 +70,14 @@ class EvaluateOptions:
             raise ConfigError(
                 "--run has references and inputs of its own; leave out --references, --inputs and --cache"
             )
-        if self.run is not None and len({bool(self.photos), bool(self.labels), bool(self.out)}) > 1:
-            raise ConfigError("--run with --photos DIR needs --labels CSV and --out FILE.json, and these need --photos")
+        if self.run is not None and (self.unpaired or self.samples):
+            raise ConfigError("--unpaired and --samples are for --outputs")
+        if self.run is not None and (bool(self.photos) != bool(self.labels) or (self.out and not self.photos)):
+            raise ConfigError(
+                "--run with --photos DIR needs --labels CSV beside it, and --labels and --out need --photos"
+            )
+        if self.unpaired and (self.inputs or self.labels or self.samples):
+            raise ConfigError("--unpaired compares whole sets; leave out --inputs, --labels and --samples")
         if self.outputs and self.photos:
             raise ConfigError("--photos are for --run: they are upscaled before they are classified")
 
@@ -134,28 +145,36 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, TrainPlace, Common]:
     Raises:
         ConfigError: no or an unknown preset, an invalid --config.
     """
+    run, arguments = take_preset("train", arguments)
+    options = parse(train_options(run), f"train {run.name}", arguments)
+    return stages_of(options, run), options.place, options.common
+
+
+def take_preset(command: str, arguments: list[str]) -> tuple[RunConfig, list[str]]:
+    """Take the preset, or `--config FILE`, out of the arguments: the run, and the arguments that are left.
+
+    Raises:
+        ConfigError: neither is there, or it is unknown or invalid.
+    """
     content, arguments = take_config(arguments)
     if content is not None:
-        run = from_dict(RunConfig, content)
-    elif arguments and not arguments[0].startswith("-"):
-        run, arguments = preset(arguments[0]), arguments[1:]
-    else:
-        listed = "\n".join(f"  {name:<26} {make.__doc__}" for name, make in PRESETS.items())
-        raise ConfigError(
-            "name a preset: `sr3 train PRESET --data DIR --out RUN`, `sr3 train PRESET --help` for its options,"
-            f" or --config FILE.\npresets:\n{listed}"
-        )
-    options = parse(_train_options(run), f"train {run.name}", arguments)
-    stages = tuple(getattr(options, _identifier(stage.name)) for stage in run.stages)
-    return dataclasses.replace(run, stages=stages), options.place, options.common
+        return from_dict(RunConfig, content), arguments
+    if arguments and not arguments[0].startswith("-"):
+        return preset(arguments[0]), arguments[1:]
+    listed = "\n".join(f"  {name:<26} {make.__doc__}" for name, make in PRESETS.items())
+    raise ConfigError(
+        f"name a preset: `sr3 {command} PRESET --data DIR --out RUN`, `sr3 {command} PRESET --help` for its options,"
+        f" or --config FILE.\npresets:\n{listed}"
+    )
 
 
-def _train_options(run: RunConfig) -> Any:
-    """A dataclass with a field a stage, so that tyro shows each stage's own defaults."""
+def train_options(run: RunConfig, more: Sequence[tuple[str, Any, Any]] = ()) -> Any:
+    """A dataclass with a field a stage, so that tyro shows each stage's own defaults; `more` are fields beside them."""
     alone = len(run.stages) == 1
     fields: list[Any] = [
         ("place", Annotated[TrainPlace, Flat]),
         ("common", Annotated[Common, Flat], field(default_factory=Common)),
+        *more,
     ]
     for stage in run.stages:
         named = Annotated[TrainConfig, tyro.conf.arg(name="" if alone else stage.name)]
@@ -163,6 +182,11 @@ def _train_options(run: RunConfig) -> Any:
     options = dataclasses.make_dataclass("TrainOptions", fields, frozen=True, kw_only=True)
     options.__doc__ = f"Train {run.name}."
     return options
+
+
+def stages_of(options: Any, run: RunConfig) -> RunConfig:
+    """The run with its stages as the options have them."""
+    return dataclasses.replace(run, stages=tuple(getattr(options, _identifier(stage.name)) for stage in run.stages))
 
 
 def _identifier(stage: str) -> str:

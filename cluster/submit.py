@@ -33,7 +33,7 @@ CONFIG_NAME = "sr3-config.json"
 PATH_OPTIONS = ("--source", "--data", "--out", "--run", "--outputs", "--references", "--inputs")
 PATH_POSITIONALS = ("upscale", "report", "status", "verify", "retrain", "models")
 """Commands whose arguments before the first option are paths."""
-CHECKED_LOCALLY = ("prepare", "train", "search", "evaluate")
+CHECKED_LOCALLY = ("prepare", "train", "ablate", "search", "evaluate")
 """Commands whose --print-config reads and checks all options without touching data."""
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
 SHORTEST_SECRET = 8

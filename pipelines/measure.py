@@ -24,6 +24,7 @@ from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
 from sr3core.features import FeatureNetwork
 from sr3core.metrics.fid import Moments
+from sr3core.metrics.lpips import Lpips, load_lpips
 
 PART_IMAGES = 64
 BATCH_IMAGES = 16
@@ -68,7 +69,9 @@ class Measured:
 class PartMeasurer:
     """An actor that measures one part after another."""
 
-    def __init__(self, networks: Mapping[str, Any], config: MeasureConfig, num_gpus: float) -> None:
+    def __init__(
+        self, networks: Mapping[str, Any], lpips: Lpips | None, config: MeasureConfig, num_gpus: float
+    ) -> None:
         import ray
         import torch
 
@@ -79,6 +82,7 @@ class PartMeasurer:
         self._networks: dict[str, FeatureNetwork] = {name: ray.get(ref) for name, ref in networks.items()}
         for network in self._networks.values():
             network.to(device)
+        self._lpips = lpips.to(device) if lpips is not None else None  # Ray has resolved the reference
         self._config = config
 
     def work(self, part: Part) -> str:
@@ -116,6 +120,8 @@ class PartMeasurer:
                 "psnr": psnr(image[None], reference[None], **variant)[0],
                 "ssim": ssim(image[None], reference[None], **variant)[0],
             }
+            if self._lpips is not None:
+                values["lpips"] = self._lpips(image[None], reference[None])[0]
             if part.inputs:
                 values["consistency"] = consistency(image[None], read_pixels(part.inputs[index])[None])[0]
             for name, value in values.items():
@@ -138,6 +144,7 @@ class Measurer:
     def __init__(self, cache: Path, config: MeasureConfig, networks: Sequence[FeatureNetwork]) -> None:
         self._cache, self._config = cache, config
         self._networks = {network.name: network for network in networks}
+        self._lpips = load_lpips(config.lpips) if config.lpips is not None else None
         self._hashes: dict[str, list[str]] = {}
         self._parts: dict[Path, Part] = {}
 
@@ -156,7 +163,7 @@ class Measurer:
         """Ask for PSNR and SSIM of a set against its references, and consistency with its inputs."""
         sets = [images, references, *([inputs] if inputs else [])]
         hashes = [self._hashes_of(each, names) for each in sets]
-        variant = [self._config.y_channel, self._config.crop_border]
+        variant = [self._config.y_channel, self._config.crop_border, *([self._lpips.name] if self._lpips else [])]
         parts = []
         for chosen in _slices(len(names)):
             identity = fingerprint_of([[column[chosen] for column in hashes], variant])
@@ -181,10 +188,11 @@ class Measurer:
         cpus, gpus = (min(1.0, resources.get(kind, 0) / num_actors) for kind in ("CPU", "GPU"))
         used = {part.network for part in todo}
         networks = {name: ray.put(network) for name, network in self._networks.items() if name in used}
+        lpips = ray.put(self._lpips) if self._lpips is not None else None
         measurer = ray.remote(PartMeasurer).options(num_cpus=cpus, num_gpus=gpus)
 
         def make_actor() -> Any:
-            return measurer.remote(networks, self._config, gpus)
+            return measurer.remote(networks, lpips, self._config, gpus)
 
         done, errors = 0, []
         for part, found in run_on_actors(make_actor, todo, num_actors):

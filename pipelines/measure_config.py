@@ -19,6 +19,8 @@ class MeasureConfig:
     None takes $SR3_CLASSIFIER_WEIGHTS, then the package of the extra `classifier`, and only for --labels."""
     classifier_crop: float = 1.0
     """Central part that the classifier sees: 1 for Table 3's outputs, 0.875 for whole photos."""
+    lpips: str | None = None
+    """Weights of LPIPS on AlexNet, which adds it: a saved state_dict of the package lpips; the paper has none."""
     num_splits: int = 10
     """Parts of the Inception Score; fewer where there are fewer images."""
     level: float = 0.95

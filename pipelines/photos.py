@@ -45,7 +45,7 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
             photos = [photo for photo in photos if not _is_below(photo.uri, leave_out)]
         found.update((photo.uri, photo) for photo in photos if photo.uri not in found)
     if not found:
-        deeper = "" if recursive else "; --recursive looks into folders of folders"
+        deeper = "" if recursive else '; a pattern in quotes, "DIR/**/*.png", looks into folders of folders too'
         raise DataError(f"{', '.join(inputs)}: no image found{deeper}")
     return list(found.values())
 

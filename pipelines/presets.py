@@ -22,6 +22,7 @@ from sr3core.hyperparameters import (
     UNetConfig,
 )
 
+BLUR_PROBABILITY = 0.5
 PAPER_PLACEMENT = PlacementConfig(num_workers=8, use_gpu=True, cpus_per_worker=6.0)
 
 
@@ -30,7 +31,7 @@ def sr3_stage(low_size: int, unet: UNetConfig, blur: bool = False) -> TrainConfi
     return TrainConfig(
         name=f"{low_size}-{unet.image_size}",
         model=ModelConfig(low_size=low_size, high_size=unet.image_size, unet=unet),
-        augmentation=AugmentationConfig(blur_probability=0.5 if blur else 0.0),
+        augmentation=AugmentationConfig(blur_probability=BLUR_PROBABILITY if blur else 0.0),
         placement=PAPER_PLACEMENT,
     )
 
@@ -123,13 +124,33 @@ def imagenet_cascade() -> RunConfig:
 
 def table_5_no_blur() -> RunConfig:
     """Table 5, row 1: 64 -> 256 natural images without blur; rows 2 and 4 are imagenet-64-256."""
-    return RunConfig(name="table-5-no-blur", stages=(sr3_stage(64, unet_64_256()),))
+    return RunConfig(name="table-5-no-blur", stages=(_arm(imagenet_64_256().stages[0], blur=False),))
 
 
 def table_5_l2() -> RunConfig:
     """Table 5, row 3: 64 -> 256 natural images with blur and the L2 norm."""
-    (stage,) = imagenet_64_256().stages
-    return RunConfig(name="table-5-l2", stages=(override(stage, model__objective__norm=2),))
+    return RunConfig(name="table-5-l2", stages=(_arm(imagenet_64_256().stages[0], norm=2),))
+
+
+def table_5(stage: TrainConfig, num_seeds: int = 1) -> RunConfig:
+    """Table 5's arms of any SR3 stage: with blur and L1 (its rows 2 and 4), without blur (row 1), with L2 (row 3).
+
+    Args:
+        stage: what the arms have in common; its share of blurred visits, where it has one, is theirs.
+        num_seeds: trainings of each arm, which differ in all that is random.
+    """
+    arms = {"blur-l1": _arm(stage), "no-blur": _arm(stage, blur=False), "l2": _arm(stage, norm=2)}
+    stages = [
+        override(arm, name=f"{stage.name}-{name}" + (f"-seed-{k}" if k else ""), seed=stage.seed + k)
+        for k in range(num_seeds)
+        for name, arm in arms.items()
+    ]
+    return RunConfig(name=f"table-5-{stage.name}", stages=tuple(stages))
+
+
+def _arm(stage: TrainConfig, blur: bool = True, norm: int = 1) -> TrainConfig:
+    share = (stage.augmentation.blur_probability or BLUR_PROBABILITY) if blur else 0.0
+    return override(stage, augmentation__blur_probability=share, model__objective__norm=norm)
 
 
 def small_stage(

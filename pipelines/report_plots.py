@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
+from pipelines.runs import NUM_BUCKETS
+
 Scale = Literal["linear", "log", "logit"]
 Point = tuple[float, float]
 
@@ -148,7 +150,9 @@ def _grid(across: _Positions, up: _Positions) -> Markup:
         parts += [_line("grid", LEFT, y, right, y), _text("tick", LEFT - 7, y + 4, "end", text)]
     for value, text in across.ticks():
         x = round(across(value), 1)
-        parts += [_line("axis", x, bottom, x, bottom + 4), _text("tick", x, bottom + 17, "middle", text)]
+        anchor = "end" if x > right - 12 else "middle"  # at the edge a middle one would be cut off
+        at = min(x + 12, WIDTH) if anchor == "end" else x
+        parts += [_line("axis", x, bottom, x, bottom + 4), _text("tick", at, bottom + 17, anchor, text)]
     return Markup("").join([*parts, _line("axis", LEFT, bottom, right, bottom)])
 
 
@@ -225,7 +229,27 @@ def loss_charts(stage: str, lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
             Axis(label="PSNR, dB"),
         ),
     ]
-    return [chart for chart in found if chart is not None]
+    return [chart for chart in (*found, bucket_chart(stage, lines)) if chart is not None]
+
+
+def bucket_chart(stage: str, lines: Sequence[Mapping[str, Any]], num_moments: int = 4) -> Chart | None:
+    """Held-out loss against the noise level, in equal parts of the steps 1..T, at a few moments of the training."""
+    held_out = [line for line in lines if "loss_bucket_0" in line or "loss_bucket_1" in line]
+    if not held_out:
+        return None
+    count = min(num_moments, len(held_out))
+    chosen = [held_out[round(i * (len(held_out) - 1) / max(count - 1, 1))] for i in range(count)]
+    series = []
+    for line, style in zip(chosen, ("s4", "s3", "s2", "s1")[-count:], strict=True):
+        parts = {
+            int(name.removeprefix("loss_bucket_")): value for name, value in line.items() if "loss_bucket_" in name
+        }
+        points = [((number + 0.5) / NUM_BUCKETS, parts[number]) for number in sorted(parts)]
+        series.append(Series(name=f"step {line['step']:,}", points=points, style=style, dots=True))
+    values = [value for one in series for _, value in one.points]
+    scale: Scale = "log" if min(values) > 0 and max(values) > 8 * min(values) else "linear"
+    across = Axis(label="t / T (left: little noise, right: noise alone)")
+    return line_chart(f"{stage}: held-out loss by noise level", series, across, Axis(label="loss", scale=scale))
 
 
 def schedule_chart(title: str, schedules: Mapping[str, Sequence[float]]) -> Chart | None:

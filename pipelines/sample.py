@@ -3,27 +3,27 @@
 import json
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+import time
+from dataclasses import asdict, dataclass, replace
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from pipelines.actors import run_on_actors
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
-from pipelines.ingest import load_split
+from pipelines.ingest import SplitImages, load_split
 from pipelines.memory import keep_freed_memory
 from pipelines.runs import Run, StageRun, open_run, write_atomic
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
+TASK_IMAGES = 16
+NUM_REPEATED = 8
+"""Held-out images of which SR3 draws several samples (section 5 saw modes dropped)."""
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +39,17 @@ def save_png(image: np.ndarray, path: Path) -> None:
     temporary.replace(path)
 
 
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Held-out images for one actor."""
+
+    keys: tuple[str, ...]
+    low: np.ndarray
+    """uint8 (B, h, w, 3)."""
+    repeat: int = 0
+    """0: every method. k: SR3 alone with the k-th other noise, for the diversity of its samples."""
+
+
 class SplitUpscaler:
     """An actor that applies every method of a run to held-out low-resolution images and saves the outputs."""
 
@@ -50,36 +61,56 @@ class SplitUpscaler:
         opened, wanted = open_run(run), from_dict(EvaluateConfig, config)
         self._seed, self._folder, self._device = wanted.seed, Path(folder), device
         fast = wanted.inference, device
-        self._cascade = [stage.load(wanted.schedule, *fast) for stage in opened.cascade()]
-        self._regressions = {stage.name: stage.load(None, *fast) for stage in comparable_regressions(opened)}
+        self._methods = {
+            # A stage's name keys its noise: an ablation's arms, named differently, are to see the same.
+            name: [replace(stage.load(wanted.schedule, *fast), name=stage.config.data_stage) for stage in stages]
+            for name, stages in methods_of(opened).items()
+        }
 
-    def work(self, task: tuple[Sequence[str], np.ndarray]) -> None:
-        """Write <method>/<key>.png for every method and each of the task's keys and images, uint8 (B, h, w, 3)."""
+    def work(self, task: Task) -> None:
+        """Write <method>/<key>.png for every method and each of the task's images."""
+        from sr3core.cascade import run_cascade
         from sr3core.images import to_float, to_uint8
-
-        keys, low = task
-        for method, images in self._apply(to_float(low).to(self._device), keys).items():
-            for key, image in zip(keys, to_uint8(images.cpu()), strict=True):
-                save_png(image, self._folder / method / f"{key}.png")
-
-    def _apply(self, low: "Tensor", keys: Sequence[str]) -> dict[str, "Tensor"]:
-        from sr3core.cascade import run_cascade, upscale
         from sr3core.randomness import derive_seed
         from sr3core.resize import upsample_bicubic
 
-        seeds = [derive_seed(self._seed, "held-out", key) for key in keys]
-        size = self._cascade[-1].model.high_size
-        factor = size // low.shape[-1]
-        nearest = low.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-        outputs = {"nearest": nearest, "bicubic": upsample_bicubic(low, size)}
-        for name, stage in self._regressions.items():
-            outputs[name] = upscale(stage, low, seeds)
-        return {**outputs, "sr3": run_cascade(self._cascade, low, seeds)}
+        low = to_float(task.low).to(self._device)
+        seeds = [derive_seed(self._seed + task.repeat, "held-out", key) for key in task.keys]
+        if task.repeat:
+            outputs = {repeated(task.repeat): run_cascade(self._methods["sr3"], low, seeds)}
+        else:
+            size = next(iter(self._methods.values()))[-1].model.high_size
+            factor = size // low.shape[-1]
+            nearest = low.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+            outputs = {"nearest": nearest, "bicubic": upsample_bicubic(low, size)}
+            outputs |= {name: run_cascade(stages, low, seeds) for name, stages in self._methods.items()}
+        for method, images in outputs.items():
+            for key, image in zip(task.keys, to_uint8(images.cpu()), strict=True):
+                save_png(image, self._folder / method / f"{key}.png")
 
 
-def comparable_regressions(run: Run) -> list[StageRun]:
-    """The regression baselines that map the cascade's first size to its last, as a comparison needs."""
-    return [stage for stage in run.regressions() if stage.config.data_stage == end_to_end(run)]
+def methods_of(run: Run) -> dict[str, tuple[StageRun, ...]]:
+    """Trained methods that are compared: the regression baselines and "sr3", or an ablation's arms; each one's stages.
+
+    Raises:
+        ConfigError: see `end_to_end`.
+    """
+    if is_ablation(run):
+        return {stage.name: (stage,) for stage in run.cascade()}
+    wanted = end_to_end(run)
+    regressions = {stage.name: (stage,) for stage in run.regressions() if stage.config.data_stage == wanted}
+    return {**regressions, "sr3": run.cascade()}
+
+
+def is_ablation(run: Run) -> bool:
+    """Whether the SR3 stages are several of the same sizes, to be compared, instead of a cascade."""
+    sizes = [stage.config.data_stage for stage in run.cascade()]
+    return len(sizes) > 1 and len(set(sizes)) == 1
+
+
+def repeated(number: int) -> str:
+    """Folder of SR3's samples with the number-th other noise."""
+    return f"sr3-{number}"
 
 
 def end_to_end(run: Run) -> str:
@@ -113,6 +144,8 @@ class Samples:
     seed: int
     fingerprint: str
     """Of the checkpoints, schedules, seed and images that they come from."""
+    repeats: tuple[str, ...]
+    """Folders of SR3's samples of the first NUM_REPEATED keys with other noise."""
 
     def read(self, method: str) -> list[np.ndarray]:
         """A method's images, or those of "low" and "reference", (H, W, 3) uint8 in the keys' order."""
@@ -131,60 +164,102 @@ def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, 
         data: what `sr3 prepare` wrote; None takes what the run was trained on.
 
     Raises:
-        DataError: the prepared data lack the cascade's end-to-end stage, or the split is empty.
+        DataError: the prepared data lack the methods' sizes, or the split is empty.
     """
-    import ray
-
     opened = open_run(run)
+    sizes = opened.cascade()[0].config.data_stage if is_ablation(opened) else end_to_end(opened)
     data = data or opened.data
-    images = load_split(data, end_to_end(opened), config.split, config.limit)
+    images = load_split(data, sizes, config.split, config.limit)
     if not images.keys:
-        raise DataError(f"{data}/{end_to_end(opened)} holds no {config.split} images: prepare more")
-    stages = (*opened.cascade(), *comparable_regressions(opened))
+        raise DataError(f"{data}/{sizes} holds no {config.split} images: prepare more")
+    return upscale_images(opened, config, images, folder or opened.path / "samples", [config.split, images.keys])
+
+
+def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder: Path, identity: Any) -> Samples:
+    """Apply every method of a run to low-resolution images; makes only what is not there. Needs a running Ray.
+
+    Args:
+        run: the run.
+        config: the schedule, the noise, how many actors.
+        images: what to upscale, of the size that the run starts from, and the originals.
+        folder: receives low/, reference/ and a folder a method; what was made of something else in it is deleted.
+        identity: tells these images from others, as JSON.
+
+    Raises:
+        CheckpointError: a stage has no checkpoint, or one of another network.
+        DataError: the processes that upscale die.
+    """
+    methods = methods_of(run)
+    stages = tuple({stage.name: stage for chain in reversed(methods.values()) for stage in chain}.values())
     for stage in stages:
         stage.check()
-    schedules = {stage.name: stage.schedule(config.schedule) for stage in opened.cascade()}
+    schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
     checkpoints = {stage.name: stage.newest_checkpoint().state["sha256"] for stage in stages}
     gammas = {name: asdict(s) for name, s in schedules.items() if s}
-    methods = ("nearest", "bicubic", *(stage.name for stage in comparable_regressions(opened)), "sr3")
+    names = ("nearest", "bicubic", *methods)
     samples = Samples(
-        folder=folder or opened.path / "samples",
+        folder=folder,
         split=config.split,
         keys=images.keys,
-        methods=methods,
+        methods=names,
         schedules={
             name: {"name": s.name, "num_steps": s.num_steps, "num_evaluations": s.num_evaluations}
             for name, s in schedules.items()
             if s
         },
         seed=config.seed,
-        fingerprint=fingerprint_of(
-            [checkpoints, gammas, config.seed, config.split, images.keys, methods, config.inference.precision]
-        ),
+        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, identity, names, config.inference.precision]),
+        repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )
-    content = {"fingerprint": samples.fingerprint}
+    _draw(run, config, samples, images)
+    return samples
+
+
+def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImages) -> None:
+    """Make what is not there yet; what was made of something else is deleted first."""
+    import ray
+
     marker = samples.folder / "samples.json"
-    if marker.is_file() and json.loads(marker.read_text()) == content:
+    known = json.loads(marker.read_text()) if marker.is_file() else {}
+    if known.get("fingerprint") != samples.fingerprint:
+        shutil.rmtree(samples.folder, ignore_errors=True)
+        for method, pictures in (("low", images.low), ("reference", images.high)):
+            for key, picture in zip(images.keys, pictures, strict=True):
+                save_png(picture, samples.folder / method / f"{key}.png")
+        known = {"fingerprint": samples.fingerprint, "num_images": 0, "seconds": 0.0}
+        write_atomic(marker, json.dumps(known))
+    tasks = [task for task in _tasks(samples, images) if not _is_done(task, samples)]
+    if not tasks:
         log.info("samples: %s is up to date", samples.folder)
-        return samples
-    shutil.rmtree(samples.folder, ignore_errors=True)
-    for method, pictures in (("low", images.low), ("reference", images.high)):
-        for key, picture in zip(images.keys, pictures, strict=True):
-            save_png(picture, samples.folder / method / f"{key}.png")
-    size, gpus = 16, min(1.0, ray.cluster_resources().get("GPU", 0.0) / config.num_actors)
-    starts = range(0, len(images.keys), size)
-    tasks = [(images.keys[first : first + size], images.low[first : first + size]) for first in starts]
+        return
+    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0) / config.num_actors)
     upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=gpus)
     device = "cuda" if gpus else "cpu"
 
     def make_actor() -> Any:
-        return upscaler.remote(opened.location, to_dict(config), str(samples.folder), device)
+        return upscaler.remote(run.location, to_dict(config), str(samples.folder), device)
 
-    count = 0
-    for (keys, _), error in run_on_actors(make_actor, tasks, config.num_actors):
+    count, total, start = 0, sum(len(task.keys) for task in tasks), time.monotonic()
+    for task, error in run_on_actors(make_actor, tasks, config.num_actors):
         if error is not None:
-            raise DataError(f"{samples.folder}: the process that upscaled {keys[0]} and others died twice") from error
-        count += len(keys)
-        log.info("samples: %d/%d held-out images upscaled", count, len(images.keys))
-    write_atomic(marker, json.dumps(content))
-    return samples
+            raise DataError(
+                f"{samples.folder}: the process that upscaled {task.keys[0]} and others died twice"
+            ) from error
+        count += len(task.keys)
+        log.info("samples: %d/%d held-out images upscaled", count, total)
+    known["num_images"] = known.get("num_images", 0) + total
+    known["seconds"] = known.get("seconds", 0.0) + time.monotonic() - start
+    write_atomic(marker, json.dumps(known))
+
+
+def _tasks(samples: Samples, images: SplitImages) -> list[Task]:
+    starts = range(0, len(images.keys), TASK_IMAGES)
+    parts = [slice(first, first + TASK_IMAGES) for first in starts]
+    tasks = [Task(images.keys[part], images.low[part]) for part in parts]
+    few = slice(0, NUM_REPEATED)
+    return tasks + [Task(images.keys[few], images.low[few], k) for k in range(1, len(samples.repeats) + 1)]
+
+
+def _is_done(task: Task, samples: Samples) -> bool:
+    made = (repeated(task.repeat),) if task.repeat else samples.methods
+    return all((samples.folder / name / f"{key}.png").is_file() for name in made for key in task.keys)

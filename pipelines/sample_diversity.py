@@ -42,6 +42,6 @@ def diversity_variants(network: FeatureNetwork, num_samples: int) -> dict[str, s
     """Both numbers' variants in words."""
     pairs = f"all pairs of {num_samples} samples an input, mean over inputs"
     return {
-        "pixel_diversity": f"RMS difference in grey levels ({pairs})",
-        "feature_diversity": f"distance of features ({network.description}, {pairs})",
+        "pixel_diversity": f"diversity, RMS difference in grey levels ({pairs})",
+        "feature_diversity": f"diversity, distance of features ({network.description}, {pairs})",
     }

@@ -1,6 +1,6 @@
 """From measurements to the numbers of a table: each with its interval, and under the words of its variant."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.measure_config import MeasureConfig
 from sr3core.errors import ConfigError
 from sr3core.features import FeatureNetwork, distance_label
-from sr3core.metrics.bootstrap import PairedGram, bootstrap_error, bootstrap_mean, normal_interval
+from sr3core.metrics.bootstrap import PairedGram, bootstrap_mean, bootstrap_values, normal_interval
 from sr3core.metrics.classification import top_k_errors
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
 from sr3core.metrics.inception_score import inception_score
@@ -20,6 +20,8 @@ from sr3core.randomness import derive_seed
 MAX_GRAM_IMAGES = 4096
 """Largest set whose inner products are all kept, at 8 bytes for each of n x n; KID of more is taken on subsets."""
 Numbers = dict[str, dict[str, float]]
+Resampled = Mapping[str, np.ndarray]
+"""Metric -> its value on each resample of the images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +46,50 @@ def mean_with_interval(values: np.ndarray, config: MeasureConfig) -> dict[str, f
     return {"mean": float(array.mean()), "standard_error": error, "low": low, "high": high, "n": len(array)}
 
 
-def distance_numbers(ours: Embedded, theirs: Embedded, config: MeasureConfig) -> Numbers:
+def distance_numbers(ours: Embedded, theirs: Embedded, resampled: Resampled, config: MeasureConfig) -> Numbers:
     """Fréchet and kernel distance, precision, recall, density and coverage of paired sets."""
     count, dim = ours.features.shape
     a, b = ours.features, theirs.features
-    gram = PairedGram(a, b) if count <= MAX_GRAM_IMAGES else None
-    if count <= dim:
-        assert gram is not None or dim > MAX_GRAM_IMAGES
-        frechet = frechet_distance_from_features(a, b)
+    frechet = frechet_distance_from_features(a, b) if count <= dim else frechet_distance(ours.moments, theirs.moments)
+    numbers = {"distance": with_interval(frechet, resampled.get("distance"), count, config)}
+    if count <= MAX_GRAM_IMAGES:
+        numbers["kid"] = with_interval(kernel_distance(a, b), resampled.get("kid"), count, config)
     else:
-        frechet = frechet_distance(ours.moments, theirs.moments)
-    resampled: Callable[[np.ndarray], float] = lambda i: frechet_distance_from_features(a[i], b[i])  # noqa: E731
-    if gram is not None and count <= dim:
-        resampled = gram.frechet_distance
-    numbers = {"distance": _with_error(frechet, resampled, count, config)}
-    if gram is not None:
-        numbers["kid"] = _with_error(kernel_distance(a, b), gram.kernel_distance, count, config)
-    else:
-        subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
-        numbers["kid"] = {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": count}
-    if count > NUM_NEIGHBOURS:
-        hits = manifold_hits(a, b)
-        numbers |= {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
-    return numbers
+        numbers["kid"] = subset_kernel_distance(a, b)
+    return numbers | manifold_numbers(a, b, config)
+
+
+def resampled_distances(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Resampled:
+    """Fréchet and kernel distance of resamples of paired features; no kernel distance of large sets."""
+    count, dim = a.shape
+    if not config.num_distance_resamples or count <= 2:
+        return {}
+    statistics: dict[str, Callable[[np.ndarray], float]] = {
+        "distance": lambda indices: frechet_distance_from_features(a[indices], b[indices])
+    }
+    if count <= MAX_GRAM_IMAGES:
+        gram = PairedGram(a, b)
+        statistics["kid"] = gram.kernel_distance
+        if count <= dim:
+            statistics["distance"] = gram.frechet_distance
+    return {
+        name: bootstrap_values(statistic, count, num_resamples=config.num_distance_resamples)
+        for name, statistic in statistics.items()
+    }
+
+
+def subset_kernel_distance(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """KID as it is reported for large sets: the mean over subsets, and how much one subset scatters."""
+    subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
+    return {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": len(a)}
+
+
+def manifold_numbers(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Numbers:
+    """Precision, recall, density and coverage; nothing for sets of too few images."""
+    if min(len(a), len(b)) <= NUM_NEIGHBOURS:
+        return {}
+    hits = manifold_hits(a, b)
+    return {name: mean_with_interval(getattr(hits, name), config) for name in hits._fields}
 
 
 def score_numbers(logits: np.ndarray, config: MeasureConfig) -> Numbers:
@@ -77,7 +100,9 @@ def score_numbers(logits: np.ndarray, config: MeasureConfig) -> Numbers:
         return inception_score(logits[indices], splits).mean
 
     found = inception_score(logits, splits)
-    numbers = _with_error(found.mean, score, len(logits), config)
+    few = config.num_distance_resamples
+    values = bootstrap_values(score, len(logits), num_resamples=few) if few and len(logits) > 2 else None
+    numbers = with_interval(found.mean, values, len(logits), config)
     return {"inception_score": {**numbers, "std_of_parts": found.std}}
 
 
@@ -114,6 +139,8 @@ def variants(
         "density": f"density ({manifold})",
         "coverage": f"coverage ({manifold})",
     }
+    if config.lpips is not None:
+        found["lpips"] = "LPIPS (AlexNet, version 0.1, whole image, mean over images)"
     if scored is not None:
         title = "Inception Score" if scored.is_fid else "exp(E KL), not the paper's Inception Score"
         found["inception_score"] = f"{title} ({scored.description}, {min(config.num_splits, count)} parts)"
@@ -138,12 +165,11 @@ def has_logits(network: FeatureNetwork) -> bool:
     return True
 
 
-def _with_error(
-    estimate: float, statistic: Callable[[np.ndarray], float], count: int, config: MeasureConfig
-) -> dict[str, float]:
+def with_interval(estimate: float, resampled: np.ndarray | None, count: int, config: MeasureConfig) -> dict[str, float]:
+    """A statistic of a set with its standard error and interval, from its values on resamples; none without them."""
     numbers: dict[str, float] = {"mean": estimate, "n": count}
-    if config.num_distance_resamples and count > 2:
-        error = bootstrap_error(statistic, count, num_resamples=config.num_distance_resamples)
+    if resampled is not None:
+        error = float(np.std(resampled, ddof=1))
         low, high = normal_interval(estimate, error, config.level)
         numbers |= {"standard_error": error, "low": low, "high": high}
     return numbers

@@ -1,29 +1,31 @@
 """Table 3 for a run's 4x cascade on labelled photos: the chain of images, then classification beside the metrics."""
 
+import hashlib
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.config import EvaluateConfig, UpscaleConfig
+from pipelines.config import EvaluateConfig
 from pipelines.evaluate import evaluate_folders
-from pipelines.image_sets import ImageSet, listed, read_labels
+from pipelines.image_sets import ImageSet, read_labels
+from pipelines.ingest import SplitImages
 from pipelines.measure import read_pixels
 from pipelines.measure_config import MeasureConfig
 from pipelines.runs import local_path, open_run
-from pipelines.sample import end_to_end, save_png
-from pipelines.upscale import upscale_photos
-from sr3core.errors import ConfigError, DataError
+from pipelines.sample import end_to_end, save_png, upscale_images
+from sr3core.config import override
+from sr3core.errors import ConfigError
 from sr3core.images import to_float, to_uint8
 from sr3core.metrics.classification import CHAIN, CROP_SIZE, MODEL_SIZE, RESIZED_SIDE, table_3_input, table_3_reference
-from sr3core.resize import downsample_bicubic, upsample_bicubic
+from sr3core.resize import downsample_bicubic
 
 
 def evaluate_table_3(
     run: str, photos: str, labels: str, out: str, config: EvaluateConfig, variant: MeasureConfig
 ) -> dict[str, Any]:
-    """Classify what a run makes of photos' 56x56 crops, beside bicubic and the crops themselves. Needs a running Ray.
+    """Classify what a run makes of photos' 56x56 crops, beside its regression
+    baseline, bicubic, nearest and the crops themselves. Needs a running Ray.
 
     The images stay in OUT.images; the same command again upscales only what is not there.
 
@@ -39,46 +41,30 @@ def evaluate_table_3(
         ConfigError: the run goes from other sizes.
         DataError: photos or labels are missing or damaged.
     """
-    wanted, found = f"{MODEL_SIZE}-{RESIZED_SIDE}", end_to_end(open_run(run))
+    opened = open_run(run)
+    wanted, found = f"{MODEL_SIZE}-{RESIZED_SIDE}", end_to_end(opened)
     if found != wanted:
         raise ConfigError(f"Table 3 needs a cascade of {wanted} pixels, {run} goes {found}")
     folder = local_path(out).with_name(f"{local_path(out).name}.images")
     originals = ImageSet.read(photos, "photos")
     names = sorted(originals.files)[: config.limit]
     read_labels(labels, names)  # told before anything is made
-    for made in ("references", "low", "bicubic", "sr3"):  # an earlier command's, perhaps of other photos
-        shutil.rmtree(folder / made, ignore_errors=True)
-    for name in names:
-        _write_inputs(originals.files[name], name, folder)
-    inputs = [str(folder / "low" / f"{name}.png") for name in names]
-    upscaling = UpscaleConfig(schedule=config.schedule, seed=config.seed, num_actors=config.num_actors)
-    reports = upscale_photos(run, inputs, str(folder / "upscaled"), upscaling)
-    if failed := [f"{report.source}: {report.detail}" for report in reports if report.reason]:
-        raise DataError(listed(failed))
-    for name in names:
-        large = read_pixels(str(folder / "upscaled" / f"{name}.png"))
-        _write_resized(large, folder / "sr3" / f"{name}.png")
-    outputs = [f"{method}={folder / method}" for method in ("bicubic", "sr3")]
+    references = [table_3_reference(read_pixels(originals.files[name])) for name in names]
+    low = np.concatenate([table_3_input(reference[None]) for reference in references])
+    images = SplitImages(tuple(names), low, np.stack(references))
+    identity = [names, hashlib.sha256(low.tobytes()).hexdigest()]
+    made = upscale_images(opened, override(config, num_seeds=1), images, folder / "upscaled", identity)
+    for method in made.methods:
+        shutil.rmtree(folder / method, ignore_errors=True)  # an earlier command's, perhaps of other photos
+        for name, large in zip(names, made.read(method), strict=True):
+            save_png(to_uint8(downsample_bicubic(to_float(large[None]), CROP_SIZE))[0], folder / method / f"{name}.png")
+    outputs = [f"{method}={folder / method}" for method in made.methods]
     return evaluate_folders(
         outputs,
-        str(folder / "references"),
+        str(folder / "upscaled" / "reference"),
         out,
         labels=labels,
         config=variant,
         num_actors=config.num_actors,
         setting=f"Table 3: {CHAIN}",
     )
-
-
-def _write_inputs(photo: str, name: str, folder: Path) -> None:
-    """Write the chain's reference, the model's input, and bicubic's output."""
-    reference = table_3_reference(read_pixels(photo))
-    low = table_3_input(reference[None])
-    save_png(reference, folder / "references" / f"{name}.png")
-    save_png(low[0], folder / "low" / f"{name}.png")
-    large = to_uint8(upsample_bicubic(to_float(low), RESIZED_SIDE))[0]
-    _write_resized(large, folder / "bicubic" / f"{name}.png")
-
-
-def _write_resized(large: np.ndarray, path: Path) -> None:
-    save_png(to_uint8(downsample_bicubic(to_float(large[None]), CROP_SIZE))[0], path)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.actors import cpus_per_actor, run_on_actors
-from pipelines.config import UpscaleConfig
 from pipelines.display import duration, print_progress
 from pipelines.photo_files import ENDINGS
 from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
@@ -15,6 +14,7 @@ from pipelines.photos import Photo, find_photos, name_outputs
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run
 from pipelines.sample import end_to_end
+from pipelines.sampling_config import UpscaleConfig
 from pipelines.storage import absolute, join
 from pipelines.upscaled import changes_since, record_of
 from sr3core.config import to_dict

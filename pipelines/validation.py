@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from pipelines.ingest import SplitImages, classes_for, load_split
-from pipelines.runs import StageRun
+from pipelines.runs import NUM_BUCKETS, StageRun
 from pipelines.team import Team
 from sr3core.errors import DataError
 from sr3core.images import to_float, to_uint8
@@ -14,9 +14,6 @@ from sr3core.randomness import derive_seed
 from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
 from sr3core.training import Batch, Trainer, TrainState
-
-NUM_BUCKETS = 8
-"""Parts of the steps 1..T, of which each has a held-out loss of its own."""
 
 
 class Validation:

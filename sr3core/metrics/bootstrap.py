@@ -64,10 +64,44 @@ def bootstrap_error(
     Raises:
         ConfigError: num_resamples is too small.
     """
+    return float(np.std(bootstrap_values(statistic, count, num_resamples=num_resamples, seed=seed), ddof=1))
+
+
+def bootstrap_values(
+    statistic: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 20, seed: int = 0
+) -> np.ndarray:
+    """Compute the statistic of each resample that `bootstrap_error` takes the deviation of, float64 (num_resamples,).
+
+    Two methods on the same images share their resamples, so the deviation of the difference of their values is the
+    standard error of the difference. Arguments and errors as `bootstrap_error`'s.
+    """
     if num_resamples < 2:
         raise ConfigError(f"num_resamples must be at least 2, got {num_resamples}")
-    values = [statistic(indices) for indices in resamples(count, num_resamples, seed)]
-    return float(np.std(values, ddof=1))
+    return np.array([statistic(indices) for indices in resamples(count, num_resamples, seed)])
+
+
+def bootstrap_values_of_two(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    counts: tuple[int, int],
+    *,
+    num_resamples: int = 20,
+    seed: int = 0,
+) -> np.ndarray:
+    """Compute a statistic of two independent sets on resamples of each for itself, float64 (num_resamples,).
+
+    Args:
+        statistic: maps the indices (counts[0],) and (counts[1],) of a resample of each set to a number.
+        counts: images of each set.
+        num_resamples: at least 2.
+        seed: of the resamples.
+
+    Raises:
+        ConfigError: num_resamples is too small.
+    """
+    if num_resamples < 2:
+        raise ConfigError(f"num_resamples must be at least 2, got {num_resamples}")
+    drawn = (resamples(count, num_resamples, derive_seed(seed, "set", number)) for number, count in enumerate(counts))
+    return np.array([statistic(first, second) for first, second in zip(*drawn, strict=True)])
 
 
 def normal_interval(estimate: float, error: float, level: float = LEVEL) -> Interval:

@@ -146,6 +146,14 @@ def test_the_evaluation_compares_all_methods_on_the_test_split(evaluated, search
         assert {"kid", "precision", "recall"} <= method.keys()
         for metric in ("psnr", "ssim", "consistency", "distance"):
             assert method[metric]["low"] <= method[metric]["mean"] <= method[metric]["high"]
+    # SR3 draws several samples of the first inputs; every method's difference from it is paired.
+    assert methods["sr3"]["pixel_diversity"]["mean"] > 0
+    assert methods["sr3"]["pixel_diversity"]["n"] == 8
+    gap = evaluated["differences"]["8-32-regression"]
+    assert gap["than"] == "sr3"
+    assert gap["psnr"]["mean"] == pytest.approx(
+        methods["8-32-regression"]["psnr"]["mean"] - methods["sr3"]["psnr"]["mean"]
+    )
     # Nearest repeats the input's pixels.
     key = evaluated["keys"][0]
     low, nearest = (np.asarray(Image.open(searched / "run" / "samples" / n / f"{key}.png")) for n in ("low", "nearest"))
@@ -158,6 +166,22 @@ def test_the_evaluation_compares_all_methods_on_the_test_split(evaluated, search
         bicubic = np.asarray(Image.open(samples / "bicubic" / path.name)).astype(float)
         errors.append(10 * np.log10(255**2 / np.mean((reference - bicubic) ** 2)))
     assert methods["bicubic"]["psnr"]["mean"] == pytest.approx(np.mean(errors), rel=1e-9)
+
+
+def test_lost_samples_alone_are_made_again_and_the_same(evaluated, searched):
+    samples = searched / "run" / "samples"
+    lost = [samples / "sr3" / f"{evaluated['keys'][3]}.png", samples / "sr3-2" / f"{evaluated['keys'][0]}.png"]
+    kept = samples / "reference" / lost[0].name
+    before = [path.read_bytes() for path in lost]
+    inode = kept.stat().st_ino
+    for path in lost:
+        path.unlink()
+    (searched / "run" / "evaluation.json").unlink()
+    assert main(["evaluate", "--run", str(searched / "run"), "--schedule", "3", "--limit", "12"]) == 0
+    assert [path.read_bytes() for path in lost] == before
+    assert kept.stat().st_ino == inode
+    again = json.loads((searched / "run" / "evaluation.json").read_text())
+    assert again["methods"] == evaluated["methods"]
 
 
 def test_any_two_folders_can_be_compared(evaluated, searched, capsys):

@@ -67,7 +67,7 @@ def page(browser: "sync_api.Browser", report: str) -> Iterator["sync_api.Page"]:
 def test_every_image_decodes(page: "sync_api.Page") -> None:
     widths = page.eval_on_selector_all("img[src]", "images => images.map(i => i.complete && i.naturalWidth)")
     assert len(widths) >= 60
-    assert set(widths) == {16, 64}
+    assert set(widths) == {4, 16, 64}  # a patch of the input is 4 pixels wide
 
 
 def test_lightbox_opens_walks_and_closes(page: "sync_api.Page") -> None:
@@ -139,6 +139,38 @@ def test_switches_smooth_and_enlarge(page: "sync_api.Page") -> None:
     assert style("transform").startswith("matrix(4,")
 
 
+def test_a_patchs_frame_is_where_the_patch_was_cut(page: "sync_api.Page") -> None:
+    figure = page.locator(".patch figure").last
+    picture, frame = figure.locator(".frame img").bounding_box(), figure.locator(".frame i").bounding_box()
+    assert frame["width"] == pytest.approx(picture["width"] / 4, abs=1)
+    assert picture["x"] - 1 <= frame["x"] <= picture["x"] + 0.75 * picture["width"] + 1
+    # The pixels under the frame's corner are the patch's corner.
+    same = figure.evaluate(
+        """figure => {
+          const [whole, patch] = figure.querySelectorAll("img"), box = figure.querySelector("i");
+          const pixel = (image, x, y) => {
+            const canvas = document.createElement("canvas"), context = canvas.getContext("2d");
+            canvas.width = image.naturalWidth; canvas.height = image.naturalHeight;
+            context.drawImage(image, 0, 0);
+            return [...context.getImageData(x, y, 1, 1).data].join();
+          };
+          const scale = whole.naturalWidth / whole.getBoundingClientRect().width;
+          const x = Math.round(box.offsetLeft * scale), y = Math.round(box.offsetTop * scale);
+          return [0, 5, 15].every((d) => pixel(whole, x + d, y + d) === pixel(patch, d, d));
+        }"""
+    )
+    assert same
+
+
+def test_every_paper_table_is_there_and_the_missing_ones_unfold(page: "sync_api.Page") -> None:
+    tables = page.locator("#paper table")
+    assert tables.first.locator("th", has_text="What is different in the setting").is_visible()
+    fifth = page.locator("#paper details").last
+    assert not fifth.locator("table").is_visible()
+    fifth.locator("summary").click()
+    assert "13.1" in fifth.locator("table").inner_text()
+
+
 def test_table_of_images_sorts(page: "sync_api.Page") -> None:
     page.get_by_text("Every image in numbers").click()
     table = page.locator("table.sortable")
@@ -165,6 +197,8 @@ def test_text_is_readable_in_both_schemes(browser: "sync_api.Browser", report: s
     ground = _luminance(page, "body", "backgroundColor")
     assert ground < 0.05 if scheme == "dark" else ground > 0.9
     for selector in ("body", ".lead", ".small", ".note", "td.best", ".tag.two", "nav a", "#paper th"):
+        assert _contrast(_luminance(page, selector, "color"), ground) >= READABLE, selector
+    for selector in ("#paper td.setting", "#paper tr.dim td", ".differences", ".patch figcaption", "details summary"):
         assert _contrast(_luminance(page, selector, "color"), ground) >= READABLE, selector
     tint = _luminance(page, ".say", "backgroundColor")
     assert _contrast(_luminance(page, ".say p", "color"), tint) >= READABLE

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cluster.cli import main
@@ -17,8 +18,10 @@ from sr3core.errors import ConfigError, DataError
 from sr3core.features import WEIGHTS_VARIABLE, SeededFeatures, extract_features
 from sr3core.metrics.fid import frechet_distance_from_features
 from sr3core.metrics.kid import kernel_distance
+from sr3core.metrics.lpips import load_lpips
 from sr3core.metrics.manifold import manifold_hits
 from sr3core.metrics.psnr import psnr
+from tests.sr3core.metrics.test_lpips import seeded_weights
 
 BICUBIC = Image.Resampling.BICUBIC
 NUM_IMAGES = 10
@@ -156,6 +159,17 @@ def test_the_classical_variant_is_luma_inside_a_border_and_says_so(folders, tmp_
     assert result["methods"][0]["psnr"]["mean"] == pytest.approx(expected, rel=1e-12)
     assert "low" not in result["methods"][0]["distance"]
     assert "PSNR dB (BT.601 luma, 4 pixels cut off each side, mean over images)" in tabulate(result)
+
+
+def test_lpips_is_added_where_weights_are_named(folders, tmp_path, ray_session):
+    torch.save(seeded_weights(), tmp_path / "lpips.pth")
+    config = MeasureConfig(lpips=str(tmp_path / "lpips.pth"), num_distance_resamples=0)
+    result = evaluate(folders, tmp_path / "l.json", config=config)
+    images, references = (pixels(folders / name) for name in ("nearest", "references"))
+    expected = load_lpips(tmp_path / "lpips.pth")(images, references).mean()
+    assert result["methods"][1]["lpips"]["mean"] == pytest.approx(float(expected), rel=1e-5)
+    assert "low" in result["differences"]["bicubic"]["lpips"]
+    assert "LPIPS (AlexNet, version 0.1" in tabulate(result)
 
 
 def test_the_diversity_of_samples_is_over_pairs_of_folders(folders, tmp_path, ray_session):

@@ -5,7 +5,7 @@ import tarfile
 import pytest
 
 from pipelines.config import PrepareConfig
-from pipelines.plan import write_plan, plan_shards
+from pipelines.plan import plan_shards, write_plan
 from pipelines.preprocess import describe_plan, prepare
 from pipelines.sources import open_source
 from sr3core.config import override

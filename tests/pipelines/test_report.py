@@ -1,5 +1,7 @@
 """The report: what it says, what it never says, and that nothing in it needs a network."""
 
+import base64
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -13,7 +15,9 @@ from PIL import Image
 from pipelines.config import RunConfig
 from pipelines.presets import regression_of, small_cascade, small_stage
 from pipelines.report import write_report
-from pipelines.runs import Run, create_run
+from pipelines.report_pictures import Pictures
+from pipelines.runs import NUM_BUCKETS, Run, create_run
+from pipelines.sample import NUM_REPEATED
 from sr3core.errors import DataError
 from sr3core.images import to_float, to_uint8
 from sr3core.metrics.consistency import consistency
@@ -55,6 +59,11 @@ def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = Fa
             "is_fid": is_fid,
         },
         "methods": [_measure(run, name, keys, 200 - 40 * i) for i, name in enumerate(METHODS)],
+        "references": {},
+        "variants": {"psnr": "PSNR dB (RGB)", "ssim": "SSIM (11x11)", "consistency": "consistency", "distance": label},
+        "intervals": "95% bootstrap intervals over images",
+        "warnings": [],
+        "differences": {"16-64-regression": {"than": "sr3", **_differences(run, keys)}},
         "seed": 0,
         "provenance": {"versions": {"torch": "2.13.0"}},
     }
@@ -72,6 +81,17 @@ def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = Fa
     timings = {"parts": [{"name": name, "seconds": seconds, "reused": reused} for name, seconds, reused in parts]}
     (run.path / "timings.json").write_text(json.dumps(timings))
     return run
+
+
+def _differences(run: Run, keys: list[str]) -> dict[str, Any]:
+    """Regression minus SR3: by hand for PSNR, with an interval that holds 0 for SSIM, without one for the distance."""
+    ours, theirs = (_measure(run, name, keys, 0)["psnr"]["mean"] for name in ("16-64-regression", "sr3"))
+    gap = ours - theirs
+    return {
+        "psnr": {"mean": gap, "low": gap - 0.1, "high": gap + 0.1},
+        "ssim": {"mean": 0.01, "low": -0.01, "high": 0.03},
+        "distance": {"mean": 40.0},
+    }
 
 
 def _save_samples(run: Run, sources: list[Path]) -> list[str]:
@@ -94,6 +114,11 @@ def _save_samples(run: Run, sources: list[Path]) -> list[str]:
             path = run.path / "samples" / name / f"{source.stem}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.clip(np.rint(picture), 0, 255).astype(np.uint8)).save(path)
+        for name in ("sr3-1", "sr3-2") if source in sources[:NUM_REPEATED] else ():
+            path = run.path / "samples" / name / f"{source.stem}.png"
+            path.parent.mkdir(exist_ok=True)
+            again = bicubic + 0.4 * detail + noise.normal(0, 9, high.shape)
+            Image.fromarray(np.clip(np.rint(again), 0, 255).astype(np.uint8)).save(path)
     return [source.stem for source in sources]
 
 
@@ -128,10 +153,15 @@ def _write_metrics(path: Path, num_steps: int, regression: bool) -> None:
             }
             lines.append({"step": step, "kind": "train", "loss": loss * noise.normal(1, 0.06), **common})
         if step % 100 == 0 or step == num_steps:
-            ratio = {"psnr": 20.5 - 6 * np.exp(-step / 60)} if regression else {}
+            ratio = {"psnr": 20.5 - 6 * np.exp(-step / 60)} if regression else _buckets(loss)
             lines.append({"step": step, "kind": "validation", "loss": loss + 0.01, **ratio})
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps({**line, "seconds": line["step"] * 0.29}) + "\n" for line in lines))
+
+
+def _buckets(loss: float) -> dict[str, float]:
+    """A loss by noise level; no image fell into the third part."""
+    return {f"loss_bucket_{i}": float(loss * (1 + i)) for i in range(NUM_BUCKETS) if i != 2}
 
 
 def _write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: bool, label: str) -> None:
@@ -253,18 +283,19 @@ def test_demo_says_what_it_is(page: Page) -> None:
 
 def test_without_the_reference_network_no_number_is_called_fid(page: Page) -> None:
     for section, text in page.text.items():
-        allowed = re.sub(r"not FID|the paper's FID|SR3 ahead in FID|FID ↓", "", text, flags=re.IGNORECASE)
+        allowed = re.sub(r"not FID|the paper's FID|SR3 ahead in FID|FID(-50k)? ↓", "", text, flags=re.IGNORECASE)
         assert "FID" not in allowed, section
-    rows = re.search(r"FID ↓(.*?)What is different", page.text["paper"])
+    rows = re.search(r"FID ↓ Reference (.*?) IS ↑", page.text["paper"])
     assert rows
-    assert rows[1].split() == ["Regression", "15.2", "not", "measured", "SR3", "5.2", "not", "measured"]
+    assert "the paper's FID has no counterpart here" in rows[1]
+    assert "Regression 15.2 not measured SR3 5.2 not measured" in rows[1]
 
 
 def test_with_the_reference_network_the_distance_is_fid(tmp_path: Path, photos: Path) -> None:
     page = Page(write_report(str(make_run(tmp_path, photos, 6, is_fid=True).path)).read_text())
     assert "FID (Inception 2015-12-05, n=6)" in page.text["results"]
     assert "not FID" not in "".join(page.text.values())
-    assert re.search(r"FID ↓ Regression 15.2 120.0 SR3 5.2 80.0", page.text["paper"])
+    assert "Regression 15.2 120.0 SR3 5.2 80.0" in page.text["paper"]
     assert "no full rank" in page.text["results"]
 
 
@@ -289,21 +320,85 @@ def test_grid_shows_the_first_images_in_order(page: Page, run: Run) -> None:
 def test_gallery_ends_before_the_file_is_too_large(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.report.MAX_GALLERY_BYTES", 50_000)
+    monkeypatch.setattr("pipelines.report_pictures.MAX_GALLERY_BYTES", 50_000)
     page = Page(write_report(str(make_run(tmp_path, photos, 8).path)).read_text())
     first = re.search(r"The first (\d) of 8", page.text["samples"])
     assert first
     assert 1 <= int(first[1]) < 8
 
 
-def test_worst_image_is_the_one_of_lowest_psnr(run: Run) -> None:
+@pytest.mark.parametrize(
+    ("metric", "against", "sign"), [(psnr, "reference", 1), (ssim, "reference", 1), (consistency, "low", -1)]
+)
+def test_worst_and_best_images_are_those_of_each_metric(run: Run, metric: Any, against: str, sign: int) -> None:
     def read(method: str, key: str) -> np.ndarray:
         return np.asarray(Image.open(run.path / "samples" / method / f"{key}.png"))[None]
 
+    title = {psnr: "PSNR", ssim: "SSIM", consistency: "consistency"}[metric]
     text = Path(write_report(str(run.path))).read_text().split('id="failures"')[1]
     keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
-    worst = min(keys, key=lambda key: float(psnr(read("sr3", key), read("reference", key))[0]))
-    assert re.findall(r'data-key="([^"]+)"', text)[0] == worst
+    ranked = sorted(keys, key=lambda key: sign * float(metric(read("sr3", key), read(against, key))[0]))
+    for heading, expected in (("Worst", ranked[:3]), ("Best", ranked[: -3 - 1 : -1])):
+        shown = text.split(f"{heading} by {title}")[1]
+        assert re.findall(r'data-key="([^"]+)"', shown)[:3] == expected
+
+
+def test_every_table_has_the_papers_numbers_ours_and_the_difference(page: Page) -> None:
+    text = page.text["paper"]
+    for words in ("Metric Method Paper Ours What is different in the setting", "PULSE 16.88 not run"):
+        assert words in text
+    for number in range(1, 6):
+        assert f"Table {number}: " in text
+    assert "Another task: 4× to 64×64 here, 8× to 128×128 there." in text
+    assert "PSNR dB (RGB); n=14" in text
+    assert "13.1 not run" in text  # Table 5, which this run has not measured
+    assert "sr3 ablate PRESET" in text
+
+
+def test_the_order_of_the_methods_comes_with_paired_intervals(page: Page) -> None:
+    text = page.text["paper"]
+    assert re.search(r"Regression ahead in PSNR .* same order Regression ahead in SSIM", text)
+    assert re.search(r"Regression ahead in SSIM .* undecided: the interval holds 0 SR3 slightly", text)
+
+
+def test_losses_by_noise_level_are_drawn_at_a_few_moments(page: Page) -> None:
+    assert page.text["training"].count("held-out loss by noise level") == 2  # regression has no noise levels
+    assert "step 0" in page.text["training"]
+    assert "step 500" in page.text["training"]
+
+
+def test_several_samples_of_one_input_and_where_they_differ(page: Page, run: Run) -> None:
+    assert "Sample 3" in page.text["samples"]
+    assert "Sample 4" not in page.text["samples"]
+    pictures = Pictures.find(run, json.loads((run.path / "evaluation.json").read_text())["keys"], [])
+    spreads = [strip["spread"] for strip in pictures.strips()]
+    assert len(spreads) == 6
+    # The deviation of three draws of the noise that the samples were given is sqrt(pi) / 2 of its own, on average.
+    assert spreads == pytest.approx([9 * np.sqrt(np.pi) / 2] * 6, rel=0.15)
+
+
+def test_a_patch_is_cut_where_bicubic_misses_most(tmp_path: Path) -> None:
+    run = create_run(tmp_path / "run", demo_like(), str(tmp_path), {}, fresh=False)
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    original = grey.copy()
+    original[40:56, 8:24] = np.indices((16, 16)).sum(axis=0)[..., None] % 2 * 255
+    for name, picture in {"low": grey[::4, ::4], "bicubic": grey, "reference": original}.items():
+        (run.path / "samples" / name).mkdir(parents=True)
+        Image.fromarray(picture).save(run.path / "samples" / name / "key.png")
+    (row,) = Pictures.find(run, ["key"], []).patches(["key"])
+    assert row["frame"] == [100 * 8 / 64, 100 * 40 / 64, 25]
+    cut = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["cells"][-1]["patch"].partition(",")[2]))))
+    np.testing.assert_array_equal(cut, original[40:56, 8:24])
+
+
+def test_other_runs_fill_the_tables_of_their_task(run: Run, tmp_path: Path, photos: Path) -> None:
+    other = make_run(tmp_path, photos, 5)
+    (other.path / "table-4.json").write_text((other.path / "evaluation.json").read_text())
+    page = Page(write_report(str(run.path), others=[str(other.path)]).read_text())
+    assert "Ours: demo" not in page.text["paper"].split("Table 4")[0]
+    assert "SR3 (two stages) 11.3 not measured" in page.text["paper"]  # seeded features are no FID
+    assert page.text["results"].count("95% bootstrap intervals") == 1
+    assert "Run demo, preset demo" in page.text["results"]
 
 
 def test_search_is_reported_as_it_ended(page: Page) -> None:

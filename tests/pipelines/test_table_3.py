@@ -8,7 +8,7 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.config import RunConfig
-from pipelines.presets import small_stage
+from pipelines.presets import regression_of, small_stage
 from pipelines.runs import Run, create_run
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.classifiers import find_classifier
@@ -17,8 +17,11 @@ from sr3core.training import create_state
 
 def untrained_run(folder, low: int, high: int) -> Run:
     stage = small_stage(low, high, base_channels=8, num_steps=10, num_workers=1)
-    run = create_run(folder, RunConfig(name="tiny", stages=(stage,)), str(folder), {stage.name: "x"}, fresh=False)
-    save_checkpoint(run.stages[0].checkpoints, take_snapshot(create_state(stage.model, stage.optimizer, 0)), {})
+    config = RunConfig(name="tiny", stages=(stage, regression_of(stage)))
+    run = create_run(folder, config, str(folder), {stage.name: "x"}, fresh=False)
+    for each in run.stages:
+        state = create_state(each.config.model, each.config.optimizer, 0)
+        save_checkpoint(each.checkpoints, take_snapshot(state), {})
     return run
 
 
@@ -42,21 +45,21 @@ def arguments(folder, *more: str) -> list[str]:
     return ["evaluate", "--run", str(folder / "run"), *named, "--out", str(folder / "out.json"), *more]
 
 
-def test_the_crops_are_upscaled_and_classified_beside_bicubic(labelled, ray_session, capsys):
+def test_the_crops_are_upscaled_and_classified_beside_the_baselines(labelled, ray_session, capsys):
     untrained_run(labelled / "run", 64, 256)
     assert main(arguments(labelled, "--schedule", "1", "--limit", "2", "--num-distance-resamples", "0")) == 0
     result = json.loads((labelled / "out.json").read_text())
     assert result["num_images"] == 2
-    assert [method["name"] for method in result["methods"]] == ["bicubic", "sr3"]
+    assert [method["name"] for method in result["methods"]] == ["nearest", "bicubic", "64-256-regression", "sr3"]
     assert all("top_5_error" in numbers for numbers in (*result["methods"], result["references"]))
     assert "shorter side 256, central 224x224, bicubic 56x56, bicubic 64x64" in capsys.readouterr().out
     images = labelled / "out.json.images"
-    sizes = {"references": 224, "low": 64, "bicubic": 224, "sr3": 224, "upscaled": 256}
+    sizes = {"upscaled/reference": 224, "upscaled/low": 64, "upscaled/sr3": 256, "bicubic": 224, "sr3": 224}
     for name, size in sizes.items():
         found = sorted((images / name).glob("*.png"))
         assert [(path.name, Image.open(path).size) for path in found] == [(f"{i}.png", (size, size)) for i in (0, 1)]
     # Bicubic's row is Pillow's, to rounding.
-    low = Image.open(images / "low" / "0.png")
+    low = Image.open(images / "upscaled" / "low" / "0.png")
     bicubic = Image.Resampling.BICUBIC
     expected = np.asarray(low.resize((256, 256), bicubic).resize((224, 224), bicubic)).astype(int)
     assert np.abs(expected - np.asarray(Image.open(images / "bicubic" / "0.png"))).max() <= 2
@@ -64,6 +67,7 @@ def test_the_crops_are_upscaled_and_classified_beside_bicubic(labelled, ray_sess
     (labelled / "photos" / "0.png").unlink()
     assert main(arguments(labelled, "--schedule", "1", "--limit", "2", "--num-distance-resamples", "0")) == 0
     assert [path.stem for path in sorted((images / "sr3").iterdir())] == ["1", "2"]
+    assert not (images / "upscaled" / "sr3" / "0.png").exists()
 
 
 def test_other_sizes_and_half_a_command_are_refused(labelled, ray_session, capsys):

@@ -16,12 +16,12 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines import s3
-from pipelines.config import UpscaleConfig
 from pipelines.decode import decode_photo
 from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
 from pipelines.rejects import RejectReason
 from pipelines.runs import open_run
+from pipelines.sampling_config import UpscaleConfig
 from pipelines.upscale import PhotoReport, UpscaleProgress, upscale_photos
 from pipelines.upscaled import RECORDS
 from sr3core.cascade import pad, refine

@@ -1,0 +1,57 @@
+"""The command `sr3 ablate`."""
+
+import dataclasses
+from typing import Annotated
+
+import tyro
+
+from cluster.cli import FAILURE
+from cluster.options import Flat, parse, printed, stages_of, take_preset, train_options
+from cluster.session import ray_session
+from pipelines.config import EvaluateConfig
+from pipelines.measure_config import MeasureConfig
+from pipelines.presets import table_5
+from sr3core.errors import ConfigError
+
+NumSeeds = Annotated[int, tyro.conf.arg(help="Trainings of each arm, with seeds of their own.")]
+MORE = (
+    ("num_seeds", NumSeeds, dataclasses.field(default=1)),
+    ("evaluation", EvaluateConfig, dataclasses.field(default_factory=EvaluateConfig)),
+    ("measure", Annotated[MeasureConfig, Flat], dataclasses.field(default_factory=MeasureConfig)),
+)
+
+
+def ablate(arguments: list[str]) -> int:
+    """`sr3 ablate PRESET --data DIR --out RUN`: Table 5's arms of the preset's stage, trained and compared."""
+    base, arguments = take_preset("ablate", arguments)
+    if len(base.stages) != 1 or base.stages[0].model.kind != "sr3":
+        raise ConfigError(f"ablate: {base.name} is not one SR3 stage; take one such as imagenet-64-256 or small-16-64")
+    options = parse(train_options(base, MORE), f"ablate {base.name}", arguments)
+    if options.num_seeds < 1:
+        raise ConfigError(f"num_seeds: {options.num_seeds} is not positive")
+    run_config = table_5(stages_of(options, base).stages[0], options.num_seeds)
+    if options.common.print_config:
+        print(printed(run_config))
+        return 0
+    from pipelines.runs import create_run, data_fingerprints
+
+    fingerprints = data_fingerprints(options.place.data, run_config)
+    if options.common.dry_run:
+        for stage in run_config.stages:
+            print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images")
+        return 0
+    from pipelines.ablation import compare_arms, tabulate_ablation
+    from pipelines.stages import train_run
+
+    run = create_run(options.place.out, run_config, options.place.data, fingerprints, options.place.fresh)
+    with ray_session(options.common.address):
+        results = train_run(run, options.place.only)
+        for result in results:
+            print(f"{result.stage}: step {result.step}" + (f", FAILED: {result.error}" if result.error else ", done"))
+        if any(result.error for result in results):
+            return FAILURE
+        if options.place.only:
+            return 0
+        ablation = compare_arms(options.place.out, options.evaluation, options.measure)
+    print(tabulate_ablation(ablation))
+    return 0

@@ -1,0 +1,133 @@
+"""What the report tells of each stage: configuration, size, cost, losses, searches and schedules."""
+
+import json
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from pipelines.report_pictures import note
+from pipelines.report_plots import front_chart, loss_charts, schedule_chart
+from pipelines.runs import StageRun, read_metrics
+from sr3core.config import to_dict
+from sr3core.errors import CheckpointError
+from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
+
+SEARCH_FORMAT = ("sr3-search", 2)  # written by tune, which pipelines may not import
+
+
+def read_json(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> dict[str, Any] | None:
+    """A JSON file, or None if it is absent, damaged or of another format; the latter two are noted."""
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        note(f"{path.name} is damaged and left out: {error}", notes)
+        return None
+    found = (content.get("format"), content.get("format_version"))
+    if wanted is not None and found != wanted:
+        note(f"{path.name} is left out: it is of format {found}, this program reads {wanted}", notes)
+        return None
+    return content
+
+
+def leaves(data: Any, path: str = "") -> dict[str, Any]:
+    """Nested JSON as dotted names and leaves; a list without objects is a leaf."""
+    if not isinstance(data, dict):
+        return {path: data}
+    parts = [leaves(value, f"{path}.{key}" if path else key) for key, value in data.items()]
+    return {name: leaf for part in parts for name, leaf in part.items()}
+
+
+def stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
+    """One stage: configuration, size, cost, losses, schedules."""
+    config, lines = stage.config, read_metrics(stage.metrics)
+    train = [line for line in lines if line["kind"] == "train"]
+    held_out = [line["loss"] for line in lines if line["kind"] == "validation"]
+    searches = [_search(path, notes) for path in sorted(stage.path.glob("search/*/search.json"))]
+    return {
+        "name": stage.name,
+        "config": config,
+        "settings": leaves(to_dict(config)),
+        "num_parameters": _num_parameters(stage),
+        "steps_done": lines[-1]["step"] if lines else 0,
+        "finished": bool(lines) and lines[-1]["step"] >= config.num_steps,
+        "seconds": lines[-1]["seconds"] if lines else None,
+        "images_per_second": median(line["images_per_second"] for line in train) if train else None,
+        "data_wait": median(line["data_wait"] for line in train) if train else None,
+        "held_out": (held_out[0], min(held_out), held_out[-1]) if held_out else None,
+        "core_hours": _unit_hours(stage, lines),
+        "charts": loss_charts(stage.name, lines),
+        "searches": [found for found in searches if found],
+        "schedules": _schedules(stage, notes),
+    }
+
+
+def _unit_hours(stage: StageRun, lines: list[dict[str, Any]]) -> float | None:
+    """Hours of GPUs, or of CPU cores where it trains on them."""
+    if not lines:
+        return None
+    place = stage.config.placement
+    units = 1 if place.use_gpu else max(1, int(place.cpus_per_worker))
+    return lines[-1]["seconds"] * max(place.num_workers, 1) * units / 3600
+
+
+def _num_parameters(stage: StageRun) -> int:
+    import torch
+
+    from sr3core.unet import UNet, num_parameters
+
+    with torch.device("meta"):  # shapes alone: the paper's networks would take gigabytes
+        return num_parameters(UNet(stage.config.model.unet))
+
+
+def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
+    """A search's own content with charts, its trials the best first; None if it cannot be read."""
+    content = read_json(path, SEARCH_FORMAT, notes)
+    if content is None:
+        return None
+    trials = {trial["name"]: trial for trial in content["trials"]}
+    best, default = trials[content["best"]], trials[content["default"]]
+    judged = [trial for trial in trials.values() if trial["status"] == "done"]
+    levels = {f"best: {best['name']}": best["gammas"]}
+    if best != default:
+        levels[f"default: {default['name']}"] = default["gammas"]
+    charts = (
+        schedule_chart(f"{content['stage']}: noise levels of {content['num_steps']} steps", levels),
+        front_chart(judged, best["name"], default["name"]),
+    )
+    rank = {"done": 0, "stopped": 1, "failed": 2}
+    order = sorted(trials.values(), key=lambda t: (rank[t["status"]], t["objective"] or 0.0, t["name"]))
+    return {
+        **content,
+        "name": path.parent.name,
+        "best": best,
+        "default": default,
+        "trials": order,
+        "charts": [chart for chart in charts if chart],
+        "settings": leaves({"config": content["config"], "provenance": content["provenance"]}),
+    }
+
+
+def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
+    """The schedule files of a stage beside the trained levels and these respaced; None for regression."""
+    if stage.config.model.kind == "regression":
+        return None
+    found: dict[str, InferenceSchedule] = {}
+    for path in sorted(stage.schedules.glob("*.json")):
+        try:
+            found[path.stem] = schedule_from_json(path.read_text(), path.name)
+        except CheckpointError as error:
+            note(str(error), notes)
+    training = stage.config.model.noise_schedule
+    steps = min(max((schedule.num_steps for schedule in found.values()), default=100), training.num_steps)
+    levels = {name: schedule.gammas for name, schedule in found.items()}
+    levels[f"trained schedule, respaced to {steps}"] = default_schedule(training, steps).gammas
+    return {
+        "chart": schedule_chart(f"{stage.name}: {'schedules' if found else next(iter(levels))}", levels),
+        "trained": schedule_chart(
+            f"{stage.name}: {training.num_steps} steps of training, {training.family}",
+            {"training": tuple(training_gammas(training))},
+        ),
+        "files": found,
+    }

@@ -1,0 +1,105 @@
+"""Sets of different sizes: numbers by hand, references embedded once, and what is called FID-50k."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cluster.cli import main
+from pipelines.measure_config import MeasureConfig
+from pipelines.summary import Embedded, tabulate
+from pipelines.unpaired import evaluate_unpaired, set_label, set_numbers
+from sr3core.features import SeededFeatures, extract_features
+from sr3core.metrics.fid import Moments, frechet_distance
+from sr3core.metrics.kid import kernel_distance
+from sr3core.metrics.manifold import manifold_hits
+
+
+@pytest.fixture(autouse=True)
+def without_inception(monkeypatch):
+    """Seeded features: Inception's are tested in tests/sr3core."""
+    monkeypatch.setattr("pipelines.evaluate.find_inception", lambda: None)
+
+
+@pytest.fixture
+def folders(tmp_path, photos):
+    """Seven blurred photos, and ten others of another size."""
+    paths = sorted(photos.glob("*.jpg"))
+    for name, chosen, side in (("outputs", paths[:7], 32), ("references", paths[7:17], 48)):
+        (tmp_path / name).mkdir()
+        for path in chosen:
+            Image.open(path).convert("RGB").resize((side, side)).save(tmp_path / name / f"{path.stem}.png")
+    return tmp_path
+
+
+def features(folder) -> np.ndarray:
+    return extract_features(
+        SeededFeatures(), np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+    )
+
+
+def test_numbers_are_those_of_the_metrics_on_both_sets(folders, ray_session, capsys):
+    out = folders / "numbers.json"
+    arguments = ["--outputs", f"ours={folders / 'outputs'}", "--references", str(folders / "references")]
+    assert main(["evaluate", "--unpaired", *arguments, "--out", str(out)]) == 0
+    result = json.loads(out.read_text())
+    ours, theirs = features(folders / "outputs"), features(folders / "references")
+    (method,) = result["methods"]
+    moments = [Moments.from_features(each) for each in (ours, theirs)]
+    assert method["distance"]["mean"] == pytest.approx(frechet_distance(*moments), rel=1e-4)
+    assert method["distance"]["low"] < method["distance"]["mean"] < method["distance"]["high"]
+    assert method["distance"]["n"] == 7
+    assert method["kid"]["mean"] == pytest.approx(kernel_distance(ours, theirs), rel=1e-4)
+    hits = manifold_hits(ours, theirs)
+    assert (method["precision"]["n"], method["recall"]["n"]) == (7, 10)
+    assert method["recall"]["mean"] == pytest.approx(hits.recall.mean())
+    assert "n=7 against 10 references" in capsys.readouterr().out
+    assert len(result["warnings"]) == 2
+    assert "psnr" not in tabulate(result)
+
+
+def test_references_are_embedded_once_for_all_that_is_compared_with_them(folders, ray_session):
+    cache = str(folders / "cache")
+    evaluate_unpaired([str(folders / "references")], str(folders / "references"), str(folders / "a.json"), cache=cache)
+    files = {path: path.stat().st_mtime_ns for path in (folders / "cache").rglob("*.npz")}
+    assert len(files) == 1  # a set compared with itself is one set
+    result = evaluate_unpaired(
+        [str(folders / "outputs")], str(folders / "references"), str(folders / "b.json"), cache=cache
+    )
+    now = {path: path.stat().st_mtime_ns for path in (folders / "cache").rglob("*.npz")}
+    assert files.items() <= now.items()
+    assert len(now) == 2
+    again = evaluate_unpaired(
+        [str(folders / "outputs")], str(folders / "references"), str(folders / "c.json"), num_actors=2
+    )
+    assert again["methods"] == result["methods"]
+
+
+def test_only_50000_outputs_on_inception_make_an_fid_50k():
+    class Inception(SeededFeatures):
+        is_fid = True
+
+    label = set_label(Inception(), [50_000], 10_000)
+    assert label == f"FID-50k ({Inception().description}, n=50000 against 10000 references)"
+    assert set_label(Inception(), [49_999], 10_000).startswith("FID (")
+    assert "not FID" in set_label(SeededFeatures(), [50_000], 10_000)
+
+
+def test_intervals_of_two_sets_hold_the_distance_of_fresh_sets_around_it():
+    noise = np.random.default_rng(0)
+    sets = [noise.normal(size=(200, 4)) + shift for shift in (0.0, 1.0)]
+    embedded = [Embedded(each, Moments.from_features(each)) for each in sets]
+    found = set_numbers(*embedded, MeasureConfig(num_distance_resamples=50))["distance"]
+    fresh = [
+        frechet_distance(*(Moments.from_features(noise.normal(size=(200, 4)) + shift) for shift in (0.0, 1.0)))
+        for _ in range(100)
+    ]
+    assert found["standard_error"] == pytest.approx(np.std(fresh, ddof=1), rel=0.4)
+
+
+def test_what_needs_pairs_is_refused(folders, capsys):
+    arguments = ["evaluate", "--unpaired", "--outputs", "a", "--references", "b", "--out", "c", "--inputs", "d"]
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert "--unpaired compares whole sets" in capsys.readouterr().err
