@@ -14,7 +14,7 @@ from pipelines.measure_config import MeasureConfig
 from pipelines.runs import write_atomic
 from pipelines.sample import Samples, upscale_split
 from pipelines.summary import MAX_GRAM_IMAGES
-from sr3core.config import fingerprint_of, from_dict, to_dict
+from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features import FeatureNetwork, distance_label
 from sr3core.metrics.bootstrap import Interval, PairedGram, bootstrap_error, bootstrap_mean, normal_interval
@@ -85,7 +85,8 @@ def compare(
         folder: for the images and measurements.
     """
     places = {"candidate": candidate} | ({"promoted": promoted} if promoted is not None else {})
-    samples = {name: upscale_split(place, evaluate, folder / name, data) for name, place in places.items()}
+    once = override(evaluate, num_seeds=1)  # repeats with other noise are for a report
+    samples = {name: upscale_split(place, once, folder / name, data) for name, place in places.items()}
     network = feature_network(promotion.features)
     identity = fingerprint_of([[s.fingerprint for s in samples.values()], network.name, to_dict(promotion)])
     path = folder / "comparison.json"
