@@ -11,7 +11,8 @@ import tyro
 from cluster.cli import FAILURE
 from cluster.options import Common, EvaluateOptions, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
-from pipelines.config import PrepareConfig, UpscaleConfig
+from pipelines.config import PrepareConfig
+from pipelines.sampling_config import UpscaleConfig
 from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from tune.config import SearchConfig

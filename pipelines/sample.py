@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.actors import run_on_actors
+from pipelines.actors import gpus_per_actor, run_on_actors
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
 from pipelines.ingest import load_split
@@ -164,7 +164,7 @@ def upscale_split(run: str, config: EvaluateConfig) -> Samples:
     for method, pictures in (("low", images.low), ("reference", images.high)):
         for key, picture in zip(images.keys, pictures, strict=True):
             save_png(picture, samples.folder / method / f"{key}.png")
-    size, gpus = 16, min(1.0, ray.cluster_resources().get("GPU", 0.0) / config.num_actors)
+    size, gpus = 16, gpus_per_actor(config.num_actors)
     starts = range(0, len(images.keys), size)
     tasks = [(images.keys[first : first + size], images.low[first : first + size]) for first in starts]
     upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=gpus)

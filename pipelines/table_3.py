@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import EvaluateConfig, UpscaleConfig
+from pipelines.config import EvaluateConfig
 from pipelines.evaluate import evaluate_folders
 from pipelines.image_sets import ImageSet, listed, read_labels
 from pipelines.measure import read_pixels
 from pipelines.measure_config import MeasureConfig
 from pipelines.runs import local_path, open_run
 from pipelines.sample import end_to_end, save_png
+from pipelines.sampling_config import UpscaleConfig
 from pipelines.upscale import upscale_photos
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import to_float, to_uint8
@@ -51,7 +52,9 @@ def evaluate_table_3(
     for name in names:
         _write_inputs(originals.files[name], name, folder)
     inputs = [str(folder / "low" / f"{name}.png") for name in names]
-    upscaling = UpscaleConfig(schedule=config.schedule, seed=config.seed, num_actors=config.num_actors)
+    upscaling = UpscaleConfig(
+        schedule=config.schedule, seed=config.seed, num_actors=config.num_actors, inference=config.inference
+    )
     reports = upscale_photos(run, inputs, str(folder / "upscaled"), upscaling)
     if failed := [f"{report.source}: {report.detail}" for report in reports if report.reason]:
         raise DataError(listed(failed))

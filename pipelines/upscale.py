@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.actors import cpus_per_actor, run_on_actors
-from pipelines.config import UpscaleConfig
+from pipelines.actors import cpus_per_actor, gpus_per_actor, run_on_actors
 from pipelines.display import duration, print_progress
 from pipelines.photo_files import ENDINGS
 from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
@@ -15,6 +14,7 @@ from pipelines.photos import Photo, find_photos, name_outputs
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run
 from pipelines.sample import end_to_end
+from pipelines.sampling_config import UpscaleConfig
 from pipelines.storage import absolute, join
 from pipelines.upscaled import changes_since, record_of
 from sr3core.config import to_dict
@@ -122,11 +122,12 @@ def upscale_photos(
     opened = checked_run(run, config)
     out = absolute(out)
     tasks = [(photo, name) for name, photo in list_photos(images, out, config).items()]
-    threads = cpus_per_actor(config.num_actors)
-    upscaler = ray.remote(PhotoUpscaler).options(num_cpus=threads, max_concurrency=2)  # one thread tells progress
+    threads, gpus = cpus_per_actor(config.num_actors), gpus_per_actor(config.num_actors)
+    device, resources = "cuda" if gpus else "cpu", {"num_cpus": threads, "num_gpus": gpus}
+    upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread tells progress
 
     def make_actor() -> Any:
-        return upscaler.remote(opened.location, out, to_dict(config), threads)
+        return upscaler.remote(opened.location, out, to_dict(config), threads, device)
 
     progress, show = UpscaleProgress(len(tasks)), on_progress or print_progress()
     reports: dict[str, PhotoReport] = {}

@@ -16,12 +16,12 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines import s3
-from pipelines.config import UpscaleConfig
 from pipelines.decode import decode_photo
 from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
 from pipelines.rejects import RejectReason
 from pipelines.runs import open_run
+from pipelines.sampling_config import InferenceConfig, UpscaleConfig
 from pipelines.upscale import PhotoReport, UpscaleProgress, upscale_photos
 from pipelines.upscaled import RECORDS
 from sr3core.cascade import pad, refine
@@ -53,7 +53,8 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def upscaler(run: Path, out: Path, **options: object) -> PhotoUpscaler:
     """The actor's class in this process."""
-    return PhotoUpscaler(str(run), str(out), to_dict(UpscaleConfig(schedule="2", **options)), 1)  # type: ignore[arg-type]
+    config = UpscaleConfig(schedule="2", **options)  # type: ignore[arg-type]
+    return PhotoUpscaler(str(run), str(out), to_dict(config), 1, "cpu")
 
 
 def upscaled(run: Path, folder: Path, data: bytes, **options: object) -> tuple[PhotoReport, Image.Image]:
@@ -86,6 +87,18 @@ def test_a_photo_is_the_cascade_of_its_pixels_in_one_piece(cascade_run: Path, tm
         x_up = pad(upsample_bicubic(low, (height, width)), height + -height % 4, width + -width % 4)
         low = refine(stage, low, x_up, NoiseField(derive_seed(seed, stage.name)).windows([(0, 0)]))
     np.testing.assert_array_equal(np.asarray(image), to_uint8(low)[0])
+
+
+def test_a_photo_in_bfloat16_differs_by_a_rounding_and_is_another_output(cascade_run: Path, tmp_path: Path) -> None:
+    data = saved(picture(0, 13, 21))
+    first, image = upscaled(cascade_run, tmp_path, data)
+    exact = np.asarray(image).astype(int)
+    second, image = upscaled(cascade_run, tmp_path, data, inference=InferenceConfig(precision="bfloat16"))
+    rounded = np.asarray(image).astype(int)
+    assert first.made
+    assert second.made, "what float32 had made does not stand for it"
+    assert 0 < np.abs(rounded - exact).mean() < 8
+    assert not upscaled(cascade_run, tmp_path, data, inference=InferenceConfig(precision="bfloat16"))[0].made
 
 
 @pytest.mark.parametrize(
