@@ -21,10 +21,9 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> the same shape, float32."""
-        h = input.float()
-        if h.device.type != "cpu" or not torch.is_grad_enabled():
-            return super().forward(h)
-        normalised = _Normalise.apply(h, self.weight, self.bias, self.num_groups, self.eps)
+        if input.device.type != "cpu" or not torch.is_grad_enabled():
+            return super().forward(input.float())
+        normalised = _Normalise.apply(input, self.weight, self.bias, self.num_groups, self.eps)
         assert isinstance(normalised, Tensor)
         return normalised
 
@@ -40,8 +39,8 @@ class _Normalise(torch.autograd.Function):
         """Of (B, C, H, W)."""
         batch, channels, height, width = h.shape
         h = h.contiguous(memory_format=torch.channels_last)
-        out, mean, rstd = torch.native_group_norm(h, weight, bias, batch, channels, height * width, groups, eps)
-        ctx.save_for_backward(h, weight, mean, rstd)
+        out, mean, rstd = torch.native_group_norm(h.float(), weight, bias, batch, channels, height * width, groups, eps)
+        ctx.save_for_backward(h, weight, mean, rstd)  # bfloat16's half of the memory, where h is that
         return out
 
     @staticmethod
@@ -51,7 +50,8 @@ class _Normalise(torch.autograd.Function):
 
         d h = rstd (weight g - mean(weight g) - h_hat mean(weight g h_hat)), sorted here by g, h and 1.
         """
-        h, weight, mean, rstd = ctx.saved_tensors
+        kept, weight, mean, rstd = ctx.saved_tensors
+        h = kept.float()
         grad, (batch, groups) = grads[0], mean.shape
         n = h[0].numel() // groups
         mean, rstd, scale = mean[..., None], rstd[..., None], weight.view(groups, -1)  # (B, G, 1) twice, (G, C / G)
@@ -64,7 +64,7 @@ class _Normalise(torch.autograd.Function):
             return values.expand_as(sums).reshape(batch, -1, 1, 1)
 
         grad_h = (grad * of_pixels(scale * rstd)).addcmul_(h, of_pixels(slope)).add_(of_pixels(offset))
-        return grad_h, products.sum(0).flatten(), sums.sum(0).flatten(), None, None
+        return grad_h.to(kept.dtype), products.sum(0).flatten(), sums.sum(0).flatten(), None, None
 
 
 class Conv1x1(nn.Conv2d):

@@ -46,10 +46,15 @@ def test_group_normalisations_gradient_is_the_slope_of_its_values():
     torch.testing.assert_close(slope, (gradient * direction).sum(), rtol=1e-2, atol=1e-3)
 
 
-def test_under_autocast_group_normalisation_keeps_float32():
-    h, layer = image_maps(1, 8, 4, 4), GroupNorm(2, 8, eps=1e-6)
+def test_group_normalisation_of_bfloat16_is_that_in_float32_rounded_once():
+    rounded, layer = image_maps(1, 8, 4, 4).detach().bfloat16().requires_grad_(), GroupNorm(2, 8, eps=1e-6)
     with torch.autocast("cpu", torch.bfloat16):
-        assert layer(h.bfloat16()).dtype == torch.float32
+        ours = values_and_gradients(lambda: layer(rounded), [rounded])
+    whole = rounded.detach().float().requires_grad_()
+    theirs = values_and_gradients(lambda: functional.group_norm(whole, 2, layer.weight, layer.bias, 1e-6), [whole])
+    assert [value.dtype for value in ours] == [torch.float32, torch.bfloat16]
+    torch.testing.assert_close(ours[0], theirs[0])
+    torch.testing.assert_close(ours[1].float(), theirs[1], rtol=2**-8, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 1, 5), (2, 8, 6, 5), (3, 8, 7, 4), (20, 8, 2, 2)])
