@@ -77,8 +77,6 @@ def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[Infere
     Raises:
         ConfigError: there are more or fewer than stages, or one does not exist or fit.
     """
-    from sr3core.cascade import check_levels
-
     names = [None] if wanted is None else [name.strip() for name in wanted.split(",")]
     if len(names) not in (1, len(stages)):
         named = ", ".join(stage.name for stage in stages)
@@ -87,7 +85,6 @@ def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[Infere
     for stage, name in zip(stages, names * len(stages) if len(names) == 1 else names, strict=True):
         schedule = stage.schedule(name)
         assert schedule is not None, "regression is no part of a cascade"
-        check_levels(stage.model, schedule)
         if schedule.sampler.guidance and stage.model.unet.num_classes is None:
             raise ConfigError(f"guidance: {stage.name} has no classes; give it a schedule of guidance 0")
         if schedule.sampler.project and stage.model.low_size is None:
