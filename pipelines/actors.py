@@ -1,7 +1,9 @@
 """Tasks on a few Ray actors, each of which holds what is dear to load.
 
 Not Ray Data's actor pool: it hands its actors their code through the object store, which Ray warns of as it makes them
-impossible to restart, and one row that kills its process ends all the others.
+impossible to restart, and one row that kills its process ends all the others. `sr3 upscale` and `sr3 evaluate` take
+what people bring, where one photo may be too much for a process and must not end the rest. `sr3 sample`'s rows are all
+alike and need none of that; there Ray Data's own pool is at work, on as many GPUs as the cluster has.
 """
 
 from collections import deque
@@ -19,6 +21,13 @@ def cpus_per_actor(num_actors: int) -> int:
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     nodes = [cpus for cpus in nodes if cpus]
     return max(1, min(nodes, default=1) // -(-num_actors // max(len(nodes), 1)))
+
+
+def gpus_per_actor(num_actors: int) -> float:
+    """The GPU that each of num_actors can have, a part of one if there are too few; 0 where there is none."""
+    import ray
+
+    return min(1.0, ray.cluster_resources().get("GPU", 0.0) / num_actors)
 
 
 def run_on_actors(

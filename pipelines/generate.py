@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.actors import gpus_per_actor
 from pipelines.decode import decode_image
 from pipelines.display import print_progress
 from pipelines.memory import keep_freed_memory
@@ -76,8 +77,6 @@ def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[Infere
     Raises:
         ConfigError: there are more or fewer than stages, or one does not exist or fit.
     """
-    from sr3core.cascade import check_levels
-
     names = [None] if wanted is None else [name.strip() for name in wanted.split(",")]
     if len(names) not in (1, len(stages)):
         named = ", ".join(stage.name for stage in stages)
@@ -86,7 +85,6 @@ def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[Infere
     for stage, name in zip(stages, names * len(stages) if len(names) == 1 else names, strict=True):
         schedule = stage.schedule(name)
         assert schedule is not None, "regression is no part of a cascade"
-        check_levels(stage.model, schedule)
         if schedule.sampler.guidance and stage.model.unet.num_classes is None:
             raise ConfigError(f"guidance: {stage.name} has no classes; give it a schedule of guidance 0")
         if schedule.sampler.project and stage.model.low_size is None:
@@ -236,14 +234,13 @@ def _share_of_cluster(wanted: int | None) -> tuple[int, int, float]:
     """Actors, and the CPUs and GPUs of each: a GPU where the cluster has any, a part of one if there are too few."""
     import ray
 
-    gpus = ray.cluster_resources().get("GPU", 0.0)
-    num_actors = wanted or max(1, int(gpus))
+    num_actors = wanted or max(1, int(ray.cluster_resources().get("GPU", 0.0)))
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     on_a_node = -(-num_actors // len(nodes))
     cpus = max(nodes) // on_a_node
     if cpus < 1:
         raise ConfigError(f"num_actors: {num_actors} need a CPU each, the cluster's nodes have {nodes}")
-    return num_actors, cpus, min(1.0, gpus / num_actors)
+    return num_actors, cpus, gpus_per_actor(num_actors)
 
 
 def _content(

@@ -50,10 +50,10 @@ class PhotoReport:
 class PhotoUpscaler:
     """An actor that holds a run's cascade and upscales one photo after another."""
 
-    def __init__(self, run: str, out: str, config: dict[str, Any], threads: int) -> None:
+    def __init__(self, run: str, out: str, config: dict[str, Any], threads: int, device: str) -> None:
         keep_freed_memory()
         self._run, self._out, self._config = open_run(run), out, from_dict(UpscaleConfig, config)
-        self._threads = threads
+        self._threads, self._device = threads, device
         self._settings = settings_of(self._run, self._config)
         self._stages: list[Stage] = []  # loaded when the first photo needs them
         self._progress: TileProgress | None = None
@@ -101,7 +101,9 @@ class PhotoUpscaler:
 
     def _load(self) -> "list[Stage]":
         if not self._stages:
-            self._stages = [stage.load(self._config.schedule) for stage in self._run.cascade()]
+            self._stages = [
+                stage.load(self._config.schedule, self._config.inference, self._device) for stage in self._run.cascade()
+            ]
         return self._stages
 
     def _upscale(
@@ -119,8 +121,9 @@ class PhotoUpscaler:
         pixels = photo.pixels if alpha is None else colour.fill_transparent(photo.pixels, alpha)
         tiling = Tiling(self._config.tile, self._config.overlap, self._config.batch)
         seed = derive_seed(self._config.seed, "photo", digest)
-        for top, strip in run_tiled_cascade(stages, to_float(pixels[None]), seed, tiling, self._tell):
-            rows = to_uint8(strip)[0]
+        low = to_float(pixels[None]).to(self._device)
+        for top, strip in run_tiled_cascade(stages, low, seed, tiling, self._tell):
+            rows = to_uint8(strip.cpu())[0]
             yield form.convert(rows, None if alpha is None else upscale_alpha(alpha, form.size, top, len(rows)))
 
     def _tell(self, progress: "TileProgress") -> None:

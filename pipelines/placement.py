@@ -37,7 +37,8 @@ def check_resources(stage: StageRun) -> None:
     missing = lacking(stage.config.placement)
     if missing:
         raise ConfigError(
-            f"{stage.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, or join a cluster"
+            f"{stage.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, set use_gpu to False"
+            " where there is no GPU, or join a cluster (--address)"
         )
 
 

@@ -16,7 +16,7 @@ from pipelines.bucket_runs import BucketRun
 from pipelines.config import RunConfig
 from pipelines.provenance import provenance
 from pipelines.stage_run import StageRun
-from pipelines.storage import is_remote
+from pipelines.storage import absolute, is_remote
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError
 
@@ -137,7 +137,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         "format": "sr3-run",
         "format_version": RUN_FORMAT_VERSION,
         "config": to_dict(config),
-        "data": data,
+        "data": absolute(data),
         "data_fingerprints": data_fingerprints,
         "provenance": {k: v for k, v in provenance(config, data_fingerprints).items() if k != "config"},
     }

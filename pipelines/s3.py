@@ -235,4 +235,20 @@ def _s3_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error) as error:
-        raise StorageError(f"{uri}: {error}") from error
+        raise StorageError(f"{uri}: {error}{_remedy(error)}") from error
+
+
+def _remedy(error: BaseException) -> str:
+    """What a user can do about it, where that is known."""
+    from boto3.exceptions import Boto3Error
+    from botocore.exceptions import ClientError, NoCredentialsError
+
+    if isinstance(error, Boto3Error) and error.__context__ is not None:  # an upload's error hides the server's
+        return _remedy(error.__context__)
+    answer = error.response if isinstance(error, ClientError) else {}
+    if isinstance(error, NoCredentialsError) or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
+        return (
+            "; give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, of somebody who may list, read, write"
+            " and delete there (s3:ListBucket, GetObject, PutObject, DeleteObject)"
+        )
+    return "; make the bucket first" if answer.get("Error", {}).get("Code") == "NoSuchBucket" else ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import run_on_actors
+from pipelines.actors import gpus_per_actor, run_on_actors
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
 from pipelines.ingest import SplitImages, load_split
@@ -232,7 +232,7 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
     if not tasks:
         log.info("samples: %s is up to date", samples.folder)
         return
-    gpus = min(1.0, ray.cluster_resources().get("GPU", 0.0) / config.num_actors)
+    gpus = gpus_per_actor(config.num_actors)
     upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=gpus)
     device = "cuda" if gpus else "cpu"
 

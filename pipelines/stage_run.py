@@ -121,7 +121,8 @@ class StageRun:
                 default best-*.json of the most steps, else the trained schedule respaced to 100.
 
         Raises:
-            ConfigError: more steps than the network was trained with; CheckpointError: no such schedule file.
+            ConfigError: more steps than the network was trained with, or noise levels below those that it was trained
+                at; CheckpointError: no such schedule file.
         """
         if self.config.model.kind == "regression":
             return None
@@ -132,7 +133,14 @@ class StageRun:
         if wanted is not None and wanted.isdecimal():
             return default_schedule(noise, int(wanted))
         path = best[-1] if wanted is None else _schedule_path(self.schedules, wanted)
-        return schedule_from_json(path.read_text(), str(path))
+        from sr3core.cascade import check_levels
+
+        found = schedule_from_json(path.read_text(), str(path))
+        try:
+            check_levels(self.model, found)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from error
+        return found
 
     def load(
         self, schedule: str | None = None, inference: InferenceConfig | None = None, device: str = "cpu"

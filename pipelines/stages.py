@@ -75,18 +75,30 @@ def _look(run: Run, grids: SampleGrids) -> None:
     grids.look()
 
 
-def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> "Future[None]":
+class Training(Future[None]):
+    """A stage's training: as a context it is over when its block is, and keeps the error that ended it."""
+
+    def __enter__(self) -> None:
+        self.set_running_or_notify_cancel()
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is None:
+            self.set_result(None)
+        else:
+            self.set_exception(error)
+        return True  # whoever asks for the result is told
+
+
+def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> Training:
     """Train a stage in a thread of its own, which does not keep an interrupted command from ending."""
-    future: Future[None] = Future()
+    training = Training()
 
     def work() -> None:
-        try:
-            future.set_result(train_when_there(stage, waits, over))
-        except BaseException as error:  # noqa: BLE001 - handed on to whoever asks the future
-            future.set_exception(error)
+        with training:
+            train_when_there(stage, waits, over)
 
     threading.Thread(target=work, name=stage.name, daemon=True).start()
-    return future
+    return training
 
 
 def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Event) -> None:
@@ -104,7 +116,7 @@ def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Eve
 
 
 def watch(
-    stages: Sequence[StageRun], futures: dict[str, "Future[None]"], waits: dict[str, str], look: Callable[[], None]
+    stages: Sequence[StageRun], futures: dict[str, Training], waits: dict[str, str], look: Callable[[], None]
 ) -> None:
     """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log.
 
@@ -141,7 +153,7 @@ def progress_of(stage: StageRun) -> str:
     return f"{stage.name} {last['step']}/{total} loss {last['loss']:.4f} {speed}, {state}"
 
 
-def describe_failure(future: "Future[None]") -> str | None:
+def describe_failure(future: Training) -> str | None:
     """The reason for which a trainer failed, in one line; the worker's own error rather than Ray's wrapping."""
     error = future.exception()
     if error is None:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.prepare_status import prepare_status
-from pipelines.runs import open_run
+from pipelines.runs import StageRun, open_run, read_metrics
 from pipelines.stages import progress_of, steps_done
 from pipelines.storage import exists, join
 from sr3core.errors import DataError
@@ -24,6 +24,7 @@ def status_of(path: str) -> dict[str, Any]:
                 "step": steps_done(stage),
                 "num_steps": stage.config.num_steps,
                 "progress": progress_of(stage),
+                "newest": newest_metrics(stage),
                 "schedules": sorted(file.stem for file in stage.schedules.glob("*.json")),
             }
             for stage in run.stages
@@ -44,4 +45,24 @@ def describe(status: dict[str, Any]) -> str:
     for stage in status["stages"]:
         found = f"; schedules: {', '.join(stage['schedules'])}" if stage["schedules"] else ""
         lines.append(f"{stage['progress']} (checkpoint at {stage['step']}){found}")
+        lines += [f"  {describe_metrics(stage['newest'])}"] if stage["newest"] else []
     return "\n".join(lines)
+
+
+def newest_metrics(stage: StageRun) -> dict[str, Any] | None:
+    """The last line of metrics.jsonl about training steps; None before the first."""
+    lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
+    return lines[-1] if lines else None
+
+
+def describe_metrics(line: dict[str, Any]) -> str:
+    """`learning rate 0.0001, gradient norm 0.31, data wait 0.2%, memory 1.3 GB, 2 workers`, and MFU where known."""
+    parts = [
+        f"learning rate {line['learning_rate']:.3g}",
+        f"gradient norm {line['gradient_norm']:.3g}",
+        f"data wait {line['data_wait']:.1%}",
+        f"memory {line['memory_bytes'] / 1e9:.1f} GB",
+        f"{line['world_size']} workers" if line["world_size"] > 1 else "1 worker",
+        *([f"model FLOP utilisation {line['mfu']:.1%}"] if "mfu" in line else []),
+    ]
+    return ", ".join(parts)

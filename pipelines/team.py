@@ -32,7 +32,7 @@ class Team:
             module = Compiled(module)
         if self.world_size == 1:
             return module
-        return DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+        return DistributedDataParallel(module, gradient_as_bucket_view=True)
 
     def mean(self, values: Tensor) -> Tensor:
         """The workers' mean of a tensor, on all of them."""
@@ -51,11 +51,16 @@ class Team:
 
 
 def join_team(config: TrainConfig) -> Team:
-    """This worker's rank, the team's size and the device, from Ray Train; sets the number of threads."""
+    """This worker's rank, the team's size and the device, from Ray Train; sets up the process."""
     import ray.train
     import ray.train.torch
 
-    keep_freed_memory()
+    set_up_process(config)
     context = ray.train.get_context()
-    torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))
     return Team(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+
+
+def set_up_process(config: TrainConfig) -> None:
+    """A worker's number of threads, and its allocator's habits."""
+    keep_freed_memory()
+    torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pipelines.config import Tracker
-from pipelines.runs import StageRun
+from pipelines.runs import StageRun, write_atomic
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
 
@@ -47,11 +47,10 @@ class MLflow:
 
     def __init__(self, stage: StageRun, resume_step: int) -> None:
         self._mlflow = _imported("mlflow")
-        known = stage.path / "mlflow-run"
-        old = known.read_text() if resume_step and known.is_file() else None
+        old = _known_run(stage, "mlflow")
         self._run = self._mlflow.start_run(run_id=old, run_name=f"{stage.path.parent.name}/{stage.name}")
         if old is None:
-            known.write_text(self._run.info.run_id)
+            _remember_run(stage, "mlflow", self._run.info.run_id)
             self._mlflow.log_dict(to_dict(stage.config), "config.json")
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -68,8 +67,10 @@ class WeightsAndBiases:
 
     def __init__(self, stage: StageRun, resume_step: int) -> None:
         wandb = _imported("wandb")
-        name = f"{stage.path.parent.name}-{stage.name}"
-        self._run = wandb.init(id=name, name=name, config=to_dict(stage.config), resume="allow")
+        old, name = _known_run(stage, "wandb"), f"{stage.path.parent.name}-{stage.name}"
+        self._run = wandb.init(id=old, name=name, config=to_dict(stage.config), resume="allow" if old else None)
+        if old is None:
+            _remember_run(stage, "wandb", self._run.id)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Take named numbers of a step."""
@@ -85,6 +86,19 @@ _SINKS: dict[Tracker, Callable[[StageRun, int], Sink]] = {
     "mlflow": MLflow,
     "wandb": WeightsAndBiases,
 }
+
+
+def _known_run(stage: StageRun, tracker: str) -> str | None:
+    """What the tracker called this stage's run when it started; `--fresh` forgets it with all else."""
+    path = stage.path / f"{tracker}-run"
+    return path.read_text() if path.is_file() else None
+
+
+def _remember_run(stage: StageRun, tracker: str, identifier: str) -> None:
+    path = stage.path / f"{tracker}-run"
+    write_atomic(path, identifier)
+    if stage.bucket is not None:
+        stage.bucket.push(path)
 
 
 def open_trackers(stage: StageRun, resume_step: int) -> list[Sink]:

@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,7 +15,7 @@ from pipelines.ingest import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
 from pipelines.placement import fewest_workers, resources_per_worker
 from pipelines.runs import StageRun, open_run
-from pipelines.team import join_team
+from pipelines.team import Team, join_team
 from pipelines.validation import Validation
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
@@ -83,12 +84,22 @@ def make_trainer(stage: StageRun) -> "TorchTrainer":
 
 
 def worker_loop(arguments: dict[str, str]) -> None:
-    """What every worker runs: Algorithm 1 on its share of each global batch, until the last step."""
+    """What every worker runs."""
     import ray.train
 
     stage = open_run(arguments["run"]).stage(arguments["stage"])
+    train_as_worker(stage, join_team(stage.config), ray.train.report)
+
+
+def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, float]], None]) -> None:
+    """Algorithm 1 on this worker's share of each global batch, from the newest checkpoint until the last step.
+
+    Args:
+        stage: the stage.
+        team: the workers, whoever brought them together.
+        report: called with the step and held-out losses of each checkpoint.
+    """
     config = stage.config
-    team = join_team(config)
     state = create_state(config.model, config.optimizer, config.seed, team.device)
     resume(stage, state, team)
     trainer = Trainer(config.model, config.optimizer, config.seed)
@@ -120,7 +131,7 @@ def worker_loop(arguments: dict[str, str]) -> None:
             metrics.write({"step": state.step, "kind": "validation", **held_out})
         if _due(state.step, config.checkpoint_every, config):
             checkpoints.write(state, held_out)
-            ray.train.report({"step": state.step, **held_out})
+            report({"step": state.step, **held_out})
     checkpoints.finish()
     metrics.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.actors import cpus_per_actor, run_on_actors
+from pipelines.actors import cpus_per_actor, gpus_per_actor, run_on_actors
 from pipelines.display import duration, print_progress
 from pipelines.photo_files import ENDINGS
 from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
@@ -122,11 +122,12 @@ def upscale_photos(
     opened = checked_run(run, config)
     out = absolute(out)
     tasks = [(photo, name) for name, photo in list_photos(images, out, config).items()]
-    threads = cpus_per_actor(config.num_actors)
-    upscaler = ray.remote(PhotoUpscaler).options(num_cpus=threads, max_concurrency=2)  # one thread tells progress
+    threads, gpus = cpus_per_actor(config.num_actors), gpus_per_actor(config.num_actors)
+    device, resources = "cuda" if gpus else "cpu", {"num_cpus": threads, "num_gpus": gpus}
+    upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread tells progress
 
     def make_actor() -> Any:
-        return upscaler.remote(opened.location, out, to_dict(config), threads)
+        return upscaler.remote(opened.location, out, to_dict(config), threads, device)
 
     progress, show = UpscaleProgress(len(tasks)), on_progress or print_progress()
     reports: dict[str, PhotoReport] = {}

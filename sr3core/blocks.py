@@ -1,11 +1,13 @@
 """The U-Net's parts: BigGAN residual block with 1/sqrt(2) skips, self-attention, noise-level embedding."""
 
 import math
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from sr3core.cpu_layers import Conv1x1, GroupNorm, convolve_doubled
 from sr3core.precision import in_float32
 
 NOISE_LEVEL_SCALE = 5000.0
@@ -15,10 +17,13 @@ SKIP_SCALE = 1 / math.sqrt(2)
 """Section 2.4: "we re-scale skip connections by 1/sqrt(2)"; keeps the variance of a sum of two branches."""
 
 
+Layer = TypeVar("Layer", bound=nn.Conv2d | nn.Linear)
+
+
 def normalization(channels: int) -> nn.GroupNorm:
     """Group normalisation by as many groups as divide the channels: at most 32, of 4 channels or more if possible."""
     most = min(max(channels // 4, 1), 32)
-    return nn.GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
+    return GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
 
 
 def zero_init(layer: nn.Module) -> nn.Module:
@@ -28,7 +33,7 @@ def zero_init(layer: nn.Module) -> nn.Module:
     return layer
 
 
-def fan_average_init(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+def fan_average_init(layer: Layer) -> Layer:
     """Uniform initialisation by the average of fan-in and fan-out (DDPM's), biases zero."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
@@ -36,26 +41,14 @@ def fan_average_init(layer: nn.Conv2d | nn.Linear) -> nn.Module:
     return layer
 
 
-def conv3x3(in_channels: int, out_channels: int) -> nn.Module:
+def conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
     """A 3x3 convolution that keeps the size."""
     return fan_average_init(nn.Conv2d(in_channels, out_channels, 3, padding=1))
 
 
-def conv1x1(in_channels: int, out_channels: int) -> nn.Module:
+def conv1x1(in_channels: int, out_channels: int) -> nn.Conv2d:
     """A 1x1 convolution."""
     return fan_average_init(Conv1x1(in_channels, out_channels, 1))
-
-
-class Conv1x1(nn.Conv2d):
-    """A 1x1 convolution as the matrix product that it is over channels_last pixels, where that copies nothing.
-
-    torch's own goes by way of another layout for small batches and single threads.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, C', H, W)."""
-        pixels = input.permute(0, 2, 3, 1)
-        return functional.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
 
 
 class NoiseLevelEmbedding(nn.Module):
@@ -111,15 +104,20 @@ class ResidualBlock(nn.Module):
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W')."""
-        branch = self.conv1(self._resample(functional.silu(self.norm1(h))))
+        branch = functional.silu(self.norm1(h))
+        doubles = self.resample == "up"
+        branch = convolve_doubled(branch, self.conv1) if doubles else self.conv1(self._shrink(branch))
         branch += self.embedding(functional.silu(embedding))[:, :, None, None]
         branch = self.conv2(self.dropout(functional.silu(self.norm2(branch))))
         # In place where no gradient needs what was there: the maps are large, and their memory is what takes the time.
-        return (self.shortcut(self._resample(h)) + branch).mul_(SKIP_SCALE)
+        return (self._skip(h) + branch).mul_(SKIP_SCALE)
 
-    def _resample(self, h: Tensor) -> Tensor:
-        if self.resample == "up":
-            return functional.interpolate(h, scale_factor=2, mode="nearest")
+    def _skip(self, h: Tensor) -> Tensor:
+        # Equal pixels have equal sums: 1x1 convolutions come before doubling.
+        skip = self.shortcut(self._shrink(h))
+        return functional.interpolate(skip, scale_factor=2, mode="nearest") if self.resample == "up" else skip
+
+    def _shrink(self, h: Tensor) -> Tensor:
         return functional.avg_pool2d(h, 2) if self.resample == "down" else h
 
 

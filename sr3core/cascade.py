@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from sr3core.diffusion import Noise
 from sr3core.errors import ConfigError
+from sr3core.guidance import as_denoiser
 from sr3core.hyperparameters import ModelConfig
 from sr3core.inference import InferenceNetwork
 from sr3core.projection import BackProjection
@@ -21,7 +22,6 @@ from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
 from sr3core.sampling import sample
 from sr3core.schedules import InferenceSchedule, check_gammas, training_gammas
-from sr3core.training import as_denoiser
 from sr3core.unet import IMAGE_CHANNELS, UNet
 
 

@@ -146,4 +146,6 @@ def _dataclass_inside(annotation: Any) -> tuple[Any, bool]:
 
 def _describe(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"]) or "value"
-    return f"{where}: {item['msg'].removeprefix('Value error, ')} (got {item['input']!r})"
+    # A whole config would bury the message.
+    got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}{got}"

@@ -249,6 +249,7 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
 
     Raises:
         CheckpointError: not such a file, or of another format version; origin names the file.
+        ConfigError: gammas that do not fall strictly within (0, 1], or other values that are not allowed.
     """
     try:
         data = json.loads(text)
@@ -262,7 +263,10 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
         raise CheckpointError(
             f"{origin} has schedule format version {version!r}, this program reads {SCHEDULE_FORMAT_VERSION}"
         )
-    return from_dict(InferenceSchedule, data)
+    try:
+        return from_dict(InferenceSchedule, data)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error}") from error
 
 
 def default_schedule(

@@ -1,6 +1,7 @@
 """A real S3 server for tests (SeaweedFS), and a proxy in front of it that breaks requests on demand."""
 
 import http.client
+import json
 import shutil
 import socket
 import subprocess
@@ -24,6 +25,13 @@ ENVIRONMENT = {
 }
 """What a client of the server needs."""
 
+READER = {**ENVIRONMENT, "AWS_ACCESS_KEY_ID": "reader-key", "AWS_SECRET_ACCESS_KEY": "reader-secret"}
+"""What a client needs that may list and read, and nothing else."""
+
+_IDENTITIES = [
+    (ENVIRONMENT, ["Admin", "Read", "Write", "List", "Tagging"]),
+    (READER, ["Read", "List"]),
+]
 _DEADLINE_SECONDS = 60.0
 _GRPC_OFFSET = 10_000
 
@@ -62,6 +70,7 @@ class S3Server:
         options = {f"-{name}.port": str(port) for name, port in ports.items()}
         options |= {"-s3.port": str(self.port), "-s3.port.iceberg": "0", "-s3.port.lance": "0"}
         options |= {"-dir": str(self._folder), "-ip": "127.0.0.1", "-ip.bind": "127.0.0.1"}
+        options |= {"-s3.config": str(self._write_identities())}
         options |= {"-webdav": "false", "-admin.ui": "false", "-master.telemetry": "false"}
         self._log = open(self._folder.parent / "weed.log", "wb")
         self._process = subprocess.Popen(
@@ -88,6 +97,19 @@ class S3Server:
             self._process.kill()
             self._process.wait()
         self._log.close()
+
+    def _write_identities(self) -> Path:
+        identities = [
+            {
+                "name": who["AWS_ACCESS_KEY_ID"],
+                "credentials": [{"accessKey": who["AWS_ACCESS_KEY_ID"], "secretKey": who["AWS_SECRET_ACCESS_KEY"]}],
+                "actions": actions,
+            }
+            for who, actions in _IDENTITIES
+        ]
+        path = self._folder.parent / "identities.json"
+        path.write_text(json.dumps({"identities": identities}))
+        return path
 
     def _answers(self) -> bool:
         try:

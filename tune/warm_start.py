@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from sr3core.diffusion import Denoiser, predict_y_0, q_sample
+from sr3core.guidance import as_denoiser
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.images import to_float
 from sr3core.randomness import ImageNoise, derive_seed
@@ -19,7 +20,6 @@ from sr3core.resize import upsample_bicubic
 from sr3core.sampling import estimator
 from sr3core.schedules import InferenceSchedule
 from sr3core.solvers import Step, ddim_step
-from sr3core.training import as_denoiser
 from tune.config import WarmStart
 from tune.objective import Task, pick_device
 from tune.space import make_schedule

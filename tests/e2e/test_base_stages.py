@@ -14,9 +14,10 @@ from pipelines.runs import open_run, read_metrics
 from pipelines.team import Team
 from pipelines.validation import NUM_BUCKETS, Validation
 from sr3core.config import override, to_dict
+from sr3core.guidance import as_denoiser
 from sr3core.learned_variance import split_variance
 from sr3core.randomness import derive_seed
-from sr3core.training import Trainer, as_denoiser, create_state, draw_noise
+from sr3core.training import Trainer, create_state, draw_noise
 
 SYNSETS = ("n01440764", "n01443537")
 

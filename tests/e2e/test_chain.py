@@ -1,6 +1,7 @@
 """The whole chain through the command line on real photos, small: each part's result is what the next one reads."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,7 @@ def test_status_tells_of_the_run_and_of_the_preparation(searched, capsys):
     assert main(["status", str(searched / "run")]) == 0
     output = capsys.readouterr().out
     assert "8-16 60/60" in output
+    assert re.search(r"learning rate \S+, gradient norm \S+, data wait \S+%, memory \S+ GB, 1 worker", output)
     assert "best-4" in output
     assert main(["verify", str(searched / "data")]) == 0
     sheet = searched / "sheet.png"

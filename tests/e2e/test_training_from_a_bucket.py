@@ -127,6 +127,10 @@ def test_a_run_in_a_bucket_is_resumed_and_watched_from_another_machine(
     monkeypatch.setattr(bucket_runs, "WORKING_COPIES", tmp_path / "two")
     found = status_of(location)
     assert found["stages"][0]["step"] == 8
+    assert (
+        found["stages"][0]["newest"]
+        == [line for line in read_metrics(first.stages[0].metrics) if line["kind"] == "train"][-1]
+    )
     assert not list((tmp_path / "two").rglob("*.safetensors")), "looking costs no weights"
     second = open_run(location)
     assert [result.error for result in train_run(second)] == [None]

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.config import RunConfig, TrainConfig
 from pipelines.presets import PRESETS, preset, regression_of, small_stage
-from pipelines.runs import create_run
+from pipelines.runs import create_run, open_run
 from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import AugmentationConfig
@@ -66,6 +66,12 @@ def test_a_run_tells_its_base_model_from_its_cascade(tmp_path):
     assert [stage.name for stage in run.cascade()] == ["16-32", "32-64"]
     alone = create_run(tmp_path / "alone", RunConfig(name="a", stages=(small(16, 32),)), str(tmp_path), {}, fresh=False)
     assert alone.base() is None
+
+
+def test_a_run_knows_its_data_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    create_run("run", RunConfig(name="a", stages=(small(16, 32),)), "data", {}, fresh=False)
+    assert open_run("run").data == str(tmp_path / "data"), "Ray's workers have other working directories"
 
 
 def test_a_base_model_of_another_size_than_the_cascade_starts_with_is_refused():

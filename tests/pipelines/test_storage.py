@@ -4,7 +4,7 @@ import io
 import os
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import boto3
@@ -13,9 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import s3, storage
+from pipelines.presets import preset
+from pipelines.runs import create_run
 from pipelines.sources import open_source, read_item
+from pipelines.storage import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, StorageError
-from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
+from tests.s3_server import ENVIRONMENT, READER, FaultyProxy, S3Server, weed_command
 
 PICTURES = {f"{number}.png": b"\x89PNG\r\n\x1a\n" + bytes([number]) * 3000 for number in range(3)}
 
@@ -221,3 +224,48 @@ def test_a_server_that_only_refuses_is_a_clear_error(bucket: tuple[FaultyProxy, 
     finally:
         proxy.fault = lambda method, path: None
     assert not storage.exists(f"s3://images/x{query}")
+
+
+@pytest.fixture
+def as_other(bucket: tuple[FaultyProxy, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Become somebody else to the server."""
+
+    def become(**environment: str) -> None:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        s3._client.cache_clear()
+
+    yield become
+    s3._client.cache_clear()
+
+
+def test_a_bucket_that_denies_access_is_told_with_what_to_give(
+    bucket: tuple[FaultyProxy, str], as_other: Callable[..., None]
+) -> None:
+    options = bucket[1]
+    write_atomic(f"s3://images/there{options}", b"there")
+    as_other(AWS_SECRET_ACCESS_KEY="wrong")
+    for act in (list_files, read_bytes, exists, lambda uri: write_atomic(uri, b"x")):
+        with pytest.raises(StorageError, match=r"s3://images/there.*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+            list(act(f"s3://images/there{options}") or ())
+    as_other(**READER)
+    assert read_bytes(f"s3://images/there{options}") == b"there"
+    with pytest.raises(StorageError, match=r"s3://images/new.*s3:ListBucket, GetObject, PutObject, DeleteObject"):
+        write_atomic(f"s3://images/new{options}", b"x")
+    assert not exists(f"s3://images/new{options}")
+
+
+def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing(
+    bucket: tuple[FaultyProxy, str], as_other: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.bucket_runs.WORKING_COPIES", tmp_path)
+    as_other(**READER)
+    uri = f"s3://images/run{bucket[1]}"
+    with pytest.raises(StorageError, match=r"s3://images/run/config\.json.*s3:ListBucket"):
+        create_run(uri, preset("demo"), "data", {}, fresh=False)
+    assert not list(list_files(uri))
+
+
+def test_a_bucket_that_is_not_there_is_told(bucket: tuple[FaultyProxy, str]) -> None:
+    with pytest.raises(StorageError, match=r"s3://none/x.*make the bucket first"):
+        list(list_files(f"s3://none/x{bucket[1]}"))

@@ -21,14 +21,16 @@ from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
 from pipelines.rejects import RejectReason
 from pipelines.runs import open_run
-from pipelines.sampling_config import UpscaleConfig
-from pipelines.upscale import PhotoReport, UpscaleProgress, upscale_photos
+from pipelines.sampling_config import InferenceConfig, UpscaleConfig
+from pipelines.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos
 from pipelines.upscaled import RECORDS
 from sr3core.cascade import pad, refine
 from sr3core.config import to_dict
+from sr3core.errors import ConfigError
 from sr3core.images import to_float, to_uint8
 from sr3core.randomness import NoiseField, derive_seed
 from sr3core.resize import upsample_bicubic
+from sr3core.schedules import SCHEDULE_FORMAT_VERSION
 from tests.processes import wait_for
 from tests.s3_server import ENVIRONMENT, S3Server, weed_command
 
@@ -53,7 +55,8 @@ def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
 
 def upscaler(run: Path, out: Path, **options: object) -> PhotoUpscaler:
     """The actor's class in this process."""
-    return PhotoUpscaler(str(run), str(out), to_dict(UpscaleConfig(schedule="2", **options)), 1)  # type: ignore[arg-type]
+    config = UpscaleConfig(schedule="2", **options)  # type: ignore[arg-type]
+    return PhotoUpscaler(str(run), str(out), to_dict(config), 1, "cpu")
 
 
 def upscaled(run: Path, folder: Path, data: bytes, **options: object) -> tuple[PhotoReport, Image.Image]:
@@ -67,6 +70,23 @@ def upscaled(run: Path, folder: Path, data: bytes, **options: object) -> tuple[P
 def outputs(folder: Path) -> dict[str, bytes]:
     """Images and the records of what they were made of."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("gammas", "message"),
+    [
+        ([1.0, 0.5, 0.6, 0.1], r"odd\.json: .*gammas must fall strictly; they rise after t = 1$"),
+        ([1.0, 1.5, 0.1], r"odd\.json: .*gammas must fall strictly; they rise after t = 0$"),
+        ([1.0, 0.5, 0.0], r"odd\.json: .*gammas must stay in \(0, 1\]; the last is 0\.0$"),
+        ([1.0, 0.5, 1e-30], r"odd\.json: gammas end at 1e-30, below the smallest noise level trained"),
+    ],
+)
+def test_a_schedule_that_cannot_be_walked_is_refused_before_any_work(
+    cascade_run: Path, tmp_path: Path, gammas: list[float], message: str
+) -> None:
+    (tmp_path / "odd.json").write_text(json.dumps({"gammas": gammas, "format_version": SCHEDULE_FORMAT_VERSION}))
+    with pytest.raises(ConfigError, match=message):
+        checked_run(str(cascade_run), UpscaleConfig(schedule=str(tmp_path / "odd.json")))
 
 
 # --- one photo --------------------------------------------------------------------------------------------------------
@@ -86,6 +106,18 @@ def test_a_photo_is_the_cascade_of_its_pixels_in_one_piece(cascade_run: Path, tm
         x_up = pad(upsample_bicubic(low, (height, width)), height + -height % 4, width + -width % 4)
         low = refine(stage, low, x_up, NoiseField(derive_seed(seed, stage.name)).windows([(0, 0)]))
     np.testing.assert_array_equal(np.asarray(image), to_uint8(low)[0])
+
+
+def test_a_photo_in_bfloat16_differs_by_a_rounding_and_is_another_output(cascade_run: Path, tmp_path: Path) -> None:
+    data = saved(picture(0, 13, 21))
+    first, image = upscaled(cascade_run, tmp_path, data)
+    exact = np.asarray(image).astype(int)
+    second, image = upscaled(cascade_run, tmp_path, data, inference=InferenceConfig(precision="bfloat16"))
+    rounded = np.asarray(image).astype(int)
+    assert first.made
+    assert second.made, "what float32 had made does not stand for it"
+    assert 0 < np.abs(rounded - exact).mean() < 8
+    assert not upscaled(cascade_run, tmp_path, data, inference=InferenceConfig(precision="bfloat16"))[0].made
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,68 @@
+"""A trained network as samplers call it: an estimate of epsilon, with classes and guidance where it knows them."""
+
+import torch
+from torch import Tensor, nn
+
+from sr3core.diffusion import Denoiser, epsilon_from_output
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import ModelConfig
+from sr3core.unet import IMAGE_CHANNELS
+
+
+def as_denoiser(
+    model: ModelConfig, network: nn.Module, classes: Tensor | None = None, guidance: float = 0.0
+) -> Denoiser:
+    """Wrap a network, whatever it was trained to predict, as the f of Algorithm 2, which estimates epsilon.
+
+    With guidance w it is (1 + w) f(class) - w f(no class) (Ho and Salimans, 2022), one call of the network on a doubled
+    batch. A learned variance is handed on as the network said it, for the class: (B, 2 C, H, W) in all.
+
+    Args:
+        model: what the network is.
+        network: on the samples' device.
+        classes: class of each image, (B,) int64, num_classes being "no class"; None for a model without classes, or for
+            samples of no class.
+        guidance: w, at least 0.
+
+    Raises:
+        ConfigError: the model takes no classes, or not these; or it was never trained on images of no class.
+    """
+    _check_classes(model, classes, guidance)
+    num_classes = model.unet.num_classes
+
+    def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
+        prediction, *v = network(x_up, y_t, gamma, classes).split(IMAGE_CHANNELS, dim=1)
+        return epsilon_from_output(model.objective.target, prediction, y_t, gamma), *v
+
+    def denoise(x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
+        return torch.cat(estimate(x_up, y_t, gamma, classes), dim=1)
+
+    def guide(x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
+        assert classes is not None
+        assert num_classes is not None
+        both = torch.cat([classes, torch.full_like(classes, num_classes)])
+        x_twice = None if x_up is None else torch.cat([x_up, x_up])
+        epsilon_hat, *v = estimate(x_twice, torch.cat([y_t, y_t]), torch.cat([gamma, gamma]), both)
+        with_class, without = epsilon_hat.chunk(2)
+        guided = (1 + guidance) * with_class - guidance * without
+        return torch.cat([guided, *(part.chunk(2)[0] for part in v)], dim=1)
+
+    return guide if guidance else denoise
+
+
+def _check_classes(model: ModelConfig, classes: Tensor | None, guidance: float) -> None:
+    num_classes, knows_none = model.unet.num_classes, model.objective.class_dropout > 0
+    if num_classes is None:
+        if classes is not None or guidance:
+            raise ConfigError("classes, guidance: the model was trained without classes")
+        return
+    if guidance < 0 or (guidance > 0 and classes is None):
+        raise ConfigError(f"guidance: {guidance} needs to be at least 0, and 0 without classes")
+    if not knows_none and (classes is None or guidance):
+        raise ConfigError(
+            "classes, guidance: the model was trained with objective.class_dropout 0 and does not know images of no"
+            " class; give classes and no guidance, or train with class_dropout 0.1"
+        )
+    for index in () if classes is None else (int(classes.min()), int(classes.max())):
+        if not 0 <= index < num_classes + knows_none:
+            raise ConfigError(f"classes: {index} is not in 0..{num_classes - 1}, the classes of the model")
