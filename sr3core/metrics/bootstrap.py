@@ -45,15 +45,18 @@ def bootstrap_mean(values: np.ndarray, *, num_resamples: int = 1000, level: floa
     return Interval(float(low), float(high))
 
 
-def bootstrap_error(
+def bootstrap_values(
     statistic: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 20, seed: int = 0
-) -> float:
-    """Compute the standard error of a statistic of a set of images, as its deviation over resamples of as many.
+) -> np.ndarray:
+    """Compute a statistic of each resample of a set of images, float64 (num_resamples,): its deviation is the error.
 
     A resample holds each image with replacement, so about 63% of the images are in it. A Fréchet or kernel
     distance of resamples is therefore biased: they look like sets of fewer images, with a lower rank and closer
     pairs. The deviation is not shifted by that bias, percentiles would be: take `normal_interval` around the
     distance of the whole set. What it cannot tell is the distance's own bias at n images.
+
+    Two methods on the same images share their resamples, so the deviation of the difference of their values is the
+    standard error of the difference.
 
     Args:
         statistic: maps the indices (count,) of a resample to a number.
@@ -63,17 +66,6 @@ def bootstrap_error(
 
     Raises:
         ConfigError: num_resamples is too small.
-    """
-    return float(np.std(bootstrap_values(statistic, count, num_resamples=num_resamples, seed=seed), ddof=1))
-
-
-def bootstrap_values(
-    statistic: Callable[[np.ndarray], float], count: int, *, num_resamples: int = 20, seed: int = 0
-) -> np.ndarray:
-    """Compute the statistic of each resample that `bootstrap_error` takes the deviation of, float64 (num_resamples,).
-
-    Two methods on the same images share their resamples, so the deviation of the difference of their values is the
-    standard error of the difference. Arguments and errors as `bootstrap_error`'s.
     """
     if num_resamples < 2:
         raise ConfigError(f"num_resamples must be at least 2, got {num_resamples}")

@@ -5,7 +5,14 @@ import pytest
 import scipy.stats
 
 from sr3core.errors import ConfigError, DataError
-from sr3core.metrics.bootstrap import PairedGram, bootstrap_error, bootstrap_mean, normal_interval, resamples
+from sr3core.metrics.bootstrap import (
+    PairedGram,
+    bootstrap_mean,
+    bootstrap_values,
+    bootstrap_values_of_two,
+    normal_interval,
+    resamples,
+)
 from sr3core.metrics.fid import frechet_distance_from_features
 from sr3core.metrics.kid import kernel_distance
 
@@ -44,7 +51,7 @@ def test_infinite_values_give_no_nan() -> None:
 
 def test_the_error_of_a_mean_is_its_standard_error() -> None:
     values = np.random.default_rng(3).standard_normal(200)
-    error = bootstrap_error(lambda indices: float(values[indices].mean()), 200, num_resamples=2000)
+    error = bootstrap_values(lambda indices: float(values[indices].mean()), 200, num_resamples=2000).std(ddof=1)
     assert error == pytest.approx(values.std() / np.sqrt(200), rel=0.08)
     assert normal_interval(2.0, 0.5) == pytest.approx(scipy.stats.norm(2, 0.5).interval(0.95))
 
@@ -73,10 +80,22 @@ def test_unfit_options_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_resamples"):
         bootstrap_mean(np.zeros(3), num_resamples=0)
     with pytest.raises(ConfigError, match="at least 2"):
-        bootstrap_error(lambda indices: 0.0, 3, num_resamples=1)
+        bootstrap_values(lambda indices: 0.0, 3, num_resamples=1)
     with pytest.raises(ConfigError, match="level"):
         bootstrap_mean(np.zeros(3), level=1)
     with pytest.raises(DataError, match="one value an image"):
         bootstrap_mean(np.zeros(0))
     with pytest.raises(DataError, match="as many images each, got 3 and 4"):
         PairedGram(np.zeros((3, 2)), np.zeros((4, 2)))
+
+
+def test_two_sets_are_resampled_independently() -> None:
+    noise = np.random.default_rng(0)
+    a, b = noise.normal(0, 3, 80), noise.normal(0, 1, 200)
+    values = bootstrap_values_of_two(lambda i, j: a[i].mean() - b[j].mean(), (80, 200), num_resamples=2000)
+    expected = np.sqrt(a.var() / 80 + b.var() / 200)
+    assert values.std() == pytest.approx(expected, rel=0.08)
+    same = bootstrap_values_of_two(lambda i, j: a[i].mean() - a[j].mean(), (80, 80), num_resamples=50)
+    assert same.std() > 0  # two sets of one size do not share their resamples
+    with pytest.raises(ConfigError, match="at least 2, got 1"):
+        bootstrap_values_of_two(lambda i, j: 0.0, (2, 2), num_resamples=1)
