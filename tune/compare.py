@@ -17,7 +17,7 @@ from pipelines.summary import MAX_GRAM_IMAGES
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features import FeatureNetwork, distance_label
-from sr3core.metrics.bootstrap import Interval, PairedGram, bootstrap_error, bootstrap_mean, normal_interval
+from sr3core.metrics.bootstrap import Interval, PairedGram, bootstrap_mean, bootstrap_values, normal_interval
 from sr3core.metrics.fid import frechet_distance_from_features
 from tune.retrain_config import HIGHER_IS_BETTER, PromotionConfig
 from tune.task import feature_network
@@ -59,7 +59,7 @@ class Comparison:
             return f"{ours} on {self.num_images} held-out images ({self.split}); no model to compare with"
         return (
             f"{ours} against {self.promoted[objective]:.4g} of {against} on the same {self.num_images} held-out images"
-            f" ({self.split}): better by {self.improvement:.4g}, {self.level:.0%} interval [{self.low:.4g},"
+            f" ({self.split}): improved by {self.improvement:.4g}, {self.level:.0%} interval [{self.low:.4g},"
             f" {self.high:.4g}]"
         )
 
@@ -183,7 +183,7 @@ class Judged:
 def improvement_interval(candidate: Judged, promoted: Judged, promotion: PromotionConfig) -> Interval:
     """The interval of the candidate's improvement over the promoted model, by resampling images, the same for both.
 
-    A resample's bias in its distance, see `bootstrap_error`, is alike in both models and cancels to first order; what
+    A resample's bias in its distance, see `bootstrap_values`, is alike in both models and cancels to first order; what
     images are easy or hard cancels too, which is why the difference is resampled and not each model alone.
     """
     objective, count = promotion.objective, len(candidate.features)
@@ -195,8 +195,8 @@ def improvement_interval(candidate: Judged, promoted: Judged, promotion: Promoti
     def improvement(indices: np.ndarray) -> float:
         return sign * (candidate.distance(objective, indices) - promoted.distance(objective, indices))
 
-    error = bootstrap_error(improvement, count, num_resamples=promotion.num_resamples)
-    return normal_interval(improvement(np.arange(count)), error, promotion.level)
+    resampled = bootstrap_values(improvement, count, num_resamples=promotion.num_resamples)
+    return normal_interval(improvement(np.arange(count)), float(resampled.std(ddof=1)), promotion.level)
 
 
 def _images(samples: Samples, method: str) -> ImageSet:

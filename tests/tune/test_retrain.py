@@ -203,7 +203,7 @@ def test_a_retraining_that_is_not_better_is_refused_and_the_old_model_stays(bett
     ended = state(folder, 3)["end"]
     assert not ended["promoted"]
     assert "v0003 is NOT promoted: v0002 stays: " in capsys.readouterr().out
-    assert re.search(r"better by -[\d.]+, 95% interval \[-.*\], which does not lie above 0", ended["why"])
+    assert re.search(r"improved by -[\d.]+, 95% interval \[-.*\], which does not lie above 0", ended["why"])
     registry = Registry(str(folder / "models"))
     assert registry.promoted()[0].name == "v0002"
     assert registry.version("v0003").metrics["comparison"]["low"] <= 0
