@@ -159,6 +159,7 @@ def measure(
     config: MeasureConfig,
     cache: Path,
     num_actors: int,
+    network: FeatureNetwork | None = None,
 ) -> dict[str, Any]:
     """Measure every method against the references. Needs a running Ray.
 
@@ -169,12 +170,13 @@ def measure(
         config: the metrics' variants.
         cache: folder of what was measured, by content.
         num_actors: processes that measure side by side; the numbers do not depend on it.
+        network: whose features make the distances; None takes `feature_network`.
 
     Returns:
         distance (its label), variants (the metrics' words), intervals, warnings, methods and references (numbers by
         metric: mean, n and, where there is one, the interval), differences (of each method minus the last, paired).
     """
-    network, judge = feature_network(), needed_classifier(config, labels is not None)
+    network, judge = network or feature_network(), needed_classifier(config, labels is not None)
     scored = network if has_logits(network) else judge
     measurer = Measurer(cache, config, [network, *([judge] if judge else [])])
     everything = [*methods, references]

@@ -1,28 +1,30 @@
 """A new model against the promoted one on the same held-out images with the same noise: which is better, how surely."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from pipelines.config import EvaluateConfig
+from pipelines.evaluate import measure
 from pipelines.image_sets import ImageSet
-from pipelines.measure import Measured, Measurer
 from pipelines.measure_config import MeasureConfig
 from pipelines.runs import write_atomic
 from pipelines.sample import Samples, upscale_split
 from pipelines.summary import MAX_GRAM_IMAGES
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
-from sr3core.features import FeatureNetwork, distance_label
-from sr3core.metrics.bootstrap import Interval, PairedGram, bootstrap_mean, bootstrap_values, normal_interval
-from sr3core.metrics.fid import frechet_distance_from_features
-from tune.retrain_config import HIGHER_IS_BETTER, PromotionConfig
+from sr3core.features import FeatureNetwork
+from tune.retrain_config import HIGHER_IS_BETTER, PromotionConfig, PromotionObjective
 from tune.task import feature_network
 
-NUM_RESAMPLES_OF_MEANS = 1000
+METRICS: dict[PromotionObjective, str] = {
+    "fid": "distance",
+    "kid": "kid",
+    "psnr": "psnr",
+    "ssim": "ssim",
+    "consistency": "consistency",
+}
+"""What can decide -> its name in an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,100 +107,44 @@ def _measure(
     folder: Path,
     identity: str,
 ) -> Comparison:
+    """Measure the candidate and, where there is one, the promoted model, as `sr3 evaluate` does.
+
+    Raises:
+        ConfigError: too few images for an interval, or kid of more than it is resampled for.
+    """
     keys = samples["candidate"].keys
-    references, low = (_images(samples["candidate"], name) for name in ("reference", "low"))
-    measurer = Measurer(folder / "measured", MeasureConfig(), [network])
-    originals = measurer.features(references, keys, network)
-    asked: dict[str, tuple[Measured, Measured]] = {}
-    for name, made in samples.items():
-        images = _images(made, "sr3")
-        pixels = measurer.pixelwise(images, references, low, keys)
-        asked[name] = (measurer.features(images, keys, network), pixels)
-    measurer.run(evaluate.num_actors)
-    models = {name: Judged.of(f.features(), originals.features(), p.values()) for name, (f, p) in asked.items()}
-    values = {name: model.values() for name, model in models.items()}
-    distances = {"fid": distance_label(network, len(keys)), "kid": f"kernel distance on {network.description}"}
+    if len(keys) < 3:
+        raise ConfigError(f"evaluate.split: {evaluate.split} gives {len(keys)} images, too few to tell what is better")
+    if promotion.objective == "kid" and len(keys) > MAX_GRAM_IMAGES:
+        raise ConfigError(f"evaluate.limit: kid takes at most {MAX_GRAM_IMAGES} images; set a limit, or take fid")
+    originals, low = (_images(samples["candidate"], method, method) for method in ("reference", "low"))
+    models = [_images(made, "sr3", name) for name, made in samples.items()]
+    config = MeasureConfig(level=promotion.level, num_distance_resamples=promotion.num_resamples)
+    measured = measure(
+        models, originals, low, keys, None, config, folder / "measured", evaluate.num_actors, network=network
+    )
+    values = {
+        row["name"]: {objective: row[metric]["mean"] for objective, metric in METRICS.items()}
+        for row in measured["methods"]
+    }
+    metric = METRICS[promotion.objective]
     found = Comparison(
         identity=identity,
-        label=distances.get(promotion.objective, promotion.objective),
+        label=measured["variants"][metric],
         num_images=len(keys),
         split=evaluate.split,
         candidate=values["candidate"],
         promoted=values.get("promoted"),
         level=promotion.level,
     )
-    if "promoted" not in models:
+    if "promoted" not in values:
         return found
+    gap = measured["differences"]["candidate"][metric]
     sign = 1 if promotion.objective in HIGHER_IS_BETTER else -1
-    improvement = sign * (values["candidate"][promotion.objective] - values["promoted"][promotion.objective])
-    interval = improvement_interval(models["candidate"], models["promoted"], promotion)
-    content: dict[str, Any] = to_dict(found) | {"improvement": improvement, "low": interval.low, "high": interval.high}
-    return from_dict(Comparison, content)
+    low_end, high_end = sorted((sign * gap["low"], sign * gap["high"]))
+    return replace(found, improvement=sign * gap["mean"], low=low_end, high=high_end)
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What was measured of one model's outputs."""
-
-    features: np.ndarray
-    """(n, D)."""
-    references: np.ndarray
-    """(n, D), of the originals in the same order."""
-    gram: PairedGram | None
-    """Inner products of both; None where they are too many to keep."""
-    pixelwise: dict[str, np.ndarray]
-    """psnr, ssim, consistency -> (n,)."""
-
-    @classmethod
-    def of(cls, features: np.ndarray, references: np.ndarray, pixelwise: dict[str, np.ndarray]) -> "Judged":
-        """Prepare for many resamples."""
-        gram = PairedGram(features, references) if len(features) <= MAX_GRAM_IMAGES else None
-        return cls(features, references, gram, pixelwise)
-
-    def distance(self, objective: str, indices: np.ndarray) -> float:
-        """fid or kid of some images.
-
-        Raises:
-            ConfigError: kid of more images than inner products are kept of.
-        """
-        if objective == "kid":
-            if self.gram is None:
-                raise ConfigError(
-                    f"evaluate.limit: kid takes at most {MAX_GRAM_IMAGES} images; set a limit, or take fid"
-                )
-            return self.gram.kernel_distance(indices)
-        if self.gram is not None and len(self.features) <= self.features.shape[1]:
-            return self.gram.frechet_distance(indices)
-        return frechet_distance_from_features(self.features[indices], self.references[indices])
-
-    def values(self) -> dict[str, float]:
-        """Metric -> value over all images."""
-        everything = np.arange(len(self.features))
-        distances = ("fid", "kid") if self.gram is not None else ("fid",)
-        return {name: self.distance(name, everything) for name in distances} | {
-            name: float(values.mean()) for name, values in self.pixelwise.items()
-        }
-
-
-def improvement_interval(candidate: Judged, promoted: Judged, promotion: PromotionConfig) -> Interval:
-    """The interval of the candidate's improvement over the promoted model, by resampling images, the same for both.
-
-    A resample's bias in its distance, see `bootstrap_values`, is alike in both models and cancels to first order; what
-    images are easy or hard cancels too, which is why the difference is resampled and not each model alone.
-    """
-    objective, count = promotion.objective, len(candidate.features)
-    sign = 1 if objective in HIGHER_IS_BETTER else -1
-    if objective in candidate.pixelwise:
-        differences = sign * (candidate.pixelwise[objective] - promoted.pixelwise[objective])
-        return bootstrap_mean(differences, num_resamples=NUM_RESAMPLES_OF_MEANS, level=promotion.level)
-
-    def improvement(indices: np.ndarray) -> float:
-        return sign * (candidate.distance(objective, indices) - promoted.distance(objective, indices))
-
-    resampled = bootstrap_values(improvement, count, num_resamples=promotion.num_resamples)
-    return normal_interval(improvement(np.arange(count)), float(resampled.std(ddof=1)), promotion.level)
-
-
-def _images(samples: Samples, method: str) -> ImageSet:
+def _images(samples: Samples, method: str, name: str) -> ImageSet:
     folder = samples.folder / method
-    return ImageSet(method, str(folder), {key: str(folder / f"{key}.png") for key in samples.keys})
+    return ImageSet(name, str(folder), {key: str(folder / f"{key}.png") for key in samples.keys})
