@@ -31,7 +31,7 @@ from tune.retrain_config import RetrainConfig
 from tune.search import print_line, search
 
 STATE_FORMAT_VERSION = 1
-MIN_HELD_OUT = 2
+MIN_HELD_OUT = 3
 Report = Callable[[str], None]
 
 
