@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from sr3core.errors import Sr3Error
+
 T = TypeVar("T")
 _TICK_SECONDS = 0.5
 
@@ -38,7 +40,8 @@ def run_on_actors(
 ) -> Iterator[tuple[T, Any]]:
     """Yield (task, what an actor's work(task) returned) as they finish, in no particular order.
 
-    An actor that dies is replaced, and its task tried once more; what it died of is yielded the second time.
+    An actor that dies is replaced, and its task tried once more; what it died of is yielded the second time, unless it
+    was a mistake in its constructor, which would stop every task.
 
     Args:
         make_actor: starts an actor that has a method `work`.
@@ -47,6 +50,7 @@ def run_on_actors(
         on_tick: told of the actors at work, twice a second and after every task.
 
     Raises:
+        Sr3Error: actors cannot start; says why.
         whatever `work` raises: a mistake, or something that would stop every task.
     """
     import ray
@@ -72,6 +76,8 @@ def run_on_actors(
                         tried.add(index)
                         waiting.append(index)
                         continue
+                    if error.actor_init_failed:
+                        raise Sr3Error(f"a worker could not start: {str(error).strip().splitlines()[-1]}") from error
                     result = error
                 else:
                     idle.append(actor)

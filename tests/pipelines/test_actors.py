@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from pipelines.actors import cpus_per_actor, run_on_actors
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, Sr3Error
 
 
 class Worker:
@@ -42,6 +42,22 @@ def test_who_dies_is_replaced_and_a_task_that_kills_twice_is_told(ray_session, t
 def test_a_mistake_is_raised_as_itself(ray_session):
     with pytest.raises(ConfigError, match="99 is refused"):
         list(run_on_actors(make_worker, [99], num_actors=1))
+
+
+def test_actors_that_cannot_start_say_why(ray_session):
+    import ray
+
+    class Unready:
+        """Lacks what it needs."""
+
+        def __init__(self) -> None:
+            raise ConfigError("the key is missing")
+
+        def work(self, task: int) -> int:
+            return task
+
+    with pytest.raises(Sr3Error, match=r"could not start: .*the key is missing$"):
+        list(run_on_actors(lambda: ray.remote(Unready).remote(), [1, 2], num_actors=1))
 
 
 def test_the_cpus_are_shared_evenly(ray_session):
