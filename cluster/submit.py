@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from cluster.addresses import Target, check_job_server
 from cluster.options import take_config
 from pipelines.provenance import git_commit
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, StorageError
 
 MAX_UPLOAD_BYTES = 50_000_000
 """Of a working directory. It passes through the head's memory, and each node unpacks it for each job."""
@@ -45,7 +45,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
 
     Raises:
         ConfigError: an option is wrong, holds a secret or names a path that no node can see; no job is started.
-        StorageError: the job server cannot be reached.
+        StorageError: the job server cannot be reached, or does not take the job.
     """
     address = check_job_server(target.job_server)
     check_paths(name, arguments)
@@ -60,9 +60,14 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
 
     client = connect(address)
     with staged(target.working_dir, content) as folder:
-        job = client.submit_job(
-            entrypoint=entrypoint, submission_id=job_name(name), runtime_env=runtime_env(folder, target.working_dir)
-        )
+        environment = runtime_env(folder, target.working_dir)
+        try:
+            job = client.submit_job(entrypoint=entrypoint, submission_id=job_name(name), runtime_env=environment)
+        except RuntimeError as error:  # Ray's client raises nothing finer
+            text = str(error).strip().rstrip(".")
+            raise StorageError(
+                f"{address} did not take the job: {text}; a head that has just started is ready some seconds later"
+            ) from error
     reattach = f"sr3 logs {job} --follow --address {address}"
     print(f"submitted {job} to {address}", flush=True)
     if target.detach:
