@@ -135,15 +135,8 @@ def write_atomic(uri: str, data: bytes) -> None:
     if is_remote(uri):
         s3.put(uri, data)
         return
-    temporary = temporary_path(uri)
-    try:
-        with _local_errors(uri), open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with _beside(uri, data) as temporary:
         commit(temporary, uri)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def create(uri: str, data: bytes) -> bool:
@@ -153,12 +146,7 @@ def create(uri: str, data: bytes) -> bool:
     """
     if is_remote(uri):
         return s3.create(uri, data)
-    temporary = temporary_path(uri)
-    try:
-        with _local_errors(uri), open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+    with _beside(uri, data) as temporary:
         try:
             with _local_errors(uri):
                 os.link(temporary, absolute(uri))  # unlike a rename, it never replaces
@@ -168,6 +156,18 @@ def create(uri: str, data: bytes) -> bool:
             raise
         _sync_folder(uri)
         return True
+
+
+@contextlib.contextmanager
+def _beside(uri: str, data: bytes) -> Iterator[str]:
+    """A temporary file with data, on the disk, beside what it is to become; deleted at the end."""
+    temporary = temporary_path(uri)
+    try:
+        with _local_errors(uri), open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
     finally:
         Path(temporary).unlink(missing_ok=True)
 

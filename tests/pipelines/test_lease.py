@@ -152,7 +152,7 @@ def test_a_process_number_that_was_given_again_does_not_hold_the_lease(tmp_path)
     content = {"until": time.time() + 600, "owner": "someone", "purpose": "x", "since": 0.0}
     Journal(str(tmp_path)).append(NOTHING, {**content, "process": [boot, namespace, pid, started + 1]})
     with hold(str(tmp_path), "next", 60):
-        pass
+        assert Journal(str(tmp_path)).last().content["purpose"] == "next"
 
 
 def test_who_could_not_renew_stops_before_it_writes_anything(tmp_path):

@@ -334,5 +334,6 @@ def test_a_state_that_cannot_be_read_is_named(photos, tmp_path, ray_session, cap
 
 
 def test_the_lease_is_given_back_when_a_retraining_fails(chain):
-    with hold(Registry(str(chain / "models")).lease, "nobody has it", 5):
-        pass
+    lease = Registry(str(chain / "models")).lease
+    with hold(lease, "nobody has it", 5):
+        assert Journal(lease).last().content["purpose"] == "nobody has it"
