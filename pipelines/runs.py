@@ -122,6 +122,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
 
     Raises:
         ConfigError: the folder holds a run of another scientific configuration, or on other data; lists differences.
+            Another number of steps is none: no step depends on how many follow, so a run can be trained longer.
     """
     location, bucket, path = path, *_find(path)
     if bucket is not None:
@@ -143,7 +144,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
     }
     if config_file.is_file():
         old = open_run(location)
-        changed = differences(to_json(scientific(old.config)), to_json(scientific(config)))
+        changed = differences(_what_a_step_computes(old.config), _what_a_step_computes(config))
         recorded = json.loads(config_file.read_text())["data_fingerprints"]
         changed += differences(recorded, data_fingerprints, "data")
         if changed:
@@ -156,6 +157,14 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
     if bucket is not None:
         bucket.push(config_file)
     return replace(open_run(location), config=config)
+
+
+def _what_a_step_computes(config: RunConfig) -> dict[str, Any]:
+    """The scientific configuration without the number of steps, stages by name."""
+    stages = {stage.name: to_json(scientific(stage)) for stage in config.stages}
+    for stage in stages.values():
+        del stage["num_steps"]
+    return {"name": config.name, "stages": stages}
 
 
 def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:

@@ -182,8 +182,7 @@ def restore(info: CheckpointInfo, state: TrainState) -> None:
             raise CheckpointError(f"{info.path} holds no average of the weights, but ema_decay asks for one")
         load_weights(state.ema.module, info.path / "ema.safetensors")
         state.ema.n_averaged.fill_(info.state["ema_updates"])
-    optimizer = torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu")
-    state.optimizer.load_state_dict(optimizer)
+    _load_moments(state.optimizer, torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu"))
     typical = info.state.get("typical_norm")
     state.typical_norm = torch.tensor(typical) if typical is not None else None
     state.step = info.step
@@ -261,9 +260,18 @@ def check_weights(network: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit the model: {shown}")
 
 
+def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Give an optimiser the moments of a saved one, but not its settings: how the update is computed (fused or not, on
+    which device) is this program's choice. A fused update reads moments in the order of the weights' memory, so they
+    are laid out alike."""
+    optimizer.load_state_dict({**saved, "param_groups": optimizer.state_dict()["param_groups"]})
+    for parameter, entry in optimizer.state.items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            entry[name] = torch.empty_like(parameter).copy_(entry[name])
+
+
 def _copied(tree: Any) -> Any:
-    """The same tree with copies of its tensors in the host's memory, of the same strides: fused Adam wants its moments
-    laid out as the weights are."""
+    """The same tree with copies of its tensors in the host's memory."""
     return tree_map(lambda leaf: leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf, tree)
 
 

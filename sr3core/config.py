@@ -97,7 +97,12 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
         for key in sorted(old.keys() | new.keys()):
             lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
         return lines
-    return [] if old == new else [f"{path}: {old!r} -> {new!r}"]
+    return [] if old == new else [f"{path}: {_brief(old)} -> {_brief(new)}"]
+
+
+def _brief(value: Any) -> str:
+    """A whole nested config, there on one side alone, would bury a message."""
+    return "{...}" if isinstance(value, dict) else repr(value)
 
 
 def did_you_mean(word: str, known: typing.Iterable[str]) -> str:

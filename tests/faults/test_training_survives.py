@@ -170,6 +170,13 @@ def test_two_workers_follow_the_same_losses_as_one(data, uninterrupted, tmp_path
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if ours["step"] <= 20 else 3e-2)
 
 
+def test_a_finished_run_that_is_given_more_steps_ends_as_if_it_had_had_them_at_once(data, uninterrupted, tmp_path):
+    for num_steps in (25, NUM_STEPS):
+        run = start(tmp_path / "run", data, num_steps=num_steps, placement__num_workers=0)
+        assert [(result.error, result.step) for result in train_run(run)] == [(None, num_steps)]
+    assert_identical(run, uninterrupted)
+
+
 def test_a_stage_that_fails_does_not_take_the_other_down(data, tmp_path):
     good = override(config().stages[0], num_steps=10, placement__cpus_per_worker=0.5)
     bad = override(good, name="bad", model__low_size=4, placement__max_failures=0)  # 4-16 was not prepared

@@ -123,6 +123,25 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, batch):
     assert info.state["note"] == 1
 
 
+def test_moments_of_an_optimizer_with_other_settings_and_memory_are_taken_over(tmp_path, batch):
+    """As of a checkpoint that was written before updates were fused, or by a trainer that uses no channels_last."""
+    state, _ = train(model(), batch, 3)
+    plain, original = take_snapshot(state), take_snapshot(state)
+    for entry in plain.optimizer["state"].values():
+        for name in ("exp_avg", "exp_avg_sq"):
+            entry[name] = entry[name].contiguous()
+    plain.optimizer["param_groups"][0].update(fused=None, foreach=True, lr=123.0)
+    ends = []
+    for number, snapshot in enumerate((plain, original)):
+        resumed = create_state(model(), OPTIMIZER, seed=99)
+        restore(read_info(save_checkpoint(tmp_path / str(number), snapshot, {})), resumed)
+        Trainer(model(), OPTIMIZER, 0).step(resumed, resumed.model, [batch])
+        ends.append(resumed.model.state_dict())
+    assert {name: value.tolist() for name, value in ends[0].items()} == {
+        name: value.tolist() for name, value in ends[1].items()
+    }
+
+
 def test_checkpoints_that_are_damaged_unfinished_or_foreign_are_named(tmp_path, batch):
     state, _ = train(model(), batch, 1)
     path = save_checkpoint(tmp_path, take_snapshot(state), {})

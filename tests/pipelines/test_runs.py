@@ -1,0 +1,36 @@
+"""Run folders: what they refuse to go on with."""
+
+import pytest
+
+from pipelines.config import RunConfig
+from pipelines.presets import small_stage
+from pipelines.runs import create_run
+from sr3core.config import override
+from sr3core.errors import ConfigError
+
+STAGES = tuple(small_stage(low, 2 * low, 8, num_steps=10, num_workers=1) for low in (8, 16))
+
+
+def start(path, *stages, fresh=False, data="0"):
+    return create_run(path, RunConfig(name="two", stages=stages), "data", {"8-16": data}, fresh)
+
+
+def test_another_science_is_refused_by_its_leaves_alone(tmp_path):
+    start(tmp_path, *STAGES)
+    changed = override(STAGES[1], optimizer__learning_rate=0.5, num_steps=20)
+    with pytest.raises(ConfigError) as refusal:
+        start(tmp_path, STAGES[0], changed, data="1")
+    assert "configuration: stages.16-32.optimizer.learning_rate: 0.002 -> 0.5; data.8-16: '0' -> '1'. " in str(
+        refusal.value
+    )
+    with pytest.raises(
+        ConfigError, match=r"configuration: stages.16-32: {...} -> None\. Take another --out, or --fresh"
+    ):
+        start(tmp_path, STAGES[0])
+    assert [stage.name for stage in start(tmp_path, STAGES[0], fresh=True).stages] == ["8-16"]
+
+
+def test_more_steps_and_other_workers_are_the_same_run(tmp_path):
+    start(tmp_path, *STAGES)
+    longer = tuple(override(stage, num_steps=20, placement__num_workers=2) for stage in STAGES)
+    assert [stage.config.num_steps for stage in start(tmp_path, *longer).stages] == [20, 20]
