@@ -24,7 +24,7 @@ def test_another_science_is_refused_by_its_leaves_alone(tmp_path):
         refusal.value
     )
     with pytest.raises(
-        ConfigError, match=r"configuration: stages.16-32: {...} -> None\. Take another --out, or --fresh"
+        ConfigError, match=r"configuration: stages.16-32: {...} -> None\. Take another"
     ):
         start(tmp_path, STAGES[0])
     assert [stage.name for stage in start(tmp_path, STAGES[0], fresh=True).stages] == ["8-16"]
