@@ -40,6 +40,7 @@ NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
 
 _MODULES = {
     "ablate": "cluster.ablate_command",
+    "evaluate": "cluster.evaluate_command",
     "sample": "cluster.sample_command",
     "study": "cluster.study_commands",
     "retrain": "cluster.retrain_commands",
@@ -96,7 +97,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
 
 def _run(name: str, arguments: list[str], target: Target) -> int:
-    command = _command(name)
+    command = command_of(name)
     if name in NEVER_SUBMITTED:
         return command([*target.as_option(), *arguments])
     if not target.is_job_server or {"--help", "-h", "--print-config"} & set(arguments):
@@ -107,7 +108,12 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
     return submit(target, name, arguments)
 
 
-def _command(name: str) -> Callable[[list[str]], int]:
+def command_of(name: str) -> Callable[[list[str]], int]:
+    """The function that runs a command on its arguments and returns its exit status.
+
+    Raises:
+        ConfigError: there is no such command.
+    """
     if name in CLUSTER_COMMANDS:
         return getattr(import_module("cluster.cluster_commands"), name)
     if name not in COMMANDS:

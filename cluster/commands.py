@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from cluster.cli import FAILURE
-from cluster.options import Common, EvaluateOptions, Flat, parse, parse_train, printed, take_config
+from cluster.options import Common, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
 from pipelines.config import PrepareConfig
 from pipelines.sampling_config import UpscaleConfig
-from sr3core.config import from_dict, override, to_dict
+from sr3core.config import from_dict, override
 from sr3core.errors import ConfigError
 from tune.config import SearchConfig
 
@@ -162,53 +162,6 @@ def describe_upscaling(reports: "list[PhotoReport]", out: str) -> str:
     there = len(reports) - made - failed
     before = f", {there} were there already" if there else ""
     return "\n".join([*lines, f"{made} of {len(reports)} images upscaled in {out}{before}, {failed} failed"])
-
-
-def evaluate(arguments: list[str]) -> int:
-    """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs NAME=DIR… --references DIR --out FILE.json`."""
-    options = parse(EvaluateOptions, "evaluate", arguments)
-    if options.common.print_config:
-        print(json.dumps(to_dict(options.config) | to_dict(options.measure), indent=1))
-        return 0
-    from pipelines.evaluate import evaluate_folders, evaluate_run
-    from pipelines.summary import tabulate
-    from pipelines.table_3 import evaluate_table_3
-    from pipelines.unpaired import evaluate_unpaired
-
-    if options.common.dry_run:
-        print(f"would evaluate {options.run or ', '.join(options.outputs)}")
-        return 0
-    with ray_session(options.common.address):
-        if options.run and options.photos:
-            out = options.out or str(Path(options.run) / "table-3.json")
-            result = evaluate_table_3(
-                options.run, options.photos, str(options.labels), out, options.config, options.measure
-            )
-        elif options.run is not None:
-            result = evaluate_run(options.run, options.config, options.measure)
-        elif options.unpaired:
-            result = evaluate_unpaired(
-                options.outputs,
-                str(options.references),
-                str(options.out),
-                options.measure,
-                options.config.num_actors,
-                options.cache,
-            )
-        else:
-            result = evaluate_folders(
-                options.outputs,
-                str(options.references),
-                str(options.out),  # EvaluateOptions has seen to it that they are there
-                options.inputs,
-                options.labels,
-                options.measure,
-                options.config.num_actors,
-                options.cache,
-                samples=options.samples,
-            )
-    print(tabulate(result))
-    return 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,7 @@ from typing import Annotated, Any, TypeVar
 
 import tyro
 
-from pipelines.config import EvaluateConfig, RunConfig, TrainConfig
-from pipelines.measure_config import MeasureConfig
+from pipelines.config import RunConfig, TrainConfig
 from pipelines.presets import PRESETS, preset
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError
@@ -29,57 +28,6 @@ class Common:
     """Check everything and say what would be done, without doing it."""
     print_config: bool = False
     """Print the complete configuration as JSON and stop; --config reads it back."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions:
-    """Measure a run's methods on held-out images, or any folders of images: Tables 1-3's metrics with intervals."""
-
-    run: str | None = None
-    """Run folder: compares nearest, bicubic, regression and SR3 on its held-out images."""
-    outputs: tuple[str, ...] = ()
-    """Instead of a run: folders of any methods' images, DIR or NAME=DIR."""
-    references: str | None = None
-    """Folder of the originals, paired with --outputs by file name."""
-    inputs: str | None = None
-    """Folder of the low-resolution inputs; adds consistency."""
-    labels: str | None = None
-    """CSV of ImageNet classes, columns file and imagenet_index; adds top-1 and top-5 error."""
-    samples: tuple[str, ...] = ()
-    """Beside --outputs: folders of one method's outputs for the same inputs, one a seed; adds their diversity."""
-    photos: str | None = None
-    """With --run and --labels: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
-    unpaired: bool = False
-    """The outputs are of no reference in particular, such as images from noise: distances between sets alone, of any
-    numbers of images (Table 4's FID-50k)."""
-    out: str | None = None
-    """JSON file for the numbers of --outputs; a run's go to RUN/evaluation.json, of --photos to RUN/table-3.json. The
-    report takes RUN/table-4.json too."""
-    cache: str | None = None
-    """Folder for what was measured of --outputs, by content; OUT.measured without it."""
-    config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
-    measure: Annotated[MeasureConfig, Flat] = field(default_factory=MeasureConfig)
-    common: Annotated[Common, Flat] = field(default_factory=Common)
-
-    def __post_init__(self) -> None:
-        if (self.run is None) == (not self.outputs):
-            raise ConfigError("name either --run RUN, or --outputs DIR --references DIR --out FILE.json")
-        if self.outputs and (self.references is None or self.out is None):
-            raise ConfigError("--outputs needs --references DIR and --out FILE.json beside it")
-        if self.run is not None and (self.references or self.inputs or self.cache):
-            raise ConfigError(
-                "--run has references and inputs of its own; leave out --references, --inputs and --cache"
-            )
-        if self.run is not None and (self.unpaired or self.samples):
-            raise ConfigError("--unpaired and --samples are for --outputs")
-        if self.run is not None and (bool(self.photos) != bool(self.labels) or (self.out and not self.photos)):
-            raise ConfigError(
-                "--run with --photos DIR needs --labels CSV beside it, and --labels and --out need --photos"
-            )
-        if self.unpaired and (self.inputs or self.labels or self.samples):
-            raise ConfigError("--unpaired compares whole sets; leave out --inputs, --labels and --samples")
-        if self.outputs and self.photos:
-            raise ConfigError("--photos are for --run: they are upscaled before they are classified")
 
 
 def parse(cls: type[T], command: str, arguments: list[str], default: T | None = None) -> T:

@@ -30,7 +30,8 @@ def sample(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(options.config))
         return 0
-    from pipelines.generate import plan_samples, sample_images
+    from pipelines.generate import sample_images
+    from pipelines.generation_plan import plan_samples
     from pipelines.registry import find_model
     from pipelines.runs import open_run
 

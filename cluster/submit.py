@@ -13,12 +13,12 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.addresses import Target, check_job_server
+from cluster.cli import command_of
 from cluster.options import take_config
 from pipelines.provenance import git_commit
 from sr3core.errors import ConfigError, StorageError
@@ -33,7 +33,7 @@ CONFIG_NAME = "sr3-config.json"
 PATH_OPTIONS = ("--source", "--data", "--out", "--run", "--outputs", "--references", "--inputs")
 PATH_POSITIONALS = ("upscale", "report", "status", "verify", "retrain", "models")
 """Commands whose arguments before the first option are paths."""
-CHECKED_LOCALLY = ("prepare", "train", "ablate", "search", "evaluate")
+CHECKED_LOCALLY = ("prepare", "train", "ablate", "search", "evaluate", "sample", "upscale")
 """Commands whose --print-config reads and checks all options without touching data."""
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
 SHORTEST_SECRET = 8
@@ -53,7 +53,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
     check_secrets([*arguments, json.dumps(content)])
     if name in CHECKED_LOCALLY:
         with contextlib.redirect_stdout(io.StringIO()):
-            getattr(import_module("cluster.commands"), name)([*arguments, "--print-config"])
+            command_of(name)([*arguments, "--print-config"])
     config = ["--config", CONFIG_NAME] if content is not None else []
     entrypoint = shlex.join(["python", "-m", "cluster.cli", name, *config, *rest])
     from cluster.jobs import connect, follow_or_stop

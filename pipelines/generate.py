@@ -8,7 +8,6 @@ import io
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,119 +15,21 @@ import numpy as np
 from pipelines.actors import gpus_per_actor
 from pipelines.decode import decode_image
 from pipelines.display import print_progress
+from pipelines.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
 from pipelines.memory import keep_freed_memory
 from pipelines.provenance import provenance
-from pipelines.runs import Run, StageRun, open_run
+from pipelines.runs import Run, open_run
 from pipelines.sample_progress import SampleProgress
-from pipelines.sampling_config import SampleConfig, parse_classes
-from pipelines.storage import absolute, delete, exists, is_remote, join, list_files, read_bytes, write_atomic
-from sr3core.config import differences, fingerprint_of, from_dict, to_dict
+from pipelines.sampling_config import SampleConfig
+from pipelines.storage import absolute, delete, join, list_files, read_bytes, write_atomic
+from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError, StorageError
-from sr3core.schedules import InferenceSchedule
 
 SAMPLES_FORMAT_VERSION = 1
-RECORD, LABELS = "samples.json", "labels.csv"
+LABELS = "labels.csv"
 _GRID_IMAGES = 100
 _GRID_COLUMNS = 16
-_IMAGE = re.compile(r"(\d{6,})\.png")
 _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-(\d{6,})\.png\.tmp")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What `sr3 sample` would do, checked."""
-
-    stages: tuple[StageRun, ...]
-    """The base model and what follows it."""
-    schedules: tuple[InferenceSchedule, ...]
-    """One a stage."""
-    classes: tuple[int, ...]
-    """That the images have in turn; none where the base model knows none."""
-    todo: tuple[int, ...]
-    """Numbers of the images that are not there yet."""
-
-    def class_of(self, number: int) -> int:
-        """Class of an image."""
-        return self.classes[number % len(self.classes)]
-
-
-def generation_stages(run: Run) -> tuple[StageRun, ...]:
-    """The base model and the stages that enlarge its images.
-
-    Raises:
-        ConfigError: the run has no base model, or sizes do not follow one another.
-    """
-    from sr3core.cascade import check_chain
-
-    base = run.base()
-    if base is None:
-        raise ConfigError(
-            f"{run.location} has no base model, so there is nothing to draw from noise: train a preset such as"
-            " faces-cascade, or give this run images to `sr3 upscale`"
-        )
-    stages = (base, *run.cascade())
-    check_chain(stages)
-    return stages
-
-
-def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[InferenceSchedule, ...]:
-    """Each stage's schedule: the same one wanted of all, or one a stage.
-
-    Raises:
-        ConfigError: there are more or fewer than stages, or one does not exist or fit.
-    """
-    names = [None] if wanted is None else [name.strip() for name in wanted.split(",")]
-    if len(names) not in (1, len(stages)):
-        named = ", ".join(stage.name for stage in stages)
-        raise ConfigError(f"schedule: {wanted!r} names {len(names)}, but the run has {len(stages)} stages: {named}")
-    found = []
-    for stage, name in zip(stages, names * len(stages) if len(names) == 1 else names, strict=True):
-        schedule = stage.schedule(name)
-        assert schedule is not None, "regression is no part of a cascade"
-        if schedule.sampler.guidance and stage.model.unet.num_classes is None:
-            raise ConfigError(f"guidance: {stage.name} has no classes; give it a schedule of guidance 0")
-        if schedule.sampler.project and stage.model.low_size is None:
-            raise ConfigError(f"project: {stage.name} has no low-resolution image; give it a schedule of project 0")
-        found.append(schedule)
-    return tuple(found)
-
-
-def classes_of(base: StageRun, wanted: str | None) -> tuple[int, ...]:
-    """The classes that images have in turn.
-
-    Raises:
-        ConfigError: the base model knows none, or not all of these.
-    """
-    num_classes = base.model.unet.num_classes
-    if num_classes is None:
-        if wanted is not None:
-            raise ConfigError(f"classes: {base.name} was trained without classes; leave them out")
-        return ()
-    classes = tuple(range(num_classes)) if wanted is None else parse_classes(wanted)
-    if max(classes) >= num_classes:
-        raise ConfigError(f"classes: {max(classes)} is not in 0..{num_classes - 1}, which {base.name} was trained on")
-    return classes
-
-
-def plan_samples(run: Run, out: str, config: SampleConfig) -> Plan:
-    """Check everything that can be checked before any network is loaded.
-
-    Raises:
-        ConfigError, CheckpointError: the run cannot be drawn from as asked, or `out` holds other images.
-    """
-    stages = generation_stages(run)
-    for stage in stages:
-        stage.check()
-    schedules, classes = schedules_of(stages, config.schedule), classes_of(stages[0], config.classes)
-    out = absolute(out)
-    names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
-    known = json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
-    if known is not None and (changed := differences(known["content"], _content(stages, schedules, classes, config))):
-        raise ConfigError(f"{out} holds images of other settings: {'; '.join(changed)}; take another --out")
-    there = {int(found[1]) for name in names if (found := _IMAGE.fullmatch(name))}
-    if known is None and there:
-        raise ConfigError(f"{out} holds numbered images that `sr3 sample` has not drawn; take another --out")
-    return Plan(stages, schedules, classes, tuple(number for number in config.numbers if number not in there))
 
 
 def sample_images(
@@ -153,8 +54,7 @@ def sample_images(
     """
     opened, out = open_run(run), absolute(out)
     plan = plan_samples(opened, out, config)
-    content = _content(plan.stages, plan.schedules, plan.classes, config)
-    record = {"format": "sr3-samples", "format_version": SAMPLES_FORMAT_VERSION, "content": content}
+    record = {"format": "sr3-samples", "format_version": SAMPLES_FORMAT_VERSION, "content": plan.content}
     write_atomic(join(out, RECORD), json.dumps({**record, "provenance": provenance(config)}, indent=1).encode())
     _delete_leftovers(out, config.numbers)
     if plan.todo:
@@ -243,24 +143,6 @@ def _share_of_cluster(wanted: int | None) -> tuple[int, int, float]:
     return num_actors, cpus, gpus_per_actor(num_actors)
 
 
-def _content(
-    stages: Sequence[StageRun],
-    schedules: Sequence[InferenceSchedule],
-    classes: Sequence[int],
-    config: SampleConfig,
-) -> dict[str, Any]:
-    """What decides an image besides its number, by name: for the record, and for the message if it is another."""
-    checkpoints = {f"{s.name}_checkpoint": fingerprint_of(s.newest_checkpoint().state["sha256"]) for s in stages}
-    walks = [[list(schedule.gammas), to_dict(schedule.sampler)] for schedule in schedules]
-    return {
-        **checkpoints,
-        **{f"{stage.name}_schedule": fingerprint_of(walk) for stage, walk in zip(stages, walks, strict=True)},
-        "seed": config.seed,
-        "classes": list(classes),
-        "precision": config.inference.precision,
-    }
-
-
 def _delete_leftovers(out: str, numbers: range) -> None:
     """Delete what killed processes left of these images; others may be at work on other numbers."""
     for name, _ in list(list_files(out)):
@@ -269,7 +151,7 @@ def _delete_leftovers(out: str, numbers: range) -> None:
 
 
 def _labels(out: str, plan: Plan) -> str:
-    names = sorted(name for name, _ in list_files(out) if _IMAGE.fullmatch(name))
+    names = sorted(name for name, _ in list_files(out) if IMAGE_NAME.fullmatch(name))
     return "\n".join(["file,class", *(f"{name},{plan.class_of(int(name[:-4]))}" for name in names), ""])
 
 

@@ -1,36 +1,45 @@
-"""Folders of images to be compared: which files belong together, their contents' hashes, their labels."""
+"""Sets of images to be compared: which files belong together, their contents' hashes, their labels.
+
+A set is a folder's files, or a split of prepared shards, whose images are read where they lie in the tars.
+"""
 
 import csv
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.manifest import MANIFEST, load_index, load_manifest
 from pipelines.photos import find_photos
-from pipelines.storage import read_bytes
+from pipelines.storage import absolute, exists, join, read_bytes, read_range
 from sr3core.errors import ConfigError, DataError
 
 NUM_NAMED = 5
 """Files that a message names before it counts the rest."""
+_MEMBER = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
+"""An image in a tar: the tar, its first byte, its number of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """A folder's image files by name without ending."""
+    """Images by name: a folder's files without their endings, or a split's originals by their keys."""
 
     name: str
     """What the table calls it."""
     folder: str
     files: Mapping[str, str]
-    """Name -> path or s3:// URI."""
+    """Name -> what `read_image` takes."""
 
     @classmethod
-    def read(cls, folder: str, name: str) -> "ImageSet":
-        """List a folder.
+    def read(cls, folder: str, name: str, split: str | None = None) -> "ImageSet":
+        """List a folder, or one split of a stage that `sr3 prepare` wrote.
 
         Raises:
             DataError: it does not exist, is empty, or holds two images of one name.
         """
+        if exists(join(absolute(folder), MANIFEST)):
+            return cls(name, folder, _originals(absolute(folder), split))
         files: dict[str, str] = {}
         for photo in find_photos([folder]):
             stem = Path(photo.name).stem
@@ -46,7 +55,33 @@ class ImageSet:
 
     def hashes(self, names: Sequence[str]) -> list[str]:
         """sha256 of each named file's bytes."""
-        return [hashlib.sha256(read_bytes(self.files[name])).hexdigest() for name in names]
+        return [hashlib.sha256(read_image(self.files[name])).hexdigest() for name in names]
+
+
+def read_image(file: str) -> bytes:
+    """The bytes of a set's image: of a path, of an s3:// URI, or of a part of a tar at either.
+
+    Raises:
+        StorageError: it cannot be read.
+    """
+    found = _MEMBER.fullmatch(file)
+    return read_range(found[1], int(found[2]), int(found[3])) if found else read_bytes(file)
+
+
+def _originals(directory: str, split: str | None) -> dict[str, str]:
+    """Key -> where the high-resolution image lies, of every sample of a split."""
+    if split is None:
+        raise DataError(f"{directory} holds shards; here a folder of images is wanted")
+    shards = [shard.name for shard in load_manifest(directory).splits.get(split, ()) if shard.num_samples]
+    if not shards:
+        raise DataError(f"{directory} holds no {split} images; another --split may")
+    files: dict[str, str] = {}
+    for shard in shards:
+        index = load_index(directory, shard)
+        for key, members in zip(index.keys, index.members, strict=True):
+            (offset, size) = next(place for member, place in members.items() if member.startswith("hr."))
+            files[key] = f"{join(directory, shard)}#{offset}+{size}"
+    return files
 
 
 def named_folders(texts: Sequence[str]) -> dict[str, str]:

@@ -16,10 +16,9 @@ import numpy as np
 
 from pipelines.actors import run_on_actors
 from pipelines.decode import decode_image
-from pipelines.image_sets import ImageSet, listed
+from pipelines.image_sets import ImageSet, listed, read_image
 from pipelines.measure_config import MeasureConfig
 from pipelines.memory import keep_freed_memory
-from pipelines.storage import read_bytes
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
 from sr3core.features import FeatureNetwork
@@ -229,7 +228,7 @@ def read_pixels(file: str) -> np.ndarray:
         DataError: it is no usable image; names it.
     """
     try:
-        return decode_image(read_bytes(file)).pixels
+        return decode_image(read_image(file)).pixels
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
 

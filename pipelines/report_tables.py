@@ -12,7 +12,7 @@ HOW = {
     1: "sr3 evaluate --run RUN",
     2: "sr3 evaluate --run RUN",
     3: "sr3 evaluate --run RUN --photos DIR --labels CSV",
-    4: "sr3 sample --run RUN --out A && sr3 evaluate --unpaired --outputs A --references B --out RUN/table-4.json",
+    4: "sr3 evaluate --run RUN --from-noise 50000 --split train",
     5: "sr3 ablate PRESET --data DIR --out RUN",
 }
 """What brings our numbers of a table."""

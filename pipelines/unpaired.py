@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,29 +41,37 @@ def evaluate_unpaired(
     config: MeasureConfig | None = None,
     num_actors: int = 1,
     cache: str | None = None,
+    split: str = "test",
 ) -> dict[str, Any]:
-    """Compare folders of images with a folder of references as sets: FID-50k where there are 50,000 outputs.
+    """Compare folders of images with references as sets: FID-50k where there are 50,000 outputs.
 
     What was measured of a set is kept by its images' content in `cache`, so a reference set is embedded once for
     all that is ever compared with it. Needs a running Ray.
 
     Args:
         outputs: folders of images, each DIR or NAME=DIR, such as `sr3 sample` wrote.
-        references: folder of real images; of any number.
+        references: real images, of any number: a folder, or a stage that `sr3 prepare` wrote, such as DATA/64-256.
         out: JSON file to write.
         config: the metrics' variants.
         num_actors: processes that measure side by side; the numbers do not depend on it.
         cache: folder for what was measured; OUT.measured by default.
+        split: part of a prepared stage that is taken.
 
     Raises:
         ConfigError: two outputs have one name.
         DataError: a folder is missing or empty, or an image cannot be read; names them.
     """
-    config = config or MeasureConfig()
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(outputs).items()]
-    originals = ImageSet.read(references, "references")
     path = local_path(out)
     store = local_path(cache) if cache is not None else path.with_name(f"{path.name}.measured")
+    originals = ImageSet.read(references, "references", split)
+    return compare_sets(methods, originals, path, store, config or MeasureConfig(), num_actors)
+
+
+def compare_sets(
+    methods: Sequence[ImageSet], originals: ImageSet, path: Path, store: Path, config: MeasureConfig, num_actors: int
+) -> dict[str, Any]:
+    """Compare sets with references and write path; see `evaluate_unpaired`. `store` is its cache."""
     network, judge = feature_network(), needed_classifier(config, needed=False)
     scored = network if has_logits(network) else judge
     measurer = Measurer(store, config, [network, *([judge] if judge else [])])
@@ -100,7 +109,8 @@ def evaluate_unpaired(
             for images, one, more in zip(methods, ours, verdicts, strict=False)
         ],
         "references": verdicts[-1],
-        "provenance": provenance(config) | {"outputs": list(outputs), "references": references},
+        "provenance": provenance(config)
+        | {"outputs": [images.folder for images in methods], "references": originals.folder},
     }
     write_atomic(path, json.dumps(result, indent=1))
     return result

@@ -109,24 +109,21 @@ def test_a_path_of_this_machine_is_told_and_a_bucket_is_not(tmp_path, caplog):
     assert "s3://" not in caplog.text
 
 
-def test_a_wrong_option_is_told_before_any_job(capsys):
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("train demo --data /x --out /y --12-24.optimizer.learning-rat 1", "learning-rate"),
+        ("ablate small-16-64 --data /x --out /y --num-sedes 2", "num-seeds"),
+        ("evaluate --run /x --form-noise 9", "from-noise"),
+        ("sample --run /x --out /y --num-imgaes 9", "num-images"),
+        ("upscale /x --run /y --out /z --fromat jpeg", "format"),
+    ],
+)
+def test_a_wrong_option_is_told_before_any_job(capsys, command, told):
     with pytest.raises(SystemExit) as end:
-        main(
-            [
-                "--address",
-                NOWHERE,
-                "train",
-                "demo",
-                "--data",
-                "/x",
-                "--out",
-                "/y",
-                "--12-24.optimizer.learning-rat",
-                "1",
-            ]
-        )
+        main(["--address", NOWHERE, *command.split()])
     assert end.value.code == 2
-    assert "learning-rate" in capsys.readouterr().err
+    assert told in capsys.readouterr().err
 
 
 def test_no_server_is_a_failure_with_a_remedy(capsys):

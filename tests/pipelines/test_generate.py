@@ -41,12 +41,12 @@ def save_moved(stage, model=None):
     save_checkpoint(stage.checkpoints, take_snapshot(state), {})
 
 
-def make_run(path, sizes=((None, 8), (8, 16)), num_classes=NUM_CLASSES):
+def make_run(path, sizes=((None, 8), (8, 16)), num_classes=NUM_CLASSES, data="data"):
     stages = [small_stage(*size, base_channels=8, num_steps=1, num_workers=0) for size in sizes]
     if num_classes is not None:
         stages[0] = override(stages[0], model__unet__num_classes=num_classes)
     config = RunConfig(name="tiny", stages=tuple(stages))
-    run = create_run(path, config, str(path), {stage.data_stage: "x" for stage in stages}, fresh=False)
+    run = create_run(path, config, data, {stage.data_stage: "x" for stage in stages}, fresh=False)
     for stage in run.stages:
         save_moved(stage)
     return run

@@ -1,0 +1,140 @@
+"""What `sr3 sample` would do: its stages, schedules and classes, and the images that are not there yet."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipelines.runs import Run, StageRun
+from pipelines.sampling_config import SampleConfig, parse_classes
+from pipelines.storage import absolute, exists, is_remote, join, list_files, read_bytes
+from sr3core.config import differences, fingerprint_of, to_dict
+from sr3core.errors import ConfigError
+from sr3core.schedules import InferenceSchedule
+
+RECORD = "samples.json"
+IMAGE_NAME = re.compile(r"(\d{6,})\.png")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What `sr3 sample` would do, checked."""
+
+    stages: tuple[StageRun, ...]
+    """The base model and what follows it."""
+    schedules: tuple[InferenceSchedule, ...]
+    """One a stage."""
+    classes: tuple[int, ...]
+    """That the images have in turn; none where the base model knows none."""
+    todo: tuple[int, ...]
+    """Numbers of the images that are not there yet."""
+    content: dict[str, Any]
+    """What decides an image besides its number, by name."""
+
+    def class_of(self, number: int) -> int:
+        """Class of an image."""
+        return self.classes[number % len(self.classes)]
+
+
+def generation_stages(run: Run) -> tuple[StageRun, ...]:
+    """The base model and the stages that enlarge its images.
+
+    Raises:
+        ConfigError: the run has no base model, or sizes do not follow one another.
+    """
+    from sr3core.cascade import check_chain
+
+    base = run.base()
+    if base is None:
+        raise ConfigError(
+            f"{run.location} has no base model, so there is nothing to draw from noise: train a preset such as"
+            " faces-cascade, or give this run images to `sr3 upscale`"
+        )
+    stages = (base, *run.cascade())
+    check_chain(stages)
+    return stages
+
+
+def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[InferenceSchedule, ...]:
+    """Each stage's schedule: the same one wanted of all, or one a stage.
+
+    Raises:
+        ConfigError: there are more or fewer than stages, or one does not exist or fit.
+    """
+    names = [None] if wanted is None else [name.strip() for name in wanted.split(",")]
+    if len(names) not in (1, len(stages)):
+        named = ", ".join(stage.name for stage in stages)
+        raise ConfigError(f"schedule: {wanted!r} names {len(names)}, but the run has {len(stages)} stages: {named}")
+    found = []
+    for stage, name in zip(stages, names * len(stages) if len(names) == 1 else names, strict=True):
+        schedule = stage.schedule(name)
+        assert schedule is not None, "regression is no part of a cascade"
+        if schedule.sampler.guidance and stage.model.unet.num_classes is None:
+            raise ConfigError(f"guidance: {stage.name} has no classes; give it a schedule of guidance 0")
+        if schedule.sampler.project and stage.model.low_size is None:
+            raise ConfigError(f"project: {stage.name} has no low-resolution image; give it a schedule of project 0")
+        found.append(schedule)
+    return tuple(found)
+
+
+def classes_of(base: StageRun, wanted: str | None) -> tuple[int, ...]:
+    """The classes that images have in turn.
+
+    Raises:
+        ConfigError: the base model knows none, or not all of these.
+    """
+    num_classes = base.model.unet.num_classes
+    if num_classes is None:
+        if wanted is not None:
+            raise ConfigError(f"classes: {base.name} was trained without classes; leave them out")
+        return ()
+    classes = tuple(range(num_classes)) if wanted is None else parse_classes(wanted)
+    if max(classes) >= num_classes:
+        raise ConfigError(f"classes: {max(classes)} is not in 0..{num_classes - 1}, which {base.name} was trained on")
+    return classes
+
+
+def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
+    """Check everything that can be checked before any network is loaded; out None stands for an empty folder.
+
+    Raises:
+        ConfigError, CheckpointError: the run cannot be drawn from as asked, or `out` holds other images.
+    """
+    stages = generation_stages(run)
+    for stage in stages:
+        stage.check()
+    schedules, classes = schedules_of(stages, config.schedule), classes_of(stages[0], config.classes)
+    content = _content(stages, schedules, classes, config)
+    there = _numbers_there(absolute(out), content) if out is not None else set()
+    todo = tuple(number for number in config.numbers if number not in there)
+    return Plan(stages, schedules, classes, todo, content)
+
+
+def _numbers_there(out: str, content: dict[str, Any]) -> set[int]:
+    names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
+    known = json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
+    if known is not None and (changed := differences(known["content"], content)):
+        raise ConfigError(f"{out} holds images of other settings: {'; '.join(changed)}; take another --out")
+    there = {int(found[1]) for name in names if (found := IMAGE_NAME.fullmatch(name))}
+    if known is None and there:
+        raise ConfigError(f"{out} holds numbered images that `sr3 sample` has not drawn; take another --out")
+    return there
+
+
+def _content(
+    stages: Sequence[StageRun],
+    schedules: Sequence[InferenceSchedule],
+    classes: Sequence[int],
+    config: SampleConfig,
+) -> dict[str, Any]:
+    """What decides an image besides its number, by name: for the record, and for the message if it is another."""
+    checkpoints = {f"{s.name}_checkpoint": fingerprint_of(s.newest_checkpoint().state["sha256"]) for s in stages}
+    walks = [[list(schedule.gammas), to_dict(schedule.sampler)] for schedule in schedules]
+    return {
+        **checkpoints,
+        **{f"{stage.name}_schedule": fingerprint_of(walk) for stage, walk in zip(stages, walks, strict=True)},
+        "seed": config.seed,
+        "classes": list(classes),
+        "precision": config.inference.precision,
+    }

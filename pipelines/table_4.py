@@ -1,0 +1,65 @@
+"""Table 4 for a run's cascade: images from noise, of every class in turn, against originals of its data."""
+
+from dataclasses import replace
+from itertools import islice
+from typing import Any
+
+from pipelines.config import EvaluateConfig
+from pipelines.generate import image_name, sample_images
+from pipelines.generation_plan import Plan, plan_samples
+from pipelines.image_sets import ImageSet
+from pipelines.measure_config import MeasureConfig
+from pipelines.runs import Run, open_run
+from pipelines.sampling_config import SampleConfig
+from pipelines.storage import join
+from pipelines.unpaired import compare_sets
+from sr3core.config import fingerprint_of
+
+
+def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant: MeasureConfig) -> dict[str, Any]:
+    """Draw images with a run's cascade and measure how far they are from originals: FID-50k with 50,000. Needs a
+    running Ray.
+
+    Writes RUN/table-4.json; the images stay in RUN/generated, a folder for all that were drawn alike, and the same
+    command again, or one for more images, draws only those that are not there.
+
+    Args:
+        run: run folder with a base model.
+        num_images: how many, the classes in turn.
+        config: the split of the originals, how many of them at most, the schedules, seed and number of actors.
+        variant: the metrics' variants.
+
+    Raises:
+        ConfigError, CheckpointError: the run cannot be drawn from.
+        DataError: the split is empty.
+    """
+    opened = open_run(run)
+    plan, originals = plan_table_4(opened, num_images, config)
+    folder = _folder(opened, plan)
+    sample_images(run, folder, _wanted(num_images, config))
+    names = [image_name(number) for number in range(num_images)]
+    drawn = ImageSet("sr3", folder, {name: join(folder, name) for name in names})
+    path, store = opened.path / "table-4.json", opened.path / "measured"
+    return compare_sets([drawn], originals, path, store, variant, config.num_actors)
+
+
+def plan_table_4(run: Run, num_images: int, config: EvaluateConfig) -> tuple[Plan, ImageSet]:
+    """What is to be drawn, and the originals; checks all that `evaluate_table_4` needs."""
+    wanted = _wanted(num_images, config)
+    plan = plan_samples(run, _folder(run, plan_samples(run, None, wanted)), wanted)
+    originals = ImageSet.read(join(run.data, plan.stages[-1].config.data_stage), "references", config.split)
+    return plan, replace(originals, files=dict(islice(sorted(originals.files.items()), config.limit)))
+
+
+def _wanted(num_images: int, config: EvaluateConfig) -> SampleConfig:
+    return SampleConfig(
+        num_images=num_images,
+        schedule=config.schedule,
+        seed=config.seed,
+        num_actors=config.num_actors,
+        inference=config.inference,
+    )
+
+
+def _folder(run: Run, plan: Plan) -> str:
+    return str(run.path / "generated" / fingerprint_of(plan.content))
