@@ -10,7 +10,7 @@ from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerCo
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
-Layout = Literal["auto", "folder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
+Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -63,7 +63,7 @@ class PrepareConfig:
     stages: tuple[str, ...]
     """LOW-HIGH sizes of super-resolution stages and base-SIZE of base models; one pass makes them all."""
     layout: Layout = "auto"
-    """How source is laid out; auto looks."""
+    """How source is laid out; auto looks. imagefolder is a folder a class, of any names, which auto takes for plain."""
     validation_fraction: float = 0.02
     """Share of the images held out for validation, chosen by a hash of their names."""
     test_fraction: float = 0.0

@@ -130,7 +130,7 @@ def _check_classes(reader: SplitReader, config: TrainConfig) -> None:
         having = f"{manifest.num_unlabelled} images without a class" if manifest.num_classes else "no classes"
         raise DataError(
             f"{reader.directory} holds {having}, stage {config.name} wants {wanted}: prepare a source whose images are"
-            " all labelled, such as ImageNet's folders, or set unet.num_classes to None"
+            " all labelled, such as ImageNet's or one of --layout imagefolder, or set unet.num_classes to None"
         )
     if manifest.num_classes > wanted:
         raise DataError(

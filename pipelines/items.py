@@ -39,7 +39,7 @@ class SourceItem(NamedTuple):
     label: int | None = None
     """Class index, where the source has one."""
     synset: str | None = None
-    """WordNet id of that class, for ImageNet."""
+    """That class's WordNet id, for ImageNet, or folder."""
     problem: str = ""
     """What is damaged about it."""
 

@@ -1,4 +1,4 @@
-"""Folders of images as their publishers lay them out: plain, FFHQ, ImageNet, CelebA-HQ."""
+"""Folders of images as their publishers lay them out: plain, a folder a class, FFHQ, ImageNet, CelebA-HQ."""
 
 import csv
 import io
@@ -51,6 +51,7 @@ def list_layout(uri: str, layout: str, files: dict[str, int]) -> Source:
     images = sorted(name for name in files if is_image_name(name))
     listings: dict[str, Callable[[str, list[str]], list[SourceItem]]] = {
         "folder": lambda _, names: [SourceItem(name, name) for name in names],
+        "imagefolder": _list_imagefolder,
         "ffhq": _list_ffhq,
         "imagenet": _list_imagenet,
         "celebahq": _list_celebahq,
@@ -62,6 +63,21 @@ def list_layout(uri: str, layout: str, files: dict[str, int]) -> Source:
 
 def _checked(item: SourceItem, size: int) -> SourceItem:
     return item if size <= MAX_FILE_BYTES else item._replace(how="damaged", problem=f"{size} bytes: too many")
+
+
+def _list_imagefolder(uri: str, names: list[str]) -> list[SourceItem]:
+    """Images with the index of their class: the place of their first folder among all, in alphabetical order."""
+    loose = [name for name in names if "/" not in name]
+    if loose:
+        raise ConfigError(
+            f"layout: {uri} holds {len(loose)} images outside of any class's folder, such as {loose[0]}; imagefolder wants"
+            " a folder a class and nothing beside them"
+        )
+    folders = [name.partition("/")[0] for name in names]
+    index = {folder: number for number, folder in enumerate(sorted(set(folders)))}
+    return [
+        SourceItem(name, name, label=index[folder], synset=folder) for name, folder in zip(names, folders, strict=True)
+    ]
 
 
 def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:

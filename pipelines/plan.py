@@ -95,8 +95,17 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
 
     They are all for training, in shards of their own: what is held out stays as it is, so that models trained before
     and after are measured on the same images, none of which either has seen.
+
+    Raises:
+        DataError: an image that it holds is of another class now.
     """
-    known = {item.name for shard in plan.shards for item in load_items(config.out, shard)}
+    known = {item.name: item.label for shard in plan.shards for item in load_items(config.out, shard)}
+    for item in source.items:
+        if item.name in known and known[item.name] != item.label:
+            raise DataError(
+                f"source: {item.name} was of class {known[item.name]} and is now of {item.label}: classes in"
+                f" {config.source} have come or gone; let a new one's folder sort last, or take another --out"
+            )
     new = [item for item in source.items if item.name not in known]
     if not new:
         return None

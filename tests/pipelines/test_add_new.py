@@ -106,6 +106,28 @@ def test_growing_twice_and_not_at_all(grown, photos):
     assert [shard.addition for shard in plan.shards if shard.num_images == 1] == [2]
 
 
+def test_a_class_that_would_renumber_others_is_refused(photos, tmp_path, ray_session):
+    source, out = tmp_path / "classes", tmp_path / "data"
+    pictures = sorted(photos.glob("*.jpg"))
+    for number, name in enumerate(("dog/a.jpg", "dog/b.jpg", "owl/a.jpg", "owl/b.jpg")):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(pictures[number].read_bytes())
+    config = config_for(source, out, stages=("base-16",), layout="imagefolder", validation_fraction=0.0)
+    prepare(config, quiet)
+    before = sums(out)
+    (source / "cat").mkdir()
+    (source / "cat" / "a.jpg").write_bytes(pictures[9].read_bytes())
+    with pytest.raises(
+        DataError, match=r"dog/a.jpg was of class 0 and is now of 1: .* let a new one's folder sort last"
+    ):
+        add_new(config, quiet)
+    assert sums(out) == before
+    (source / "cat").rename(source / "rat")
+    add_new(config, quiet)
+    index = load_index(str(out / "base-16"), "train-000001.tar")
+    assert dict(zip(index.names, index.labels, strict=True)) == {"rat/a.jpg": 2}
+
+
 def test_a_killed_addition_goes_on_to_the_same_bytes(photos, tmp_path, ray_session):
     import ray
 

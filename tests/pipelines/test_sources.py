@@ -156,6 +156,18 @@ def test_ffhq_in_the_wild_is_refused_with_an_explanation(tmp_path: Path) -> None
     assert len(open_source(str(wild), "folder").items) == 1
 
 
+def test_a_folder_a_class(tmp_path: Path) -> None:
+    root = write(
+        tmp_path / "mine", {name: picture(i) for i, name in enumerate(("dog/b.png", "cat/x/a.png", "dog/a.png"))}
+    )
+    assert open_source(str(root)).layout == "folder", "folders of any names mean nothing unless asked"
+    found = open_source(str(root), "imagefolder")
+    assert labels_of(found) == {"cat/x/a.png": (0, "cat"), "dog/a.png": (1, "dog"), "dog/b.png": (1, "dog")}
+    write(root, {"loose.png": picture(9)})
+    with pytest.raises(ConfigError, match=r"1 images outside of any class's folder, such as loose.png"):
+        open_source(str(root), "imagefolder")
+
+
 def test_celebahq_folders(tmp_path: Path) -> None:
     masks = {
         "CelebA-HQ-img/0.jpg": picture(0, "JPEG"),
