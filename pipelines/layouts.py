@@ -70,8 +70,8 @@ def _list_imagefolder(uri: str, names: list[str]) -> list[SourceItem]:
     loose = [name for name in names if "/" not in name]
     if loose:
         raise ConfigError(
-            f"layout: {uri} holds {len(loose)} images outside of any class's folder, such as {loose[0]}; imagefolder wants"
-            " a folder a class and nothing beside them"
+            f"layout: {uri} holds {len(loose)} images outside of any class's folder, such as {loose[0]}; imagefolder"
+            " wants a folder a class and nothing beside them"
         )
     folders = [name.partition("/")[0] for name in names]
     index = {folder: number for number, folder in enumerate(sorted(set(folders)))}
