@@ -27,7 +27,7 @@ from pipelines.measure import features_of
 from pipelines.runs import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict
-from sr3core.features import distance_label
+from sr3core.features import FeatureNetwork, distance_label
 from sr3core.images import to_float, to_uint8
 from sr3core.inference import InferenceNetwork
 from sr3core.metrics.fid import frechet_distance_from_features
@@ -83,6 +83,25 @@ def table(rows: list[dict[str, Any]], label: str) -> str:
     return "\n".join([*lines, ""])
 
 
+def judge(
+    stage: Stage, images: SplitImages, batch: int, features: FeatureNetwork, references: np.ndarray
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """The images that a stage's schedule draws, and its row of the table."""
+    started = time.perf_counter()
+    outputs = draw(stage, images.low, images.keys, batch)
+    seconds = (time.perf_counter() - started) / len(outputs)
+    schedule = stage.schedule
+    assert schedule is not None
+    return outputs, {
+        "sampler": schedule.sampler.algorithm,
+        "steps": schedule.num_steps,
+        "evaluations": schedule.num_evaluations,
+        "psnr": float(psnr(outputs, images.high).mean()),
+        "distance": float(frechet_distance_from_features(features_of(features, list(outputs)), references)),
+        "seconds": seconds,
+    }
+
+
 def main() -> None:
     """Measure what the cache lacks, then draw."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -104,35 +123,21 @@ def main() -> None:
     bicubic = to_uint8(upsample_bicubic(to_float(images.low.copy()), stage.model.high_size).clamp(-1, 1))
     cache_file = options.out / "cache.json"
     cache = json.loads(cache_file.read_text()) if cache_file.is_file() else {}
+    schedules = [{s.name: s for s in defaults(stage.model.noise_schedule, steps)} for steps in options.steps]
     rows, drawn = [], [("input, bicubic", bicubic), ("original", images.high)]
-    by_name = [{s.name: s for s in defaults(stage.model.noise_schedule, steps)} for steps in options.steps]
-    for name in SAMPLERS:
-        for schedule in (schedules[name] for schedules in by_name):
-            identity = identity_of(stage, schedule, images, features.name, options.batch)
-            outputs_file = options.out / f"{identity}.npy"
-            if identity not in cache:
-                started = time.perf_counter()
-                outputs = draw(
-                    Stage(stage.name, stage.model, network, schedule), images.low, images.keys, options.batch
-                )
-                seconds = (time.perf_counter() - started) / len(outputs)
-                distance = frechet_distance_from_features(features_of(features, list(outputs)), references)
-                options.out.mkdir(parents=True, exist_ok=True)
-                np.save(outputs_file, outputs[:COLUMNS])
-                cache[identity] = {
-                    "sampler": schedule.sampler.algorithm,
-                    "steps": schedule.num_steps,
-                    "evaluations": schedule.num_evaluations,
-                    "psnr": float(psnr(outputs, images.high).mean()),
-                    "distance": float(distance),
-                    "seconds": seconds,
-                }
-                write_atomic(cache_file, json.dumps(cache, indent=1))
-            rows.append(cache[identity])
-            print(json.dumps(cache[identity]), flush=True)
-            drawn.append(
-                (f"{schedule.sampler.algorithm}, {cache[identity]['evaluations']} evals", np.load(outputs_file))
-            )
+    for schedule in (by_name[name] for name in SAMPLERS for by_name in schedules):
+        identity = identity_of(stage, schedule, images, features.name, options.batch)
+        outputs_file = options.out / f"{identity}.npy"
+        if identity not in cache:
+            walked = Stage(stage.name, stage.model, network, schedule)
+            outputs, cache[identity] = judge(walked, images, options.batch, features, references)
+            options.out.mkdir(parents=True, exist_ok=True)
+            np.save(outputs_file, outputs[:COLUMNS])
+            write_atomic(cache_file, json.dumps(cache, indent=1))
+        row = cache[identity]
+        rows.append(row)
+        drawn.append((f"{row['sampler']}, {row['evaluations']} evals", np.load(outputs_file)))
+        print(json.dumps(row), flush=True)
     picture(drawn).save(options.out / "samplers.png")
     write_atomic(options.out / "samplers.md", table(rows, label))
     print(table(rows, label))
