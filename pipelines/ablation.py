@@ -91,6 +91,7 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
         "provenance": evaluation["provenance"],
     }
     write_atomic(opened.path / "ablation.json", json.dumps(result, indent=1))
+    opened.publish()
     return result
 
 

@@ -86,7 +86,7 @@ class BucketRun:
 
     def push_results(self) -> None:
         """Upload all small files that are not a checkpoint's: schedules, searches, evaluations, samples, reports."""
-        for path in sorted(self.folder.rglob("*")):
+        for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             parts = path.relative_to(self.folder).parts
             if not {"checkpoints", "ray", _RECORDS} & set(parts) and not path.name.startswith("."):
                 self.push(path)

@@ -12,7 +12,7 @@ from pipelines.measure import Measured, Measurer
 from pipelines.measure_config import MeasureConfig
 from pipelines.paired import Compared, difference
 from pipelines.provenance import provenance
-from pipelines.runs import local_path, write_atomic
+from pipelines.runs import local_path, open_run, write_atomic
 from pipelines.sample import NUM_REPEATED, upscale_split
 from pipelines.sample_diversity import diversity_numbers, diversity_variants
 from pipelines.summary import (
@@ -147,6 +147,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
         "provenance": provenance(config) | {"measure": to_dict(variant)},
     }
     write_atomic(path, json.dumps(result, indent=1))
+    open_run(run).publish()
     return result
 
 

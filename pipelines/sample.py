@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import gpus_per_actor, run_on_actors
+from pipelines.actors import check_files_reach_all, gpus_per_actor, run_on_actors
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
 from pipelines.ingest import SplitImages, load_split
@@ -187,8 +187,10 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
 
     Raises:
         CheckpointError: a stage has no checkpoint, or one of another network.
+        ConfigError: see `check_files_reach_all`.
         DataError: the processes that upscale die.
     """
+    check_files_reach_all(run)
     methods = methods_of(run)
     stages = tuple({stage.name: stage for chain in reversed(methods.values()) for stage in chain}.values())
     for stage in stages:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from pipelines.actors import check_files_reach_all
 from pipelines.config import EvaluateConfig
 from pipelines.generate import image_name, sample_images
 from pipelines.generation_plan import Plan, plan_samples
@@ -34,13 +35,16 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
         DataError: the split is empty.
     """
     opened = open_run(run)
+    check_files_reach_all(opened)
     plan, originals = plan_table_4(opened, num_images, config)
     folder = _folder(opened, plan)
     sample_images(run, folder, _wanted(num_images, config))
     names = [image_name(number) for number in range(num_images)]
     drawn = ImageSet("sr3", folder, {name: join(folder, name) for name in names})
     path, store = opened.path / "table-4.json", opened.path / "measured"
-    return compare_sets([drawn], originals, path, store, variant, config.num_actors)
+    result = compare_sets([drawn], originals, path, store, variant, config.num_actors)
+    opened.publish()
+    return result
 
 
 def plan_table_4(run: Run, num_images: int, config: EvaluateConfig) -> tuple[Plan, ImageSet]:

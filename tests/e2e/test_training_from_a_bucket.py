@@ -2,6 +2,9 @@
 
 import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import boto3
@@ -21,6 +24,7 @@ from sr3core.config import override, to_dict
 from tests.preparing import prepared
 from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
 
+ROOT = Path(__file__).resolve().parents[2]
 STAGE = override(
     small_stage(8, 16, base_channels=8, num_steps=12, num_workers=1),
     log_every=1,
@@ -28,6 +32,25 @@ STAGE = override(
     checkpoint_every=12,
     placement__num_workers=0,
 )
+
+EVALUATE = """
+# argv: run. Measures it on a cluster of two machines, which is refused, and then on one.
+import sys, ray
+from ray.cluster_utils import Cluster
+from pipelines.config import EvaluateConfig
+from pipelines.evaluate import evaluate_run
+from sr3core.errors import ConfigError
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+other = cluster.add_node(num_cpus=1)
+ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
+config = EvaluateConfig(split="validation", limit=4, schedule="2", num_seeds=1)
+try:
+    evaluate_run(sys.argv[1], config)
+except ConfigError as error:
+    print(error)
+cluster.remove_node(other)
+evaluate_run(sys.argv[1], config)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +169,23 @@ def test_a_run_in_a_bucket_is_resumed_and_watched_from_another_machine(
         assert torch.equal(weight, expected[key]), key
     stored = {name.split("/")[2] for name, _ in list_files(location) if "/checkpoints/" in name}
     assert stored == {"step-00000008", "step-00000012"}, "the bucket keeps as many checkpoints as a disk"
+
+
+def test_a_run_in_a_bucket_is_measured_on_one_machine_and_seen_from_another(proxy, shards, tmp_path, monkeypatch):
+    proxy.fault = lambda method, path: None
+    location = f"s3://shards/runs/measured?endpoint_override={proxy.endpoint}"
+    monkeypatch.setattr(bucket_runs, "WORKING_COPIES", tmp_path / "one")
+    config = RunConfig(name="bucket", stages=(STAGE,))
+    run = create_run(location, config, shards, data_fingerprints(shards, config), fresh=False)
+    assert [result.error for result in train_run(run)] == [None]
+    measured = subprocess.run(
+        [sys.executable, "-c", EVALUATE, location],
+        env={**os.environ, "SR3_WORKING_COPIES": str(tmp_path / "one"), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert "is in a bucket, and 1 other nodes could not write into this one's working copy" in measured.stdout
+    monkeypatch.setattr(bucket_runs, "WORKING_COPIES", tmp_path / "two")
+    evaluation = json.loads((open_run(location).path / "evaluation.json").read_text())
+    assert [row["name"] for row in evaluation["methods"]] == ["nearest", "bicubic", "sr3"]
