@@ -46,8 +46,8 @@ def check_files_reach_all(run: Run) -> None:
     others = [node for node in able if node != here]
     if run.bucket is not None and others:
         raise ConfigError(
-            f"{run.location} is in a bucket, and {len(others)} other nodes could not write into this one's working copy:"
-            " measure it on one machine, or copy the run to a file system that all nodes share"
+            f"{run.location} is in a bucket, and {len(others)} other nodes could not write into this one's working"
+            " copy; measure it on one machine, or copy the run to a file system that all nodes share"
         )
 
 
