@@ -121,12 +121,14 @@ def average_of(network: nn.Module, decay: float) -> AveragedModel | None:
 @torch.no_grad()
 def update_average(ema: AveragedModel, network: nn.Module) -> None:
     """AveragedModel.update_parameters, without its copy of the count to the device, for which the host would wait."""
-    averages, weights = list(ema.module.parameters()), list(network.parameters())
+    averages: list[Tensor] = list(ema.module.parameters())
+    weights: list[Tensor] = list(network.parameters())
     if ema.n_averaged:
         assert ema.multi_avg_fn is not None, "average_of gives one"
         ema.multi_avg_fn(averages, weights, ema.n_averaged)
     else:
-        torch._foreach_copy_(averages, weights)
+        for average, weight in zip(averages, weights, strict=True):
+            average.copy_(weight)
     ema.n_averaged += 1
 
 

@@ -172,7 +172,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over_unasked(dat
     for optimizer in stage.checkpoints.glob("*/optimizer.pt"):
         optimizer.write_bytes(optimizer.read_bytes()[:-100])
     state = create_state(stage.config.model, stage.config.optimizer, stage.config.seed)
-    with pytest.raises(CheckpointError, match="none of the 2 checkpoints is whole; .* --fresh"):
+    with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints is whole; .* --fresh"):
         resume(stage, state, Team(0, 1, torch.device("cpu")))
     assert [info.step for info in list_checkpoints(stage.checkpoints)] == [10, 20]
 
