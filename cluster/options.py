@@ -11,7 +11,7 @@ import tyro
 
 from pipelines.config import RunConfig, TrainConfig
 from pipelines.presets import PRESETS, preset
-from sr3core.config import from_dict, to_dict
+from sr3core.config import did_you_mean, from_dict, to_dict
 from sr3core.errors import ConfigError
 
 T = TypeVar("T")
@@ -91,11 +91,16 @@ def parse_train(arguments: list[str]) -> tuple[RunConfig, TrainPlace, Common]:
     stage, `--64-256.optimizer.learning-rate` for one of several.
 
     Raises:
-        ConfigError: no or an unknown preset, an invalid --config.
+        ConfigError: no or an unknown preset, an invalid --config, an unknown stage.
     """
     run, arguments = take_preset("train", arguments)
     options = parse(train_options(run), f"train {run.name}", arguments)
-    return stages_of(options, run), options.place, options.common
+    run = stages_of(options, run)
+    known = [stage.name for stage in run.stages]
+    for name in options.place.only:
+        if name not in known:
+            raise ConfigError(f"only: {run.name} has no stage {name!r}, {did_you_mean(name, known)}")
+    return run, options.place, options.common
 
 
 def take_preset(command: str, arguments: list[str]) -> tuple[RunConfig, list[str]]:

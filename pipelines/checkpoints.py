@@ -105,7 +105,11 @@ def steps_done(stage: StageRun) -> int:
 
 
 def resume(stage: StageRun, state: TrainState, team: Team) -> None:
-    """Load the newest whole checkpoint, the same on every worker; a damaged one is skipped, loudly."""
+    """Load the newest whole checkpoint, the same on every worker; a damaged one is skipped, loudly.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole: what they cost is not thrown away unasked.
+    """
     step = team.same(_newest_whole(stage) if team.rank == 0 else None)
     if step is None:
         return
@@ -115,11 +119,19 @@ def resume(stage: StageRun, state: TrainState, team: Team) -> None:
 
 
 def _newest_whole(stage: StageRun) -> int | None:
-    for info in reversed(list_checkpoints(stage.checkpoints)):
+    found = list_checkpoints(stage.checkpoints)
+    for info in reversed(found):
         try:
             verify(stage.fetched(info))
         except CheckpointError as error:
-            log.error("%s; falling back to the checkpoint before it", error)
+            log.error("%s", error)
             continue
+        if info is not found[-1]:
+            log.error("%s: falling back to the checkpoint of step %d", stage.name, info.step)
         return info.step
+    if found:
+        raise CheckpointError(
+            f"{stage.checkpoints}: none of the {len(found)} checkpoints is whole; restore one from a backup, or start"
+            " over with --fresh"
+        )
     return None

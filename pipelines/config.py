@@ -145,8 +145,16 @@ class PlacementConfig:
         )
         require(self.cpus_per_worker > 0, f"cpus_per_worker: {self.cpus_per_worker} is not positive")
         require(all(self.resources.values()), f"resources: {self.resources} holds a zero; leave it out")
-        require(self.wait_seconds >= 0, f"wait_seconds: {self.wait_seconds} is negative")
+        for name in ("wait_seconds", "max_failures", "cache_bytes"):
+            require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
         require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
+
+
+_POSITIVE = (
+    *("batch_size", "num_steps", "num_lanes", "shuffle_window", "num_micro_batches", "num_validation_images"),
+    *("validation_every", "checkpoint_every", "keep_checkpoints", "log_every"),
+)
+"""Fields of TrainConfig that are at least 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -195,11 +203,9 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         require(bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name)), f"name: {self.name!r} is no plain folder name")
-        require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
-        require(
-            self.num_lanes >= 1 and self.num_lanes & (self.num_lanes - 1) == 0,
-            f"num_lanes: {self.num_lanes} is no power of two",
-        )
+        for name in _POSITIVE:
+            require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is not positive")
+        require(self.num_lanes & (self.num_lanes - 1) == 0, f"num_lanes: {self.num_lanes} is no power of two")
         require(
             self.batch_size % self.num_lanes == 0,
             f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}",
@@ -225,8 +231,6 @@ class TrainConfig:
             self.model.kind != "base" or self.augmentation.blur_probability == 0,
             "augmentation.blur_probability: a base model has no low-resolution image to blur",
         )
-        for name in ("validation_every", "checkpoint_every", "keep_checkpoints", "log_every", "shuffle_window"):
-            require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is not positive")
 
     @property
     def data_stage(self) -> str:

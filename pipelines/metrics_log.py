@@ -67,12 +67,12 @@ class MetricsLog:
         return result
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line, with the training time so far."""
+        """Append a line, with the training time so far and the time of day."""
         if self._team.rank != 0:
             return
         seconds = self._seconds_before + time.perf_counter() - self._start
         with self._path.open("a") as file:
-            file.write(json.dumps({**line, "seconds": round(seconds, 3)}) + "\n")
+            file.write(json.dumps({**line, "seconds": round(seconds, 3), "written": time.time()}) + "\n")
         numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
         for sink in self._sinks:
             sink.log(line["step"], numbers)

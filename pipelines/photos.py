@@ -103,15 +103,22 @@ def name_outputs(photos: Sequence[Photo], out: str, ending: str) -> dict[str, Ph
     """Name each photo's output below `out`: like the photo, with another ending.
 
     Raises:
-        DataError: two photos would get one name.
+        DataError: photos would get one name; names the first ones.
         ConfigError: a photo would be replaced by its output.
     """
     named: dict[str, Photo] = {}
+    clashes = []
     for photo in photos:
         name = str(PurePosixPath(photo.name).with_suffix(f".{ending}"))
-        if name in named:
-            raise DataError(f"{named[name].uri} and {photo.uri} would both become {name}; rename one")
-        named[name] = photo
+        first = named.setdefault(name, photo)
+        if first is not photo:
+            clashes.append(f"{first.uri} and {photo.uri} would both become {name}")
+    if clashes:
+        more = f"; and {len(clashes) - 3} more" if len(clashes) > 3 else ""
+        raise DataError(
+            f"{'; '.join(clashes[:3])}{more}. Rename one of each, or give them apart, each with an --out of its own: a"
+            ' pattern such as "DIR/*.jpg" takes one kind'
+        )
     sources = {photo.uri for photo in photos}
     for name in named:
         if join(out, name) in sources:

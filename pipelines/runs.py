@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pipelines import storage
 from pipelines.bucket_runs import BucketRun
 from pipelines.config import RunConfig
 from pipelines.provenance import provenance
@@ -198,11 +199,12 @@ def local_path(path: str | Path) -> Path:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+    """Write a small text file so that readers see the old or the new one, never a part.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    storage.write_atomic(str(path), text.encode())
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

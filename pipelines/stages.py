@@ -9,6 +9,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from pipelines.checkpoints import steps_done
+from pipelines.display import duration
 from pipelines.placement import check_resources, wait_for_resources
 from pipelines.runs import Run, StageRun, read_metrics
 from pipelines.sample_grids import SampleGrids
@@ -140,7 +141,7 @@ def watch(
 
 
 def progress_of(stage: StageRun) -> str:
-    """`32-64 120/500 loss 0.14 85 images/s, 40 s left`, from metrics.jsonl; also for a run that trains elsewhere."""
+    """`32-64 120/500 loss 0.14 85 images/s, 0:40 left`, from metrics.jsonl; also for a run that trains elsewhere."""
     total = stage.config.num_steps
     lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
     if not lines:
@@ -149,7 +150,7 @@ def progress_of(stage: StageRun) -> str:
     last = lines[-1]
     left = (total - last["step"]) * stage.config.batch_size / last["images_per_second"]
     speed = f"{last['images_per_second']:.0f} images/s"
-    state = "done" if last["step"] >= total else f"{left:.0f} s left"
+    state = "done" if last["step"] >= total else f"{duration(left)} left"
     return f"{stage.name} {last['step']}/{total} loss {last['loss']:.4f} {speed}, {state}"
 
 

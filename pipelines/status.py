@@ -1,8 +1,10 @@
 """`sr3 status`: how far a run or a preparation is, from files alone, so also from another machine."""
 
+import time
 from dataclasses import asdict
 from typing import Any
 
+from pipelines.display import duration
 from pipelines.prepare_status import prepare_status
 from pipelines.runs import StageRun, open_run, read_metrics
 from pipelines.stages import progress_of, steps_done
@@ -44,9 +46,17 @@ def describe(status: dict[str, Any]) -> str:
     lines = [f"run of preset {status['preset']} on {status['data']}"]
     for stage in status["stages"]:
         found = f"; schedules: {', '.join(stage['schedules'])}" if stage["schedules"] else ""
-        lines.append(f"{stage['progress']} (checkpoint at {stage['step']}){found}")
+        lines.append(f"{stage['progress']} (checkpoint at {stage['step']}{_last_sign(stage)}){found}")
         lines += [f"  {describe_metrics(stage['newest'])}"] if stage["newest"] else []
     return "\n".join(lines)
+
+
+def _last_sign(stage: dict[str, Any]) -> str:
+    """How long a stage that is not done has been silent: one whose command has ended, or hangs, is told by it."""
+    written = (stage["newest"] or {}).get("written")
+    if written is None or stage["step"] >= stage["num_steps"]:
+        return ""
+    return f", last sign of life {duration(max(time.time() - written, 0))} ago"
 
 
 def newest_metrics(stage: StageRun) -> dict[str, Any] | None:

@@ -43,9 +43,11 @@ class ImageNoise:
         """Draw the next noise, (B, *shape[1:]) for shape = (B, C, H, W)."""
         import torch
 
+        from sr3core.transfer import send
+
         assert shape[0] == len(self._generators), "one seed an image"
         draws = [torch.randn(tuple(shape[1:]), generator=generator) for generator in self._generators]
-        return torch.stack(draws).to(self._device)
+        return send(torch.stack(draws), self._device)
 
 
 NOISE_BLOCK = 64
@@ -71,6 +73,8 @@ class NoiseField:
         """The window of shape (C, H, W) whose first pixel is (top, left), both >= 0, of the draw-th field."""
         import torch
 
+        from sr3core.transfer import send
+
         channels, height, width = shape
         window = torch.empty(channels, height, width)
         for row in range(top // NOISE_BLOCK, -(-(top + height) // NOISE_BLOCK)):
@@ -80,7 +84,7 @@ class NoiseField:
                 ours, of_block = _meet(top, height, row * NOISE_BLOCK)
                 ours_across, of_block_across = _meet(left, width, column * NOISE_BLOCK)
                 window[:, ours, ours_across] = block[:, of_block, of_block_across]
-        return window.to(self._device)
+        return send(window, self._device)
 
     def windows(self, corners: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], Tensor]:
         """Noise for a batch of windows as a sampler draws it: each call the next field, (B, C, H, W).

@@ -221,11 +221,15 @@ def upsample_bicubic_window(
     """
     import torch
 
+    from sr3core.transfer import send
+
     spans = []
     for axis in (0, 1):
         bands = _bicubic_bands(images.shape[axis - 2], size[axis])
         low, weights = _dense_rows(bands, corner[axis], corner[axis] + window[axis])
-        spans.append((slice(low, low + weights.shape[1]), torch.as_tensor(weights).to(images)))
+        spans.append(
+            (slice(low, low + weights.shape[1]), send(torch.as_tensor(weights, dtype=images.dtype), images.device))
+        )
     (rows, row_weights), (columns, column_weights) = spans
     return row_weights @ images[..., rows, columns] @ column_weights.T
 
@@ -233,7 +237,11 @@ def upsample_bicubic_window(
 def _resample(images: Tensor, size: int | tuple[int, int]) -> Tensor:
     import torch
 
+    from sr3core.transfer import send
+
     height, width = (size, size) if isinstance(size, int) else size
-    rows = torch.as_tensor(bicubic_weights(images.shape[-2], height), dtype=images.dtype, device=images.device)
-    columns = torch.as_tensor(bicubic_weights(images.shape[-1], width), dtype=images.dtype, device=images.device)
+    rows, columns = (
+        send(torch.as_tensor(bicubic_weights(*sizes), dtype=images.dtype), images.device)
+        for sizes in ((images.shape[-2], height), (images.shape[-1], width))
+    )
     return rows @ images @ columns.T

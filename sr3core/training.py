@@ -17,6 +17,7 @@ from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.regression import regress
 from sr3core.resize import upsample_bicubic
 from sr3core.schedules import sample_gamma, step_of, training_gammas
+from sr3core.transfer import send
 from sr3core.unet import IMAGE_CHANNELS, UNet
 
 _NORM_MEMORY = 0.98
@@ -42,7 +43,7 @@ class Batch:
         """The same batch with its images and classes on device."""
 
         def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+            return None if tensor is None else send(tensor, device)
 
         return replace(self, low=move(self.low), high=move(self.high), classes=move(self.classes))
 
@@ -117,6 +118,20 @@ def average_of(network: nn.Module, decay: float) -> AveragedModel | None:
     return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
 
 
+@torch.no_grad()
+def update_average(ema: AveragedModel, network: nn.Module) -> None:
+    """AveragedModel.update_parameters, without its copy of the count to the device, for which the host would wait."""
+    averages: list[Tensor] = list(ema.module.parameters())
+    weights: list[Tensor] = list(network.parameters())
+    if ema.n_averaged:
+        assert ema.multi_avg_fn is not None, "average_of gives one"
+        ema.multi_avg_fn(averages, weights, ema.n_averaged)
+    else:
+        for average, weight in zip(averages, weights, strict=True):
+            average.copy_(weight)
+    ema.n_averaged += 1
+
+
 def learning_rate_at(config: OptimizerConfig, step: int) -> float:
     """The rate of the step that follows `step` finished ones: linear warm-up, then fixed (section 4)."""
     return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
@@ -144,7 +159,7 @@ def draw_noise(
     uniform = torch.stack([torch.rand(2, generator=generator, dtype=torch.float64) for generator in generators]).numpy()
     gamma = sample_gamma(gammas, uniform[:, 0], uniform[:, 1], objective.gamma_uniform_in)
     epsilon = torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in generators])
-    return torch.as_tensor(gamma, device=device), epsilon.to(device), step_of(gammas, gamma)
+    return send(torch.from_numpy(gamma), device), send(epsilon, device), step_of(gammas, gamma)
 
 
 def hide_classes(
@@ -155,7 +170,7 @@ def hide_classes(
     Which samples is a function of (seed, step, position in the global batch), as their noise is.
     """
     draws = [derive_seed(seed, "class-dropout", step, position) / 2**63 for position in positions]
-    hidden = torch.tensor([draw < probability for draw in draws]).to(classes.device)
+    hidden = send(torch.tensor([draw < probability for draw in draws]), classes.device)
     return torch.where(hidden, num_classes, classes)
 
 
@@ -202,7 +217,7 @@ class Trainer:
         if fraction is not None:
             # The mean learns from L_simple alone, as theirs: L_vlb's gradient of it is much noisier.
             epsilon_hat = epsilon_from_output(objective.target, prediction.detach(), y_t, gamma)
-            previous = torch.as_tensor(self._gammas[t - 1], device=gamma.device)
+            previous = send(torch.from_numpy(self._gammas[t - 1]), gamma.device)
             bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
             losses = losses + objective.bound_weight * (len(self._gammas) - 1) * bound
         return SampleLosses(losses, t)
@@ -253,7 +268,7 @@ class Trainer:
         state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # torch.amp.GradScaler's protocol
         state.optimizer.step()
         if state.ema is not None:
-            state.ema.update_parameters(state.model)
+            update_average(state.ema, state.model)
         state.step += 1
         all_losses = torch.cat(sample_losses)
         return StepStatistics(all_losses.sum() / share, norm, all_losses, is_bad)

@@ -106,6 +106,13 @@ def test_a_config_file_with_a_typo_is_refused_with_a_suggestion(tmp_path, capsys
     assert "unknown key 'stages[0].optimizer.learning_rat', did you mean 'learning_rate'?" in message
 
 
+def test_a_stage_that_a_preset_does_not_have_is_refused_before_anything_is_written(tmp_path, capsys):
+    place = ["--data", str(tmp_path), "--out", str(tmp_path / "run")]
+    assert main(["train", "faces-cascade", *place, "--only", "64-265"]) == 2
+    assert "only: faces-cascade has no stage '64-265', did you mean '64-256'?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_data_that_was_not_prepared_is_named(tmp_path, capsys):
     assert main(["train", "small-16-64", "--data", str(tmp_path), "--out", str(tmp_path / "run")]) == 1
     assert "run `sr3 prepare`" in capsys.readouterr().err

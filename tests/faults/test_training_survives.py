@@ -12,11 +12,16 @@ import ray
 import torch
 from safetensors.torch import load_file
 
+from pipelines.checkpoints import resume
 from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.stages import steps_done, train_run
+from pipelines.team import Team
+from sr3core.checkpoint import list_checkpoints
 from sr3core.config import override, to_dict
+from sr3core.errors import CheckpointError
+from sr3core.training import create_state
 from tests.preparing import prepared
 from tests.processes import kill, wait_for, workers_of
 
@@ -158,6 +163,18 @@ def test_a_damaged_newest_checkpoint_falls_back_loudly(data, uninterrupted, tmp_
     assert "optimizer.pt is damaged" in caplog.text
     assert "falling back" in caplog.text
     assert_identical(longer, uninterrupted)
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over_unasked(data, tmp_path):
+    run = start(tmp_path / "run", data, placement__num_workers=0, num_steps=20, placement__max_failures=0)
+    train_run(run)
+    (stage,) = run.stages
+    for optimizer in stage.checkpoints.glob("*/optimizer.pt"):
+        optimizer.write_bytes(optimizer.read_bytes()[:-100])
+    state = create_state(stage.config.model, stage.config.optimizer, stage.config.seed)
+    with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints is whole; .* --fresh"):
+        resume(stage, state, Team(0, 1, torch.device("cpu")))
+    assert [info.step for info in list_checkpoints(stage.checkpoints)] == [10, 20]
 
 
 def test_two_workers_follow_the_same_losses_as_one(data, uninterrupted, tmp_path):

@@ -48,3 +48,4 @@ def test_a_terminal_gets_a_bar_that_is_redrawn():
 
 def test_durations():
     assert [duration(seconds) for seconds in (0, 59.6, 61, 3725)] == ["0:00", "1:00", "1:01", "1:02:05"]
+    assert duration(11 * 86400 + 61) == "11 d 0:01:01"

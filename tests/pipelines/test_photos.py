@@ -68,8 +68,12 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
 def test_outputs_keep_names_and_never_replace_a_photo(folder: Path) -> None:
     photos = find_photos([str(folder)], recursive=True, leave_out=str(folder / "up"))
     assert list(name_outputs(photos, "/out", "png")) == ["a.png", "b.png", "deep/c.png", "deep/er/d.png"]
-    with pytest.raises(DataError, match=r"would both become a.jpg; rename one"):
-        name_outputs(find_photos([str(folder / "a.jpg"), str(folder / "up")]), "/out", "jpg")
+    for name in ("a.bmp", "b.gif", "up/b.jpg", "up/c.png", "c.jpg"):
+        (folder / name).write_bytes(b"x")
+    with pytest.raises(
+        DataError, match=r"a.bmp and .*a.jpg would both become a.jpg; .* and 2 more\. Rename one of each"
+    ):
+        name_outputs(find_photos([str(folder), str(folder / "up")]), "/out", "jpg")
     with pytest.raises(ConfigError, match="is among the images"):
         name_outputs(find_photos([str(folder / "a.jpg")]), str(folder), "jpg")
 

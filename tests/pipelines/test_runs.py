@@ -6,7 +6,7 @@ from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import create_run
 from sr3core.config import override
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, StorageError
 
 STAGES = tuple(small_stage(low, 2 * low, 8, num_steps=10, num_workers=1) for low in (8, 16))
 
@@ -32,3 +32,9 @@ def test_more_steps_and_other_workers_are_the_same_run(tmp_path):
     start(tmp_path, *STAGES)
     longer = tuple(override(stage, num_steps=20, placement__num_workers=2) for stage in STAGES)
     assert [stage.config.num_steps for stage in start(tmp_path, *longer).stages] == [20, 20]
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StorageError, match=r"file/run: cannot be written to: .*; take another place"):
+        start(tmp_path / "file" / "run", *STAGES)

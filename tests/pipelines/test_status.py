@@ -1,0 +1,33 @@
+"""What `sr3 status` says of a run that stands still: how long it has been silent, and how long it would still take."""
+
+import json
+import time
+
+from pipelines.config import RunConfig
+from pipelines.presets import small_stage
+from pipelines.runs import create_run
+from pipelines.status import describe, status_of
+
+LINE = {
+    **{"step": 20, "kind": "train", "learning_rate": 0.001, "loss": 0.5, "gradient_norm": 0.25},
+    **{"images_per_second": 8.0, "data_wait": 0.0, "memory_bytes": 1e9, "world_size": 1, "seconds": 40.0},
+}
+
+
+def told(path, **more) -> str:
+    stage = small_stage(8, 16, base_channels=8, num_steps=100_020, num_workers=1)
+    (found,) = create_run(path, RunConfig(name="one", stages=(stage,)), "data", {}, fresh=False).stages
+    found.path.mkdir(parents=True, exist_ok=True)
+    found.metrics.write_text(json.dumps({**LINE, **more}) + "\n")
+    return describe(status_of(str(path)))
+
+
+def test_a_run_that_is_silent_says_for_how_long(tmp_path):
+    text = told(tmp_path, written=time.time() - 7500)
+    assert "2:05:0" in text.partition("last sign of life ")[2]
+    assert "last sign of life 0:00 ago" in told(tmp_path, written=time.time() + 60)  # another machine's clock
+    assert "sign of life" not in told(tmp_path)  # a run of before this was written down
+
+
+def test_the_time_left_is_in_days_and_hours(tmp_path):
+    assert "8-16 20/100020 loss 0.5000 8 images/s, 2 d 7:33:20 left" in told(tmp_path)
