@@ -140,6 +140,11 @@ class _Session:
         )
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
+        left = max(missing - len(fixed), 0)
+        hint = "" if left else "; more num_trials leave it some"
+        self.report(
+            f"search {self.stage.name}: {missing - left} fixed schedules, then {left} by {config.algorithm}{hint}"
+        )
         self._run(self.space, "search", fixed[:missing], algorithm, missing)
 
     def _fixed(self, known: set[str]) -> Iterator[Proposal]:

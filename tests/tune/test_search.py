@@ -155,7 +155,9 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
 @pytest.mark.timeout(600)
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     config = make_config(num_steps=6, front=(2, 6), num_trials=18, num_images=8, name="front")
-    found = search(tiny_run.path, config, lambda line: None)
+    said: list[str] = []
+    found = search(tiny_run.path, config, said.append)
+    assert "search 4-16: 16 fixed schedules, then 2 by tpe" in said
     report = found.report
     assert {trial.budget for trial in report.trials} == {2, 6}
     assert {f"{name}-{n}" for name in ("trained-respaced", "elbo", "gits") for n in (2, 6)} < {
