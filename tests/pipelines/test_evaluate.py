@@ -260,5 +260,8 @@ def test_sizes_that_differ_and_damaged_images_are_named(folders, tmp_path, ray_s
     second.write_bytes(second.read_bytes()[:300])
     first.write_bytes((folders / "bicubic" / first.name).read_bytes())
     assert main([*arguments, "--out", str(out)]) == 1
-    assert f"{second}: " in capsys.readouterr().err
+    assert capsys.readouterr().err.count(f"{second}: truncated: the PNG") == 1, "named once, though measured twice"
+    second.write_bytes((folders / "bicubic" / second.name).read_bytes())
+    assert main([*arguments, "--inputs", str(folders / "references"), "--out", str(out)]) == 1
+    assert f"{folders / 'references' / first.name} is 48x48, not smaller than {first}" in capsys.readouterr().err
     assert not out.exists()
