@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import ray
 
+from pipelines import ingest
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.schedules import check_gammas, schedule_from_json
 from sr3core.unet import UNet
+from tune import task
 from tune.artifacts import TrialRecord, best_of, find_searches, front_of, read_search
 from tune.config import ObjectiveWeights, SearchConfig
 from tune.defaults import defaults
@@ -287,6 +289,18 @@ def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
 def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
     with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
         search(tiny_run.path, make_config(num_images=64))
+
+
+def test_a_second_split_that_is_empty_is_told_before_the_search(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
+    prepared = task.load_split
+
+    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> ingest.SplitImages:
+        found = prepared(data, stage, split, limit)
+        return ingest.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
+
+    monkeypatch.setattr(task, "load_split", without_test)
+    with pytest.raises(DataError, match=r"the test split .* has 0 images, .* set confirm_split to None, or prepare"):
+        search(tiny_run.path, make_config())
 
 
 def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None) -> None:
