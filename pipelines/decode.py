@@ -189,4 +189,4 @@ def _as_reject(error: Exception) -> DecodeError:
     reason = RejectReason.TRUNCATED if any(word in text.lower() for word in cut_off) else RejectReason.CORRUPT
     if "too large" in text.lower():  # compressed text or profiles that would inflate without end
         reason = RejectReason.TOO_LARGE
-    return DecodeError(reason, text)
+    return DecodeError(reason, text.removeprefix(f"{reason}: "))

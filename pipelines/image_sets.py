@@ -13,6 +13,7 @@ from pathlib import Path
 from pipelines.manifest import MANIFEST, load_index, load_manifest
 from pipelines.photos import find_photos
 from pipelines.storage import absolute, exists, join, read_bytes, read_range
+from sr3core.classifiers import NUM_CLASSES
 from sr3core.errors import ConfigError, DataError
 
 NUM_NAMED = 5
@@ -149,6 +150,10 @@ def read_labels(path: str, names: Sequence[str]) -> list[int]:
         stem, text = Path(row["file"]).stem, (row[column] or "").strip()
         if not text.isdecimal():
             raise DataError(f"--labels: {path}: {row['file']} has label {text!r}, which is no class index")
+        if int(text) >= NUM_CLASSES:
+            raise DataError(
+                f"--labels: {path}: {row['file']} has label {text}, ImageNet's classes are 0 to {NUM_CLASSES - 1}"
+            )
         if labels.setdefault(stem, int(text)) != int(text):
             raise DataError(f"--labels: {path} gives {stem} two labels, {labels[stem]} and {text}")
     missing = [name for name in names if name not in labels]

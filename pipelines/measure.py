@@ -122,7 +122,10 @@ class PartMeasurer:
             if self._lpips is not None:
                 values["lpips"] = self._lpips(image[None], reference[None])[0]
             if part.inputs:
-                values["consistency"] = consistency(image[None], read_pixels(part.inputs[index])[None])[0]
+                low = read_pixels(part.inputs[index])
+                if low.shape[0] >= image.shape[0] or low.shape[1] >= image.shape[1]:
+                    raise DataError(f"{part.inputs[index]} is {_size(low)}, not smaller than {file}, {_size(image)}")
+                values["consistency"] = consistency(image[None], low[None])[0]
             for name, value in values.items():
                 found.setdefault(name, []).append(float(value))
         return {name: np.array(values) for name, values in found.items()}
@@ -200,7 +203,7 @@ class Measurer:
                 errors.append(found if isinstance(found, str) else f"measuring {part.files[0]} and others: {found}")
             log.info("evaluate: %d/%d measurements", done, total)
         if errors:
-            raise DataError(listed(errors))
+            raise DataError(listed(list(dict.fromkeys(errors))))  # features and pixelwise metrics read the same files
 
     def _ask(self, parts: list[Part]) -> Measured:
         self._parts.update({part.target: part for part in parts})

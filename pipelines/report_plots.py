@@ -14,6 +14,8 @@ Point = tuple[float, float]
 
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 66, 12, 12, 44
+NUM_STYLES = 8
+"""Curves that can be told apart in one chart."""
 MAX_POINTS = 240
 """Points a line keeps: more cannot be told apart at this width, and a run of a million steps has 20,000."""
 
@@ -25,7 +27,7 @@ class Series:
     name: str
     points: Sequence[Point]
     style: str
-    """s1, s2, s3 or s4: a colour and a dash pattern of the style sheet."""
+    """s1 to s8: a colour and a dash pattern of the style sheet."""
     line: bool = True
     """Join the points."""
     dots: bool = False
@@ -250,42 +252,3 @@ def bucket_chart(stage: str, lines: Sequence[Mapping[str, Any]], num_moments: in
     scale: Scale = "log" if min(values) > 0 and max(values) > 8 * min(values) else "linear"
     across = Axis(label="t / T (left: little noise, right: noise alone)")
     return line_chart(f"{stage}: held-out loss by noise level", series, across, Axis(label="loss", scale=scale))
-
-
-def schedule_chart(title: str, schedules: Mapping[str, Sequence[float]]) -> Chart | None:
-    """Noise level gamma_t against t for t >= 1, on a scale that is logarithmic towards 0 and towards 1.
-
-    Args:
-        title: of the chart.
-        schedules: name -> gammas[0..N]; gammas[0] = 1 lies at infinity on this scale and is left out.
-    """
-    styles = ("s1", "s2", "s3", "s4")
-    series = [
-        Series(name=name, points=list(enumerate(gammas))[1:], style=style, dots=len(gammas) < 40)
-        for (name, gammas), style in zip(schedules.items(), styles, strict=False)
-    ]
-    across = Axis(label="step t (sampling runs from right to left)")
-    return line_chart(title, series, across, Axis(label="noise level γ", scale="logit"))
-
-
-def front_chart(trials: Sequence[Mapping[str, Any]], best: str, default: str) -> Chart | None:
-    """Distance against PSNR of every trial: the perception-distortion plane that a schedule moves on."""
-
-    def group(name: str, chosen: Callable[[str], bool], style: str) -> Series:
-        picked = [trial for trial in trials if chosen(trial["name"])]
-        return Series(
-            name=name,
-            points=[(trial["psnr"], trial["distance"]) for trial in picked],
-            labels=["{name}: distance {distance:.4g}, PSNR {psnr:.2f} dB".format_map(trial) for trial in picked],
-            style=style,
-            line=False,
-            dots=True,
-        )
-
-    trials = [trial for trial in trials if trial["psnr"] is not None and trial["distance"] is not None]
-    series = [group("other trials", lambda name: name not in (best, default), "s4")]
-    if best != default:
-        series.append(group("default", lambda name: name == default, "s2"))
-    series.append(group("best", lambda name: name == best, "s1"))
-    across, up = Axis(label="PSNR, dB (higher is better)"), Axis(label="distance (lower is better)")
-    return line_chart("Every trial", series, across, up)

@@ -6,7 +6,8 @@ from statistics import median
 from typing import Any
 
 from pipelines.report_pictures import note
-from pipelines.report_plots import front_chart, loss_charts, schedule_chart
+from pipelines.report_plots import NUM_STYLES, loss_charts
+from pipelines.report_search_plots import cost_chart, schedule_chart, trade_off_chart
 from pipelines.runs import StageRun, read_metrics
 from sr3core.config import to_dict
 from sr3core.errors import CheckpointError
@@ -44,7 +45,7 @@ def stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
     config, lines = stage.config, read_metrics(stage.metrics)
     train = [line for line in lines if line["kind"] == "train"]
     held_out = [line["loss"] for line in lines if line["kind"] == "validation"]
-    searches = [_search(path, notes) for path in sorted(stage.path.glob("search/*/search.json"))]
+    searches = [found for path in stage.path.glob("search/*/search.json") if (found := _search(path, notes))]
     return {
         "name": stage.name,
         "config": config,
@@ -58,7 +59,7 @@ def stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
         "held_out": (held_out[0], min(held_out), held_out[-1]) if held_out else None,
         "core_hours": _unit_hours(stage, lines),
         "charts": loss_charts(stage.name, lines),
-        "searches": [found for found in searches if found],
+        "searches": sorted(searches, key=lambda found: (found["num_steps"], found["name"])),
         "schedules": _schedules(stage, notes),
     }
 
@@ -92,10 +93,13 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
     levels = {f"best: {best['name']}": best["gammas"]}
     if best != default:
         levels[f"default: {default['name']}"] = default["gammas"]
+    word = "FID" if content["is_fid"] else "distance"
     charts = (
         schedule_chart(f"{content['stage']}: noise levels of {content['num_steps']} steps", levels),
-        front_chart(judged, best["name"], default["name"]),
+        cost_chart(judged, content.get("front", ()), word),
+        trade_off_chart(judged, best["name"], default["name"], word),
     )
+    origin = {key: value for key, value in content["provenance"].items() if key != "config"}
     rank = {"done": 0, "stopped": 1, "failed": 2}
     order = sorted(trials.values(), key=lambda t: (rank[t["status"]], t["objective"] or 0.0, t["name"]))
     return {
@@ -105,7 +109,7 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
         "default": default,
         "trials": order,
         "charts": [chart for chart in charts if chart],
-        "settings": leaves({"config": content["config"], "provenance": content["provenance"]}),
+        "settings": leaves({"config": content["config"], "provenance": origin}),
     }
 
 
@@ -114,20 +118,32 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
     if stage.config.model.kind == "regression":
         return None
     found: dict[str, InferenceSchedule] = {}
-    for path in sorted(stage.schedules.glob("*.json")):
+    for path in sorted(stage.schedules.glob("*.json"), key=_by_number):
         try:
             found[path.stem] = schedule_from_json(path.read_text(), path.name)
         except CheckpointError as error:
             note(str(error), notes)
     training = stage.config.model.noise_schedule
     steps = min(max((schedule.num_steps for schedule in found.values()), default=100), training.num_steps)
-    levels = {name: schedule.gammas for name, schedule in found.items()}
-    levels[f"trained schedule, respaced to {steps}"] = default_schedule(training, steps).gammas
-    return {
-        "chart": schedule_chart(f"{stage.name}: {'schedules' if found else next(iter(levels))}", levels),
-        "trained": schedule_chart(
-            f"{stage.name}: {training.num_steps} steps of training, {training.family}",
-            {"training": tuple(training_gammas(training))},
-        ),
-        "files": found,
-    }
+    respaced = {f"trained schedule, respaced to {steps}": default_schedule(training, steps).gammas}
+    names, room = list(found), NUM_STYLES - 1
+    charts = [
+        schedule_chart(
+            f"{stage.name}: schedules",
+            {name: found[name].gammas for name in names[start : start + room]} | respaced,
+            share=True,
+        )
+        for start in range(0, len(names), room)
+    ]
+    trained = schedule_chart(
+        f"{stage.name}: {training.num_steps} steps of training, {training.family}",
+        {"training": tuple(training_gammas(training))},
+    )
+    alone = [] if found else [schedule_chart(f"{stage.name}: {next(iter(respaced))}", respaced)]
+    return {"charts": [chart for chart in (trained, *charts, *alone) if chart], "files": found}
+
+
+def _by_number(path: Path) -> tuple[str, int]:
+    """best-10 before best-100, and after best-9."""
+    kind, _, number = path.stem.rpartition("-")
+    return (kind, int(number)) if number.isdecimal() else (path.stem, 0)

@@ -15,7 +15,7 @@ from pipelines.runs import StageRun, to_json, write_atomic
 from sr3core.config import differences, from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import SamplerConfig
-from sr3core.schedules import InferenceSchedule
+from sr3core.schedules import InferenceSchedule, schedule_from_json
 from tune.config import SearchConfig
 
 SEARCH_FORMAT_VERSION = 2
@@ -80,6 +80,15 @@ class Confirmation:
     """The winner first, then the default, then others."""
     winner_is_better: bool | None
     """Whether the winner's objective is below that of every other schedule of its budget; None without any."""
+
+    def stays_ahead(self, name: str) -> bool | None:
+        """Whether a front's schedule has a lower objective than all others that cost no more; None without any."""
+        here = next((trial for trial in self.trials if trial.name == name), None)
+        if here is None or here.objective is None:
+            return None
+        rivals = [trial for trial in self.trials if trial.num_evaluations <= here.num_evaluations and trial != here]
+        values = [trial.objective for trial in rivals if trial.objective is not None]
+        return here.objective < min(values) if values else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,7 +245,10 @@ def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
 
 
 def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
-    """Write the best schedules where `sr3 upscale` looks for them."""
+    """Write the best schedules where `sr3 upscale` looks for them; what this search's front has lost is deleted."""
+    for path in stage.schedules.glob("front-*.json"):
+        if _search_of(path) == folder.name:
+            path.unlink()
     written = {}
     for name in report.front or (report.best,):
         trial = report.trial(name)
@@ -249,7 +261,17 @@ def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> Se
     return SearchResult(report=report, path=folder / "search.json", schedule=schedule, schedule_path=path)
 
 
+def _search_of(path: Path) -> str | None:
+    """The search that wrote a schedule; None for a file that is not ours to judge."""
+    try:
+        return schedule_from_json(path.read_text(), path.name).provenance.get("search")
+    except CheckpointError:
+        return None
+
+
 def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: str) -> dict[str, Any]:
+    sure = report.confirmation
+    verdict = sure and (sure.winner_is_better if trial.name == report.best else sure.stays_ahead(trial.name))
     return {
         "made_by": "schedule search",
         "search": search_name,
@@ -261,6 +283,6 @@ def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: 
         "num_images": report.num_images,
         "seed": report.config.seed,
         "feature_network": report.feature_network,
-        "confirmed": report.confirmation.winner_is_better if report.confirmation else None,
+        "confirmed": verdict,
         **report.provenance,
     }

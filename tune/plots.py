@@ -53,9 +53,9 @@ def plot_gammas(axes: "Axes", report: SearchReport) -> None:
     for trial in sorted(shown, key=lambda trial: trial.name):
         if trial.origin == "default":
             by_levels.setdefault(trial.gammas, []).append(trial.name.removesuffix(f"-{trial.budget}"))
-    for (gammas, names), style in zip(by_levels.items(), itertools.cycle(("-", "--", ":", "-.")), strict=False):
-        label = ", ".join(names)
-        axes.plot(*_noise(gammas), color=COLOURS["default"], linestyle=style, label=label, zorder=2)
+    looks = itertools.product((COLOURS["default"], "#7a9a3a"), ("-", "--", ":", "-."))
+    for (gammas, names), (colour, style) in zip(by_levels.items(), looks, strict=False):
+        axes.plot(*_noise(gammas), color=colour, linestyle=style, label=", ".join(names), zorder=2)
     axes.plot(
         *_noise(best.gammas), color=BEST, linewidth=2, marker="o", markersize=3, label=f"best: {best.name}", zorder=3
     )

@@ -40,7 +40,7 @@ from tune.objective import Task
 from tune.plots import write_plots
 from tune.space import RefinementSpace, SearchSpace, Space
 from tune.table import format_table
-from tune.task import checkpoint_fingerprint, load_task, reference_features
+from tune.task import check_confirmation, checkpoint_fingerprint, load_task, reference_features
 from tune.trial import Rungs, ScheduleTrial, TrialNotes
 from tune.warm_start import warm_starts
 
@@ -82,6 +82,7 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     opened = open_run(run)
     stage = opened.stage(config.stage)
     task = load_task(stage, config)
+    check_confirmation(stage, config)
     longer = chains(stage.config.model.noise_schedule, config.confirm_steps)
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
@@ -140,6 +141,11 @@ class _Session:
         )
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
+        left = max(missing - len(fixed), 0)
+        hint = "" if left else "; more num_trials leave it some"
+        self.report(
+            f"search {self.stage.name}: {missing - left} fixed schedules, then {left} by {config.algorithm}{hint}"
+        )
         self._run(self.space, "search", fixed[:missing], algorithm, missing)
 
     def _fixed(self, known: set[str]) -> Iterator[Proposal]:

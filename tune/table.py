@@ -40,7 +40,10 @@ def format_table(report: SearchReport) -> str:
         found = report.confirmation
         verdict = {True: "The winner stays ahead.", False: "The winner does NOT stay ahead.", None: ""}
         title = f"## Confirmed on the {found.split} split with fresh noise"
-        lines += ["", title, "", f"Distance: {found.label}. {verdict[found.winner_is_better]}", ""]
+        lost = [name for name in report.front if name != report.best and found.stays_ahead(name) is False]
+        verb = "do" if len(lost) > 1 else "does"
+        front = f" Of the front, {', '.join(lost)} {verb} NOT stay ahead of all that cost no more." if lost else ""
+        lines += ["", title, "", f"Distance: {found.label}. {verdict[found.winner_is_better]}{front}", ""]
         ranked = sorted(found.trials, key=lambda trial: (trial.num_evaluations, trial.objective or float("inf")))
         lines += _rows(ranked, {report.best, *report.front})
     for trial in report.failed:

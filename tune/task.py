@@ -70,6 +70,17 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     )
 
 
+def check_confirmation(stage: StageRun, config: SearchConfig) -> None:
+    """See that the second split is there before a search that takes hours begins.
+
+    Raises:
+        DataError: it has too few images.
+    """
+    if config.confirm_split is not None:
+        images = load_split(stage.data, stage.config.data_stage, config.confirm_split, 2)
+        _check_count(len(images.keys), 2, config.confirm_split, stage, confirm=True)
+
+
 def _check_count(found: int, wanted: int, split: str, stage: StageRun, confirm: bool) -> None:
     if found < wanted:
         lower = "set confirm_split to None" if confirm else "lower num_images"

@@ -187,6 +187,8 @@ def test_phone_has_no_sideways_scroll(browser: "sync_api.Browser", report: str) 
     page.goto(report)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     assert page.locator("#samples .row img").first.bounding_box()["width"] > 55
+    spare = "element => element.clientWidth - element.scrollWidth"
+    assert page.locator("#results .scroll").first.evaluate(spare) == 0, "every method's distance is in sight"
     page.close()
 
 
@@ -213,6 +215,9 @@ def test_prints_without_controls_in_light_colours(browser: "sync_api.Browser", r
     assert not page.locator("nav").is_visible()
     assert not page.locator("#compare").is_visible()
     assert page.locator("#samples .row").first.is_visible()
+    for part in ("h4", "summary", "#samples .heads"):
+        look = page.locator(part).first.evaluate("element => getComputedStyle(element).breakAfter")
+        assert look == "avoid", f"{part} is not left alone at the end of a page"
     page.close()
 
 

@@ -217,6 +217,7 @@ def test_labels_that_cannot_be_read_are_said(folders, tmp_path):
     assert "cannot be read" in message(None)
     assert "needs columns file and imagenet_index (or label), it has name" in message("name\nx\n")
     assert "a.png has label 'cat', which is no class index" in message("file,label\na.png,cat\n")
+    assert "a.png has label 1000, ImageNet's classes are 0 to 999" in message("file,label\na.png,1000\n")
     assert "gives a two labels, 1 and 2" in message("file,label\na.png,1\nb/a.jpg,2\n")
 
 
@@ -260,5 +261,8 @@ def test_sizes_that_differ_and_damaged_images_are_named(folders, tmp_path, ray_s
     second.write_bytes(second.read_bytes()[:300])
     first.write_bytes((folders / "bicubic" / first.name).read_bytes())
     assert main([*arguments, "--out", str(out)]) == 1
-    assert f"{second}: " in capsys.readouterr().err
+    assert capsys.readouterr().err.count(f"{second}: truncated: the PNG") == 1, "named once, though measured twice"
+    second.write_bytes((folders / "bicubic" / second.name).read_bytes())
+    assert main([*arguments, "--inputs", str(folders / "references"), "--out", str(out)]) == 1
+    assert f"{folders / 'references' / first.name} is 48x48, not smaller than {first}" in capsys.readouterr().err
     assert not out.exists()

@@ -16,11 +16,13 @@ import numpy as np
 import pytest
 import ray
 
+from pipelines import ingest
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.schedules import check_gammas, schedule_from_json
 from sr3core.unet import UNet
+from tune import task
 from tune.artifacts import TrialRecord, best_of, find_searches, front_of, read_search
 from tune.config import ObjectiveWeights, SearchConfig
 from tune.defaults import defaults
@@ -155,7 +157,9 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
 @pytest.mark.timeout(600)
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     config = make_config(num_steps=6, front=(2, 6), num_trials=18, num_images=8, name="front")
-    found = search(tiny_run.path, config, lambda line: None)
+    said: list[str] = []
+    found = search(tiny_run.path, config, said.append)
+    assert "search 4-16: 16 fixed schedules, then 2 by tpe" in said
     report = found.report
     assert {trial.budget for trial in report.trials} == {2, 6}
     assert {f"{name}-{n}" for name in ("trained-respaced", "elbo", "gits") for n in (2, 6)} < {
@@ -285,6 +289,18 @@ def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
 def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
     with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
         search(tiny_run.path, make_config(num_images=64))
+
+
+def test_a_second_split_that_is_empty_is_told_before_the_search(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
+    prepared = task.load_split
+
+    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> ingest.SplitImages:
+        found = prepared(data, stage, split, limit)
+        return ingest.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
+
+    monkeypatch.setattr(task, "load_split", without_test)
+    with pytest.raises(DataError, match=r"the test split .* has 0 images, .* set confirm_split to None, or prepare"):
+        search(tiny_run.path, make_config())
 
 
 def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None) -> None:

@@ -9,9 +9,10 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 
 from sr3core.hyperparameters import SamplerConfig
-from tune.artifacts import Confirmation, SearchReport, TrialRecord, front_of
-from tune.config import SearchConfig
-from tune.plots import write_plots
+from sr3core.schedules import schedule_from_json
+from tune.artifacts import Confirmation, SearchReport, TrialRecord, front_of, publish_schedules
+from tune.config import NUM_DEFAULTS, SearchConfig
+from tune.plots import plot_gammas, write_plots
 from tune.table import format_table
 from tune.trial import Rungs, reason
 
@@ -136,3 +137,46 @@ def test_plots_are_drawn(report: SearchReport, tmp_path: Path) -> None:
     )
     front = replace(report, front=("better",))
     assert "front.svg" in {path.name for path in write_plots(front, tmp_path)}
+
+
+@pytest.fixture
+def front(report: SearchReport) -> SearchReport:
+    """A finished search among budgets; the second split finds a cheaper schedule better than one of the front's."""
+    trials = (trial("two", 9.0), trial("three", 8.0, steps=3), trial("four", 7.0, steps=4))
+    judged = [replace(one, objective=value) for one, value in zip(trials, (5.0, 6.0, 4.0), strict=True)]
+    rival = trial("default", 8.0, steps=4, origin="default")
+    sure = Confirmation(split="test", num_images=16, label="", trials=(*judged, rival), winner_is_better=True)
+    names = ("two", "three", "four")
+    return replace(report, front=names, best="four", default="two", trials=trials, confirmation=sure)
+
+
+def test_every_schedule_of_a_front_is_confirmed_by_itself(front: SearchReport, tmp_path: Path) -> None:
+    stage: Any = SimpleNamespace(schedules=tmp_path)
+    publish_schedules(stage, front, tmp_path / "8-0a1b2c")
+    files = {path.name: schedule_from_json(path.read_text(), path.name) for path in tmp_path.glob("front-*.json")}
+    confirmed = {name: schedule.provenance["confirmed"] for name, schedule in files.items()}
+    assert confirmed == {"front-2.json": None, "front-3.json": False, "front-4.json": True}, (
+        "nothing is as cheap as two"
+    )
+    assert "Of the front, three does NOT stay ahead of all that cost no more." in format_table(front)
+
+
+def test_a_front_that_changed_leaves_no_old_files_but_another_searchs(front: SearchReport, tmp_path: Path) -> None:
+    stage: Any = SimpleNamespace(schedules=tmp_path)
+    (tmp_path / "front-5.json").write_text("by hand")
+    publish_schedules(stage, front, tmp_path / "ours")
+    publish_schedules(stage, replace(front, front=("two",), best="two"), tmp_path / "theirs")
+    publish_schedules(stage, replace(front, front=("three",), best="three"), tmp_path / "ours")
+    assert {path.name for path in tmp_path.glob("*.json")} == {"front-2.json", "front-3.json", "front-5.json"}
+
+
+def test_the_curves_of_all_defaults_can_be_told_apart(report: SearchReport) -> None:
+    from matplotlib.figure import Figure
+
+    names = [f"default-{n}" for n in range(NUM_DEFAULTS)]
+    levels = [(1.0, 0.9 - 0.1 * n, 0.01) for n in range(NUM_DEFAULTS)]
+    many = [trial(n, 9.0, origin="default", gammas=one) for n, one in zip(names, levels, strict=True)]
+    axes = Figure().subplots()
+    plot_gammas(axes, replace(report, trials=(*many, trial("better", 4.0))))
+    looks = {(line.get_color(), line.get_linestyle()) for line in axes.lines}
+    assert len(looks) == NUM_DEFAULTS + 1
