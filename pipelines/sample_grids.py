@@ -59,13 +59,16 @@ def grid_path(stage: StageRun, step: int) -> Path:
 
 
 def draw_grid(run: str, stage_name: str, step: int) -> None:
-    """Sample held-out images with a checkpoint's averaged weights: input, sample and original, a row each."""
+    """Sample held-out images with a checkpoint's averaged weights: input, sample and original, a row each.
+
+    A base model has no input; its row of samples has the originals' classes.
+    """
     import os
 
     import torch
 
     from pipelines.ingest import load_split
-    from sr3core.cascade import Stage, upscale
+    from sr3core.cascade import Stage, draw, upscale
     from sr3core.checkpoint import load_weights, read_info, sampling_weights
     from sr3core.images import to_float, to_uint8
     from sr3core.resize import upsample_bicubic
@@ -81,9 +84,14 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
     info = stage.fetched(read_info(stage.checkpoints / f"step-{step:08d}"))
     load_weights(network, sampling_weights(info))
     schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
-    low = to_float(images.low)
-    outputs = upscale(Stage(stage.name, model, network.eval(), schedule), low, [SEED + i for i in range(len(low))])
-    rows = [to_uint8(upsample_bicubic(low, model.high_size).clamp(-1, 1)), to_uint8(outputs), images.high]
+    ready, seeds = Stage(stage.name, model, network.eval(), schedule), [SEED + i for i in range(len(images.keys))]
+    if model.kind == "base":
+        classes = None if model.unet.num_classes is None else [label or 0 for label in images.labels]
+        rows = [to_uint8(draw(ready, seeds, classes)), images.high]
+    else:
+        low = to_float(images.low)
+        x_up = upsample_bicubic(low, model.high_size).clamp(-1, 1)
+        rows = [to_uint8(x_up), to_uint8(upscale(ready, low, seeds)), images.high]
     write_atomic(str(grid_path(stage, step)), _png(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])))
     if stage.bucket is not None:
         stage.bucket.push(grid_path(stage, step))

@@ -177,8 +177,9 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over_unasked(dat
     assert [info.step for info in list_checkpoints(stage.checkpoints)] == [10, 20]
 
 
-def test_two_workers_follow_the_same_losses_as_one(data, uninterrupted, tmp_path):
-    run = start(tmp_path / "run", data, placement__num_workers=2, placement__cpus_per_worker=0.5)
+@pytest.mark.parametrize("num_workers", [2, 4])
+def test_several_workers_follow_the_same_losses_as_one(data, uninterrupted, tmp_path, num_workers):
+    run = start(tmp_path / "run", data, placement__num_workers=num_workers, placement__cpus_per_worker=0.25)
     assert [result.error for result in train_run(run)] == [None]
     (stage,), (alone,) = run.stages, uninterrupted.stages
     for ours, theirs in zip(read_metrics(stage.metrics), read_metrics(alone.metrics), strict=True):
