@@ -17,6 +17,13 @@ T = TypeVar("T")
 _TICK_SECONDS = 0.5
 
 
+def actors_on_cluster(wanted: int | None) -> int:
+    """As many actors as are wanted; without a wish one a GPU of the cluster, or one."""
+    import ray
+
+    return wanted or max(1, int(ray.cluster_resources().get("GPU", 0.0)))
+
+
 def cpus_per_actor(num_actors: int) -> int:
     """CPUs that each of num_actors can have, spread evenly over the cluster's nodes."""
     import ray

@@ -275,12 +275,12 @@ class EvaluateConfig:
     num_seeds: int = field(default=4, metadata=ADDED)
     """Samples that SR3 draws of each of the first held-out images, each with other noise, for their diversity; 1: no
     diversity."""
-    num_actors: int = field(default=1, metadata=PLACEMENT)
-    """Copies of the models that work side by side, one CPU each, and a GPU where the cluster has enough."""
+    num_actors: int | None = field(default=None, metadata=PLACEMENT)
+    """Copies of the models that work side by side, one CPU each; by default one a GPU of the cluster, or one."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     """How the networks are run."""
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 2, f"limit: {self.limit} is less than 2")
         require(self.num_seeds >= 1, f"num_seeds: {self.num_seeds} is not positive")
-        require(self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
+        require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")

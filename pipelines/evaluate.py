@@ -56,7 +56,7 @@ def evaluate_folders(
     inputs: str | None = None,
     labels: str | None = None,
     config: MeasureConfig | None = None,
-    num_actors: int = 1,
+    num_actors: int | None = None,
     cache: str | None = None,
     setting: str | None = None,
     samples: Sequence[str] = (),
@@ -70,7 +70,7 @@ def evaluate_folders(
         inputs: folder of the low-resolution inputs, for consistency; optional.
         labels: CSV of ImageNet classes, for classification errors; optional.
         config: the metrics' variants.
-        num_actors: processes that measure side by side.
+        num_actors: processes that measure side by side; None takes one a GPU of the cluster, or one.
         cache: folder for what was measured, by content; OUT.measured by default.
         setting: how the images came about, in words for the table.
         samples: folders of one method's outputs for the same inputs, one a seed, for diversity; optional.
@@ -159,7 +159,7 @@ def measure(
     labels: Sequence[int] | None,
     config: MeasureConfig,
     cache: Path,
-    num_actors: int,
+    num_actors: int | None,
     network: FeatureNetwork | None = None,
 ) -> dict[str, Any]:
     """Measure every method against the references. Needs a running Ray.
@@ -170,7 +170,7 @@ def measure(
         labels: class of each image, or None.
         config: the metrics' variants.
         cache: folder of what was measured, by content.
-        num_actors: processes that measure side by side; the numbers do not depend on it.
+        num_actors: processes that measure side by side; None takes one a GPU, or one. The numbers do not depend on it.
         network: whose features make the distances; None takes `feature_network`.
 
     Returns:
@@ -229,7 +229,7 @@ def rank_warning(count: int, dim: int, what: str = "images") -> str:
 
 
 def _diversity(
-    seeds: Sequence[ImageSet], names: Sequence[str], config: MeasureConfig, cache: Path, num_actors: int
+    seeds: Sequence[ImageSet], names: Sequence[str], config: MeasureConfig, cache: Path, num_actors: int | None
 ) -> tuple[Numbers, dict[str, str]]:
     """How much sets of samples of the same inputs differ, one set a seed, and the numbers' variants in words."""
     network = feature_network()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import gpus_per_actor
+from pipelines.actors import actors_on_cluster, gpus_per_actor
 from pipelines.decode import decode_image
 from pipelines.display import print_progress
 from pipelines.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
@@ -134,7 +134,7 @@ def _share_of_cluster(wanted: int | None) -> tuple[int, int, float]:
     """Actors, and the CPUs and GPUs of each: a GPU where the cluster has any, a part of one if there are too few."""
     import ray
 
-    num_actors = wanted or max(1, int(ray.cluster_resources().get("GPU", 0.0)))
+    num_actors = actors_on_cluster(wanted)
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     on_a_node = -(-num_actors // len(nodes))
     cpus = max(nodes) // on_a_node

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import run_on_actors
+from pipelines.actors import actors_on_cluster, run_on_actors
 from pipelines.decode import decode_image
 from pipelines.image_sets import ImageSet, listed, read_image
 from pipelines.measure_config import MeasureConfig
@@ -173,8 +173,8 @@ class Measurer:
             parts.append(Part(self._cache / "pixelwise" / f"{identity}.npz", files[0], None, *files[1:]))
         return self._ask(parts)
 
-    def run(self, num_actors: int) -> None:
-        """Measure what was asked for and is not known yet, and tell how far it is.
+    def run(self, wanted: int | None = None) -> None:
+        """Measure what was asked for and is not known yet, on as many actors as are wanted, and tell how far it is.
 
         Raises:
             DataError: an image cannot be read, or sizes differ; names the files.
@@ -186,7 +186,7 @@ class Measurer:
         log.info("evaluate: %d of %d parts are known", len(self._parts) - len(todo), len(self._parts))
         if not todo:
             return
-        resources = ray.cluster_resources()
+        resources, num_actors = ray.cluster_resources(), actors_on_cluster(wanted)
         cpus, gpus = (min(1.0, resources.get(kind, 0) / num_actors) for kind in ("CPU", "GPU"))
         used = {part.network for part in todo}
         networks = {name: ray.put(network) for name, network in self._networks.items() if name in used}

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import check_files_reach_all, gpus_per_actor, run_on_actors
+from pipelines.actors import actors_on_cluster, check_files_reach_all, gpus_per_actor, run_on_actors
 from pipelines.config import EvaluateConfig
 from pipelines.decode import decode_image
 from pipelines.ingest import SplitImages, load_split
@@ -234,7 +234,8 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
     if not tasks:
         log.info("samples: %s is up to date", samples.folder)
         return
-    gpus = gpus_per_actor(config.num_actors)
+    num_actors = actors_on_cluster(config.num_actors)
+    gpus = gpus_per_actor(num_actors)
     upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=gpus)
     device = "cuda" if gpus else "cpu"
 
@@ -242,7 +243,7 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
         return upscaler.remote(run.location, to_dict(config), str(samples.folder), device)
 
     count, total, start = 0, sum(len(task.keys) for task in tasks), time.monotonic()
-    for task, error in run_on_actors(make_actor, tasks, config.num_actors):
+    for task, error in run_on_actors(make_actor, tasks, num_actors):
         if error is not None:
             raise DataError(
                 f"{samples.folder}: the process that upscaled {task.keys[0]} and others died twice"

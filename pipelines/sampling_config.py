@@ -85,8 +85,9 @@ class UpscaleConfig:
     """Tiles that go through the network together."""
     max_megapixels: float = field(default=400.0, metadata=PLACEMENT)
     """Largest output; beyond it a photo is refused, as it may be a decompression bomb."""
-    num_actors: int = field(default=1, metadata=PLACEMENT)
-    """Copies of the model that work side by side, each on a photo of its own; a GPU each where there are enough."""
+    num_actors: int | None = field(default=None, metadata=PLACEMENT)
+    """Copies of the model that work side by side, each on a photo of its own; by default one a GPU of the cluster, or
+    one."""
     inference: InferenceConfig = field(default=InferenceConfig(), metadata=ADDED)
     """How the networks are run."""
 
@@ -99,7 +100,7 @@ class UpscaleConfig:
         require(self.overlap is None or self.overlap >= 0, f"overlap: {self.overlap} is negative")
         require(self.batch >= 1, f"batch: {self.batch} is not positive")
         require(self.max_megapixels > 0, f"max_megapixels: {self.max_megapixels} is not positive")
-        require(self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
+        require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
 
 
 def parse_classes(text: str) -> tuple[int, ...]:

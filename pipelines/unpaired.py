@@ -39,7 +39,7 @@ def evaluate_unpaired(
     references: str,
     out: str,
     config: MeasureConfig | None = None,
-    num_actors: int = 1,
+    num_actors: int | None = None,
     cache: str | None = None,
     split: str = "test",
 ) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def evaluate_unpaired(
         references: real images, of any number: a folder, or a stage that `sr3 prepare` wrote, such as DATA/64-256.
         out: JSON file to write.
         config: the metrics' variants.
-        num_actors: processes that measure side by side; the numbers do not depend on it.
+        num_actors: processes that measure side by side; None takes one a GPU, or one. The numbers do not depend on it.
         cache: folder for what was measured; OUT.measured by default.
         split: part of a prepared stage that is taken.
 
@@ -69,7 +69,12 @@ def evaluate_unpaired(
 
 
 def compare_sets(
-    methods: Sequence[ImageSet], originals: ImageSet, path: Path, store: Path, config: MeasureConfig, num_actors: int
+    methods: Sequence[ImageSet],
+    originals: ImageSet,
+    path: Path,
+    store: Path,
+    config: MeasureConfig,
+    num_actors: int | None,
 ) -> dict[str, Any]:
     """Compare sets with references and write path; see `evaluate_unpaired`. `store` is its cache."""
     network, judge = feature_network(), needed_classifier(config, needed=False)

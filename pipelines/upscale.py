@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipelines.actors import cpus_per_actor, gpus_per_actor, run_on_actors
+from pipelines.actors import actors_on_cluster, cpus_per_actor, gpus_per_actor, run_on_actors
 from pipelines.display import duration, print_progress
 from pipelines.photo_files import ENDINGS
 from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
@@ -122,7 +122,8 @@ def upscale_photos(
     opened = checked_run(run, config)
     out = absolute(out)
     tasks = [(photo, name) for name, photo in list_photos(images, out, config).items()]
-    threads, gpus = cpus_per_actor(config.num_actors), gpus_per_actor(config.num_actors)
+    num_actors = actors_on_cluster(config.num_actors)
+    threads, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
     device, resources = "cuda" if gpus else "cpu", {"num_cpus": threads, "num_gpus": gpus}
     upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread tells progress
 
@@ -136,7 +137,7 @@ def upscale_photos(
         progress.at_work = [at_work for actor in actors if (at_work := _ask(actor))]
         show(progress)
 
-    for (photo, name), result in run_on_actors(make_actor, tasks, config.num_actors, tick):
+    for (photo, name), result in run_on_actors(make_actor, tasks, num_actors, tick):
         if not isinstance(result, PhotoReport):
             detail = "the process died twice; more memory, a smaller --tile or --batch may help"
             result = PhotoReport(photo.uri, join(out, name), reason=RejectReason.CRASHED, detail=detail)
