@@ -192,6 +192,7 @@ class _Session:
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray Tune's own tables are not for a job's log
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ray's ends fit() on Ctrl-C as if all trials were done
         storage = ledger.folder / "ray"
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(trainable, resources),

@@ -118,7 +118,8 @@ def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, chang
 
 
 @pytest.mark.timeout(600)
-def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) -> None:
+@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, stop: signal.Signals) -> None:
     spec = importlib.util.spec_from_file_location("search_driver", DRIVER)
     assert spec
     assert spec.loader
@@ -136,8 +137,9 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None) 
     for line in process.stdout:
         if line.startswith("trial 5/"):
             break
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(stop)
+    assert process.wait() != 0, "an interrupted search does not take what it has for the end"
+    assert not find_searches(tiny_run.stage.path)
 
     trials = {path.name: json.loads(path.read_text()) for path in tiny_run.stage.path.glob("search/*/trials/*.json")}
     ended = {name: entry["ended"] for name, entry in trials.items() if entry["ended"]}
