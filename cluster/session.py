@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sr3core.errors import StorageError
+from sr3core.errors import Sr3Error, StorageError
 
 OBJECT_STORE_BYTES = 1_000_000_000
 """Of a local Ray: the pipelines keep images in files, so Ray's default of 30% of the memory would lie idle."""
@@ -21,6 +21,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
     Raises:
         StorageError: no cluster answers at the address, or its object store is full.
+        Sr3Error: a local Ray does not start in time.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
@@ -43,6 +44,13 @@ def ray_session(address: str | None = None) -> Iterator[None]:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
     except ConnectionError as error:
         raise StorageError(f"no Ray cluster answers at {address}: {error}; start one or leave --address out") from error
+    except Exception as error:  # Ray raises nothing finer
+        if "timed out during startup" not in str(error):
+            raise
+        raise Sr3Error(
+            "Ray did not start on this machine within its 30 seconds: it may be too busy, or out of memory or disk; the"
+            " same command goes on once there is room, and Ray's logs are in /tmp/ray/session_latest/logs"
+        ) from error
     try:
         with _store_errors():
             yield
