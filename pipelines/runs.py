@@ -22,6 +22,11 @@ from sr3core.config import did_you_mean, differences, from_dict, scientific, to_
 from sr3core.errors import ConfigError, DataError, StorageError
 
 RUN_FORMAT_VERSION = 1
+RESULTS = (
+    *("samples", "generated", "evaluation.json", "table-3.json", "table-3.json.images", "table-4.json"),
+    *("ablation.json", "report.html"),
+)
+"""What commands write beside the stages' folders that is of their checkpoints; a run started over has none of it."""
 NUM_BUCKETS = 8
 """Equal parts of the steps 1..T, of which each has a held-out loss of its own in metrics.jsonl."""
 
@@ -123,15 +128,16 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
 
     Raises:
         ConfigError: the folder holds a run of another scientific configuration, or on other data; lists differences.
-            Another number of steps is none: no step depends on how many follow, so a run can be trained longer.
+            Another number of steps is none: no step depends on how many follow, so a run can be trained longer. A run
+            that never made a step, such as one that the cluster had no room for, may become another.
     """
     location, bucket, path = path, *_find(path)
     if bucket is not None:
         bucket.pull()
     config_file = path / "config.json"
     if fresh and config_file.is_file():
-        for stage in open_run(location).stages:
-            shutil.rmtree(stage.path, ignore_errors=True)
+        for name in (*(stage.name for stage in open_run(location).stages), *RESULTS):
+            _delete(path / name)
         config_file.unlink()
         if bucket is not None:
             bucket.delete_below(bucket.uri)
@@ -148,16 +154,24 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         changed = differences(_what_a_step_computes(old.config), _what_a_step_computes(config))
         recorded = json.loads(config_file.read_text())["data_fingerprints"]
         changed += differences(recorded, data_fingerprints, "data")
-        if changed:
+        if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):
             raise ConfigError(
                 f"{path} holds a run of another configuration: {'; '.join(changed)}. Take another --out, or --fresh to"
                 " delete that run"
             )
-        content["provenance"] = old.provenance
+        if not changed:
+            content["provenance"] = old.provenance
     write_atomic(config_file, json.dumps(content, indent=1))
     if bucket is not None:
         bucket.push(config_file)
     return replace(open_run(location), config=config)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _what_a_step_computes(config: RunConfig) -> dict[str, Any]:

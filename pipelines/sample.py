@@ -119,16 +119,17 @@ def end_to_end(run: Run) -> str:
     Raises:
         ConfigError: the run has no SR3 stage, or its stages do not follow one another.
     """
-    cascade = [stage.config.model for stage in run.cascade()]
+    cascade = run.cascade()
     if not cascade:
         raise ConfigError(f"{run.path} has no SR3 stage to upscale with")
     for before, after in pairwise(cascade):
-        if before.high_size != after.low_size:
+        ends, starts = before.config.model.high_size, after.config.model.low_size
+        if ends != starts:
             raise ConfigError(
-                f"{run.path}: a stage ends at {before.high_size} pixels and the next starts at {after.low_size};"
-                " a cascade needs them equal"
+                f"{run.path}: stage {before.name} ends at {ends} pixels and {after.name} starts at {starts}; a cascade"
+                " needs them equal"
             )
-    return f"{cascade[0].low_size}-{cascade[-1].high_size}"
+    return f"{cascade[0].config.model.low_size}-{cascade[-1].config.model.high_size}"
 
 
 @dataclass(frozen=True, slots=True)

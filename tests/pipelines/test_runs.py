@@ -1,5 +1,7 @@
 """Run folders: what they refuse to go on with."""
 
+import json
+
 import pytest
 
 from pipelines.config import RunConfig
@@ -15,8 +17,30 @@ def start(path, *stages, fresh=False, data="0"):
     return create_run(path, RunConfig(name="two", stages=stages), "data", {"8-16": data}, fresh)
 
 
-def test_another_science_is_refused_by_its_leaves_alone(tmp_path):
+def train_a_little(run):
+    """What the first steps of a stage leave behind."""
+    run.stages[0].path.mkdir()
+    run.stages[0].metrics.write_text('{"step": 1, "kind": "train", "loss": 1.0}\n')
+
+
+def test_a_run_that_never_made_a_step_may_become_another(tmp_path):
     start(tmp_path, *STAGES)
+    assert [stage.name for stage in start(tmp_path, STAGES[0], data="1").stages] == ["8-16"]
+    assert json.loads((tmp_path / "config.json").read_text())["data_fingerprints"] == {"8-16": "1"}
+
+
+def test_a_run_that_is_started_over_holds_no_result_of_the_one_before(tmp_path):
+    train_a_little(start(tmp_path, *STAGES))
+    (tmp_path / "samples" / "sr3").mkdir(parents=True)
+    (tmp_path / "samples" / "sr3" / "a.png").write_bytes(b"old")
+    for name in ("evaluation.json", "table-4.json", "report.html", "my-notes.txt"):
+        (tmp_path / name).write_text("{}")
+    start(tmp_path, *STAGES, fresh=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "my-notes.txt"]
+
+
+def test_another_science_is_refused_by_its_leaves_alone(tmp_path):
+    train_a_little(start(tmp_path, *STAGES))
     changed = override(STAGES[1], optimizer__learning_rate=0.5, num_steps=20)
     with pytest.raises(ConfigError) as refusal:
         start(tmp_path, STAGES[0], changed, data="1")
