@@ -89,7 +89,7 @@ def main() -> None:
         "confirm_split": None,
     }
     whole, halving = SearchConfig(**base), SearchConfig(**base, num_rungs=3, rung_factor=4)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     found: dict[str, dict[str, float]] = {}
 
     def note(name: str, values: dict[str, float]) -> None:
