@@ -5,6 +5,10 @@
 naive: every trial is a process of its own that loads the model and the feature network, computes the reference features
 again and judges the schedule by all images. Both ways try the same random schedules, two at a time with one CPU each,
 on copies of the run, so that nothing is found in a cache. Speeds are ratios from one run of this script.
+
+Found on two idle cores, a stage of 0.76M parameters from 16 to 64 pixels: with 12 trials and 64 images 2.06 times the
+naive way's trials a second at the same winner, 1.57 times those of one trial at a time. The six defaults, which no rung
+stops, are half of so few trials: the rungs and what is shared pay with more of them (--trials).
 """
 
 import argparse
