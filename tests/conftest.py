@@ -1,6 +1,7 @@
 """Shared fixtures: one Ray cluster a session, and bundled photos."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ os.environ.update(
     RAY_AIR_NEW_OUTPUT="0",
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
 )
+
+# A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that; tests interrupt commands.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHOTOS = Path(__file__).resolve().parents[1] / "pipelines" / "demo_photos"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
