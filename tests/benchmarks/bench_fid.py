@@ -8,9 +8,9 @@ give the same number. The extraction is `sr3 evaluate`'s own, with the network t
 after a round that is not measured has started Ray's processes; each round has a cache of its own. The workers' start
 counts.
 
-Found on two idle cores: the linear algebra 13.2 times as fast (0.81 s against 10.7 s; 6.9 times before Cholesky took
-the place of the first eigendecomposition, where doubling was predicted); 512 faces on two workers 1.75 times as fast as
-on one, of which the start of the second worker takes some 5 s of 20.
+Found on two idle cores: the linear algebra 13.2 and 13.9 times as fast (0.8 s against 10.7 s; 6.9 times before Cholesky
+took the place of the first eigendecomposition, where doubling was predicted); on two workers 512 faces 1.75 times as
+fast as on one and 1,024 faces 1.83 times, as the workers' start of some 5 s counts less.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", help="folder of real images; noise without it")
-    parser.add_argument("--num-images", type=int, default=512)
+    parser.add_argument("--num-images", type=int, default=1024)
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--features", type=int, default=5000)
     parser.add_argument("--dim", type=int, default=2048)
