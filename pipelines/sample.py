@@ -6,7 +6,6 @@ import shutil
 import time
 from dataclasses import asdict, dataclass, replace
 from io import BytesIO
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +118,12 @@ def end_to_end(run: Run) -> str:
     Raises:
         ConfigError: the run has no SR3 stage, or its stages do not follow one another.
     """
+    from sr3core.cascade import check_chain
+
     cascade = run.cascade()
     if not cascade:
         raise ConfigError(f"{run.path} has no SR3 stage to upscale with")
-    for before, after in pairwise(cascade):
-        ends, starts = before.config.model.high_size, after.config.model.low_size
-        if ends != starts:
-            raise ConfigError(
-                f"{run.path}: stage {before.name} ends at {ends} pixels and {after.name} starts at {starts}; a cascade"
-                " needs them equal"
-            )
+    check_chain(cascade)
     return f"{cascade[0].config.model.low_size}-{cascade[-1].config.model.high_size}"
 
 

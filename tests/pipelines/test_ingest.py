@@ -20,7 +20,7 @@ from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images import to_float
 from sr3core.resize import blur
-from tests.preparing import prepared
+from tests.preparing import prepared, prepared_classes
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +32,7 @@ def data(tmp_path_factory, photos, ray_session):
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory, photos, ray_session):
     """40 real photos in two of ImageNet's folders, as base shards."""
-    folder = tmp_path_factory.mktemp("labelled")
-    for number, path in enumerate(sorted(photos.glob("*.jpg"))[:40]):
-        place = folder / "train" / ("n01440764", "n01443537")[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number:02d}.JPEG").write_bytes(path.read_bytes())
-    prepare(PrepareConfig(source=str(folder / "train"), out=str(folder / "shards"), stages=("base-16",)))
-    return str(folder / "shards")
+    return prepared_classes(photos, tmp_path_factory.mktemp("labelled"), 40, "base-16")
 
 
 def base_stage(num_classes=2):

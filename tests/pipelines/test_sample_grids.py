@@ -4,27 +4,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.config import PrepareConfig, RunConfig
-from pipelines.preprocess import prepare
+from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import create_run
 from pipelines.sample_grids import draw_grid, grid_path
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
 from sr3core.training import create_state
+from tests.preparing import prepared_classes
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory, photos, ray_session):
     """Labelled shards: ImageNet's folders of two classes."""
-    folder = tmp_path_factory.mktemp("labelled")
-    for number, path in enumerate(sorted(photos.glob("*.jpg"))[:20]):
-        place = folder / "source" / ("n01440764", "n01443537")[number % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{number:03d}.JPEG").write_bytes(path.read_bytes())
-    source, out = str(folder / "source"), str(folder / "shards")
-    prepare(PrepareConfig(source=source, out=out, stages=("base-8",), validation_fraction=0.5))
-    return out
+    return prepared_classes(photos, tmp_path_factory.mktemp("labelled"), 20, "base-8", validation_fraction=0.5)
 
 
 @pytest.mark.parametrize("num_classes", [None, 2])
