@@ -7,7 +7,7 @@ import tyro
 
 from cluster.cli import FAILURE
 from cluster.options import Flat, parse, printed, stages_of, take_preset, train_options
-from cluster.session import ray_session
+from cluster.training import train_and_tell, training_session
 from pipelines.config import EvaluateConfig
 from pipelines.measure_config import MeasureConfig
 from pipelines.presets import table_5
@@ -33,25 +33,21 @@ def ablate(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(run_config))
         return 0
-    from pipelines.runs import create_run, data_fingerprints
+    from pipelines.runs import data_fingerprints
 
-    fingerprints = data_fingerprints(options.place.data, run_config)
+    place = options.place
+    fingerprints = data_fingerprints(place.data, run_config)
     if options.common.dry_run:
         for stage in run_config.stages:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images")
         return 0
     from pipelines.ablation import compare_arms, tabulate_ablation
-    from pipelines.stages import train_run
 
-    run = create_run(options.place.out, run_config, options.place.data, fingerprints, options.place.fresh)
-    with ray_session(options.common.address):
-        results = train_run(run, options.place.only)
-        for result in results:
-            print(f"{result.stage}: step {result.step}" + (f", FAILED: {result.error}" if result.error else ", done"))
-        if any(result.error for result in results):
+    with training_session(run_config, place, fingerprints, options.common.address) as run:
+        if not train_and_tell(run, place.only):
             return FAILURE
-        if options.place.only:
+        if place.only:
             return 0
-        ablation = compare_arms(options.place.out, options.evaluation, options.measure)
+        ablation = compare_arms(place.out, options.evaluation, options.measure)
     print(tabulate_ablation(ablation))
     return 0

@@ -11,6 +11,7 @@ import tyro
 from cluster.cli import FAILURE
 from cluster.options import Common, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
+from cluster.training import train_and_tell, training_session
 from pipelines.config import PrepareConfig
 from pipelines.sampling_config import UpscaleConfig
 from sr3core.config import from_dict, override
@@ -70,20 +71,15 @@ def train(arguments: list[str]) -> int:
     if common.print_config:
         print(printed(run_config))
         return 0
-    from pipelines.runs import create_run, data_fingerprints
-    from pipelines.stages import train_run
+    from pipelines.runs import data_fingerprints
 
     fingerprints = data_fingerprints(place.data, run_config)
     if common.dry_run:
         for stage in run_config.stages:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images in {place.out}")
         return 0
-    run = create_run(place.out, run_config, place.data, fingerprints, place.fresh)
-    with ray_session(common.address):
-        results = train_run(run, place.only)
-    for result in results:
-        print(f"{result.stage}: step {result.step}" + (f", FAILED: {result.error}" if result.error else ", done"))
-    return FAILURE if any(result.error for result in results) else 0
+    with training_session(run_config, place, fingerprints, common.address) as run:
+        return 0 if train_and_tell(run, place.only) else FAILURE
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,9 +64,14 @@ def incidents_path(stage: StageRun) -> Path:
     return stage.path / "incidents.jsonl"
 
 
+def bad_steps(stage: StageRun) -> set[int]:
+    """The steps that were left out so far."""
+    return {line["step"] for line in _read(stage)}
+
+
 def describe_last_incident(stage: StageRun) -> str:
     """The first bad step of those that were seen last, in a sentence, with what to do."""
-    lines = [json.loads(line) for line in incidents_path(stage).read_text().splitlines()]
+    lines = _read(stage)
     first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
     last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
@@ -75,3 +80,8 @@ def describe_last_incident(stage: StageRun) -> str:
         f" {keys} (all in {incidents_path(stage)}). Look at them, lower optimizer.learning_rate or set"
         " optimizer.gradient_clip; optimizer.bad_steps=skip goes on without such steps"
     )
+
+
+def _read(stage: StageRun) -> list[dict[str, Any]]:
+    path = incidents_path(stage)
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

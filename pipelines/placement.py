@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from pipelines.config import PlacementConfig
+from pipelines.config import PlacementConfig, TrainConfig
 from pipelines.runs import StageRun
 from sr3core.errors import ConfigError
 
@@ -21,7 +21,7 @@ def fewest_workers(placement: PlacementConfig) -> int:
     return placement.min_workers or placement.num_workers
 
 
-def check_resources(stage: StageRun) -> None:
+def check_resources(config: TrainConfig) -> None:
     """Refuse what a Ray of this command's own can never give, since Ray would wait for it for ever.
 
     To a cluster that was joined nodes can come, by its autoscaler or by hand: it is waited for them.
@@ -34,10 +34,10 @@ def check_resources(stage: StageRun) -> None:
     node = ray._private.worker._global_node
     if node is None or not node.is_head():
         return
-    missing = lacking(stage.config.placement)
+    missing = lacking(config.placement)
     if missing:
         raise ConfigError(
-            f"{stage.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, set use_gpu to False"
+            f"{config.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, set use_gpu to False"
             " where there is no GPU, or join a cluster (--address)"
         )
 

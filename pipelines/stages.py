@@ -9,7 +9,9 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from pipelines.checkpoints import steps_done
+from pipelines.config import TrainConfig
 from pipelines.display import duration
+from pipelines.outcome import write_outcome
 from pipelines.placement import check_resources, wait_for_resources
 from pipelines.runs import Run, StageRun, read_metrics
 from pipelines.sample_grids import SampleGrids
@@ -51,11 +53,11 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     for stage in stages:
         if stage not in todo:
             log.info("%s: already trained to step %d", stage.name, stage.config.num_steps)
-    for stage in todo:
-        check_resources(stage)
-        check_trackers(stage)
+    check_stages([stage.config for stage in todo])
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
+    for stage in todo:
+        write_outcome(stage, None)
     waits: dict[str, str] = {}
     grids = SampleGrids(todo)
     over = threading.Event()
@@ -66,7 +68,20 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         over.set()  # Ray goes away after an interrupt, which is no reason to start anything again
     grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
+    for stage in todo:
+        write_outcome(stage, errors[stage.name])
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
+
+
+def check_stages(configs: Sequence[TrainConfig]) -> None:
+    """See that stages could train here, before anything of theirs is written or deleted.
+
+    Raises:
+        ConfigError: one needs more than the cluster has and its autoscaler can add, or a tracker that is not installed.
+    """
+    for config in configs:
+        check_resources(config)
+        check_trackers(config.placement)
 
 
 def _look(run: Run, grids: SampleGrids) -> None:

@@ -5,6 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from pipelines.display import duration
+from pipelines.incidents import bad_steps
+from pipelines.outcome import read_outcome
 from pipelines.prepare_status import prepare_status
 from pipelines.runs import StageRun, open_run, read_metrics
 from pipelines.stages import progress_of, steps_done
@@ -27,6 +29,8 @@ def status_of(path: str) -> dict[str, Any]:
                 "num_steps": stage.config.num_steps,
                 "progress": progress_of(stage),
                 "newest": newest_metrics(stage),
+                "error": outcome.error if (outcome := read_outcome(stage)) else None,
+                "bad_steps": sorted(bad_steps(stage)),
                 "schedules": sorted(file.stem for file in stage.schedules.glob("*.json")),
             }
             for stage in run.stages
@@ -48,7 +52,15 @@ def describe(status: dict[str, Any]) -> str:
         found = f"; schedules: {', '.join(stage['schedules'])}" if stage["schedules"] else ""
         lines.append(f"{stage['progress']} (checkpoint at {stage['step']}{_last_sign(stage)}){found}")
         lines += [f"  {describe_metrics(stage['newest'])}"] if stage["newest"] else []
+        lines += [f"  {_describe_bad_steps(stage['bad_steps'])}"] if stage["bad_steps"] else []
+        lines += [f"  FAILED: {stage['error']}"] if stage["error"] else []
     return "\n".join(lines)
+
+
+def _describe_bad_steps(steps: list[int]) -> str:
+    """`2 bad steps left out, the last at 1200; incidents.jsonl names their samples`."""
+    what = f"{len(steps)} bad steps" if len(steps) > 1 else "1 bad step"
+    return f"{what} left out, the last at {steps[-1]}; incidents.jsonl names their samples"
 
 
 def _last_sign(stage: dict[str, Any]) -> str:

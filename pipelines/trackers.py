@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pipelines.config import Tracker
+from pipelines.config import PlacementConfig, Tracker
 from pipelines.runs import StageRun, write_atomic
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
@@ -110,13 +110,13 @@ def open_trackers(stage: StageRun, resume_step: int) -> list[Sink]:
     return [_SINKS[name](stage, resume_step) for name in stage.config.placement.trackers]
 
 
-def check_trackers(stage: StageRun) -> None:
+def check_trackers(placement: PlacementConfig) -> None:
     """Refuse a tracker whose package is missing before any worker starts.
 
     Raises:
         ConfigError: names the extra to install.
     """
-    for name in stage.config.placement.trackers:
+    for name in placement.trackers:
         if name != "tensorboard":
             _imported(name)
 

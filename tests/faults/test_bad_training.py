@@ -12,12 +12,15 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from cluster.options import TrainPlace
+from cluster.training import training_session
 from pipelines.checkpoints import steps_done
 from pipelines.config import RunConfig
 from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints
 from pipelines.sample_grids import grid_path
 from pipelines.stages import train_run
+from pipelines.status import describe, status_of
 from sr3core.config import override
 from sr3core.errors import ConfigError
 from tests.preparing import prepared
@@ -56,6 +59,9 @@ def test_a_run_that_diverges_stops_and_names_the_samples(data, tmp_path):
     assert len(incidents[0]["samples"]) == 16
     assert not float(incidents[0]["samples"][0]["loss"]) < 1e20
     assert incidents[0]["samples"][0]["key"] in str(result.error)
+    said = describe(status_of(run.location))
+    assert f"FAILED: {result.error}" in said
+    assert "4 bad steps left out, the last at 5" in said
 
 
 def test_a_run_that_skips_bad_steps_reaches_its_end_with_the_weights_before_them(data, tmp_path):
@@ -68,6 +74,25 @@ def test_a_run_that_skips_bad_steps_reaches_its_end_with_the_weights_before_them
         assert weight.isfinite().all(), key
         assert weight.equal(twenty[key]), key
     assert len((stage.path / "incidents.jsonl").read_text().splitlines()) == 19
+
+
+def test_fresh_deletes_a_run_only_for_one_that_can_train(data, tmp_path):
+    run = start(tmp_path / "run", data)
+    assert train_run(run)[0].error is None
+    (stage,) = run.stages
+    place = TrainPlace(data=data, out=run.location, fresh=True)
+    fingerprints = data_fingerprints(data, run.config)
+    greedy = RunConfig(
+        name="bad", stages=(override(stage.config, placement__num_workers=1, placement__cpus_per_worker=64.0),)
+    )
+    with (
+        pytest.raises(ConfigError, match="placement asks for 64 CPU"),
+        training_session(greedy, place, fingerprints, None),
+    ):
+        pass
+    assert steps_done(stage) == 20
+    with training_session(run.config, place, fingerprints, None) as again:
+        assert steps_done(again.stages[0]) == 0
 
 
 def test_milestones_outlive_the_newest(data, tmp_path):

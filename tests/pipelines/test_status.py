@@ -4,8 +4,11 @@ import json
 import time
 
 from pipelines.config import RunConfig
+from pipelines.incidents import write_incidents
+from pipelines.outcome import write_outcome
 from pipelines.presets import small_stage
 from pipelines.runs import create_run
+from pipelines.stage_run import StageRun
 from pipelines.status import describe, status_of
 
 LINE = {
@@ -14,11 +17,17 @@ LINE = {
 }
 
 
-def told(path, **more) -> str:
+def a_stage(path, **more) -> StageRun:
+    """One that has trained for 20 steps."""
     stage = small_stage(8, 16, base_channels=8, num_steps=100_020, num_workers=1)
     (found,) = create_run(path, RunConfig(name="one", stages=(stage,)), "data", {}, fresh=False).stages
     found.path.mkdir(parents=True, exist_ok=True)
     found.metrics.write_text(json.dumps({**LINE, **more}) + "\n")
+    return found
+
+
+def told(path, **more) -> str:
+    a_stage(path, **more)
     return describe(status_of(str(path)))
 
 
@@ -31,3 +40,17 @@ def test_a_run_that_is_silent_says_for_how_long(tmp_path):
 
 def test_the_time_left_is_in_days_and_hours(tmp_path):
     assert "8-16 20/100020 loss 0.5000 8 images/s, 2 d 7:33:20 left" in told(tmp_path)
+
+
+def test_why_a_stage_failed_and_which_steps_were_bad_is_told_from_the_files(tmp_path):
+    stage = a_stage(tmp_path)
+    assert "FAILED" not in describe(status_of(str(tmp_path)))
+    assert "bad step" not in describe(status_of(str(tmp_path)))
+    write_outcome(stage, "DataError: the shards are gone")
+    write_incidents(stage, [{"step": step, "worker": worker} for step in (7, 12) for worker in (0, 1)])
+    assert describe(status_of(str(tmp_path))).splitlines()[-2:] == [
+        "  2 bad steps left out, the last at 12; incidents.jsonl names their samples",
+        "  FAILED: DataError: the shards are gone",
+    ]
+    write_outcome(stage, None)
+    assert "FAILED" not in describe(status_of(str(tmp_path)))

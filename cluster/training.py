@@ -1,0 +1,48 @@
+"""What `sr3 train` and `sr3 ablate` share: from a configuration to trained stages, and a line about each."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from cluster.options import TrainPlace
+from cluster.session import ray_session
+from pipelines.config import RunConfig
+
+if TYPE_CHECKING:
+    from pipelines.runs import Run
+
+
+@contextmanager
+def training_session(
+    config: RunConfig, place: TrainPlace, fingerprints: dict[str, str], address: str | None
+) -> "Iterator[Run]":
+    """Ray, and the run in `--out`.
+
+    A run of another configuration is refused before Ray starts. With `--fresh` it is deleted, once it is sure that the
+    new one can train here.
+
+    Raises:
+        ConfigError: another run is in `--out`, or with `--fresh` this one cannot train here.
+    """
+    from pipelines.runs import create_run
+    from pipelines.stages import check_stages
+
+    def open_or_start() -> "Run":
+        return create_run(place.out, config, place.data, fingerprints, place.fresh)
+
+    run = None if place.fresh else open_or_start()
+    with ray_session(address):
+        if run is None:
+            check_stages([stage for stage in config.stages if not place.only or stage.name in place.only])
+            run = open_or_start()
+        yield run
+
+
+def train_and_tell(run: "Run", only: tuple[str, ...]) -> bool:
+    """Train these stages, or all, and print how each ended; whether all are done."""
+    from pipelines.stages import train_run
+
+    results = train_run(run, only)
+    for result in results:
+        print(f"{result.stage}: step {result.step}" + (f", FAILED: {result.error}" if result.error else ", done"))
+    return not any(result.error for result in results)
