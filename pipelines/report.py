@@ -35,13 +35,18 @@ def write_report(run: str, study: str | None = None, others: Sequence[str] = ())
         ConfigError: it is of another format version.
     """
     opened = open_run(run)
-    folder = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
-    environment = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = True
     path = opened.path / "report.html"
     content = gather(opened, study, [open_run(other) for other in others])
-    write_atomic(path, environment.get_template("report.html.j2").render(content))
+    write_atomic(path, environment().get_template("report.html.j2").render(content))
     return path
+
+
+def environment() -> jinja2.Environment:
+    """The templates."""
+    folder = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
+    found = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
+    found.trim_blocks = found.lstrip_blocks = True
+    return found
 
 
 def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> dict[str, Any]:
