@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from pipelines.sampling_config import InferenceConfig
 from sr3core.config import ADDED, PLACEMENT
@@ -12,7 +12,8 @@ Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
 
-SPLITS = ("train", "validation", "test")
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -264,7 +265,7 @@ class RunConfig:
 class EvaluateConfig:
     """Which held-out images a run is measured on, and how they are sampled."""
 
-    split: Literal["train", "validation", "test"] = "test"
+    split: Split = "test"
     """Part of the run's data."""
     limit: int | None = None
     """At most so many images, the first of the split; None takes all."""

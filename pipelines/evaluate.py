@@ -206,8 +206,6 @@ def measure(
         row["name"]: last | difference([one], [compared[-1]], config)
         for row, one in zip(rows[:-1], compared[:-1], strict=True)
     }
-    for text in warnings:
-        log.warning("evaluate: %s", text)
     words = variants(network, len(names), config, scored, judge.description if judge and labels is not None else None)
     return {
         "distance": {"label": distance_label(network, len(names)), "network": network.name, "is_fid": network.is_fid},

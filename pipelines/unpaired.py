@@ -1,7 +1,6 @@
 """Sets of images that do not pair up, such as Table 4's images from noise: distances between them, of any sizes."""
 
 import json
-import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from sr3core.metrics.fid import frechet_distance, frechet_distance_from_features
 from sr3core.metrics.kid import kernel_distance
 
 FID_50K = 50_000
-log = logging.getLogger(__name__)
 
 
 def evaluate_unpaired(
@@ -94,8 +92,6 @@ def compare_sets(
         for name, one in sets
         if rank_deficient(one.moments)
     ]
-    for text in warnings:
-        log.warning("evaluate: %s", text)
     fewest = min(len(chosen) for chosen in names)
     label = set_label(network, [len(chosen) for chosen in names[:-1]], len(names[-1]))
     words = variants(network, max(map(len, names)), config, scored, None) | {"distance": label}

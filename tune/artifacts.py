@@ -48,7 +48,10 @@ class TrialRecord:
     """The Fréchet distance; SearchReport.label says on which features."""
     standard_error: float | None = None
     """Of distance, by the jackknife over images."""
+    objective_error: float | None = None
+    """Of objective, by the same; like kid_error, None in a search from before there was one."""
     kid: float | None = None
+    kid_error: float | None = None
     psnr: float | None = None
     ssim: float | None = None
     consistency: float | None = None

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipelines.config import Split
 from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import SamplerAlgorithm, require
 
@@ -70,9 +71,9 @@ class SearchConfig:
     and goes on only if it is among the best 1 / rung_factor at its rung. 1 judges every schedule by all images."""
     rung_factor: int = 4
     """Ratio of the image numbers of neighbouring rungs."""
-    split: str = "validation"
+    split: Split = "validation"
     """Held-out split that the search looks at."""
-    confirm_split: str | None = "test"
+    confirm_split: Split | None = "test"
     """Second held-out split that confirms the winner with fresh noise; None leaves that out."""
     confirm_defaults: Literal["best", "all"] = "all"
     """What the winner is compared with there: all the defaults, or the trained schedule respaced and the best."""

@@ -12,7 +12,7 @@ from pipelines.runs import StageRun
 from sr3core.features import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
 from sr3core.schedules import InferenceSchedule, default_schedule
-from tune.artifacts import Confirmation, TrialRecord
+from tune.artifacts import Confirmation, TrialRecord, best_of
 from tune.config import SearchConfig
 from tune.objective import Task, judge, schedule_fingerprint
 from tune.task import load_task, reference_features
@@ -85,15 +85,15 @@ def _chain(schedule: InferenceSchedule) -> TrialRecord:
 
 
 def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], config: SearchConfig) -> list[TrialRecord]:
-    """The default of its budget, and the best of the other defaults or all of them."""
+    """The default of its budget, and the best of the other defaults or all of them, also those that a rung stopped."""
     defaults = [
         trial
         for trial in trials
         if trial.origin == "default" and trial.budget == winner.budget and trial.objective is not None
     ]
     plain = [trial for trial in defaults if trial.name.startswith("trained-respaced")]
-    ranked = sorted(defaults, key=lambda trial: trial.objective or 0.0)
-    return [*plain, *(ranked if config.confirm_defaults == "all" else ranked[:1])]
+    best = best_of(defaults)
+    return [*plain, *(defaults if config.confirm_defaults == "all" or best is None else [best])]
 
 
 def _is_better(winner: TrialRecord, others: Sequence[TrialRecord]) -> bool | None:

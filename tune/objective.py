@@ -83,6 +83,10 @@ class Measurements:
         """One after another."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
+    def where(self, chosen: np.ndarray) -> "Measurements":
+        """Of the images for which chosen, (n,) bool, is true."""
+        return Measurements(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
 
 class Evaluator:
     """Judges schedules by a task. Costly to make (it moves networks to the device), so made once an actor."""
@@ -98,8 +102,8 @@ class Evaluator:
         """Judge a schedule by the first num_images images, one of the task's rungs.
 
         Returns:
-            distance, kid, psnr, ssim, consistency, seconds_per_image, objective; and at the last rung
-            standard_error, of the distance.
+            distance, kid, psnr, ssim, consistency, seconds_per_image, objective; and at the last rung what
+            `standard_errors` returns.
         """
         boundaries = [0, *self.task.rungs[: self.task.rungs.index(num_images) + 1]]
         measured = Measurements.join([self._measured(schedule, first, last) for first, last in pairwise(boundaries)])
@@ -153,18 +157,20 @@ def summarise(measured: Measurements, task: Task, with_error: bool) -> dict[str,
     diverged = int((~np.isfinite(measured.features).all(1)).sum())
     if diverged:
         raise DivergedError(f"the sampler diverged: {diverged} of {len(measured.features)} images are not finite")
+    values = _values(measured, task.references, task)
+    return values | (standard_errors(measured, task) if with_error else {})
+
+
+def _values(measured: Measurements, references: np.ndarray, task: Task) -> dict[str, float]:
     values = {
-        "distance": distance(measured.features, task.references),
-        "kid": kernel_distance(measured.features, task.references),
+        "distance": distance(measured.features, references),
+        "kid": kernel_distance(measured.features, references),
         "psnr": float(measured.psnr.mean()),
         "ssim": float(measured.ssim.mean()),
         "consistency": float(measured.consistency.mean()),
         "seconds_per_image": float(measured.seconds.mean()),
     }
-    values["objective"] = objective_value(values, task.objective, task.weights)
-    if with_error:
-        values["standard_error"] = standard_error(measured.features, task.references)
-    return values
+    return values | {"objective": objective_value(values, task.objective, task.weights)}
 
 
 def objective_value(values: dict[str, float], objective: Objective, weights: ObjectiveWeights) -> float:
@@ -190,18 +196,26 @@ def distance(features: np.ndarray, references: np.ndarray) -> float:
     return frechet_distance(Moments.from_features(features), Moments.from_features(references))
 
 
-def standard_error(features: np.ndarray, references: np.ndarray) -> float:
-    """Standard error of the distance over the choice of images: the jackknife with groups of images left out.
+def standard_errors(measured: Measurements, task: Task) -> dict[str, float]:
+    """Standard errors over the choice of images: the jackknife with groups of images left out.
 
     An image's output and its reference leave together. Every value has the same number of images, so that the
-    bias in that number does not enter. Fewer references than features cannot pair.
+    distance's bias in that number does not enter. Fewer references than features cannot pair.
+
+    Returns:
+        standard_error of distance, kid_error and objective_error; NaN for fewer than four images.
     """
-    groups = np.arange(len(features)) % min(NUM_JACKKNIFE_GROUPS, len(features) // 2)
-    num_groups = int(groups.max()) + 1
-    if num_groups < 2:
-        return float("nan")
-    values = np.array([distance(features[groups != g], references[groups != g]) for g in range(num_groups)])
-    return float(np.sqrt((num_groups - 1) * values.var()))
+    num_images = len(measured.features)
+    num_groups = min(NUM_JACKKNIFE_GROUPS, num_images // 2)
+    groups = np.arange(num_images) % max(num_groups, 1)
+    kept = [groups != group for group in range(num_groups if num_groups > 1 else 0)]
+    left = [_values(measured.where(images), task.references[images], task) for images in kept]
+    names = {"standard_error": "distance", "kid_error": "kid", "objective_error": "objective"}
+    return {error: _jackknife([values[name] for values in left]) for error, name in names.items()}
+
+
+def _jackknife(values: list[float]) -> float:
+    return float(np.sqrt((len(values) - 1) * np.var(values))) if values else float("nan")
 
 
 def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: int) -> Path:

@@ -19,6 +19,7 @@ from pipelines.runs import StageRun, open_run, write_atomic
 from sr3core.config import fingerprint_of, scientific
 from sr3core.errors import Sr3Error
 from sr3core.features import distance_label
+from sr3core.schedules import InferenceSchedule
 from tune.algorithms import ScheduleSearcher, create_algorithm
 from tune.artifacts import (
     Ledger,
@@ -148,15 +149,24 @@ class _Session:
         )
         self._run(self.space, "search", fixed[:missing], algorithm, missing)
 
+    def defaults(self, budget: int) -> list[InferenceSchedule]:
+        """What one would use without a search; the first is what the winner is compared with."""
+        return [self._named(schedule, budget) for schedule in defaults(self.training, budget)]
+
+    def _named(self, schedule: InferenceSchedule, budget: int) -> InferenceSchedule:
+        """Among several budgets a fixed schedule's name holds its own."""
+        return replace(schedule, name=self._name(schedule.name, budget))
+
+    def _name(self, name: str, budget: int) -> str:
+        return f"{name}-{budget}" if len(self.config.steps) > 1 else name
+
     def _fixed(self, known: set[str]) -> Iterator[Proposal]:
         """Defaults, interrupted trials, warm starts; the same schedule has the same name in every attempt."""
-        several = len(self.config.steps) > 1
-        for num_steps in self.config.steps:
-            for schedule in defaults(self.training, num_steps):
-                yield Proposal(_named(schedule, num_steps if several else None), "default")
+        for budget in self.config.steps:
+            yield from (Proposal(schedule, "default") for schedule in self.defaults(budget))
         yield from (p for p in self.ledger.interrupted if p.origin == "search")
         methods = self.config.warm_starts
-        if {f"{method}-{n}" if several else method for method in methods for n in self.config.steps} <= known:
+        if {self._name(method, budget) for method in methods for budget in self.config.steps} <= known:
             return
         remote: Any = ray.remote(warm_starts).options(num_cpus=self.placement["cpus"], num_gpus=self.placement["gpus"])
         smallest = self.space.smallest_gamma
@@ -164,7 +174,7 @@ class _Session:
             remote.remote(self.shared, method, self.config.steps, smallest, **self.placement) for method in methods
         ]
         for schedule in itertools.chain(*ray.get(jobs)):
-            yield Proposal(_named(schedule, schedule.num_steps if several else None), "warm start")
+            yield Proposal(self._named(schedule, schedule.num_steps), "warm start")
 
     def refine(self) -> None:
         """Try schedules around the best with every step free."""
@@ -190,6 +200,8 @@ class _Session:
         words = {"fid": "FID" if task.feature_network.is_fid else "distance", "kid": "kernel distance"}
         word = words.get(config.objective, "objective")
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
+        # The table compares with these; the other defaults are judged in full by the confirmation.
+        spared = [self.defaults(budget)[0].name for budget in config.steps]
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray Tune's own tables are not for a job's log
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ray's ends fit() on Ctrl-C as if all trials were done
@@ -200,7 +212,7 @@ class _Session:
                 metric="objective",
                 mode="min",
                 search_alg=ScheduleSearcher(space, origin, fixed, algorithm, ledger, config.budget_of),
-                scheduler=Rungs(task.rungs, config.rung_factor, ledger.finished),
+                scheduler=Rungs(task.rungs, config.rung_factor, ledger.finished, spared),
                 num_samples=missing,
                 max_concurrent_trials=config.num_concurrent,
                 reuse_actors=True,
@@ -219,10 +231,6 @@ class _Session:
         with _quiet("ray.tune"):
             tuner.fit()
         shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
-
-
-def _named(schedule: Any, num_steps: int | None) -> Any:
-    return schedule if num_steps is None else replace(schedule, name=f"{schedule.name}-{num_steps}")
 
 
 def _trial_id(trial: Any) -> str:
@@ -259,7 +267,6 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
         raise Sr3Error(f"every trial of {session.ledger.folder} failed; the first: {trials[0].error}")
     parents = {"checkpoint": checkpoint_fingerprint(stage), "task": task.identity}
     origin = {"checkpoint_step": stage.newest_checkpoint().step, "data": stage.data}
-    plain = _named(defaults(session.training, winner.budget)[0], winner.budget if config.front else None)
     return SearchReport(
         stage=stage.name,
         num_steps=config.num_steps,
@@ -270,7 +277,7 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
         num_images=config.num_images,
         front=tuple(trial.name for trial in front),
         best=winner.name,
-        default=plain.name,
+        default=session.defaults(winner.budget)[0].name,
         trials=tuple(trials),
         confirmation=confirm(stage, config, trials, (winner, *front[:-1]), longer, session.report),
         config=config,

