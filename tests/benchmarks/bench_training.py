@@ -10,11 +10,13 @@ intervals of metrics.jsonl, the first one left out. Wanted: Ray Train at most 3%
 
 stages: the demo's stage 12 -> 24 twice, on one worker each: both side by side, then one after the other. Timed are
 calls of train_run on a Ray that runs already, workers' start included; and whole `sr3 train` commands, which start a
-Ray each: one that trains both stages against two that train one each. Wanted: at most 0.6 of the time.
+Ray each: one that trains both stages against two that train one each. Wanted: at most 0.6 of the time. On two cores it
+depends on --stage-steps: Ray's twenty processes that wait take a sixth of a core and their start 14 s of both, which
+one stage alone has a free core for.
 
 data wait: share of the steps' time that the workers of the first part waited for data. Wanted: under 2%.
 
-Ratios within one run, medians over the rounds. About eight minutes on two idle cores; on busy ones the second part says
+Ratios within one run, medians over the rounds. About half an hour on two idle cores; on busy ones the second part says
 nothing, as two stages then share what one would get.
 """
 
@@ -148,6 +150,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200, help=f"of each run; a multiple of {NUM_INTERVALS}")
+    parser.add_argument("--stage-steps", type=int, default=500, help="of each stage side by side; the demo's own")
     parser.add_argument("--parts", nargs="+", default=["torchrun", "stages"], choices=["torchrun", "stages"])
     parser.add_argument("--worker", help=argparse.SUPPRESS)  # what torchrun is given
     options = parser.parse_args()
@@ -165,9 +168,9 @@ def main() -> None:
                 for num_workers in (2, 1):
                     against_torchrun(folder, data, options.rounds, options.steps, num_workers)
             if "stages" in options.parts:
-                side_by_side(folder, data, options.rounds, options.steps)
+                side_by_side(folder, data, options.rounds, options.stage_steps)
         if "stages" in options.parts:
-            side_by_side_with_start(folder, data, options.steps)
+            side_by_side_with_start(folder, data, options.stage_steps)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.report import write_report
-from tests.pipelines.test_report import make_run
+from tests.reporting import make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 

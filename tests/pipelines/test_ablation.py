@@ -20,8 +20,8 @@ from sr3core.errors import ConfigError
 from sr3core.metrics.psnr import psnr
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
-from tests.pipelines.test_report import Page
 from tests.preparing import prepared
+from tests.reporting import Page
 
 CHANGED = "8-16-l2"
 

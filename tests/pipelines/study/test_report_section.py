@@ -12,7 +12,7 @@ from pipelines.study.results import write_results
 from pipelines.study.study_folder import Study
 from sr3core.errors import DataError
 from tests.pipelines.study.test_results import take
-from tests.pipelines.test_report import make_run
+from tests.reporting import make_run
 from tests.study_subjects import make_study
 
 
