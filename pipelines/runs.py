@@ -2,6 +2,8 @@
 
 RUN/config.json                 preset, every stage's configuration, data, provenance
 RUN/<stage>/metrics.jsonl       losses and speeds
+RUN/<stage>/incidents.jsonl     bad steps and their samples
+RUN/<stage>/outcome.json        why the last command that trained it failed, if it did
 RUN/<stage>/checkpoints/        sr3core.checkpoint's folders
 RUN/<stage>/schedules/          inference schedules, best-<steps>.json from a search
 """
