@@ -191,6 +191,7 @@ def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", exceptions.ExperimentalWarning)  # of the options below
+        warnings.simplefilter("ignore", FutureWarning)  # Optuna 6 has no x0 and sigma0; the exact version is pinned
         if name == "random":
             return samplers.RandomSampler(seed=seed)
         if name == "cmaes":

@@ -60,7 +60,8 @@ class SearchConfig:
     num_trials: int = 32
     """Schedules tried, the defaults and warm starts among them."""
     num_refinements: int = 0
-    """Schedules tried afterwards around the best, every step free; for at most 12 steps."""
+    """Schedules tried afterwards around the best, every step free, for at most 12 steps: by CMA-ES, or at random where
+    that is the algorithm."""
     warm_starts: tuple[WarmStart, ...] = ("elbo", "gits")
     """Schedules that need no distance, tried early. elbo: the dynamic programme of Watson et al., 2021. gits: that of
     Chen et al., 2024, on the shape of the sampling trajectory."""

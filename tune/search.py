@@ -185,8 +185,10 @@ class _Session:
             return
         self.report(f"search {self.stage.name}: refining every step of {base.name}")
         space = RefinementSpace(base.schedule, self.space.smallest_gamma)
-        told = [trial for trial in ended if trial.point and trial.point.keys() == space.ranges.keys()]
-        name = self.config.algorithm if self.config.algorithm in ("tpe", "random") else "cmaes"
+        # More trials may have found another base, around which the same point is another schedule.
+        told = [replace(base, point=space.centre), *(trial for trial in ended if is_in(space, trial))]
+        # It starts at the base and stays near it; TPE's first trials are anywhere, and there are few.
+        name = "random" if self.config.algorithm == "random" else "cmaes"
         algorithm = create_algorithm(name, space, self.config.seed + 1, self.config.num_refinements, told)
         fixed = [proposal for proposal in self.ledger.interrupted if proposal.origin == "refinement"]
         self._run(space, "refinement", fixed[:missing], algorithm, missing)
@@ -231,6 +233,14 @@ class _Session:
         with _quiet("ray.tune"):
             tuner.fit()
         shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
+
+
+def is_in(space: RefinementSpace, trial: TrialRecord) -> bool:
+    """Whether a trial's point stands for its schedule here, around this base."""
+    if trial.point is None or trial.point.keys() != space.ranges.keys():
+        return False
+    decoded = space.schedule(trial.point)
+    return (decoded.gammas, decoded.sampler) == (trial.gammas, trial.sampler)
 
 
 def _trial_id(trial: Any) -> str:
