@@ -19,7 +19,7 @@ from sr3core.hyperparameters import ModelConfig
 from sr3core.images import to_float, to_uint8
 from sr3core.metrics.consistency import consistency
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
-from sr3core.metrics.kid import kernel_distance
+from sr3core.metrics.kid import kernel_distance, kernel_distances_without
 from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
 from sr3core.randomness import derive_seed
@@ -157,14 +157,14 @@ def summarise(measured: Measurements, task: Task, with_error: bool) -> dict[str,
     diverged = int((~np.isfinite(measured.features).all(1)).sum())
     if diverged:
         raise DivergedError(f"the sampler diverged: {diverged} of {len(measured.features)} images are not finite")
-    values = _values(measured, task.references, task)
+    values = _values(measured, task.references, kernel_distance(measured.features, task.references), task)
     return values | (standard_errors(measured, task) if with_error else {})
 
 
-def _values(measured: Measurements, references: np.ndarray, task: Task) -> dict[str, float]:
+def _values(measured: Measurements, references: np.ndarray, kid: float, task: Task) -> dict[str, float]:
     values = {
         "distance": distance(measured.features, references),
-        "kid": kernel_distance(measured.features, references),
+        "kid": kid,
         "psnr": float(measured.psnr.mean()),
         "ssim": float(measured.ssim.mean()),
         "consistency": float(measured.consistency.mean()),
@@ -205,17 +205,22 @@ def standard_errors(measured: Measurements, task: Task) -> dict[str, float]:
     Returns:
         standard_error of distance, kid_error and objective_error; NaN for fewer than four images.
     """
+    names = {"standard_error": "distance", "kid_error": "kid", "objective_error": "objective"}
     num_images = len(measured.features)
     num_groups = min(NUM_JACKKNIFE_GROUPS, num_images // 2)
-    groups = np.arange(num_images) % max(num_groups, 1)
-    kept = [groups != group for group in range(num_groups if num_groups > 1 else 0)]
-    left = [_values(measured.where(images), task.references[images], task) for images in kept]
-    names = {"standard_error": "distance", "kid_error": "kid", "objective_error": "objective"}
+    if num_groups < 2:
+        return dict.fromkeys(names, float("nan"))
+    groups = np.arange(num_images) % num_groups
+    kids = kernel_distances_without(measured.features, task.references, groups)
+    left = [
+        _values(measured.where(groups != group), task.references[groups != group], float(kid), task)
+        for group, kid in enumerate(kids)
+    ]
     return {error: _jackknife([values[name] for values in left]) for error, name in names.items()}
 
 
 def _jackknife(values: list[float]) -> float:
-    return float(np.sqrt((len(values) - 1) * np.var(values))) if values else float("nan")
+    return float(np.sqrt((len(values) - 1) * np.var(values)))
 
 
 def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: int) -> Path:

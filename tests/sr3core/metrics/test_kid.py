@@ -5,7 +5,7 @@ import pytest
 
 from sr3core.errors import ConfigError, DataError
 from sr3core.metrics import kid
-from sr3core.metrics.kid import kernel_distance, kernel_distance_of_subsets
+from sr3core.metrics.kid import kernel_distance, kernel_distance_of_subsets, kernel_distances_without
 
 
 def naive(a: np.ndarray, b: np.ndarray) -> float:
@@ -64,3 +64,13 @@ def test_unfit_arguments_are_refused() -> None:
         kernel_distance(a, a[:1])
     with pytest.raises(ConfigError, match="subset_size"):
         kernel_distance_of_subsets(a, a, np.random.default_rng(0), subset_size=1)
+
+
+def test_distances_without_each_group_are_those_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kid, "BLOCK_ROWS", 16)  # several blocks, the last one short
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(2, 43, 8))
+    groups = np.arange(43) % 5
+    found = kernel_distances_without(a, b, groups)
+    wanted = [kernel_distance(a[groups != group], b[groups != group]) for group in range(5)]
+    np.testing.assert_allclose(found, wanted, rtol=1e-10)
