@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipelines.runs import StageRun
+from pipelines.runs import StageRun, read_metrics
 from pipelines.team import Team
 from sr3core.training import StepStatistics
 
@@ -66,12 +66,12 @@ def incidents_path(stage: StageRun) -> Path:
 
 def bad_steps(stage: StageRun) -> set[int]:
     """The steps that were left out so far."""
-    return {line["step"] for line in _read(stage)}
+    return {line["step"] for line in read_metrics(incidents_path(stage))}
 
 
 def describe_last_incident(stage: StageRun) -> str:
     """The first bad step of those that were seen last, in a sentence, with what to do."""
-    lines = _read(stage)
+    lines = read_metrics(incidents_path(stage))
     first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
     last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
@@ -80,8 +80,3 @@ def describe_last_incident(stage: StageRun) -> str:
         f" {keys} (all in {incidents_path(stage)}). Look at them, lower optimizer.learning_rate or set"
         " optimizer.gradient_clip; optimizer.bad_steps=skip goes on without such steps"
     )
-
-
-def _read(stage: StageRun) -> list[dict[str, Any]]:
-    path = incidents_path(stage)
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []

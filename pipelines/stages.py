@@ -17,7 +17,7 @@ from pipelines.runs import Run, StageRun, read_metrics
 from pipelines.sample_grids import SampleGrids
 from pipelines.trackers import check_trackers
 from pipelines.train import train_stage
-from sr3core.errors import Sr3Error
+from sr3core.errors import Sr3Error, StorageError
 
 PERIOD_SECONDS = 2.0
 """Between two looks at the stages' progress."""
@@ -69,7 +69,10 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     for stage in todo:
-        write_outcome(stage, errors[stage.name])
+        try:
+            write_outcome(stage, errors[stage.name])
+        except StorageError as error:  # a full disk may be why it failed; the results must not be lost with it
+            log.warning("%s: how it ended cannot be written down: %s", stage.name, error)
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
 
 
