@@ -1,7 +1,6 @@
 """A real, tiny search on Ray Tune: what it leaves, and how it goes on."""
 
 import builtins
-import importlib.util
 import inspect
 import json
 import os
@@ -136,11 +135,6 @@ def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, chang
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, stop: signal.Signals) -> None:
-    spec = importlib.util.spec_from_file_location("search_driver", DRIVER)
-    assert spec
-    assert spec.loader
-    driver = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(driver)
     address = ray.get_runtime_context().gcs_address
     process = subprocess.Popen(
         [sys.executable, str(DRIVER), tiny_run.path, address],
@@ -163,7 +157,7 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, 
     assert len(ended) >= 5
     measured = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
 
-    report = search(tiny_run.path, driver.config(), lambda line: None).report
+    report = search(tiny_run.path, make_config(), lambda line: None).report
     assert len(report.trials) == 10
     assert not report.failed
     for entry in ended.values():
