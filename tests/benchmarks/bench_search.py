@@ -8,8 +8,9 @@ on copies of the run, so that nothing is found in a cache. Speeds are ratios fro
 
 Found on two idle cores, a stage of 0.76M parameters from 16 to 64 pixels, 48 trials of 64 images: 6.5 times the naive
 way's trials a second at the same winner (4.1 by the rungs, 1.6 by what is shared), 1.6 times those of one trial at a
-time. Of its 69 s twelve are set-up, and of two trials that start together neither has anybody to be compared with; two
-trials that run whole take 10.3 s where one alone takes 9.4 s, 1.83 times as many a second.
+time, less than was wanted (1.8). Of its 69 s twelve are set-up; of two trials that start together neither has anybody
+to be compared with, so one more may run whole; and a whole trial takes 10 to 11 s beside another, 9.4 s alone, as two
+workers, Ray's own processes and the memory share two cores.
 """
 
 import argparse
