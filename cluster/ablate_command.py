@@ -8,9 +8,9 @@ import tyro
 from cluster.cli import FAILURE
 from cluster.options import Flat, parse, printed, stages_of, take_preset, train_options
 from cluster.training import train_and_tell, training_session
-from pipelines.config import EvaluateConfig
-from pipelines.measure_config import MeasureConfig
-from pipelines.presets import table_5
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.presets import table_5
 from sr3core.errors import ConfigError
 
 NumSeeds = Annotated[int, tyro.conf.arg(help="Trainings of each arm, with seeds of their own.")]

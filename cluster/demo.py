@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
-from pipelines.config import EvaluateConfig, PrepareConfig
 from pipelines.evaluate import evaluate_run
 from pipelines.preprocess import prepare
-from pipelines.presets import demo as demo_preset
 from pipelines.report import write_report
 from pipelines.runs import create_run, data_fingerprints, local_path, write_atomic
 from pipelines.sample import upscale_split
+from pipelines.settings.config import EvaluateConfig, PrepareConfig
+from pipelines.settings.presets import demo as demo_preset
 from pipelines.stages import train_run
 from pipelines.summary import tabulate
 from sr3core.errors import Sr3Error

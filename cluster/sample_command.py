@@ -7,7 +7,7 @@ import tyro
 
 from cluster.options import Common, parse, printed
 from cluster.session import ray_session
-from pipelines.sampling_config import SampleConfig
+from pipelines.settings.sampling import SampleConfig
 
 Flat = tyro.conf.arg(name="")
 

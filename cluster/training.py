@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cluster.options import TrainPlace
 from cluster.session import ray_session
-from pipelines.config import RunConfig
+from pipelines.settings.config import RunConfig
 
 if TYPE_CHECKING:
     from pipelines.runs import Run

@@ -5,14 +5,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.config import EvaluateConfig
 from pipelines.evaluate import evaluate_run, feature_network
 from pipelines.image_sets import ImageSet
 from pipelines.measure import Measurer
-from pipelines.measure_config import MeasureConfig
 from pipelines.paired import Compared, average, difference
 from pipelines.runs import Run, open_run, write_atomic
 from pipelines.sample import Samples, is_ablation, upscale_split
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import Numbers, resampled_distances
 from sr3core.config import differences, scientific
 from sr3core.errors import ConfigError

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import EvaluateConfig
 from pipelines.image_sets import ImageSet, check_pairs, named_folders, read_labels
 from pipelines.measure import Measured, Measurer
-from pipelines.measure_config import MeasureConfig
 from pipelines.paired import Compared, difference
 from pipelines.provenance import provenance
 from pipelines.runs import local_path, open_run, write_atomic
 from pipelines.sample import NUM_REPEATED, upscale_split
 from pipelines.sample_diversity import diversity_numbers, diversity_variants
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import (
     Embedded,
     Numbers,

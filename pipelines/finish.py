@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.manifest import (
     FORMAT_VERSION,
     MAX_NAMED_REJECTS,
@@ -21,6 +20,7 @@ from pipelines.manifest import (
 )
 from pipelines.plan import Plan
 from pipelines.provenance import provenance
+from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.storage import commit, join, temporary_path
 
 

@@ -20,7 +20,7 @@ from pipelines.memory import keep_freed_memory
 from pipelines.provenance import provenance
 from pipelines.runs import Run, open_run
 from pipelines.sample_progress import SampleProgress
-from pipelines.sampling_config import SampleConfig
+from pipelines.settings.sampling import SampleConfig
 from pipelines.storage import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError, StorageError

@@ -5,8 +5,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipelines.config import StageSpec
 from pipelines.rejects import Reject, RejectReason
+from pipelines.settings.config import StageSpec
 from pipelines.storage import exists, join, read_bytes, write_atomic
 from sr3core.errors import DataError
 

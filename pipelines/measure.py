@@ -17,8 +17,8 @@ import numpy as np
 from pipelines.actors import actors_on_cluster, run_on_actors
 from pipelines.decode import decode_image
 from pipelines.image_sets import ImageSet, listed, read_image
-from pipelines.measure_config import MeasureConfig
 from pipelines.memory import keep_freed_memory
+from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
 from sr3core.features import FeatureNetwork

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.config import TrainConfig
 from pipelines.runs import StageRun, read_metrics, write_atomic
+from pipelines.settings.config import TrainConfig
 from pipelines.team import Team
 from pipelines.trackers import open_trackers
 from sr3core.flops import TRAINING_FACTOR, forward_flops, peak_flops

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.measure_config import MeasureConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import Numbers, Resampled, mean_with_interval, with_interval
 
 

@@ -18,7 +18,7 @@ from pipelines.photo_files import PhotoForm, form_of, write_photo
 from pipelines.photos import Photo
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run, to_json
-from pipelines.sampling_config import UpscaleConfig
+from pipelines.settings.sampling import UpscaleConfig
 from pipelines.storage import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
 from pipelines.upscaled import changes_since, record_of, save_record
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict

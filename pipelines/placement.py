@@ -3,8 +3,8 @@
 import time
 from collections.abc import Callable
 
-from pipelines.config import PlacementConfig, TrainConfig
 from pipelines.runs import StageRun
+from pipelines.settings.config import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
 
 POLL_SECONDS = 2.0

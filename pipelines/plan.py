@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipelines.config import SPLITS, PrepareConfig
 from pipelines.items import Source, SourceItem
 from pipelines.manifest import FORMAT_VERSION
 from pipelines.provenance import provenance
+from pipelines.settings.config import SPLITS, PrepareConfig
 from pipelines.storage import exists, join, read_bytes, read_range, write_atomic
 from sr3core.config import differences, fingerprint, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError

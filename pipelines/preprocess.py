@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipelines.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.display import print_progress
 from pipelines.finish import find_twins, write_manifest
 from pipelines.items import Source
@@ -24,6 +23,7 @@ from pipelines.plan import (
     write_plan,
 )
 from pipelines.progress import PrepareProgress, save_progress
+from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
 from pipelines.storage import absolute, delete, exists, is_below, is_remote, join, list_files

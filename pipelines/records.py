@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.config import PrepareConfig, StageSpec
 from pipelines.fastcodecs import decode_png_rgb, encode_png
+from pipelines.settings.config import PrepareConfig, StageSpec
 from sr3core.errors import DataError
 from sr3core.images import largest_central_crop
 from sr3core.randomness import derive_seed

@@ -16,8 +16,8 @@ from typing import Any
 
 from pipelines import storage
 from pipelines.bucket_runs import BucketRun
-from pipelines.config import RunConfig
 from pipelines.provenance import provenance
+from pipelines.settings.config import RunConfig
 from pipelines.stage_run import StageRun
 from pipelines.storage import absolute, is_remote
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipelines.image_sets import ImageSet
 from pipelines.measure import Measured, read_pixels
-from pipelines.measure_config import MeasureConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import Numbers, mean_with_interval
 from sr3core.errors import ConfigError, DataError
 from sr3core.features import FeatureNetwork

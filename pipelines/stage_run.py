@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.bucket_runs import BucketRun
-from pipelines.config import TrainConfig
-from pipelines.sampling_config import InferenceConfig
+from pipelines.settings.config import TrainConfig
+from pipelines.settings.sampling import InferenceConfig
 from sr3core.config import did_you_mean
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import ModelConfig

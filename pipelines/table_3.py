@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.config import EvaluateConfig
 from pipelines.evaluate import evaluate_folders
 from pipelines.image_sets import ImageSet, read_labels
 from pipelines.ingest import SplitImages
 from pipelines.measure import read_pixels
-from pipelines.measure_config import MeasureConfig
 from pipelines.runs import local_path, open_run
 from pipelines.sample import end_to_end, save_png, upscale_images
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import override
 from sr3core.errors import ConfigError
 from sr3core.images import to_float, to_uint8

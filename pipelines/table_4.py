@@ -5,13 +5,13 @@ from itertools import islice
 from typing import Any
 
 from pipelines.actors import check_files_reach_all
-from pipelines.config import EvaluateConfig
 from pipelines.generate import image_name, sample_images
 from pipelines.generation_plan import Plan, plan_samples
 from pipelines.image_sets import ImageSet
-from pipelines.measure_config import MeasureConfig
 from pipelines.runs import Run, open_run
-from pipelines.sampling_config import SampleConfig
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.sampling import SampleConfig
 from pipelines.storage import join
 from pipelines.unpaired import compare_sets
 from sr3core.config import fingerprint_of

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from pipelines.checkpoints import CheckpointWriter, resume, steps_done
-from pipelines.config import TrainConfig
 from pipelines.incidents import Incidents, describe_last_incident, incidents_path
 from pipelines.ingest import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
 from pipelines.placement import fewest_workers, resources_per_worker
 from pipelines.runs import StageRun, open_run
+from pipelines.settings.config import TrainConfig
 from pipelines.team import Team, join_team
 from pipelines.validation import Validation
 from sr3core.errors import TrainingError

@@ -14,7 +14,7 @@ from pipelines.photos import Photo, find_photos, name_outputs
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run
 from pipelines.sample import end_to_end
-from pipelines.sampling_config import UpscaleConfig
+from pipelines.settings.sampling import UpscaleConfig
 from pipelines.storage import absolute, join
 from pipelines.upscaled import changes_since, record_of
 from sr3core.config import to_dict

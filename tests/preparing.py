@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.config import PrepareConfig
 from pipelines.plan import plan_shards, write_plan
 from pipelines.preprocess import prepare
+from pipelines.settings.config import PrepareConfig
 from pipelines.shard_task import ShardTask, write_shard
 from pipelines.sources import open_source
 

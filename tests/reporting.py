@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.config import RunConfig
-from pipelines.presets import regression_of, small_stage
 from pipelines.runs import NUM_BUCKETS, Run, create_run
 from pipelines.sample import NUM_REPEATED
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import regression_of, small_stage
 from sr3core.images import to_float, to_uint8
 from sr3core.metrics.consistency import consistency
 from sr3core.metrics.psnr import psnr

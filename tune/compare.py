@@ -4,12 +4,12 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines.config import EvaluateConfig
 from pipelines.evaluate import measure
 from pipelines.image_sets import ImageSet
-from pipelines.measure_config import MeasureConfig
 from pipelines.runs import write_atomic
 from pipelines.sample import Samples, upscale_split
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import MAX_GRAM_IMAGES
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.config import EvaluateConfig, PrepareConfig, RunConfig, TrainConfig
-from pipelines.presets import preset
+from pipelines.settings.config import EvaluateConfig, PrepareConfig, RunConfig, TrainConfig
+from pipelines.settings.presets import preset
 from sr3core.config import PLACEMENT, override
 from sr3core.hyperparameters import require
 from tune.config import FeatureChoice, SearchConfig

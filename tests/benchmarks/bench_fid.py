@@ -30,7 +30,7 @@ from pipelines import measure
 from pipelines.evaluate import feature_network
 from pipelines.image_sets import ImageSet
 from pipelines.measure import Measured, Measurer
-from pipelines.measure_config import MeasureConfig
+from pipelines.settings.measuring import MeasureConfig
 from sr3core.features import FeatureNetwork
 from sr3core.metrics.fid import Moments, frechet_distance
 

@@ -27,11 +27,11 @@ import numpy as np
 import ray
 import webdataset
 
-from pipelines.config import PrepareConfig
 from pipelines.ingest import batches_from, open_training_split
 from pipelines.preprocess import prepare
-from pipelines.presets import small_stage
 from pipelines.records import read_record
+from pipelines.settings.config import PrepareConfig
+from pipelines.settings.presets import small_stage
 from sr3core.config import override
 from sr3core.images import to_float
 from sr3core.training import Batch

@@ -35,10 +35,10 @@ sys.path.insert(0, str(ROOT))
 import webdataset  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
-from pipelines.config import PrepareConfig  # noqa: E402
 from pipelines.plan import plan_shards  # noqa: E402
 from pipelines.preprocess import prepare  # noqa: E402
 from pipelines.progress import PrepareProgress  # noqa: E402
+from pipelines.settings.config import PrepareConfig  # noqa: E402
 from pipelines.shard_task import ShardTask, write_shard  # noqa: E402
 from pipelines.sources import open_source  # noqa: E402
 from pipelines.storage import join, write_atomic  # noqa: E402

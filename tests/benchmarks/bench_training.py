@@ -35,10 +35,10 @@ import torch
 import torch.distributed as dist
 
 from cluster.session import ray_session
-from pipelines.config import PrepareConfig, RunConfig, TrainConfig
 from pipelines.preprocess import prepare
-from pipelines.presets import preset
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.settings.config import PrepareConfig, RunConfig, TrainConfig
+from pipelines.settings.presets import preset
 from pipelines.stages import train_run
 from pipelines.team import Team, set_up_process
 from pipelines.train import train_as_worker

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from cluster.cli import CLUSTER_COMMANDS, COMMANDS, PIPE_CLOSED, main
-from pipelines.config import RunConfig
-from pipelines.presets import PRESETS, preset
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import PRESETS, preset
 from sr3core.config import from_dict
 
 
@@ -151,8 +151,8 @@ def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session)
     """Weights of a wider network put into a run: refused before anything is computed, with the keys."""
     from PIL import Image
 
-    from pipelines.presets import small_16_64
     from pipelines.runs import create_run
+    from pipelines.settings.presets import small_16_64
     from sr3core.architectures import unet_tiny
     from sr3core.checkpoint import save_checkpoint, take_snapshot
     from sr3core.config import override

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.config import RunConfig
-from pipelines.presets import small_classes, small_stage
 from pipelines.runs import open_run, read_metrics
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_classes, small_stage
 from pipelines.team import Team
 from pipelines.validation import NUM_BUCKETS, Validation
 from sr3core.config import override, to_dict

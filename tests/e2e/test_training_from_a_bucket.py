@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines import bucket_runs, s3
-from pipelines.config import RunConfig
 from pipelines.ingest import batches_from, open_training_split
-from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run
 from pipelines.status import status_of
 from pipelines.storage import join, list_files, write_atomic
@@ -37,7 +37,7 @@ EVALUATE = """
 # argv: run. Measures it on a cluster of two machines, which is refused, and then on one.
 import sys, ray
 from ray.cluster_utils import Cluster
-from pipelines.config import EvaluateConfig
+from pipelines.settings.config import EvaluateConfig
 from pipelines.evaluate import evaluate_run
 from sr3core.errors import ConfigError
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})

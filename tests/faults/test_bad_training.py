@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from cluster.options import TrainPlace
 from cluster.training import training_session
 from pipelines.checkpoints import steps_done
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints
 from pipelines.sample_grids import grid_path
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run
 from pipelines.status import describe, status_of
 from sr3core.config import override

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, read_metrics
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from sr3core.config import override
 from tests.preparing import prepared
 

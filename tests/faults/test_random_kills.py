@@ -11,9 +11,9 @@ import pytest
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import steps_done
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import create_run, data_fingerprints, open_run, read_metrics
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override
 from tests.preparing import prepared

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import create_run, data_fingerprints
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run
 from sr3core.config import override, to_dict
 from tests.faults.test_nodes_come_and_go import HEALTH

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import resume
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from pipelines.stages import steps_done, train_run
 from pipelines.team import Team
 from sr3core.checkpoint import list_checkpoints

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.config import RunConfig, TrainConfig
 from pipelines.runs import create_run
+from pipelines.settings.config import RunConfig, TrainConfig
 from sr3core.architectures import unet_tiny
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig

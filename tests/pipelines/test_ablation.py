@@ -9,11 +9,11 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.ablation import arms_of, compare_arms, tabulate_ablation, verdict
-from pipelines.config import EvaluateConfig
-from pipelines.measure_config import MeasureConfig
-from pipelines.presets import small_stage, table_5
 from pipelines.report import write_report
 from pipelines.runs import create_run, data_fingerprints, open_run
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.presets import small_stage, table_5
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
 from sr3core.errors import ConfigError

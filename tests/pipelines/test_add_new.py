@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.config import PrepareConfig
 from pipelines.ingest import load_split
 from pipelines.manifest import load_index, load_manifest
 from pipelines.plan import load_plan
 from pipelines.preprocess import add_new, prepare
 from pipelines.progress import PrepareProgress
+from pipelines.settings.config import PrepareConfig
 from pipelines.verify import verify
 from sr3core.errors import ConfigError, DataError
 from tests.preparing import some_photos
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
 # argv: source, out. Extends a preparation and dies as soon as the first new shard is written.
 import os, signal, sys, ray
-from pipelines.config import PrepareConfig
+from pipelines.settings.config import PrepareConfig
 from pipelines.preprocess import add_new
 ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
 config = PrepareConfig(source=sys.argv[1], out=sys.argv[2], stages=("8-16",), samples_per_shard=4, num_workers=1,

@@ -11,7 +11,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines import measure
 from pipelines.evaluate import evaluate_folders
-from pipelines.measure_config import MeasureConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import tabulate
 from sr3core.classifiers import find_classifier
 from sr3core.errors import ConfigError, DataError

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.config import RunConfig
 from pipelines.generate import sample_images
-from pipelines.presets import small_stage
 from pipelines.runs import create_run
-from pipelines.sampling_config import InferenceConfig, SampleConfig, parse_classes
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
+from pipelines.settings.sampling import InferenceConfig, SampleConfig, parse_classes
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
 from sr3core.errors import ConfigError

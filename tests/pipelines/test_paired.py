@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pipelines.measure_config import MeasureConfig
 from pipelines.paired import Compared, average, difference
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import Embedded, distance_numbers, resampled_distances
 from sr3core.metrics.fid import Moments, frechet_distance_from_features
 

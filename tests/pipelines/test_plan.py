@@ -4,9 +4,9 @@ import tarfile
 
 import pytest
 
-from pipelines.config import PrepareConfig
 from pipelines.plan import plan_shards, write_plan
 from pipelines.preprocess import describe_plan, prepare
+from pipelines.settings.config import PrepareConfig
 from pipelines.sources import open_source
 from sr3core.config import override
 from sr3core.errors import ConfigError, DataError

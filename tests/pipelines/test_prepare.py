@@ -12,7 +12,6 @@ import pytest
 import webdataset
 from PIL import Image
 
-from pipelines.config import PrepareConfig, parse_stages
 from pipelines.contact_sheet import contact_sheet
 from pipelines.manifest import load_index, load_manifest
 from pipelines.prepare_status import prepare_status
@@ -20,6 +19,7 @@ from pipelines.preprocess import PrepareSummary, prepare
 from pipelines.progress import PrepareProgress
 from pipelines.records import read_record
 from pipelines.rejects import RejectReason
+from pipelines.settings.config import PrepareConfig, parse_stages
 from pipelines.verify import describe, verify
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import largest_central_crop

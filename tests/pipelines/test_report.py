@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.presets import small_cascade
 from pipelines.report import write_report
 from pipelines.report_pictures import Pictures
 from pipelines.runs import Run, create_run
+from pipelines.settings.presets import small_cascade
 from sr3core.errors import DataError
 from sr3core.metrics.consistency import consistency
 from sr3core.metrics.psnr import psnr

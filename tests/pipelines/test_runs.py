@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import create_run
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from sr3core.config import override
 from sr3core.errors import ConfigError, StorageError
 

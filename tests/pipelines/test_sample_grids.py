@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import create_run
 from pipelines.sample_grids import draw_grid, grid_path
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
 from sr3core.training import create_state

@@ -3,11 +3,11 @@
 import json
 import time
 
-from pipelines.config import RunConfig
 from pipelines.incidents import write_incidents
 from pipelines.outcome import write_outcome
-from pipelines.presets import small_stage
 from pipelines.runs import create_run
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from pipelines.stage_run import StageRun
 from pipelines.status import describe, status_of
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines import s3, storage
-from pipelines.presets import preset
 from pipelines.runs import create_run
+from pipelines.settings.presets import preset
 from pipelines.sources import open_source, read_item
 from pipelines.storage import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, StorageError

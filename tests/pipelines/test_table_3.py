@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.config import RunConfig
-from pipelines.presets import regression_of, small_stage
 from pipelines.runs import Run, create_run
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import regression_of, small_stage
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.classifiers import find_classifier
 from sr3core.training import create_state

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipelines.config import RunConfig
-from pipelines.presets import small_stage
 from pipelines.runs import Run, StageRun, create_run, data_fingerprints, read_metrics
+from pipelines.settings.config import RunConfig
+from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run
 from pipelines.trackers import open_trackers
 from sr3core.config import override

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.measure_config import MeasureConfig
+from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import Embedded, tabulate
 from pipelines.unpaired import evaluate_unpaired, set_label, set_numbers
 from sr3core.features import SeededFeatures, extract_features

@@ -21,7 +21,7 @@ from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
 from pipelines.rejects import RejectReason
 from pipelines.runs import open_run
-from pipelines.sampling_config import InferenceConfig, UpscaleConfig
+from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
 from pipelines.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos
 from pipelines.upscaled import RECORDS
 from sr3core.cascade import pad, refine

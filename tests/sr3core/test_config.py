@@ -43,7 +43,7 @@ def test_override_reaches_inside_and_suggests():
 
 
 def test_the_fingerprint_follows_the_science_and_not_the_place():
-    from pipelines.presets import preset
+    from pipelines.settings.presets import preset
 
     run = preset("demo")
     stage = run.stages[0]
@@ -57,7 +57,7 @@ def test_the_fingerprint_follows_the_science_and_not_the_place():
     [("demo", "2d33807b760bf057"), ("faces-16-128", "c2545e874a9010e4"), ("table-2", "3bccc36facd36683")],
 )
 def test_fields_that_were_added_later_leave_earlier_fingerprints_as_they_were(name, expected):
-    from pipelines.presets import preset
+    from pipelines.settings.presets import preset
 
     run = preset(name)
     assert fingerprint(run) == expected

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from pipelines import ingest
-from pipelines.config import RunConfig, TrainConfig
 from pipelines.runs import StageRun, create_run
+from pipelines.settings.config import RunConfig, TrainConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, OptimizerConfig, UNetConfig
 from sr3core.randomness import keyed_generator

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pipelines.config import PlacementConfig, RunConfig, TrainConfig
+from pipelines.settings.config import PlacementConfig, RunConfig, TrainConfig
 from sr3core.architectures import (
     unet_16_128,
     unet_64_256,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from pipelines.config import RunConfig, TrainConfig
-from pipelines.presets import PRESETS, preset, regression_of, small_stage
 from pipelines.runs import create_run, open_run
+from pipelines.settings.config import RunConfig, TrainConfig
+from pipelines.settings.presets import PRESETS, preset, regression_of, small_stage
 from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import AugmentationConfig

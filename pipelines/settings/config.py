@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from pipelines.sampling_config import InferenceConfig
+from pipelines.settings.sampling import InferenceConfig
 from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
 
@@ -241,7 +241,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Stages that are trained side by side: a preset of pipelines/presets.py."""
+    """Stages that are trained side by side: a preset of pipelines/settings/presets.py."""
 
     name: str
     """Name of the preset."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.presets import small_stage
+from pipelines.settings.presets import small_stage
 from sr3core.config import override
 from sr3core.errors import ConfigError
 

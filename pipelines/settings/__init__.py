@@ -1,0 +1,1 @@
+"""Typed, checked settings of every command, and the presets. No torch, no Ray."""
