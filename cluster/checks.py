@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from pipelines.storage import (
+from pipelines.storage.uris import (
     absolute,
     create,
     delete,

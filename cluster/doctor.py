@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from cluster.checks import Check, Places, State, examine
 from cluster.session import OBJECT_STORE_BYTES
-from pipelines.storage import absolute, delete, join, write_atomic
+from pipelines.storage.uris import absolute, delete, join, write_atomic
 from sr3core.errors import StorageError
 
 NODE_SECONDS = 180

@@ -38,9 +38,9 @@ def retrain(arguments: list[str]) -> int:
         stages = ", ".join(stage.name for stage in config.run_config.stages)
         print(f"would train {stages} on what is new in {config.prepare.source}, for {config.registry}")
         return 0
-    from pipelines.lease import refuse_if_held
     from pipelines.registry import Registry
-    from pipelines.storage import absolute
+    from pipelines.storage.lease import refuse_if_held
+    from pipelines.storage.uris import absolute
 
     refuse_if_held(Registry(absolute(config.registry)).lease)  # said before anything is started; retrain takes it
     from tune.retrain import retrain as run_retrain
@@ -76,7 +76,7 @@ def models(arguments: list[str]) -> int:
     """`sr3 models REGISTRY`, `sr3 models REGISTRY --rollback`."""
     options = parse(ModelsOptions, "models", arguments)
     from pipelines.registry import Registry, describe
-    from pipelines.storage import absolute
+    from pipelines.storage.uris import absolute
 
     registry = Registry(absolute(options.registry))
     if options.rollback or options.promote is not None:

@@ -14,7 +14,7 @@ from pipelines.imagenet_classes import CLASS_INDEX
 from pipelines.items import MAX_FILE_BYTES, How, Source, SourceItem, in_order, is_image_name
 from pipelines.layouts import synset_in
 from pipelines.rejects import DecodeError, RejectReason
-from pipelines.storage import join, open_seekable, read_range
+from pipelines.storage.uris import join, open_seekable, read_range
 from sr3core.errors import StorageError
 
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines import s3
-from pipelines.storage import absolute, delete, join, list_files, write_atomic
+from pipelines.storage import s3
+from pipelines.storage.uris import absolute, delete, join, list_files, write_atomic
 from sr3core.errors import CheckpointError
 
 if TYPE_CHECKING:  # it imports torch

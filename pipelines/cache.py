@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from pipelines.manifest import ShardEntry
-from pipelines.storage import read_bytes, write_atomic
+from pipelines.storage.uris import read_bytes, write_atomic
 from sr3core.errors import DataError
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from pipelines.manifest import ShardEntry, load_index, load_manifest
 from pipelines.records import Record, read_record
-from pipelines.storage import join, read_range, write_atomic
+from pipelines.storage.uris import join, read_range, write_atomic
 from sr3core.errors import DataError
 
 _TILE, _GAP, _TEXT = 192, 8, 28

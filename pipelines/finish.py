@@ -21,7 +21,7 @@ from pipelines.manifest import (
 from pipelines.plan import Plan
 from pipelines.provenance import provenance
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
-from pipelines.storage import commit, join, temporary_path
+from pipelines.storage.uris import commit, join, temporary_path
 
 
 def find_twins(config: PrepareConfig, plan: Plan) -> dict[str, str]:

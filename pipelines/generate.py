@@ -21,7 +21,7 @@ from pipelines.provenance import provenance
 from pipelines.runs import Run, open_run
 from pipelines.sample_progress import SampleProgress
 from pipelines.settings.sampling import SampleConfig
-from pipelines.storage import absolute, delete, join, list_files, read_bytes, write_atomic
+from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError, StorageError
 

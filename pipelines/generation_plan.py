@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.runs import Run, StageRun
 from pipelines.settings.sampling import SampleConfig, parse_classes
-from pipelines.storage import absolute, exists, is_remote, join, list_files, read_bytes
+from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
 from sr3core.config import differences, fingerprint_of, to_dict
 from sr3core.errors import ConfigError
 from sr3core.schedules import InferenceSchedule

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pipelines.manifest import MANIFEST, load_index, load_manifest
 from pipelines.photos import find_photos
-from pipelines.storage import absolute, exists, join, read_bytes, read_range
+from pipelines.storage.uris import absolute, exists, join, read_bytes, read_range
 from sr3core.classifiers import NUM_CLASSES
 from sr3core.errors import ConfigError, DataError
 

@@ -13,7 +13,7 @@ from pipelines.manifest import Manifest, ShardEntry, ShardIndex, load_index, loa
 from pipelines.order import Place, SampleOrder
 from pipelines.records import Record, read_record
 from pipelines.settings.config import TrainConfig
-from pipelines.storage import is_remote, join, list_files, read_range
+from pipelines.storage.uris import is_remote, join, list_files, read_range
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig
 from sr3core.images import to_float

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from pipelines.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
 from pipelines.items import MAX_FILE_BYTES, Source, SourceItem, in_order, is_image_name
-from pipelines.storage import exists, join, name_of, read_bytes
+from pipelines.storage.uris import exists, join, name_of, read_bytes
 from sr3core.errors import ConfigError, DataError
 
 _FFHQ_ALIGNED = ("images1024x1024", "thumbnails128x128")  # the first that is there is taken, never both

@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.rejects import Reject, RejectReason
 from pipelines.settings.config import StageSpec
-from pipelines.storage import exists, join, read_bytes, write_atomic
+from pipelines.storage.uris import exists, join, read_bytes, write_atomic
 from sr3core.errors import DataError
 
 FORMAT_VERSION = 1

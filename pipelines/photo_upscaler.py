@@ -19,7 +19,7 @@ from pipelines.photos import Photo
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run, to_json
 from pipelines.settings.sampling import UpscaleConfig
-from pipelines.storage import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
+from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
 from pipelines.upscaled import changes_since, record_of, save_record
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
 from sr3core.errors import StorageError

@@ -16,7 +16,7 @@ from pipelines.items import Source, SourceItem
 from pipelines.manifest import FORMAT_VERSION
 from pipelines.provenance import provenance
 from pipelines.settings.config import SPLITS, PrepareConfig
-from pipelines.storage import exists, join, read_bytes, read_range, write_atomic
+from pipelines.storage.uris import exists, join, read_bytes, read_range, write_atomic
 from sr3core.config import differences, fingerprint, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import derive_seed

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pipelines.manifest import MANIFEST, load_index
 from pipelines.plan import load_plan
 from pipelines.progress import PROGRESS
-from pipelines.storage import exists, join, list_files, read_bytes
+from pipelines.storage.uris import exists, join, list_files, read_bytes
 from sr3core.errors import DataError, StorageError
 
 _STALE_SECONDS = 120.0

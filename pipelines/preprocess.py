@@ -26,7 +26,7 @@ from pipelines.progress import PrepareProgress, save_progress
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source
-from pipelines.storage import absolute, delete, exists, is_below, is_remote, join, list_files
+from pipelines.storage.uris import absolute, delete, exists, is_below, is_remote, join, list_files
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError
 

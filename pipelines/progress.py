@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipelines.display import duration
 from pipelines.shard_task import ShardReport
-from pipelines.storage import join, write_atomic
+from pipelines.storage.uris import join, write_atomic
 
 PROGRESS = "progress.json"
 """The last progress line of a preparation, in its folder, for `sr3 status`."""

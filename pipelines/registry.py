@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.journal import Entry, Journal
-from pipelines.lease import owner
 from pipelines.runs import Run
-from pipelines.storage import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
+from pipelines.storage.journal import Entry, Journal
+from pipelines.storage.lease import owner
+from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
 from sr3core.config import did_you_mean, to_dict
 from sr3core.errors import CheckpointError, ConfigError, DataError
 

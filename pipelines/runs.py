@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines import storage
 from pipelines.bucket_runs import BucketRun
 from pipelines.provenance import provenance
 from pipelines.settings.config import RunConfig
 from pipelines.stage_run import StageRun
-from pipelines.storage import absolute, is_remote
+from pipelines.storage import uris
+from pipelines.storage.uris import absolute, is_remote
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError
 
@@ -191,7 +191,7 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
         DataError: a stage has not been prepared.
     """
     from pipelines.manifest import load_manifest
-    from pipelines.storage import join
+    from pipelines.storage.uris import join
 
     return {name: load_manifest(join(data, name)).fingerprint for name in {s.data_stage for s in config.stages}}
 
@@ -220,7 +220,7 @@ def write_atomic(path: Path, text: str) -> None:
     Raises:
         StorageError: it cannot be written.
     """
-    storage.write_atomic(str(path), text.encode())
+    uris.write_atomic(str(path), text.encode())
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

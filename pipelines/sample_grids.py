@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.runs import StageRun, open_run
-from pipelines.storage import write_atomic
+from pipelines.storage.uris import write_atomic
 from sr3core.checkpoint import list_checkpoints
 
 NUM_IMAGES = 6

@@ -17,7 +17,7 @@ from pipelines.rejects import DecodeError, Reject, RejectReason
 from pipelines.settings.config import PrepareConfig, StageSpec
 from pipelines.shards import ShardWriter
 from pipelines.sources import read_item
-from pipelines.storage import join
+from pipelines.storage.uris import join
 from sr3core.config import fingerprint
 
 

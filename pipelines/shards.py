@@ -6,7 +6,7 @@ import tarfile
 from collections.abc import Mapping
 from types import TracebackType
 
-from pipelines.storage import commit, temporary_path
+from pipelines.storage.uris import commit, temporary_path
 from sr3core.errors import StorageError
 
 _BLOCK = tarfile.BLOCKSIZE

@@ -3,7 +3,7 @@
 from pipelines import archives, layouts
 from pipelines.items import MAX_FILE_BYTES, Source, SourceItem
 from pipelines.rejects import DecodeError, RejectReason
-from pipelines.storage import exists, is_file, join, list_files, name_of, read_bytes, read_range, size_of
+from pipelines.storage.uris import exists, is_file, join, list_files, name_of, read_bytes, read_range, size_of
 from sr3core.errors import ConfigError, DataError, StorageError
 
 _ARCHIVES = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}

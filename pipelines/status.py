@@ -10,7 +10,7 @@ from pipelines.outcome import read_outcome
 from pipelines.prepare_status import prepare_status
 from pipelines.runs import StageRun, open_run, read_metrics
 from pipelines.stages import progress_of, steps_done
-from pipelines.storage import exists, join
+from pipelines.storage.uris import exists, join
 from sr3core.errors import DataError
 
 

@@ -12,7 +12,7 @@ from pipelines.runs import Run, open_run
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.settings.sampling import SampleConfig
-from pipelines.storage import join
+from pipelines.storage.uris import join
 from pipelines.unpaired import compare_sets
 from sr3core.config import fingerprint_of
 

@@ -15,7 +15,7 @@ from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run
 from pipelines.sample import end_to_end
 from pipelines.settings.sampling import UpscaleConfig
-from pipelines.storage import absolute, join
+from pipelines.storage.uris import absolute, join
 from pipelines.upscaled import changes_since, record_of
 from sr3core.config import to_dict
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from pipelines.provenance import git_commit, versions
-from pipelines.storage import exists, is_file, join, read_bytes, size_of, write_atomic
+from pipelines.storage.uris import exists, is_file, join, read_bytes, size_of, write_atomic
 from sr3core.config import differences
 
 RECORDS = ".sr3"

@@ -8,7 +8,7 @@ from typing import IO
 
 from pipelines.manifest import MANIFEST, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.plan import PLAN, PlannedShard, load_plan
-from pipelines.storage import exists, join, list_files, name_of, open_seekable
+from pipelines.storage.uris import exists, join, list_files, name_of, open_seekable
 from sr3core.errors import DataError, StorageError
 
 _CHUNK_BYTES = 1 << 20

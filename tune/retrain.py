@@ -15,14 +15,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.lease import Lease, hold
 from pipelines.manifest import load_manifest
 from pipelines.preprocess import add_new
 from pipelines.provenance import provenance
 from pipelines.registry import Registry, find_model
 from pipelines.runs import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
 from pipelines.stages import train_run
-from pipelines.storage import absolute, join
+from pipelines.storage.lease import Lease, hold
+from pipelines.storage.uris import absolute, join
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
 from sr3core.config import differences, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError, Sr3Error

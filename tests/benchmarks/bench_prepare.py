@@ -41,7 +41,7 @@ from pipelines.progress import PrepareProgress  # noqa: E402
 from pipelines.settings.config import PrepareConfig  # noqa: E402
 from pipelines.shard_task import ShardTask, write_shard  # noqa: E402
 from pipelines.sources import open_source  # noqa: E402
-from pipelines.storage import join, write_atomic  # noqa: E402
+from pipelines.storage.uris import join, write_atomic  # noqa: E402
 
 PREDICTED = """Predicted before measuring, from single codecs (milliseconds an image, one thread):
   256x256 JPEG -> 64-256: Pillow decodes in 1 ms and encodes PNG in 28; so the time is PNG encoding, 5 times to gain.

@@ -11,7 +11,7 @@ from cluster import checks
 from cluster.checks import Places, check_readable, check_shared, check_shared_memory, check_writable
 from cluster.cli import main
 from cluster.doctor import check_skew, examine_cluster, has_failed
-from pipelines import s3
+from pipelines.storage import s3
 from sr3core.errors import StorageError
 from tests.s3_server import a_bucket
 

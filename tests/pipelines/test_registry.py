@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines import bucket_runs, storage
+from pipelines import bucket_runs
 from pipelines.registry import Registry, find_model
 from pipelines.runs import open_run
+from pipelines.storage import uris
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.schedules import default_schedule
 from tests.s3_server import a_bucket
@@ -46,7 +47,7 @@ def registry(request, tmp_path):
     """An empty registry."""
     if request.param == "disk":
         return Registry(str(tmp_path / "models"))
-    return Registry(storage.join(request.getfixturevalue("bucket"), tmp_path.name))
+    return Registry(uris.join(request.getfixturevalue("bucket"), tmp_path.name))
 
 
 @pytest.fixture
@@ -82,21 +83,21 @@ def test_a_version_is_a_run_that_samples_as_the_run_that_it_was_made_of(registry
         for name, parameter in ours.load_network().named_parameters():
             assert parameter.equal(expected[name])
         assert ours.config == theirs.config
-    names = [name for name, _ in storage.list_files(version.uri)]
+    names = [name for name, _ in uris.list_files(version.uri)]
     assert not [name for name in names if "optimizer" in name or "model.safetensors" in name], "it is for inference"
     assert {"config.json", "version.json", "claim.json"} < set(names)
 
 
 def test_the_same_retraining_again_finds_its_version_and_another_has_its_own(registry, run):
     publish(registry, run, "a", "b")
-    before = {name: size for name, size in storage.list_files(registry.uri)}
+    before = {name: size for name, size in uris.list_files(registry.uri)}
     publish(registry, run, "a", "b")
-    assert {name: size for name, size in storage.list_files(registry.uri)} == before
+    assert {name: size for name, size in uris.list_files(registry.uri)} == before
     assert [(version.name, version.retraining) for version in registry.versions()] == [("v0001", "a"), ("v0002", "b")]
 
 
 def test_a_version_that_was_never_finished_is_none(registry, run, monkeypatch):
-    real, calls = storage.put_file, []
+    real, calls = uris.put_file, []
 
     def dies(path: str, uri: str) -> None:
         calls.append(uri)
@@ -163,16 +164,16 @@ def test_processes_that_promote_at_once_lose_no_promotion(registry, run):
 def test_a_version_with_another_byte_is_refused(registry, run, file, capsys):
     publish(registry, run, "a", "b")
     promote(registry, "v0001", "v0002")
-    path = storage.join(registry.uri, "v0001", *file.split("/"))
-    data = storage.read_bytes(path)
-    storage.write_atomic(path, data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
+    path = uris.join(registry.uri, "v0001", *file.split("/"))
+    data = uris.read_bytes(path)
+    uris.write_atomic(path, data[:-2] + bytes([data[-2] ^ 1]) + data[-1:])
     with pytest.raises(CheckpointError, match=f"{file}.* is damaged: its sha256 is not the recorded one"):
         registry.roll_back()
     assert registry.promoted()[0].name == "v0002"
     assert main(["models", registry.uri, "--verify"]) == 1
     assert file in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="is damaged"):
-        open_run(find_model(storage.join(registry.uri, "v0001"))).stage("8-16").load_network()
+        open_run(find_model(uris.join(registry.uri, "v0001"))).stage("8-16").load_network()
 
 
 def test_a_schedule_that_is_no_part_of_a_version_is_not_used(tmp_path, run):

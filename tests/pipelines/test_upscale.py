@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines import s3
 from pipelines.decode import decode_photo
 from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
 from pipelines.rejects import RejectReason
 from pipelines.runs import open_run
 from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
+from pipelines.storage import s3
 from pipelines.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos
 from pipelines.upscaled import RECORDS
 from sr3core.cascade import pad, refine

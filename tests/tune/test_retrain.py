@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from cluster.cli import main
-from pipelines.journal import Journal
-from pipelines.lease import hold, is_held
 from pipelines.registry import Registry
 from pipelines.settings.config import EvaluateConfig, PrepareConfig, RunConfig
 from pipelines.settings.presets import small_stage
+from pipelines.storage.journal import Journal
+from pipelines.storage.lease import hold, is_held
 from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError
 from tests.processes import wait_for

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import lease as lease_module
-from pipelines import storage
-from pipelines.journal import NOTHING, Journal
-from pipelines.lease import hold, is_held
+from pipelines.storage import lease as lease_module
+from pipelines.storage import uris
+from pipelines.storage.journal import NOTHING, Journal
+from pipelines.storage.lease import hold, is_held
 from sr3core.errors import StorageError
 from tests.processes import wait_for
 from tests.s3_server import a_bucket
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RACER = """
 # argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
 import sys
-from pipelines.journal import Journal
+from pipelines.storage.journal import Journal
 journal, first = Journal(sys.argv[1]), 0
 sys.stdin.readline()
 while first < 12:
@@ -33,7 +33,7 @@ while first < 12:
 HOLDER = """
 # argv: lease, seconds. Holds it until it is killed.
 import sys, time
-from pipelines.lease import hold
+from pipelines.storage.lease import hold
 with hold(sys.argv[1], "test", float(sys.argv[2])):
     print("held", flush=True)
     time.sleep(600)
@@ -51,7 +51,7 @@ def place(request, tmp_path):
     """A fresh folder or prefix."""
     if request.param == "disk":
         return str(tmp_path)
-    return storage.join(request.getfixturevalue("bucket"), tmp_path.name)
+    return uris.join(request.getfixturevalue("bucket"), tmp_path.name)
 
 
 def start(code: str, *arguments: str) -> subprocess.Popen:
@@ -60,11 +60,11 @@ def start(code: str, *arguments: str) -> subprocess.Popen:
 
 
 def test_of_several_that_create_a_file_one_is_first(place):
-    uri = storage.join(place, "file")
-    assert storage.create(uri, b"one")
-    assert not storage.create(uri, b"two")
-    assert storage.read_bytes(uri) == b"one"
-    assert [name for name, _ in storage.list_files(place)] == ["file"]
+    uri = uris.join(place, "file")
+    assert uris.create(uri, b"one")
+    assert not uris.create(uri, b"two")
+    assert uris.read_bytes(uri) == b"one"
+    assert [name for name, _ in uris.list_files(place)] == ["file"]
 
 
 def test_processes_that_race_for_a_journal_write_every_entry_once(place):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines.journal import Entry, Journal
+from pipelines.storage.journal import Entry, Journal
 from sr3core.errors import StorageError
 
 RENEWALS = 4

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipelines import s3
+from pipelines.storage import s3
 from sr3core.errors import StorageError
 
 _READ_AHEAD_BYTES = 1 << 20

@@ -1,4 +1,4 @@
-"""Objects on S3 with boto3: listing, resumable range reads, whole-object writes; see pipelines.storage."""
+"""Objects on S3 with boto3: listing, resumable range reads, whole-object writes; see pipelines.storage.uris."""
 
 import contextlib
 import io

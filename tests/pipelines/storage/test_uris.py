@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import s3, storage
 from pipelines.runs import create_run
 from pipelines.settings.presets import preset
 from pipelines.sources import open_source, read_item
-from pipelines.storage import exists, list_files, read_bytes, write_atomic
+from pipelines.storage import s3, uris
+from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, StorageError
 from tests.s3_server import ENVIRONMENT, READER, FaultyProxy, S3Server, weed_command
 
@@ -34,8 +34,8 @@ PICTURES = {f"{number}.png": b"\x89PNG\r\n\x1a\n" + bytes([number]) * 3000 for n
     ],
 )
 def test_join_keeps_what_a_uri_is(uri: str, parts: tuple[str, ...], expected: str) -> None:
-    assert storage.join(uri, *parts) == expected
-    assert storage.absolute(storage.join(uri, *parts)) == expected
+    assert uris.join(uri, *parts) == expected
+    assert uris.absolute(uris.join(uri, *parts)) == expected
 
 
 def test_bad_uris_say_what_is_expected() -> None:
@@ -43,22 +43,22 @@ def test_bad_uris_say_what_is_expected() -> None:
         with pytest.raises(StorageError, match=r"expected s3://bucket/prefix"):
             s3.parse(uri)
     with pytest.raises(StorageError, match=r"gs:// is not supported"):
-        storage.exists("gs://bucket/x")
+        uris.exists("gs://bucket/x")
 
 
 def test_local_writes_are_whole(tmp_path: Path) -> None:
     path = str(tmp_path / "a" / "b")
-    storage.write_atomic(path, b"first")
-    storage.write_atomic(path, b"second")
-    assert storage.read_bytes(path) == b"second"
+    uris.write_atomic(path, b"first")
+    uris.write_atomic(path, b"second")
+    assert uris.read_bytes(path) == b"second"
     assert os.listdir(tmp_path / "a") == ["b"]
-    assert storage.read_range(path, 2, 3) == b"con"
+    assert uris.read_range(path, 2, 3) == b"con"
     with pytest.raises(StorageError, match="truncated"):
-        storage.read_range(path, 4, 10)
+        uris.read_range(path, 4, 10)
     with pytest.raises(StorageError, match="No such file"):
-        storage.read_bytes(path + "x")
+        uris.read_bytes(path + "x")
     with pytest.raises(StorageError, match="b: cannot be written to: is not a folder; take another place"):
-        storage.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
+        uris.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_local_writes_are_whole(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_below_a_folder(uri: str, folder: str, below: bool) -> None:
-    assert storage.is_below(uri, folder) is below
+    assert uris.is_below(uri, folder) is below
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +115,7 @@ def test_every_kind_of_source_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
     files = {f"kinds/{name.partition('.')[2]}/{name}": data for name, data in archives().items()}
     files |= {f"kinds/folder/deep er/ü/{name}": data for name, data in PICTURES.items()}
     for name, data in files.items():
-        storage.write_atomic(f"s3://images/{name}{query}", data)
+        uris.write_atomic(f"s3://images/{name}{query}", data)
     for kind in ("zip", "tar", "parquet", "folder"):
         source = open_source(f"s3://images/kinds/{kind}{query}")
         assert source.layout == kind
@@ -145,30 +145,30 @@ def test_the_data_sets_own_layouts_on_s3(bucket: tuple[FaultyProxy, str]) -> Non
     }
     for folder, (files, layout, label) in layouts.items():
         for name, data in files.items():
-            storage.write_atomic(f"s3://images/own/{folder}/{name}{query}", data)
+            uris.write_atomic(f"s3://images/own/{folder}/{name}{query}", data)
         below = "/val" if folder == "validation" else ""
         source = open_source(f"s3://images/own/{folder}{below}{query}")
         assert (source.layout, [item.label for item in source.items]) == (layout, [label]), folder
         assert [read_item(source.uri, item) for item in source.items] == [one]
-    storage.write_atomic(f"s3://images/own/wild/in-the-wild-images/00000/00000.png{query}", one)
+    uris.write_atomic(f"s3://images/own/wild/in-the-wild-images/00000/00000.png{query}", one)
     with pytest.raises(DataError, match=r"in-the-wild images.*not aligned"):
         open_source(f"s3://images/own/wild{query}")
 
 
 def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
     _, query = bucket
-    assert not storage.exists(f"s3://images/none{query}")
+    assert not uris.exists(f"s3://images/none{query}")
     with pytest.raises(DataError, match="does not exist"):
         open_source(f"s3://images/none{query}")
     with pytest.raises(StorageError, match="s3://images/none"):
-        storage.read_bytes(f"s3://images/none{query}")
+        uris.read_bytes(f"s3://images/none{query}")
 
 
 def test_a_read_goes_on_where_a_cut_connection_broke_off(bucket: tuple[FaultyProxy, str]) -> None:
     proxy, query = bucket
     data = os.urandom(5_000_000)
     uri = f"s3://images/large{query}"
-    storage.write_atomic(uri, data)
+    uris.write_atomic(uri, data)
     requests = []
 
     def fault(method: str, path: str) -> str | None:
@@ -177,13 +177,13 @@ def test_a_read_goes_on_where_a_cut_connection_broke_off(bucket: tuple[FaultyPro
 
     proxy.fault = fault
     try:
-        assert storage.read_bytes(uri) == data
+        assert uris.read_bytes(uri) == data
         assert len(requests) == 4
         requests.clear()
-        assert storage.read_range(uri, 1_000_000, 3_000_000) == data[1_000_000:4_000_000]
+        assert uris.read_range(uri, 1_000_000, 3_000_000) == data[1_000_000:4_000_000]
     finally:
         proxy.fault = lambda method, path: None
-    with storage.open_seekable(uri) as file:
+    with uris.open_seekable(uri) as file:
         file.seek(-100, io.SEEK_END)
         assert file.read() == data[-100:]
 
@@ -191,7 +191,7 @@ def test_a_read_goes_on_where_a_cut_connection_broke_off(bucket: tuple[FaultyPro
 def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket: tuple[FaultyProxy, str]) -> None:
     proxy, query = bucket
     uri = f"s3://images/changing{query}"
-    storage.write_atomic(uri, b"a" * 2_000_000)
+    uris.write_atomic(uri, b"a" * 2_000_000)
     requests = []
 
     def fault(method: str, path: str) -> str | None:
@@ -204,14 +204,14 @@ def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket:
 
     def get_object(**options: object) -> object:
         if answers:
-            storage.write_atomic(uri, b"b" * 2_000_000)
+            uris.write_atomic(uri, b"b" * 2_000_000)
         answers.append(original(**options))
         return answers[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(s3._client(s3.parse(uri).endpoint), "get_object", get_object)
         with pytest.raises(StorageError, match=r"412|Precondition"):
-            storage.read_bytes(uri)
+            uris.read_bytes(uri)
     proxy.fault = lambda method, path: None
 
 
@@ -220,10 +220,10 @@ def test_a_server_that_only_refuses_is_a_clear_error(bucket: tuple[FaultyProxy, 
     proxy.fault = lambda method, path: "503"
     try:
         with pytest.raises(StorageError, match=r"s3://images/x.*(SlowDown|503)"):
-            storage.write_atomic(f"s3://images/x{query}", b"data")
+            uris.write_atomic(f"s3://images/x{query}", b"data")
     finally:
         proxy.fault = lambda method, path: None
-    assert not storage.exists(f"s3://images/x{query}")
+    assert not uris.exists(f"s3://images/x{query}")
 
 
 @pytest.fixture

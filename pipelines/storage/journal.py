@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.storage import create, delete, exists, join, list_files, read_bytes
+from pipelines.storage.uris import create, delete, exists, join, list_files, read_bytes
 from sr3core.errors import StorageError
 
 _NAME = re.compile(r"(\d{8})\.json")

@@ -1,0 +1,1 @@
+"""Files on a disk and in buckets behind one kind of address; journals and leases on both."""
