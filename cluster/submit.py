@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from cluster.addresses import Target, check_job_server
 from cluster.cli import command_of
 from cluster.options import take_config
-from pipelines.provenance import git_commit
+from pipelines.runtime.provenance import git_commit
 from sr3core.errors import ConfigError, StorageError
 
 MAX_UPLOAD_BYTES = 50_000_000

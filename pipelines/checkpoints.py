@@ -6,8 +6,8 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipelines.provenance import provenance
 from pipelines.runs import StageRun
+from pipelines.runtime.provenance import provenance
 from pipelines.team import Team
 from sr3core.checkpoint import (
     CheckpointInfo,

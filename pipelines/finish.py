@@ -19,7 +19,7 @@ from pipelines.manifest import (
     save_manifest,
 )
 from pipelines.plan import Plan
-from pipelines.provenance import provenance
+from pipelines.runtime.provenance import provenance
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.storage.uris import commit, join, temporary_path
 

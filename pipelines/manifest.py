@@ -79,7 +79,7 @@ class Manifest:
     splits: dict[str, tuple[ShardEntry, ...]]
     """Shards of "train", "validation" and "test"; a split may be empty."""
     provenance: dict[str, Any]
-    """pipelines.provenance: configuration, versions, parents."""
+    """pipelines.runtime.provenance: configuration, versions, parents."""
     fingerprint: str
     """Of the configuration."""
     num_rejects: dict[str, int] = field(default_factory=dict)

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import actors_on_cluster, run_on_actors
 from pipelines.decode import decode_image
 from pipelines.image_sets import ImageSet, listed, read_image
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
+from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError

@@ -13,11 +13,11 @@ import numpy as np
 from pipelines import colour
 from pipelines.decode import DecodedPhoto, decode_photo
 from pipelines.items import MAX_FILE_BYTES
-from pipelines.memory import keep_freed_memory
 from pipelines.photo_files import PhotoForm, form_of, write_photo
 from pipelines.photos import Photo
 from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run, to_json
+from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.sampling import UpscaleConfig
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
 from pipelines.upscaled import changes_since, record_of, save_record

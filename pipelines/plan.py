@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.items import Source, SourceItem
 from pipelines.manifest import FORMAT_VERSION
-from pipelines.provenance import provenance
+from pipelines.runtime.provenance import provenance
 from pipelines.settings.config import SPLITS, PrepareConfig
 from pipelines.storage.uris import exists, join, read_bytes, read_range, write_atomic
 from sr3core.config import differences, fingerprint, fingerprint_of, scientific

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipelines.display import print_progress
 from pipelines.finish import find_twins, write_manifest
 from pipelines.items import Source
 from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
@@ -23,6 +22,7 @@ from pipelines.plan import (
     write_plan,
 )
 from pipelines.progress import PrepareProgress, save_progress
+from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.sources import open_source

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipelines.display import duration
+from pipelines.runtime.progress_display import duration
 from pipelines.shard_task import ShardReport
 from pipelines.storage.uris import join, write_atomic
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.bucket_runs import BucketRun
-from pipelines.provenance import provenance
+from pipelines.runtime.provenance import provenance
 from pipelines.settings.config import RunConfig
 from pipelines.stage_run import StageRun
 from pipelines.storage import uris

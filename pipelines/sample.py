@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.actors import actors_on_cluster, check_files_reach_all, gpus_per_actor, run_on_actors
 from pipelines.decode import decode_image
 from pipelines.ingest import SplitImages, load_split
-from pipelines.memory import keep_freed_memory
 from pipelines.runs import Run, StageRun, open_run, write_atomic
+from pipelines.runtime.actor_pool import actors_on_cluster, check_files_reach_all, gpus_per_actor, run_on_actors
+from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import EvaluateConfig
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
-from pipelines.display import duration
+from pipelines.runtime.progress_display import duration
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ import numpy as np
 from pipelines.decode import DecodedImage, decode_image
 from pipelines.items import SourceItem
 from pipelines.manifest import ShardIndex, save_index
-from pipelines.memory import keep_freed_memory
 from pipelines.plan import PlannedShard, load_items
 from pipelines.records import content_digest, encode_record, make_pixels, record_key
 from pipelines.rejects import DecodeError, Reject, RejectReason
+from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import PrepareConfig, StageSpec
 from pipelines.shards import ShardWriter
 from pipelines.sources import read_item

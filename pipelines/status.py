@@ -4,11 +4,11 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.display import duration
 from pipelines.incidents import bad_steps
 from pipelines.outcome import read_outcome
 from pipelines.prepare_status import prepare_status
 from pipelines.runs import StageRun, open_run, read_metrics
+from pipelines.runtime.progress_display import duration
 from pipelines.stages import progress_of, steps_done
 from pipelines.storage.uris import exists, join
 from sr3core.errors import DataError

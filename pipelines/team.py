@@ -8,7 +8,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import TrainConfig
 from sr3core.compiled import Compiled
 from sr3core.precision import InPrecision

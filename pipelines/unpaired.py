@@ -10,8 +10,8 @@ import numpy as np
 from pipelines.evaluate import EVALUATION_FORMAT_VERSION, feature_network, judged, needed_classifier, rank_warning
 from pipelines.image_sets import ImageSet, named_folders
 from pipelines.measure import Measurer
-from pipelines.provenance import provenance
 from pipelines.runs import local_path, write_atomic
+from pipelines.runtime.provenance import provenance
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import (
     MAX_GRAM_IMAGES,

@@ -7,7 +7,7 @@ record is not ours, and one whose record is not done is made again.
 import json
 from typing import Any
 
-from pipelines.provenance import git_commit, versions
+from pipelines.runtime.provenance import git_commit, versions
 from pipelines.storage.uris import exists, is_file, join, read_bytes, size_of, write_atomic
 from sr3core.config import differences
 

@@ -14,8 +14,8 @@ from typing import Any
 import ray
 from ray import tune as ray_tune
 
-from pipelines.provenance import provenance
 from pipelines.runs import StageRun, open_run, write_atomic
+from pipelines.runtime.provenance import provenance
 from sr3core.config import fingerprint_of, scientific
 from sr3core.errors import Sr3Error
 from sr3core.features import distance_label

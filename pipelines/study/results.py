@@ -11,9 +11,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipelines.provenance import git_commit, versions
 from pipelines.report_study import RESULTS_FORMAT
 from pipelines.runs import local_path, write_atomic
+from pipelines.runtime.provenance import git_commit, versions
 from pipelines.study.answers import answered_by, subject_rows
 from pipelines.study.database import Database, open_existing, participants
 from pipelines.study.exclusions import num_failed_checks, subject_exclusion, trial_exclusion

@@ -15,7 +15,7 @@ Adam, AveragedModel, noise from a generator a sample, and gradients judged.
 The two sides take turns within each round, in another order every round; what is printed is the median over the rounds
 of the ratio theirs / ours, of wall time and of CPU time over all threads, which a busy machine disturbs less.
 
-Both sides run under our workers' allocator settings (pipelines/memory.py), so that neither waits for pages.
+Both sides run under our workers' allocator settings (pipelines/runtime/allocator.py), so that neither waits for pages.
 
 A step is printed three times: both sides in float32, which is what the example trains in unless told otherwise; ours as
 `--precision bfloat16` trains, against the example as it is; and both under autocast to bfloat16. bfloat16 pays on
@@ -44,7 +44,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor
 from torch.nn import functional
 
-from pipelines.memory import keep_freed_memory
+from pipelines.runtime.allocator import keep_freed_memory
 from sr3core.compiled import Compiled
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
 from sr3core.precision import InPrecision

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipelines.actors import cpus_per_actor, run_on_actors
+from pipelines.runtime.actor_pool import cpus_per_actor, run_on_actors
 from sr3core.errors import ConfigError, Sr3Error
 
 

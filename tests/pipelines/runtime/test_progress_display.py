@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pipelines.display import duration
+from pipelines.runtime.progress_display import duration
 
 PROGRAM = """
-from pipelines.display import print_progress
+from pipelines.runtime.progress_display import print_progress
 from pipelines.upscale import UpscaleProgress
 show, progress = print_progress(), UpscaleProgress(num_photos=2)
 progress.at_work = [(3, 12, 0.25)]

@@ -1,0 +1,1 @@
+"""What every command that computes shares: actors, memory, progress on a terminal, provenance."""
