@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.decode import decode_image
 from pipelines.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
+from pipelines.images.decode import decode_image
 from pipelines.runs import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor
 from pipelines.runtime.allocator import keep_freed_memory

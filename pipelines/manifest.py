@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipelines.rejects import Reject, RejectReason
+from pipelines.images.rejects import Reject, RejectReason
 from pipelines.settings.config import StageSpec
 from pipelines.storage.uris import exists, join, read_bytes, write_atomic
 from sr3core.errors import DataError

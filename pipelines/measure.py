@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.decode import decode_image
 from pipelines.image_sets import ImageSet, listed, read_image
+from pipelines.images.decode import decode_image
 from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.measuring import MeasureConfig

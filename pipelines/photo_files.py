@@ -11,10 +11,10 @@ from typing import BinaryIO, Literal
 import numpy as np
 from PIL import Image
 
-from pipelines import colour
-from pipelines.decode import DecodedPhoto
-from pipelines.fastcodecs import PngWriter
-from pipelines.rejects import DecodeError, RejectReason
+from pipelines.images import colour
+from pipelines.images.decode import DecodedPhoto
+from pipelines.images.fast_codecs import PngWriter
+from pipelines.images.rejects import DecodeError, RejectReason
 
 PhotoFormat = Literal["png", "jpeg", "webp"]
 

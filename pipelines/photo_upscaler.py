@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines import colour
-from pipelines.decode import DecodedPhoto, decode_photo
+from pipelines.images import colour
+from pipelines.images.decode import DecodedPhoto, decode_photo
+from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.items import MAX_FILE_BYTES
 from pipelines.photo_files import PhotoForm, form_of, write_photo
 from pipelines.photos import Photo
-from pipelines.rejects import DecodeError, RejectReason
 from pipelines.runs import Run, open_run, to_json
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.sampling import UpscaleConfig

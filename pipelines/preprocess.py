@@ -155,7 +155,7 @@ def _planned(config: PrepareConfig, add_new: bool) -> tuple[Plan, bytes | None]:
 
 def _source(config: PrepareConfig) -> Source:
     if config.align_faces:
-        from pipelines.align import check_installed
+        from pipelines.images.face_alignment import check_installed
 
         check_installed()
     source = open_source(config.source, config.layout, will_align=config.align_faces)

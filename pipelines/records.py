@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.fastcodecs import decode_png_rgb, encode_png
+from pipelines.images.fast_codecs import decode_png_rgb, encode_png
 from pipelines.settings.config import PrepareConfig, StageSpec
 from sr3core.errors import DataError
 from sr3core.images import largest_central_crop

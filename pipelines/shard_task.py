@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines.decode import DecodedImage, decode_image
+from pipelines.images.decode import DecodedImage, decode_image
+from pipelines.images.rejects import DecodeError, Reject, RejectReason
 from pipelines.items import SourceItem
 from pipelines.manifest import ShardIndex, save_index
 from pipelines.plan import PlannedShard, load_items
 from pipelines.records import content_digest, encode_record, make_pixels, record_key
-from pipelines.rejects import DecodeError, Reject, RejectReason
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import PrepareConfig, StageSpec
 from pipelines.shards import ShardWriter
@@ -132,7 +132,7 @@ def _add_image(
 
 
 def _aligned(config: PrepareConfig, image: DecodedImage) -> DecodedImage:
-    from pipelines.align import align_face  # an extra, and seconds to load
+    from pipelines.images.face_alignment import align_face  # an extra, and seconds to load
 
     largest = max(stage.high_size for stage in config.stage_specs)
     return replace(image, pixels=align_face(image.pixels, largest), notes=(*image.notes, "face aligned"))

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from pipelines import colour
-from pipelines.decode import decode_photo
-from pipelines.fastcodecs import PngWriter
+from pipelines.images import colour
+from pipelines.images.decode import decode_photo
+from pipelines.images.fast_codecs import PngWriter
+from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.photo_files import form_of, write_photo
 from pipelines.photo_upscaler import upscale_alpha
 from pipelines.photos import find_photos, name_outputs
-from pipelines.rejects import DecodeError, RejectReason
 from sr3core.errors import ConfigError, DataError
 
 

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.decode import decode_image
 from pipelines.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
+from pipelines.images.decode import decode_image
+from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.items import Source, SourceItem
-from pipelines.rejects import DecodeError, RejectReason
 from pipelines.sources import open_source, read_item
 from sr3core.errors import ConfigError, DataError
 

@@ -15,10 +15,10 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.decode import decode_photo
+from pipelines.images.decode import decode_photo
+from pipelines.images.rejects import RejectReason
 from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
-from pipelines.rejects import RejectReason
 from pipelines.runs import open_run
 from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
 from pipelines.storage import s3

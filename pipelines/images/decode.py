@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from pipelines import colour, fastcodecs
-from pipelines.rejects import DecodeError, RejectReason
+from pipelines.images import colour, fast_codecs
+from pipelines.images.rejects import DecodeError, RejectReason
 
 MAX_PIXELS = 2**27
 """Largest image that is decoded, 134 million pixels or 400 MB; a larger one is taken for a decompression bomb."""
@@ -107,7 +107,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]
     if frames > 1 and image.format != "MPO":  # cameras put a preview after the photo: that is MPO
         raise DecodeError(RejectReason.ANIMATED, f"{frames} frames or pages; extract the one you mean")
     notes: list[str] = []
-    png = fastcodecs.check_png(data) if image.format == "PNG" else None
+    png = fast_codecs.check_png(data) if image.format == "PNG" else None
     orientation = _orientation(image, png)
     is_grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
     if png is not None:
@@ -134,7 +134,7 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         raise DecodeError(RejectReason.NOT_AN_IMAGE, f"no known image format; starts with {start!r}") from error
 
 
-def _orientation(image: Image.Image, png: fastcodecs.PngHeader | None) -> int:
+def _orientation(image: Image.Image, png: fast_codecs.PngHeader | None) -> int:
     """The EXIF orientation; 1 where Pillow applies it itself."""
     if image.format in ("TIFF", "AVIF"):
         return 1
@@ -144,19 +144,19 @@ def _orientation(image: Image.Image, png: fastcodecs.PngHeader | None) -> int:
 
 
 def _pixels(
-    data: bytes, image: Image.Image, profile: bytes, png: fastcodecs.PngHeader | None, notes: list[str]
+    data: bytes, image: Image.Image, profile: bytes, png: fast_codecs.PngHeader | None, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """RGB pixels and alpha as stored, before orientation."""
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-        pixels = fastcodecs.decode_jpeg(data, notes)
+        pixels = fast_codecs.decode_jpeg(data, notes)
         return colour.to_srgb(pixels, profile, image.mode, notes), None
     if png is not None:
         if png.bit_depth == 16:
             notes.append("16 bits rounded to 8")
-            pixels, alpha = fastcodecs.decode_png_16(data, png)
+            pixels, alpha = fast_codecs.decode_png_16(data, png)
             return colour.to_srgb(pixels, profile, "L" if png.colour_type in (0, 4) else "RGB", notes), alpha
         if image.mode == "RGB" and "transparency" not in image.info:
-            return colour.to_srgb(fastcodecs.decode_png_rgb(data), profile, "RGB", notes), None
+            return colour.to_srgb(fast_codecs.decode_png_rgb(data), profile, "RGB", notes), None
     if image.format == "TIFF" and image.mode != "I;16" and max(image.tag_v2.get(258, (8,))) > 8:  # type: ignore
         raise DecodeError(RejectReason.UNSUPPORTED, "TIFF with more than 8 bits a channel; convert it to PNG")
     image.load()

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.align import FaceRectangle, align_face, cut_out, face_rectangle, find_landmarks
-from pipelines.decode import decode_image
-from pipelines.rejects import DecodeError, RejectReason
+from pipelines.images.decode import decode_image
+from pipelines.images.face_alignment import FaceRectangle, align_face, cut_out, face_rectangle, find_landmarks
+from pipelines.images.rejects import DecodeError, RejectReason
 
 
 def landmarks(eye_0: tuple, eye_1: tuple, mouth_0: tuple, mouth_1: tuple) -> np.ndarray:

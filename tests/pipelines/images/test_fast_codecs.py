@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.fastcodecs import check_png, decode_png_16, decode_png_rgb, encode_png
+from pipelines.images.fast_codecs import check_png, decode_png_16, decode_png_rgb, encode_png
 
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms
 
-from pipelines.rejects import DecodeError, RejectReason
+from pipelines.images.rejects import DecodeError, RejectReason
 
 _MODE_OF_SPACE = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 _WHITE = 255

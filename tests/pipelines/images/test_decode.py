@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from pipelines.decode import decode_image
-from pipelines.fastcodecs import encode_png
-from pipelines.rejects import DecodeError, RejectReason
+from pipelines.images.decode import decode_image
+from pipelines.images.fast_codecs import encode_png
+from pipelines.images.rejects import DecodeError, RejectReason
 
 SIZE = (31, 23)  # width, height: odd, and not square
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.rejects import DecodeError, RejectReason
+from pipelines.images.rejects import DecodeError, RejectReason
 from sr3core.errors import ConfigError
 from sr3core.resize import resize_area
 
