@@ -6,7 +6,7 @@ import logging
 import os
 from pathlib import Path
 
-from pipelines.manifest import ShardEntry
+from pipelines.shards.manifest import ShardEntry
 from pipelines.storage.uris import read_bytes, write_atomic
 from sr3core.errors import DataError
 

@@ -6,8 +6,8 @@ import random
 import numpy as np
 from PIL import Image, ImageDraw
 
-from pipelines.manifest import ShardEntry, load_index, load_manifest
-from pipelines.records import Record, read_record
+from pipelines.shards.manifest import ShardEntry, load_index, load_manifest
+from pipelines.shards.records import Record, read_record
 from pipelines.storage.uris import join, read_range, write_atomic
 from sr3core.errors import DataError
 

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.manifest import (
+from pipelines.plan import Plan
+from pipelines.runtime.provenance import provenance
+from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
+from pipelines.shards.manifest import (
     FORMAT_VERSION,
     MAX_NAMED_REJECTS,
     REJECTS,
@@ -18,9 +21,6 @@ from pipelines.manifest import (
     load_index,
     save_manifest,
 )
-from pipelines.plan import Plan
-from pipelines.runtime.provenance import provenance
-from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.storage.uris import commit, join, temporary_path
 
 

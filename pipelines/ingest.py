@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from pipelines.cache import ShardCache
-from pipelines.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.order import Place, SampleOrder
-from pipelines.records import Record, read_record
 from pipelines.settings.config import TrainConfig
+from pipelines.shards.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
+from pipelines.shards.records import Record, read_record
 from pipelines.storage.uris import is_remote, join, list_files, read_range
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig

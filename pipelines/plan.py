@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pipelines.items import Source, SourceItem
-from pipelines.manifest import FORMAT_VERSION
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.config import SPLITS, PrepareConfig
+from pipelines.shards.manifest import FORMAT_VERSION
 from pipelines.storage.uris import exists, join, read_bytes, read_range, write_atomic
 from sr3core.config import differences, fingerprint, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError

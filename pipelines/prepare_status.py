@@ -4,9 +4,9 @@ import json
 import time
 from dataclasses import dataclass
 
-from pipelines.manifest import MANIFEST, load_index
 from pipelines.plan import load_plan
 from pipelines.progress import PROGRESS
+from pipelines.shards.manifest import MANIFEST, load_index
 from pipelines.storage.uris import exists, join, list_files, read_bytes
 from sr3core.errors import DataError, StorageError
 

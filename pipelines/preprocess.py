@@ -9,7 +9,6 @@ from typing import Any
 
 from pipelines.finish import find_twins, write_manifest
 from pipelines.items import Source
-from pipelines.manifest import REJECTS, ShardIndex, index_path, load_index
 from pipelines.plan import (
     PLAN,
     Plan,
@@ -25,6 +24,7 @@ from pipelines.progress import PrepareProgress, save_progress
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.shard_task import ShardReport, ShardTask, write_shard
+from pipelines.shards.manifest import REJECTS, ShardIndex, index_path, load_index
 from pipelines.sources import open_source
 from pipelines.storage.uris import absolute, delete, exists, is_below, is_remote, join, list_files
 from sr3core.config import from_dict, to_dict

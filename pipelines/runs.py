@@ -190,7 +190,7 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
     Raises:
         DataError: a stage has not been prepared.
     """
-    from pipelines.manifest import load_manifest
+    from pipelines.shards.manifest import load_manifest
     from pipelines.storage.uris import join
 
     return {name: load_manifest(join(data, name)).fingerprint for name in {s.data_stage for s in config.stages}}

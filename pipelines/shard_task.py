@@ -10,12 +10,12 @@ import numpy as np
 from pipelines.images.decode import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
 from pipelines.items import SourceItem
-from pipelines.manifest import ShardIndex, save_index
 from pipelines.plan import PlannedShard, load_items
-from pipelines.records import content_digest, encode_record, make_pixels, record_key
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import PrepareConfig, StageSpec
-from pipelines.shards import ShardWriter
+from pipelines.shards.manifest import ShardIndex, save_index
+from pipelines.shards.records import content_digest, encode_record, make_pixels, record_key
+from pipelines.shards.tar_writer import ShardWriter
 from pipelines.sources import read_item
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint

@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.manifest import load_manifest
 from pipelines.preprocess import add_new
 from pipelines.registry import Registry, find_model
 from pipelines.runs import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
 from pipelines.runtime.provenance import provenance
+from pipelines.shards.manifest import load_manifest
 from pipelines.stages import train_run
 from pipelines.storage.lease import Lease, hold
 from pipelines.storage.uris import absolute, join

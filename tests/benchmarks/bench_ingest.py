@@ -29,9 +29,9 @@ import webdataset
 
 from pipelines.ingest import batches_from, open_training_split
 from pipelines.preprocess import prepare
-from pipelines.records import read_record
 from pipelines.settings.config import PrepareConfig
 from pipelines.settings.presets import small_stage
+from pipelines.shards.records import read_record
 from sr3core.config import override
 from sr3core.images import to_float
 from sr3core.training import Batch

@@ -22,10 +22,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.manifest import load_manifest
 from pipelines.preprocess import prepare
 from pipelines.progress import PrepareProgress
 from pipelines.settings.config import PrepareConfig
+from pipelines.shards.manifest import load_manifest
 from pipelines.verify import verify
 from sr3core.config import to_dict
 from tests.processes import can_mount

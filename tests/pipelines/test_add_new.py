@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.ingest import load_split
-from pipelines.manifest import load_index, load_manifest
 from pipelines.plan import load_plan
 from pipelines.preprocess import add_new, prepare
 from pipelines.progress import PrepareProgress
 from pipelines.settings.config import PrepareConfig
+from pipelines.shards.manifest import load_index, load_manifest
 from pipelines.verify import verify
 from sr3core.errors import ConfigError, DataError
 from tests.preparing import some_photos

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from pipelines.cache import ShardCache
-from pipelines.manifest import ShardEntry
+from pipelines.shards.manifest import ShardEntry
 from sr3core.errors import DataError, StorageError
 
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from pipelines.ingest import SplitReader, augment, batches_from, load_split, open_training_split
-from pipelines.manifest import load_index
 from pipelines.preprocess import prepare
-from pipelines.records import Record
 from pipelines.settings.config import PrepareConfig
 from pipelines.settings.presets import small_stage
+from pipelines.shards.manifest import load_index
+from pipelines.shards.records import Record
 from sr3core.config import override
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig

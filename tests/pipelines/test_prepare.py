@@ -14,12 +14,12 @@ from PIL import Image
 
 from pipelines.contact_sheet import contact_sheet
 from pipelines.images.rejects import RejectReason
-from pipelines.manifest import load_index, load_manifest
 from pipelines.prepare_status import prepare_status
 from pipelines.preprocess import PrepareSummary, prepare
 from pipelines.progress import PrepareProgress
-from pipelines.records import read_record
 from pipelines.settings.config import PrepareConfig, parse_stages
+from pipelines.shards.manifest import load_index, load_manifest
+from pipelines.shards.records import read_record
 from pipelines.verify import describe, verify
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import largest_central_crop

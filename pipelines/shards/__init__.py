@@ -1,0 +1,1 @@
+"""The format of prepared data: manifests, records, and the tars that hold them."""
