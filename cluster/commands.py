@@ -20,7 +20,7 @@ from tune.config import SearchConfig
 
 if TYPE_CHECKING:
     from pipelines.photo_upscaler import PhotoReport
-    from pipelines.preprocess import PrepareSummary
+    from pipelines.prepare.pipeline import PrepareSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ def prepare(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(config))
         return 0
-    from pipelines import preprocess
+    from pipelines.prepare import pipeline
 
     if options.common.dry_run:
-        print(preprocess.describe_plan(config, options.add_new))
+        print(pipeline.describe_plan(config, options.add_new))
         return 0
 
     with ray_session(options.common.address):
-        summary = (preprocess.add_new if options.add_new else preprocess.prepare)(config)
+        summary = (pipeline.add_new if options.add_new else pipeline.prepare)(config)
     print(describe_preparation(summary))
     return 0
 
@@ -217,9 +217,9 @@ class VerifyOptions:
 def verify(arguments: list[str]) -> int:
     """`sr3 verify DIR`, `sr3 verify DIR/64-256 --contact-sheet sheet.png`."""
     options = parse(VerifyOptions, "verify", arguments)
-    from pipelines.contact_sheet import contact_sheet
-    from pipelines.verify import describe
-    from pipelines.verify import verify as run_verify
+    from pipelines.prepare.contact_sheet import contact_sheet
+    from pipelines.prepare.verify import describe
+    from pipelines.prepare.verify import verify as run_verify
 
     problems = run_verify(options.path)
     print(describe(options.path, problems))

@@ -9,7 +9,7 @@ from typing import Any
 
 import pipelines
 from pipelines.evaluate import evaluate_run
-from pipelines.preprocess import prepare
+from pipelines.prepare.pipeline import prepare
 from pipelines.report import write_report
 from pipelines.runs import create_run, data_fingerprints, local_path, write_atomic
 from pipelines.sample import upscale_split

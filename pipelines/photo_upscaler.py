@@ -13,9 +13,9 @@ import numpy as np
 from pipelines.images import colour
 from pipelines.images.decode import DecodedPhoto, decode_photo
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.items import MAX_FILE_BYTES
 from pipelines.photo_files import PhotoForm, form_of, write_photo
 from pipelines.photos import Photo
+from pipelines.prepare.source_items import MAX_FILE_BYTES
 from pipelines.runs import Run, open_run, to_json
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.sampling import UpscaleConfig

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipelines.incidents import bad_steps
 from pipelines.outcome import read_outcome
-from pipelines.prepare_status import prepare_status
+from pipelines.prepare.status import prepare_status
 from pipelines.runs import StageRun, open_run, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.stages import progress_of, steps_done

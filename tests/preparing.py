@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.plan import plan_shards, write_plan
-from pipelines.preprocess import prepare
+from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.shard_plan import plan_shards, write_plan
+from pipelines.prepare.shard_task import ShardTask, write_shard
+from pipelines.prepare.sources import open_source
 from pipelines.settings.config import PrepareConfig
-from pipelines.shard_task import ShardTask, write_shard
-from pipelines.sources import open_source
 
 
 def some_photos(photos: Path, folder: Path, count: int) -> Path:

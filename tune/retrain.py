@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.preprocess import add_new
+from pipelines.prepare.pipeline import add_new
 from pipelines.registry import Registry, find_model
 from pipelines.runs import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
 from pipelines.runtime.provenance import provenance

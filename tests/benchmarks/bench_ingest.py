@@ -28,7 +28,7 @@ import ray
 import webdataset
 
 from pipelines.ingest import batches_from, open_training_split
-from pipelines.preprocess import prepare
+from pipelines.prepare.pipeline import prepare
 from pipelines.settings.config import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.records import read_record

@@ -35,7 +35,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.session import ray_session
-from pipelines.preprocess import prepare
+from pipelines.prepare.pipeline import prepare
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import PrepareConfig, RunConfig, TrainConfig
 from pipelines.settings.presets import preset

@@ -15,7 +15,7 @@ import ray.train.torch  # noqa: F401 - a child then starts with it
 import torch
 
 import pipelines.checkpoints
-import pipelines.preprocess
+import pipelines.prepare.pipeline
 import pipelines.registry
 import tune.compare
 import tune.retrain
@@ -57,7 +57,7 @@ def in_the_search(run: str, config: Any, report: Any) -> Any:
 def arm(point: str | None) -> None:
     """Let this process die at a point of the chain."""
     if point == "preparation":
-        tune.retrain.add_new = lambda config: pipelines.preprocess.add_new(config, lambda progress: die())
+        tune.retrain.add_new = lambda config: pipelines.prepare.pipeline.add_new(config, lambda progress: die())
     elif point == "training":
         pipelines.checkpoints.write_checkpoint = after(2, pipelines.checkpoints.write_checkpoint)
     elif point == "search":

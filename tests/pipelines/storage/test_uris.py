@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.prepare.sources import open_source, read_item
 from pipelines.runs import create_run
 from pipelines.settings.presets import preset
-from pipelines.sources import open_source, read_item
 from pipelines.storage import s3, uris
 from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, StorageError

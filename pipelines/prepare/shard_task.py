@@ -9,14 +9,14 @@ import numpy as np
 
 from pipelines.images.decode import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
-from pipelines.items import SourceItem
-from pipelines.plan import PlannedShard, load_items
+from pipelines.prepare.shard_plan import PlannedShard, load_items
+from pipelines.prepare.source_items import SourceItem
+from pipelines.prepare.sources import read_item
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import PrepareConfig, StageSpec
 from pipelines.shards.manifest import ShardIndex, save_index
 from pipelines.shards.records import content_digest, encode_record, make_pixels, record_key
 from pipelines.shards.tar_writer import ShardWriter
-from pipelines.sources import read_item
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint
 

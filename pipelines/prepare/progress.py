@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pipelines.prepare.shard_task import ShardReport
 from pipelines.runtime.progress_display import duration
-from pipelines.shard_task import ShardReport
 from pipelines.storage.uris import join, write_atomic
 
 PROGRESS = "progress.json"

@@ -4,8 +4,8 @@ import json
 import time
 from dataclasses import dataclass
 
-from pipelines.plan import load_plan
-from pipelines.progress import PROGRESS
+from pipelines.prepare.progress import PROGRESS
+from pipelines.prepare.shard_plan import load_plan
 from pipelines.shards.manifest import MANIFEST, load_index
 from pipelines.storage.uris import exists, join, list_files, read_bytes
 from sr3core.errors import DataError, StorageError

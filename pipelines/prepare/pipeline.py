@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
-from pipelines.finish import find_twins, write_manifest
-from pipelines.items import Source
-from pipelines.plan import (
+from pipelines.prepare.finish import find_twins, write_manifest
+from pipelines.prepare.progress import PrepareProgress, save_progress
+from pipelines.prepare.shard_plan import (
     PLAN,
     Plan,
     PlannedShard,
@@ -20,12 +20,12 @@ from pipelines.plan import (
     plan_shards,
     write_plan,
 )
-from pipelines.progress import PrepareProgress, save_progress
+from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
+from pipelines.prepare.source_items import Source
+from pipelines.prepare.sources import open_source
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
-from pipelines.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.shards.manifest import REJECTS, ShardIndex, index_path, load_index
-from pipelines.sources import open_source
 from pipelines.storage.uris import absolute, delete, exists, is_below, is_remote, join, list_files
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError

@@ -12,15 +12,15 @@ import pytest
 import webdataset
 from PIL import Image
 
-from pipelines.contact_sheet import contact_sheet
 from pipelines.images.rejects import RejectReason
-from pipelines.prepare_status import prepare_status
-from pipelines.preprocess import PrepareSummary, prepare
-from pipelines.progress import PrepareProgress
+from pipelines.prepare.contact_sheet import contact_sheet
+from pipelines.prepare.pipeline import PrepareSummary, prepare
+from pipelines.prepare.progress import PrepareProgress
+from pipelines.prepare.status import prepare_status
+from pipelines.prepare.verify import describe, verify
 from pipelines.settings.config import PrepareConfig, parse_stages
 from pipelines.shards.manifest import load_index, load_manifest
 from pipelines.shards.records import read_record
-from pipelines.verify import describe, verify
 from sr3core.errors import ConfigError, DataError
 from sr3core.images import largest_central_crop
 from sr3core.resize import blur, resize_area, resize_bicubic

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.plan import Plan
+from pipelines.prepare.shard_plan import Plan
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.config import SPLITS, PrepareConfig, StageSpec
 from pipelines.shards.manifest import (

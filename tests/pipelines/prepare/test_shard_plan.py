@@ -4,10 +4,10 @@ import tarfile
 
 import pytest
 
-from pipelines.plan import plan_shards, write_plan
-from pipelines.preprocess import describe_plan, prepare
+from pipelines.prepare.pipeline import describe_plan, prepare
+from pipelines.prepare.shard_plan import plan_shards, write_plan
+from pipelines.prepare.sources import open_source
 from pipelines.settings.config import PrepareConfig
-from pipelines.sources import open_source
 from sr3core.config import override
 from sr3core.errors import ConfigError, DataError
 

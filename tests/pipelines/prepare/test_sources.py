@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
 from pipelines.images.decode import decode_image
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.items import Source, SourceItem
-from pipelines.sources import open_source, read_item
+from pipelines.prepare.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
+from pipelines.prepare.source_items import Source, SourceItem
+from pipelines.prepare.sources import open_source, read_item
 from sr3core.errors import ConfigError, DataError
 
 

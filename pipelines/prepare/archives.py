@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import IO, Any
 
-from pipelines.imagenet_classes import CLASS_INDEX
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.items import MAX_FILE_BYTES, How, Source, SourceItem, in_order, is_image_name
-from pipelines.layouts import synset_in
+from pipelines.prepare.imagenet_classes import CLASS_INDEX
+from pipelines.prepare.layouts import synset_in
+from pipelines.prepare.source_items import MAX_FILE_BYTES, How, Source, SourceItem, in_order, is_image_name
 from pipelines.storage.uris import join, open_seekable, read_range
 from sr3core.errors import StorageError
 
