@@ -67,7 +67,7 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
 
     import torch
 
-    from pipelines.ingest import load_split
+    from pipelines.ingest.batches import load_split
     from sr3core.cascade import Stage, draw, upscale
     from sr3core.checkpoint import load_weights, read_info, sampling_weights
     from sr3core.images import to_float, to_uint8

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.evaluate import evaluate_folders
 from pipelines.image_sets import ImageSet, read_labels
-from pipelines.ingest import SplitImages
+from pipelines.ingest.batches import SplitImages
 from pipelines.measure import read_pixels
 from pipelines.runs import local_path, open_run
 from pipelines.sample import end_to_end, save_png, upscale_images

@@ -10,7 +10,7 @@ import torch
 
 from pipelines.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.incidents import Incidents, describe_last_incident, incidents_path
-from pipelines.ingest import batches_from, check_shards, open_training_split
+from pipelines.ingest.batches import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
 from pipelines.placement import fewest_workers, resources_per_worker
 from pipelines.runs import StageRun, open_run

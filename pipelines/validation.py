@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.ingest import SplitImages, classes_for, load_split
+from pipelines.ingest.batches import SplitImages, classes_for, load_split
 from pipelines.runs import NUM_BUCKETS, StageRun
 from pipelines.team import Team
 from sr3core.errors import DataError

@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import ray
 
-from pipelines.ingest import load_split
+from pipelines.ingest.batches import load_split
 from pipelines.runs import StageRun
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError, DataError

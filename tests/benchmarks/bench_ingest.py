@@ -27,7 +27,7 @@ import numpy as np
 import ray
 import webdataset
 
-from pipelines.ingest import batches_from, open_training_split
+from pipelines.ingest.batches import batches_from, open_training_split
 from pipelines.prepare.pipeline import prepare
 from pipelines.settings.config import PrepareConfig
 from pipelines.settings.presets import small_stage

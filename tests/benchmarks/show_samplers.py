@@ -22,7 +22,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from pipelines.evaluate import feature_network
-from pipelines.ingest import SplitImages, load_split
+from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.measure import features_of
 from pipelines.runs import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines import bucket_runs
-from pipelines.ingest import batches_from, open_training_split
+from pipelines.ingest.batches import batches_from, open_training_split
 from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage

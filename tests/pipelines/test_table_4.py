@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.ingest import load_split
+from pipelines.ingest.batches import load_split
 from pipelines.unpaired import evaluate_unpaired
 from tests.pipelines.test_generate import make_run
 from tests.preparing import prepared

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import ingest
+from pipelines.ingest import batches
 from tests.tune.searching import TinyRun, fake_load_split, make_images, write_run
 
 
@@ -28,6 +28,6 @@ def make_run() -> Callable[..., TinyRun]:
 
 
 @pytest.fixture
-def images() -> ingest.SplitImages:
+def images() -> batches.SplitImages:
     """16 held-out images."""
     return make_images(16, 1)

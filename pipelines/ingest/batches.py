@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.cache import ShardCache
-from pipelines.order import Place, SampleOrder
+from pipelines.ingest.sample_order import Place, SampleOrder
+from pipelines.ingest.shard_cache import ShardCache
 from pipelines.settings.config import TrainConfig
 from pipelines.shards.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.shards.records import Record, read_record

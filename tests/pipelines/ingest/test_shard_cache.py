@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from pipelines.cache import ShardCache
+from pipelines.ingest.shard_cache import ShardCache
 from pipelines.shards.manifest import ShardEntry
 from sr3core.errors import DataError, StorageError
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pipelines.ingest import SplitReader, augment, batches_from, load_split, open_training_split
+from pipelines.ingest.batches import SplitReader, augment, batches_from, load_split, open_training_split
 from pipelines.prepare.pipeline import prepare
 from pipelines.settings.config import PrepareConfig
 from pipelines.settings.presets import small_stage

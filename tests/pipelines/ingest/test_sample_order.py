@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.order import SampleOrder
+from pipelines.ingest.sample_order import SampleOrder
 from sr3core.errors import ConfigError, DataError
 
 
