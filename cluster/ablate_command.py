@@ -33,7 +33,7 @@ def ablate(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(run_config))
         return 0
-    from pipelines.runs import data_fingerprints
+    from pipelines.runs.run_folder import data_fingerprints
 
     place = options.place
     fingerprints = data_fingerprints(place.data, run_config)

@@ -71,7 +71,7 @@ def train(arguments: list[str]) -> int:
     if common.print_config:
         print(printed(run_config))
         return 0
-    from pipelines.runs import data_fingerprints
+    from pipelines.runs.run_folder import data_fingerprints
 
     fingerprints = data_fingerprints(place.data, run_config)
     if common.dry_run:
@@ -98,7 +98,7 @@ def search(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(options.config))
         return 0
-    from pipelines.runs import open_run
+    from pipelines.runs.run_folder import open_run
     from tune.search import search as run_search
 
     checkpoint = open_run(options.run).stage(options.config.stage).newest_checkpoint()

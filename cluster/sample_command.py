@@ -33,7 +33,7 @@ def sample(arguments: list[str]) -> int:
     from pipelines.generate import sample_images
     from pipelines.generation_plan import plan_samples
     from pipelines.registry import find_model
-    from pipelines.runs import open_run
+    from pipelines.runs.run_folder import open_run
 
     run = find_model(options.run)
     if options.common.dry_run:

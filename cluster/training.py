@@ -9,7 +9,7 @@ from cluster.session import ray_session
 from pipelines.settings.config import RunConfig
 
 if TYPE_CHECKING:
-    from pipelines.runs import Run
+    from pipelines.runs.run_folder import Run
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def training_session(
     Raises:
         ConfigError: another run is in `--out`, or with `--fresh` this one cannot train here.
     """
-    from pipelines.runs import create_run
+    from pipelines.runs.run_folder import create_run
     from pipelines.stages import check_stages
 
     def open_or_start() -> "Run":

@@ -9,7 +9,7 @@ from pipelines.evaluate import evaluate_run, feature_network
 from pipelines.image_sets import ImageSet
 from pipelines.measure import Measurer
 from pipelines.paired import Compared, average, difference
-from pipelines.runs import Run, open_run, write_atomic
+from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sample import Samples, is_ablation, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig

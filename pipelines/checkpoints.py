@@ -6,7 +6,7 @@ import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from pipelines.runs import StageRun
+from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.provenance import provenance
 from pipelines.team import Team
 from sr3core.checkpoint import (

@@ -9,7 +9,7 @@ from typing import Any
 from pipelines.image_sets import ImageSet, check_pairs, named_folders, read_labels
 from pipelines.measure import Measured, Measurer
 from pipelines.paired import Compared, difference
-from pipelines.runs import local_path, open_run, write_atomic
+from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.sample import NUM_REPEATED, upscale_split
 from pipelines.sample_diversity import diversity_numbers, diversity_variants

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
 from pipelines.images.decode import decode_image
-from pipelines.runs import Run, open_run
+from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.runs import Run, StageRun
+from pipelines.runs.run_folder import Run, StageRun
 from pipelines.settings.sampling import SampleConfig, parse_classes
 from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
 from sr3core.config import differences, fingerprint_of, to_dict

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipelines.runs import StageRun, read_metrics
+from pipelines.runs.run_folder import StageRun, read_metrics
 from pipelines.team import Team
 from sr3core.training import StepStatistics
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pipelines.runs import StageRun, read_metrics, write_atomic
+from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
 from pipelines.settings.config import TrainConfig
 from pipelines.team import Team
 from pipelines.trackers import open_trackers

@@ -5,7 +5,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from pipelines.runs import StageRun, write_atomic
+from pipelines.runs.run_folder import StageRun, write_atomic
 
 
 @dataclass(frozen=True, slots=True)

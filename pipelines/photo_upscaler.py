@@ -16,7 +16,7 @@ from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.photo_files import PhotoForm, form_of, write_photo
 from pipelines.photos import Photo
 from pipelines.prepare.source_items import MAX_FILE_BYTES
-from pipelines.runs import Run, open_run, to_json
+from pipelines.runs.run_folder import Run, open_run, to_json
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.sampling import UpscaleConfig
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path

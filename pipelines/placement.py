@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from pipelines.runs import StageRun
+from pipelines.runs.run_folder import StageRun
 from pipelines.settings.config import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
 

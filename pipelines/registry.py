@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.runs import Run
+from pipelines.runs.run_folder import Run
 from pipelines.storage.journal import Entry, Journal
 from pipelines.storage.lease import owner
 from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.runs import Run
+from pipelines.runs.run_folder import Run
 from pipelines.sample import is_ablation, repeated
 
 MAX_GALLERY_BYTES = 9_000_000  # beyond it the file would open slowly; the gallery ends early and says so

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from pipelines.runs import NUM_BUCKETS
+from pipelines.runs.run_folder import NUM_BUCKETS
 
 Scale = Literal["linear", "log", "logit"]
 Point = tuple[float, float]

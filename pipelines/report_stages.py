@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.report_pictures import note
 from pipelines.report_plots import NUM_STYLES, loss_charts
 from pipelines.report_search_plots import cost_chart, schedule_chart, trade_off_chart
-from pipelines.runs import StageRun, read_metrics
+from pipelines.runs.run_folder import StageRun, read_metrics
 from sr3core.config import to_dict
 from sr3core.errors import CheckpointError
 from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas

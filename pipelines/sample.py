@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.images.decode import decode_image
 from pipelines.ingest.batches import SplitImages, load_split
-from pipelines.runs import Run, StageRun, open_run, write_atomic
+from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, check_files_reach_all, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import EvaluateConfig

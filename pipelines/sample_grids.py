@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.runs import StageRun, open_run
+from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.storage.uris import write_atomic
 from sr3core.checkpoint import list_checkpoints
 

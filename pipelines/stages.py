@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pipelines.checkpoints import steps_done
 from pipelines.outcome import write_outcome
 from pipelines.placement import check_resources, wait_for_resources
-from pipelines.runs import Run, StageRun, read_metrics
+from pipelines.runs.run_folder import Run, StageRun, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.sample_grids import SampleGrids
 from pipelines.settings.config import TrainConfig

@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.incidents import bad_steps
 from pipelines.outcome import read_outcome
 from pipelines.prepare.status import prepare_status
-from pipelines.runs import StageRun, open_run, read_metrics
+from pipelines.runs.run_folder import StageRun, open_run, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.stages import progress_of, steps_done
 from pipelines.storage.uris import exists, join

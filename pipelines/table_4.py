@@ -7,7 +7,7 @@ from typing import Any
 from pipelines.generate import image_name, sample_images
 from pipelines.generation_plan import Plan, plan_samples
 from pipelines.image_sets import ImageSet
-from pipelines.runs import Run, open_run
+from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import check_files_reach_all
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig

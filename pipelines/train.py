@@ -13,7 +13,7 @@ from pipelines.incidents import Incidents, describe_last_incident, incidents_pat
 from pipelines.ingest.batches import batches_from, check_shards, open_training_split
 from pipelines.metrics_log import MetricsLog
 from pipelines.placement import fewest_workers, resources_per_worker
-from pipelines.runs import StageRun, open_run
+from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.settings.config import TrainConfig
 from pipelines.team import Team, join_team
 from pipelines.validation import Validation

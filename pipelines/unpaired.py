@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.evaluate import EVALUATION_FORMAT_VERSION, feature_network, judged, needed_classifier, rank_warning
 from pipelines.image_sets import ImageSet, named_folders
 from pipelines.measure import Measurer
-from pipelines.runs import local_path, write_atomic
+from pipelines.runs.run_folder import local_path, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import (

@@ -10,7 +10,7 @@ from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.photo_files import ENDINGS
 from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
 from pipelines.photos import Photo, find_photos, name_outputs
-from pipelines.runs import Run, open_run
+from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, run_on_actors
 from pipelines.runtime.progress_display import duration, print_progress
 from pipelines.sample import end_to_end

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.runs import NUM_BUCKETS, Run, create_run
+from pipelines.runs.run_folder import NUM_BUCKETS, Run, create_run
 from pipelines.sample import NUM_REPEATED
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import regression_of, small_stage

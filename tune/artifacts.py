@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipelines.runs import StageRun, to_json, write_atomic
+from pipelines.runs.run_folder import StageRun, to_json, write_atomic
 from sr3core.config import differences, from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import SamplerConfig

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipelines.evaluate import measure
 from pipelines.image_sets import ImageSet
-from pipelines.runs import write_atomic
+from pipelines.runs.run_folder import write_atomic
 from pipelines.sample import Samples, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig

@@ -8,7 +8,7 @@ import numpy as np
 import ray
 from ray.exceptions import RayError
 
-from pipelines.runs import StageRun
+from pipelines.runs.run_folder import StageRun
 from sr3core.features import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
 from sr3core.schedules import InferenceSchedule, default_schedule

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray import tune as ray_tune
 
-from pipelines.runs import StageRun, open_run, write_atomic
+from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from sr3core.config import fingerprint_of, scientific
 from sr3core.errors import Sr3Error

@@ -7,7 +7,7 @@ import numpy as np
 import ray
 
 from pipelines.ingest.batches import load_split
-from pipelines.runs import StageRun
+from pipelines.runs.run_folder import StageRun
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.features import (

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipelines.runs import Run
+from pipelines.runs.run_folder import Run
 from sr3core.errors import ConfigError, Sr3Error
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import numpy as np
 
 from pipelines.image_sets import ImageSet, check_pairs
 from pipelines.measure import read_pixels
-from pipelines.runs import local_path
+from pipelines.runs.run_folder import local_path
 from pipelines.runtime.provenance import provenance
 from pipelines.study import pictures
 from pipelines.study.config import StudyConfig

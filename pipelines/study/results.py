@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from pipelines.report_study import RESULTS_FORMAT
-from pipelines.runs import local_path, write_atomic
+from pipelines.runs.run_folder import local_path, write_atomic
 from pipelines.runtime.provenance import git_commit, versions
 from pipelines.study.answers import answered_by, subject_rows
 from pipelines.study.database import Database, open_existing, participants

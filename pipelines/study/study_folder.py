@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.runs import local_path
+from pipelines.runs.run_folder import local_path
 from pipelines.study.config import StudyConfig
 from pipelines.study.design import Slot
 from sr3core.config import fingerprint_of, from_dict

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import ray
 
-from pipelines.runs import open_run
+from pipelines.runs.run_folder import open_run
 from sr3core.features import extract_features
 from sr3core.schedules import InferenceSchedule
 from tune.artifacts import TrialRecord, best_of

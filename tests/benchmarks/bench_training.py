@@ -36,7 +36,7 @@ import torch.distributed as dist
 
 from cluster.session import ray_session
 from pipelines.prepare.pipeline import prepare
-from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import PrepareConfig, RunConfig, TrainConfig
 from pipelines.settings.presets import preset
 from pipelines.stages import train_run

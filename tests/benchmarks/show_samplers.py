@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 from pipelines.evaluate import feature_network
 from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.measure import features_of
-from pipelines.runs import StageRun, open_run, write_atomic
+from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict
 from sr3core.features import FeatureNetwork, distance_label

@@ -151,7 +151,7 @@ def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session)
     """Weights of a wider network put into a run: refused before anything is computed, with the keys."""
     from PIL import Image
 
-    from pipelines.runs import create_run
+    from pipelines.runs.run_folder import create_run
     from pipelines.settings.presets import small_16_64
     from sr3core.architectures import unet_tiny
     from sr3core.checkpoint import save_checkpoint, take_snapshot

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.runs import open_run, read_metrics
+from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_classes, small_stage
 from pipelines.team import Team

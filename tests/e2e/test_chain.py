@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.runs import open_run, read_metrics
+from pipelines.runs.run_folder import open_run, read_metrics
 from sr3core.schedules import schedule_from_json
 from tests.preparing import some_photos
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines import bucket_runs
 from pipelines.ingest.batches import batches_from, open_training_split
-from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.runs import bucket_runs
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run

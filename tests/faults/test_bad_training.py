@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from cluster.options import TrainPlace
 from cluster.training import training_session
 from pipelines.checkpoints import steps_done
-from pipelines.runs import Run, create_run, data_fingerprints
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints
 from pipelines.sample_grids import grid_path
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
@@ -143,7 +143,7 @@ def test_a_tracker_that_is_not_installed_is_refused_before_training(data, tmp_pa
 DRIVER = """
 # argv: run folder. Ray and everything else is elsewhere; the run folder is on a disk of its own that is too small.
 import json, sys
-from pipelines.runs import open_run
+from pipelines.runs.run_folder import open_run
 from pipelines.train import train_stage
 from sr3core.errors import StorageError
 try:

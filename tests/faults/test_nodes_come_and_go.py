@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipelines.runs import Run, create_run, data_fingerprints, read_metrics
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from sr3core.config import override
@@ -23,7 +23,7 @@ CLUSTER = """
 import json, sys, threading, time, ray
 from ray.cluster_utils import Cluster
 from pipelines.checkpoints import steps_done
-from pipelines.runs import open_run
+from pipelines.runs.run_folder import open_run
 from pipelines.stages import train_run
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
 nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]

@@ -11,7 +11,7 @@ import pytest
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import steps_done
-from pipelines.runs import create_run, data_fingerprints, open_run, read_metrics
+from pipelines.runs.run_folder import create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from sr3core.checkpoint import list_checkpoints, verify
@@ -28,7 +28,7 @@ import os, sys
 os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
 import torch
 torch.set_num_threads(1)
-from pipelines.runs import open_run
+from pipelines.runs.run_folder import open_run
 from pipelines.train import train_stage
 import ray.train.torch, ray.train
 for line in sys.stdin:

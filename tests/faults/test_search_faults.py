@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.runs import create_run, data_fingerprints
+from pipelines.runs.run_folder import create_run, data_fingerprints
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run

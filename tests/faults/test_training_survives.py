@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.checkpoints import resume
-from pipelines.runs import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.stages import steps_done, train_run

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipelines.runs import create_run
+from pipelines.runs.run_folder import create_run
 from pipelines.settings.config import RunConfig, TrainConfig
 from sr3core.architectures import unet_tiny
 from sr3core.checkpoint import save_checkpoint, take_snapshot

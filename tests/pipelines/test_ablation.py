@@ -10,7 +10,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.ablation import arms_of, compare_arms, tabulate_ablation, verdict
 from pipelines.report import write_report
-from pipelines.runs import create_run, data_fingerprints, open_run
+from pipelines.runs.run_folder import create_run, data_fingerprints, open_run
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.settings.presets import small_stage, table_5

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines import bucket_runs
 from pipelines.registry import Registry, find_model
-from pipelines.runs import open_run
+from pipelines.runs import bucket_runs
+from pipelines.runs.run_folder import open_run
 from pipelines.storage import uris
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from sr3core.schedules import default_schedule

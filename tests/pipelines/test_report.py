@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.report import write_report
 from pipelines.report_pictures import Pictures
-from pipelines.runs import Run, create_run
+from pipelines.runs.run_folder import Run, create_run
 from pipelines.settings.presets import small_cascade
 from sr3core.errors import DataError
 from sr3core.metrics.consistency import consistency

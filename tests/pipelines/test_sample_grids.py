@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.runs import create_run
+from pipelines.runs.run_folder import create_run
 from pipelines.sample_grids import draw_grid, grid_path
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage

@@ -5,10 +5,10 @@ import time
 
 from pipelines.incidents import write_incidents
 from pipelines.outcome import write_outcome
-from pipelines.runs import create_run
+from pipelines.runs.run_folder import create_run
+from pipelines.runs.stage_run import StageRun
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
-from pipelines.stage_run import StageRun
 from pipelines.status import describe, status_of
 
 LINE = {

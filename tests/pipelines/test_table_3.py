@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.runs import Run, create_run
+from pipelines.runs.run_folder import Run, create_run
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import regression_of, small_stage
 from sr3core.checkpoint import save_checkpoint, take_snapshot

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.runs import Run, StageRun, create_run, data_fingerprints, read_metrics
+from pipelines.runs.run_folder import Run, StageRun, create_run, data_fingerprints, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.stages import train_run

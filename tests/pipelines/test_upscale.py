@@ -19,7 +19,7 @@ from pipelines.images.decode import decode_photo
 from pipelines.images.rejects import RejectReason
 from pipelines.photo_upscaler import PhotoUpscaler
 from pipelines.photos import Photo
-from pipelines.runs import open_run
+from pipelines.runs.run_folder import open_run
 from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
 from pipelines.storage import s3
 from pipelines.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from pipelines.ingest import batches
-from pipelines.runs import StageRun, create_run
+from pipelines.runs.run_folder import StageRun, create_run
 from pipelines.settings.config import RunConfig, TrainConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, OptimizerConfig, UNetConfig

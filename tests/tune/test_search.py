@@ -214,7 +214,9 @@ def test_a_trial_that_dies_is_retried_then_recorded(
                 os.kill(os.getpid(), signal.SIGKILL)
             return super().forward(x_up, y_t, gamma)
 
-    monkeypatch.setattr("pipelines.runs.StageRun.load_network", lambda stage: Deadly(stage.config.model.unet).eval())
+    monkeypatch.setattr(
+        "pipelines.runs.run_folder.StageRun.load_network", lambda stage: Deadly(stage.config.model.unet).eval()
+    )
     lines: list[str] = []
     report = search(tiny_run.path, make_config(num_images=8, warm_starts=()), lines.append).report
     assert flag.exists()

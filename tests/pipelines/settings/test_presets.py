@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.runs import create_run, open_run
+from pipelines.runs.run_folder import create_run, open_run
 from pipelines.settings.config import RunConfig, TrainConfig
 from pipelines.settings.presets import PRESETS, preset, regression_of, small_stage
 from sr3core.config import from_dict, override, to_dict

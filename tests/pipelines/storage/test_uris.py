@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.prepare.sources import open_source, read_item
-from pipelines.runs import create_run
+from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
 from pipelines.storage import s3, uris
 from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
@@ -258,7 +258,7 @@ def test_a_bucket_that_denies_access_is_told_with_what_to_give(
 def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing(
     bucket: tuple[FaultyProxy, str], as_other: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.bucket_runs.WORKING_COPIES", tmp_path)
+    monkeypatch.setattr("pipelines.runs.bucket_runs.WORKING_COPIES", tmp_path)
     as_other(**READER)
     uri = f"s3://images/run{bucket[1]}"
     with pytest.raises(StorageError, match=r"s3://images/run/config\.json.*s3:ListBucket"):

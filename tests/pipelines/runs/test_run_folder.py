@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipelines.runs import create_run
+from pipelines.runs.run_folder import create_run
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from sr3core.config import override

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.bucket_runs import BucketRun
+from pipelines.runs.bucket_runs import BucketRun
 from pipelines.settings.config import TrainConfig
 from pipelines.settings.sampling import InferenceConfig
 from sr3core.config import did_you_mean
