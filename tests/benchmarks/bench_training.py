@@ -2,11 +2,12 @@
 
     python tests/benchmarks/bench_training.py [--rounds 3] [--steps 200]
 
-torchrun: the demo's stage 24 -> 48 on workers with gloo, a thread each, once with Ray Train's workers and once with
-torchrun's: two workers, and one, which leaves a core of two to Ray's own processes, as machines with GPUs do. Both
-run pipelines.train.train_as_worker, so step, DDP, ingest, metrics and checkpoints are the same code; what differs is
-who started the processes and what else those run. They take turns; the speed of a run is the median over its
-intervals of metrics.jsonl, the first one left out. Wanted: Ray Train at most 3% slower.
+torchrun: the demo's stage 24 -> 48 on workers with gloo, a thread each, once with Ray Train's workers
+and once with torchrun's: two workers, and one, which leaves a core of two to Ray's own processes, as
+machines with GPUs do. Both run train_as_worker of pipelines.train, so step, DDP, ingest, metrics and
+checkpoints are the same code; what differs is who started the processes and what else those run. They
+take turns; the speed of a run is the median over its intervals of metrics.jsonl, the first one left
+out. Wanted: Ray Train at most 3% slower.
 
 stages: the demo's stage 12 -> 24 twice, on one worker each: both side by side, then one after the other. Timed are
 calls of train_run on a Ray that runs already, workers' start included; and whole `sr3 train` commands, which start a
