@@ -15,8 +15,8 @@ from pipelines.runs.run_folder import create_run, data_fingerprints, local_path,
 from pipelines.sample import upscale_split
 from pipelines.settings.config import EvaluateConfig, PrepareConfig
 from pipelines.settings.presets import demo as demo_preset
-from pipelines.stages import train_run
 from pipelines.summary import tabulate
+from pipelines.training.parallel_stages import train_run
 from sr3core.errors import Sr3Error
 from tune.config import SearchConfig
 from tune.search import search

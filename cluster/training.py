@@ -25,7 +25,7 @@ def training_session(
         ConfigError: another run is in `--out`, or with `--fresh` this one cannot train here.
     """
     from pipelines.runs.run_folder import create_run
-    from pipelines.stages import check_stages
+    from pipelines.training.parallel_stages import check_stages
 
     def open_or_start() -> "Run":
         return create_run(place.out, config, place.data, fingerprints, place.fresh)
@@ -40,7 +40,7 @@ def training_session(
 
 def train_and_tell(run: "Run", only: tuple[str, ...]) -> bool:
     """Train these stages, or all, and print how each ended; whether all are done."""
-    from pipelines.stages import train_run
+    from pipelines.training.parallel_stages import train_run
 
     results = train_run(run, only)
     for result in results:

@@ -4,13 +4,13 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from pipelines.incidents import bad_steps
-from pipelines.outcome import read_outcome
 from pipelines.prepare.status import prepare_status
 from pipelines.runs.run_folder import StageRun, open_run, read_metrics
 from pipelines.runtime.progress_display import duration
-from pipelines.stages import progress_of, steps_done
 from pipelines.storage.uris import exists, join
+from pipelines.training.bad_steps import bad_steps
+from pipelines.training.outcome import read_outcome
+from pipelines.training.parallel_stages import progress_of, steps_done
 from sr3core.errors import DataError
 
 

@@ -20,9 +20,9 @@ from pipelines.registry import Registry, find_model
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest
-from pipelines.stages import train_run
 from pipelines.storage.lease import Lease, hold
 from pipelines.storage.uris import absolute, join
+from pipelines.training.parallel_stages import train_run
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
 from sr3core.config import differences, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError, Sr3Error

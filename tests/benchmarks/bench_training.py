@@ -4,7 +4,7 @@
 
 torchrun: the demo's stage 24 -> 48 on workers with gloo, a thread each, once with Ray Train's workers
 and once with torchrun's: two workers, and one, which leaves a core of two to Ray's own processes, as
-machines with GPUs do. Both run train_as_worker of pipelines.train, so step, DDP, ingest, metrics and
+machines with GPUs do. Both run train_as_worker of pipelines.training.worker_loop, so step, DDP, ingest, metrics and
 checkpoints are the same code; what differs is who started the processes and what else those run. They
 take turns; the speed of a run is the median over its intervals of metrics.jsonl, the first one left
 out. Wanted: Ray Train at most 3% slower.
@@ -40,9 +40,9 @@ from pipelines.prepare.pipeline import prepare
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import PrepareConfig, RunConfig, TrainConfig
 from pipelines.settings.presets import preset
-from pipelines.stages import train_run
-from pipelines.team import Team, set_up_process
-from pipelines.train import train_as_worker
+from pipelines.training.parallel_stages import train_run
+from pipelines.training.worker_group import Team, set_up_process
+from pipelines.training.worker_loop import train_as_worker
 from sr3core.config import override, to_dict
 
 ROOT = Path(__file__).resolve().parents[2]

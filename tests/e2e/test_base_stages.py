@@ -11,8 +11,8 @@ from cluster.cli import main
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_classes, small_stage
-from pipelines.team import Team
-from pipelines.validation import NUM_BUCKETS, Validation
+from pipelines.training.validation import NUM_BUCKETS, Validation
+from pipelines.training.worker_group import Team
 from sr3core.config import override, to_dict
 from sr3core.guidance import as_denoiser
 from sr3core.learned_variance import split_variance

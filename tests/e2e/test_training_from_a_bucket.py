@@ -17,10 +17,10 @@ from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
-from pipelines.stages import train_run
 from pipelines.status import status_of
 from pipelines.storage import s3
 from pipelines.storage.uris import join, list_files, write_atomic
+from pipelines.training.parallel_stages import train_run
 from sr3core.config import override, to_dict
 from tests.preparing import prepared
 from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from cluster.options import TrainPlace
 from cluster.training import training_session
-from pipelines.checkpoints import steps_done
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints
-from pipelines.sample_grids import grid_path
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
-from pipelines.stages import train_run
 from pipelines.status import describe, status_of
+from pipelines.training.checkpoints import steps_done
+from pipelines.training.parallel_stages import train_run
+from pipelines.training.sample_grids import grid_path
 from sr3core.config import override
 from sr3core.errors import ConfigError
 from tests.preparing import prepared
@@ -144,7 +144,7 @@ DRIVER = """
 # argv: run folder. Ray and everything else is elsewhere; the run folder is on a disk of its own that is too small.
 import json, sys
 from pipelines.runs.run_folder import open_run
-from pipelines.train import train_stage
+from pipelines.training.worker_loop import train_stage
 from sr3core.errors import StorageError
 try:
     train_stage(open_run(sys.argv[1]).stages[0])

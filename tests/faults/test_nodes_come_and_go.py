@@ -22,9 +22,9 @@ CLUSTER = """
 # argv: run folder, "replace" or "shrink". A head without CPUs and two nodes of one; one of them is lost at step 20.
 import json, sys, threading, time, ray
 from ray.cluster_utils import Cluster
-from pipelines.checkpoints import steps_done
+from pipelines.training.checkpoints import steps_done
 from pipelines.runs.run_folder import open_run
-from pipelines.stages import train_run
+from pipelines.training.parallel_stages import train_run
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
 nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -86,7 +86,7 @@ def on_a_cluster(run: Run, what: str) -> dict:
 @pytest.fixture(scope="module")
 def uninterrupted(data, tmp_path_factory, ray_session):
     """The same run on two workers of one node, without a fault."""
-    from pipelines.stages import train_run
+    from pipelines.training.parallel_stages import train_run
 
     run = start(tmp_path_factory.mktemp("straight"), data)
     assert [result.error for result in train_run(run)] == [None]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from pipelines.checkpoints import steps_done
 from pipelines.runs.run_folder import create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
+from pipelines.training.checkpoints import steps_done
 from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override
 from tests.preparing import prepared
@@ -29,7 +29,7 @@ os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
 import torch
 torch.set_num_threads(1)
 from pipelines.runs.run_folder import open_run
-from pipelines.train import train_stage
+from pipelines.training.worker_loop import train_stage
 import ray.train.torch, ray.train
 for line in sys.stdin:
     child = os.fork()

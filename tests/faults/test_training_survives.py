@@ -12,12 +12,12 @@ import ray
 import torch
 from safetensors.torch import load_file
 
-from pipelines.checkpoints import resume
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
-from pipelines.stages import steps_done, train_run
-from pipelines.team import Team
+from pipelines.training.checkpoints import resume
+from pipelines.training.parallel_stages import steps_done, train_run
+from pipelines.training.worker_group import Team
 from sr3core.checkpoint import list_checkpoints
 from sr3core.config import override, to_dict
 from sr3core.errors import CheckpointError

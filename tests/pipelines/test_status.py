@@ -3,13 +3,13 @@
 import json
 import time
 
-from pipelines.incidents import write_incidents
-from pipelines.outcome import write_outcome
 from pipelines.runs.run_folder import create_run
 from pipelines.runs.stage_run import StageRun
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.status import describe, status_of
+from pipelines.training.bad_steps import write_incidents
+from pipelines.training.outcome import write_outcome
 
 LINE = {
     **{"step": 20, "kind": "train", "learning_rate": 0.001, "loss": 0.5, "gradient_norm": 0.25},

@@ -14,9 +14,9 @@ from typing import Any
 import ray.train.torch  # noqa: F401 - a child then starts with it
 import torch
 
-import pipelines.checkpoints
 import pipelines.prepare.pipeline
 import pipelines.registry
+import pipelines.training.checkpoints
 import tune.compare
 import tune.retrain
 from cluster.cli import main
@@ -59,7 +59,7 @@ def arm(point: str | None) -> None:
     if point == "preparation":
         tune.retrain.add_new = lambda config: pipelines.prepare.pipeline.add_new(config, lambda progress: die())
     elif point == "training":
-        pipelines.checkpoints.write_checkpoint = after(2, pipelines.checkpoints.write_checkpoint)
+        pipelines.training.checkpoints.write_checkpoint = after(2, pipelines.training.checkpoints.write_checkpoint)
     elif point == "search":
         tune.retrain.search = in_the_search
     elif point == "comparison":

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
 from pipelines.settings.config import TrainConfig
-from pipelines.team import Team
-from pipelines.trackers import open_trackers
+from pipelines.training.trackers import open_trackers
+from pipelines.training.worker_group import Team
 from sr3core.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.training import StepStatistics
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.provenance import provenance
-from pipelines.team import Team
+from pipelines.training.worker_group import Team
 from sr3core.checkpoint import (
     CheckpointInfo,
     Snapshot,

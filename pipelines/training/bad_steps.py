@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pipelines.runs.run_folder import StageRun, read_metrics
-from pipelines.team import Team
+from pipelines.training.worker_group import Team
 from sr3core.training import StepStatistics
 
 MOST_SAMPLES = 16

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from pipelines.ingest.batches import SplitImages, classes_for, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
-from pipelines.team import Team
+from pipelines.training.worker_group import Team
 from sr3core.errors import DataError
 from sr3core.images import to_float, to_uint8
 from sr3core.metrics.psnr import psnr

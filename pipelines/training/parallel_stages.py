@@ -8,15 +8,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
-from pipelines.checkpoints import steps_done
-from pipelines.outcome import write_outcome
-from pipelines.placement import check_resources, wait_for_resources
 from pipelines.runs.run_folder import Run, StageRun, read_metrics
 from pipelines.runtime.progress_display import duration
-from pipelines.sample_grids import SampleGrids
 from pipelines.settings.config import TrainConfig
-from pipelines.trackers import check_trackers
-from pipelines.train import train_stage
+from pipelines.training.checkpoints import steps_done
+from pipelines.training.outcome import write_outcome
+from pipelines.training.resources import check_resources, wait_for_resources
+from pipelines.training.sample_grids import SampleGrids
+from pipelines.training.trackers import check_trackers
+from pipelines.training.worker_loop import train_stage
 from sr3core.errors import Sr3Error, StorageError
 
 PERIOD_SECONDS = 2.0

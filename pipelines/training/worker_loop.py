@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipelines.checkpoints import CheckpointWriter, resume, steps_done
-from pipelines.incidents import Incidents, describe_last_incident, incidents_path
 from pipelines.ingest.batches import batches_from, check_shards, open_training_split
-from pipelines.metrics_log import MetricsLog
-from pipelines.placement import fewest_workers, resources_per_worker
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.settings.config import TrainConfig
-from pipelines.team import Team, join_team
-from pipelines.validation import Validation
+from pipelines.training.bad_steps import Incidents, describe_last_incident, incidents_path
+from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
+from pipelines.training.metrics_log import MetricsLog
+from pipelines.training.resources import fewest_workers, resources_per_worker
+from pipelines.training.validation import Validation
+from pipelines.training.worker_group import Team, join_team
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
 from sr3core.training import Trainer, create_state, learning_rate_at
