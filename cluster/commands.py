@@ -19,8 +19,8 @@ from sr3core.errors import ConfigError
 from tune.config import SearchConfig
 
 if TYPE_CHECKING:
-    from pipelines.photo_upscaler import PhotoReport
     from pipelines.prepare.pipeline import PrepareSummary
+    from pipelines.sampling.photo_upscaler import PhotoReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ def upscale(arguments: list[str]) -> int:
         print(printed(options.config))
         return 0
     from pipelines.registry import find_model
-    from pipelines.upscale import describe_plan, upscale_photos
+    from pipelines.sampling.upscale import describe_plan, upscale_photos
 
     run = find_model(options.run)
     if options.common.dry_run:

@@ -12,7 +12,7 @@ from pipelines.evaluate import evaluate_run
 from pipelines.prepare.pipeline import prepare
 from pipelines.report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, local_path, write_atomic
-from pipelines.sample import upscale_split
+from pipelines.sampling.held_out import upscale_split
 from pipelines.settings.config import EvaluateConfig, PrepareConfig
 from pipelines.settings.presets import demo as demo_preset
 from pipelines.summary import tabulate

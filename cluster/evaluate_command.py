@@ -132,7 +132,7 @@ def _of_folders(options: EvaluateOptions) -> dict[str, Any]:
 def _checked_run(options: EvaluateOptions, location: str) -> str:
     """What would be measured of a run, whose checkpoints and schedules are looked at."""
     from pipelines.runs.run_folder import open_run
-    from pipelines.sample import methods_of
+    from pipelines.sampling.held_out import methods_of
 
     run = open_run(location)
     if options.from_noise:

@@ -10,7 +10,7 @@ from pipelines.image_sets import ImageSet
 from pipelines.measure import Measurer
 from pipelines.paired import Compared, average, difference
 from pipelines.runs.run_folder import Run, open_run, write_atomic
-from pipelines.sample import Samples, is_ablation, upscale_split
+from pipelines.sampling.held_out import Samples, is_ablation, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import Numbers, resampled_distances

@@ -11,8 +11,8 @@ from pipelines.measure import Measured, Measurer
 from pipelines.paired import Compared, difference
 from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
-from pipelines.sample import NUM_REPEATED, upscale_split
 from pipelines.sample_diversity import diversity_numbers, diversity_variants
+from pipelines.sampling.held_out import NUM_REPEATED, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import (

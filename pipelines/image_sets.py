@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.photos import find_photos
+from pipelines.sampling.photo_finder import find_photos
 from pipelines.shards.manifest import MANIFEST, load_index, load_manifest
 from pipelines.storage.uris import absolute, exists, join, read_bytes, read_range
 from sr3core.classifiers import NUM_CLASSES

@@ -16,7 +16,7 @@ from pipelines.report_stages import leaves, read_json, stage_facts
 from pipelines.report_study import RESULTS_FORMAT, study_section
 from pipelines.report_tables import ABLATION_FORMAT, EVALUATION_FORMAT, RunResults, paper_tables
 from pipelines.runs.run_folder import Run, open_run, write_atomic
-from pipelines.sample import is_ablation
+from pipelines.sampling.held_out import is_ablation
 
 MAX_ROWS = 12
 NUM_PATCHES = 4

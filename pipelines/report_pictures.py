@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.runs.run_folder import Run
-from pipelines.sample import is_ablation, repeated
+from pipelines.sampling.held_out import is_ablation, repeated
 
 MAX_GALLERY_BYTES = 9_000_000  # beyond it the file would open slowly; the gallery ends early and says so
 MAX_EXTREME_BYTES = 1_500_000  # likewise, of each list of worst and best images

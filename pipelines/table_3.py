@@ -11,7 +11,7 @@ from pipelines.image_sets import ImageSet, read_labels
 from pipelines.ingest.batches import SplitImages
 from pipelines.measure import read_pixels
 from pipelines.runs.run_folder import local_path, open_run
-from pipelines.sample import end_to_end, save_png, upscale_images
+from pipelines.sampling.held_out import end_to_end, save_png, upscale_images
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import override

@@ -4,11 +4,11 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from pipelines.generate import image_name, sample_images
-from pipelines.generation_plan import Plan, plan_samples
 from pipelines.image_sets import ImageSet
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import check_files_reach_all
+from pipelines.sampling.generate import image_name, sample_images
+from pipelines.sampling.generation_plan import Plan, plan_samples
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.settings.sampling import SampleConfig

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.runs.run_folder import NUM_BUCKETS, Run, create_run
-from pipelines.sample import NUM_REPEATED
+from pipelines.sampling.held_out import NUM_REPEATED
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import regression_of, small_stage
 from sr3core.images import to_float, to_uint8

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipelines.evaluate import measure
 from pipelines.image_sets import ImageSet
 from pipelines.runs.run_folder import write_atomic
-from pipelines.sample import Samples, upscale_split
+from pipelines.sampling.held_out import Samples, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.summary import MAX_GRAM_IMAGES

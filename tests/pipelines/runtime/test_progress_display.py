@@ -10,7 +10,7 @@ from pipelines.runtime.progress_display import duration
 
 PROGRAM = """
 from pipelines.runtime.progress_display import print_progress
-from pipelines.upscale import UpscaleProgress
+from pipelines.sampling.upscale import UpscaleProgress
 show, progress = print_progress(), UpscaleProgress(num_photos=2)
 progress.at_work = [(3, 12, 0.25)]
 show(progress)

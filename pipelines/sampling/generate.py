@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
 from pipelines.images.decode import decode_image
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress
 from pipelines.runtime.provenance import provenance
-from pipelines.sample_progress import SampleProgress
+from pipelines.sampling.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
+from pipelines.sampling.sample_progress import SampleProgress
 from pipelines.settings.sampling import SampleConfig
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core.config import from_dict, to_dict

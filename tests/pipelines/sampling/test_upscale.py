@@ -17,13 +17,13 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.images.decode import decode_photo
 from pipelines.images.rejects import RejectReason
-from pipelines.photo_upscaler import PhotoUpscaler
-from pipelines.photos import Photo
 from pipelines.runs.run_folder import open_run
+from pipelines.sampling.photo_finder import Photo
+from pipelines.sampling.photo_upscaler import PhotoUpscaler
+from pipelines.sampling.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos
+from pipelines.sampling.upscale_records import RECORDS
 from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
 from pipelines.storage import s3
-from pipelines.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos
-from pipelines.upscaled import RECORDS
 from sr3core.cascade import pad, refine
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.generate import sample_images
 from pipelines.runs.run_folder import create_run
+from pipelines.sampling.generate import sample_images
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.settings.sampling import InferenceConfig, SampleConfig, parse_classes

@@ -7,16 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.photo_files import ENDINGS
-from pipelines.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
-from pipelines.photos import Photo, find_photos, name_outputs
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, run_on_actors
 from pipelines.runtime.progress_display import duration, print_progress
-from pipelines.sample import end_to_end
+from pipelines.sampling.held_out import end_to_end
+from pipelines.sampling.photo_finder import Photo, find_photos, name_outputs
+from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
+from pipelines.sampling.photo_writer import ENDINGS
+from pipelines.sampling.upscale_records import changes_since, record_of
 from pipelines.settings.sampling import UpscaleConfig
 from pipelines.storage.uris import absolute, join
-from pipelines.upscaled import changes_since, record_of
 from sr3core.config import to_dict
 
 

@@ -13,9 +13,9 @@ from pipelines.images import colour
 from pipelines.images.decode import decode_photo
 from pipelines.images.fast_codecs import PngWriter
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.photo_files import form_of, write_photo
-from pipelines.photo_upscaler import upscale_alpha
-from pipelines.photos import find_photos, name_outputs
+from pipelines.sampling.photo_finder import find_photos, name_outputs
+from pipelines.sampling.photo_upscaler import upscale_alpha
+from pipelines.sampling.photo_writer import form_of, write_photo
 from sr3core.errors import ConfigError, DataError
 
 

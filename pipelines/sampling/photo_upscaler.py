@@ -13,14 +13,14 @@ import numpy as np
 from pipelines.images import colour
 from pipelines.images.decode import DecodedPhoto, decode_photo
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.photo_files import PhotoForm, form_of, write_photo
-from pipelines.photos import Photo
 from pipelines.prepare.source_items import MAX_FILE_BYTES
 from pipelines.runs.run_folder import Run, open_run, to_json
 from pipelines.runtime.allocator import keep_freed_memory
+from pipelines.sampling.photo_finder import Photo
+from pipelines.sampling.photo_writer import PhotoForm, form_of, write_photo
+from pipelines.sampling.upscale_records import changes_since, record_of, save_record
 from pipelines.settings.sampling import UpscaleConfig
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
-from pipelines.upscaled import changes_since, record_of, save_record
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
 from sr3core.errors import StorageError
 

@@ -1,0 +1,1 @@
+"""A trained run at work: held-out samples, images from noise, photos of any size."""
