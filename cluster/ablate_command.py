@@ -41,7 +41,7 @@ def ablate(arguments: list[str]) -> int:
         for stage in run_config.stages:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images")
         return 0
-    from pipelines.ablation import compare_arms, tabulate_ablation
+    from pipelines.evaluation.ablation import compare_arms, tabulate_ablation
 
     with training_session(run_config, place, fingerprints, options.common.address) as run:
         if not train_and_tell(run, place.only):

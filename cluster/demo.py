@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pipelines
-from pipelines.evaluate import evaluate_run
+from pipelines.evaluation.evaluate import evaluate_run
+from pipelines.evaluation.metric_intervals import tabulate
 from pipelines.prepare.pipeline import prepare
 from pipelines.report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, local_path, write_atomic
 from pipelines.sampling.held_out import upscale_split
 from pipelines.settings.config import EvaluateConfig, PrepareConfig
 from pipelines.settings.presets import demo as demo_preset
-from pipelines.summary import tabulate
 from pipelines.training.parallel_stages import train_run
 from sr3core.errors import Sr3Error
 from tune.config import SearchConfig

@@ -81,7 +81,7 @@ def evaluate(arguments: list[str]) -> int:
     if options.common.dry_run:
         print(f"would evaluate {_checked_run(options, options.run) if options.run else _checked_folders(options)}")
         return 0
-    from pipelines.summary import tabulate
+    from pipelines.evaluation.metric_intervals import tabulate
 
     with ray_session(options.common.address):
         result = _of_run(options, options.run) if options.run else _of_folders(options)
@@ -92,15 +92,15 @@ def evaluate(arguments: list[str]) -> int:
 def _of_run(options: EvaluateOptions, run: str) -> dict[str, Any]:
     config, variant = options.config, options.measure
     if options.photos:
-        from pipelines.table_3 import evaluate_table_3
+        from pipelines.evaluation.table_3 import evaluate_table_3
 
         out = options.out or str(Path(run) / "table-3.json")
         return evaluate_table_3(run, options.photos, str(options.labels), out, config, variant)
     if options.from_noise:
-        from pipelines.table_4 import evaluate_table_4
+        from pipelines.evaluation.table_4 import evaluate_table_4
 
         return evaluate_table_4(run, options.from_noise, config, variant)
-    from pipelines.evaluate import evaluate_run
+    from pipelines.evaluation.evaluate import evaluate_run
 
     return evaluate_run(run, config, variant)
 
@@ -109,12 +109,12 @@ def _of_folders(options: EvaluateOptions) -> dict[str, Any]:
     config, variant = options.config, options.measure
     references, out = str(options.references), str(options.out)  # EvaluateOptions has seen to it that they are there
     if options.unpaired:
-        from pipelines.unpaired import evaluate_unpaired
+        from pipelines.evaluation.unpaired import evaluate_unpaired
 
         return evaluate_unpaired(
             options.outputs, references, out, variant, config.num_actors, options.cache, config.split
         )
-    from pipelines.evaluate import evaluate_folders
+    from pipelines.evaluation.evaluate import evaluate_folders
 
     return evaluate_folders(
         options.outputs,
@@ -136,7 +136,7 @@ def _checked_run(options: EvaluateOptions, location: str) -> str:
 
     run = open_run(location)
     if options.from_noise:
-        from pipelines.table_4 import plan_table_4
+        from pipelines.evaluation.table_4 import plan_table_4
 
         plan, originals = plan_table_4(run, options.from_noise, options.config)
         drawn = f"{options.from_noise} images from noise, {len(plan.todo)} of them to be drawn,"
@@ -150,7 +150,7 @@ def _checked_run(options: EvaluateOptions, location: str) -> str:
 
 def _checked_folders(options: EvaluateOptions) -> str:
     """What would be compared, whose files are listed and paired."""
-    from pipelines.image_sets import ImageSet, check_pairs, named_folders
+    from pipelines.evaluation.image_sets import ImageSet, check_pairs, named_folders
 
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(options.outputs).items()]
     originals = ImageSet.read(str(options.references), "references", options.config.split if options.unpaired else None)

@@ -4,13 +4,13 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines.evaluate import measure
-from pipelines.image_sets import ImageSet
+from pipelines.evaluation.evaluate import measure
+from pipelines.evaluation.image_sets import ImageSet
+from pipelines.evaluation.metric_intervals import MAX_GRAM_IMAGES
 from pipelines.runs.run_folder import write_atomic
 from pipelines.sampling.held_out import Samples, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import MAX_GRAM_IMAGES
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features import FeatureNetwork

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.image_sets import ImageSet, check_pairs
-from pipelines.measure import read_pixels
+from pipelines.evaluation.image_sets import ImageSet, check_pairs
+from pipelines.evaluation.measure import read_pixels
 from pipelines.runs.run_folder import local_path
 from pipelines.runtime.provenance import provenance
 from pipelines.study import pictures

@@ -26,10 +26,10 @@ import ray
 import scipy.linalg
 from PIL import Image
 
-from pipelines import measure
-from pipelines.evaluate import feature_network
-from pipelines.image_sets import ImageSet
-from pipelines.measure import Measured, Measurer
+from pipelines.evaluation import measure
+from pipelines.evaluation.evaluate import feature_network
+from pipelines.evaluation.image_sets import ImageSet
+from pipelines.evaluation.measure import Measured, Measurer
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.features import FeatureNetwork
 from sr3core.metrics.fid import Moments, frechet_distance

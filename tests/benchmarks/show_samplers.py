@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from pipelines.evaluate import feature_network
+from pipelines.evaluation.evaluate import feature_network
+from pipelines.evaluation.measure import features_of
 from pipelines.ingest.batches import SplitImages, load_split
-from pipelines.measure import features_of
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict

@@ -39,7 +39,7 @@ EVALUATE = """
 import sys, ray
 from ray.cluster_utils import Cluster
 from pipelines.settings.config import EvaluateConfig
-from pipelines.evaluate import evaluate_run
+from pipelines.evaluation.evaluate import evaluate_run
 from sr3core.errors import ConfigError
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
 other = cluster.add_node(num_cpus=1)

@@ -4,7 +4,8 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from pipelines.image_sets import ImageSet
+from pipelines.evaluation.image_sets import ImageSet
+from pipelines.evaluation.unpaired import compare_sets
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import check_files_reach_all
 from pipelines.sampling.generate import image_name, sample_images
@@ -13,7 +14,6 @@ from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.settings.sampling import SampleConfig
 from pipelines.storage.uris import join
-from pipelines.unpaired import compare_sets
 from sr3core.config import fingerprint_of
 
 

@@ -4,18 +4,18 @@ import json
 
 import pytest
 from PIL import Image
+from tests.pipelines.test_generate import make_run
 
 from cluster.cli import main
+from pipelines.evaluation.unpaired import evaluate_unpaired
 from pipelines.ingest.batches import load_split
-from pipelines.unpaired import evaluate_unpaired
-from tests.pipelines.test_generate import make_run
 from tests.preparing import prepared
 
 
 @pytest.fixture(autouse=True)
 def without_inception(monkeypatch):
     """Seeded features: Inception's are tested in tests/sr3core."""
-    monkeypatch.setattr("pipelines.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
+from pipelines.evaluation.metric_intervals import Embedded, tabulate
+from pipelines.evaluation.unpaired import evaluate_unpaired, set_label, set_numbers
 from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import Embedded, tabulate
-from pipelines.unpaired import evaluate_unpaired, set_label, set_numbers
 from sr3core.features import SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
 from sr3core.metrics.kid import kernel_distance
@@ -19,7 +19,7 @@ from sr3core.metrics.manifold import manifold_hits
 @pytest.fixture(autouse=True)
 def without_inception(monkeypatch):
     """Seeded features: Inception's are tested in tests/sr3core."""
-    monkeypatch.setattr("pipelines.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
 
 
 @pytest.fixture

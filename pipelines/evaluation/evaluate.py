@@ -6,16 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines.image_sets import ImageSet, check_pairs, named_folders, read_labels
-from pipelines.measure import Measured, Measurer
-from pipelines.paired import Compared, difference
-from pipelines.runs.run_folder import local_path, open_run, write_atomic
-from pipelines.runtime.provenance import provenance
-from pipelines.sample_diversity import diversity_numbers, diversity_variants
-from pipelines.sampling.held_out import NUM_REPEATED, upscale_split
-from pipelines.settings.config import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import (
+from pipelines.evaluation.image_sets import ImageSet, check_pairs, named_folders, read_labels
+from pipelines.evaluation.measure import Measured, Measurer
+from pipelines.evaluation.metric_intervals import (
     Embedded,
     Numbers,
     classification_numbers,
@@ -27,6 +20,13 @@ from pipelines.summary import (
     score_numbers,
     variants,
 )
+from pipelines.evaluation.paired_differences import Compared, difference
+from pipelines.evaluation.sample_diversity import diversity_numbers, diversity_variants
+from pipelines.runs.run_folder import local_path, open_run, write_atomic
+from pipelines.runtime.provenance import provenance
+from pipelines.sampling.held_out import NUM_REPEATED, upscale_split
+from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.measuring import MeasureConfig
 from sr3core.classifiers import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, Classifier, find_classifier, load_classifier
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError

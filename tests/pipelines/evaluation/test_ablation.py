@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.ablation import arms_of, compare_arms, tabulate_ablation, verdict
+from pipelines.evaluation.ablation import arms_of, compare_arms, tabulate_ablation, verdict
 from pipelines.report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, open_run
 from pipelines.settings.config import EvaluateConfig
@@ -42,7 +42,7 @@ def ablation(tmp_path_factory, photos, ray_session):
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         save_checkpoint(each.checkpoints, take_snapshot(state), {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.evaluate.find_inception", lambda: None)
+        patch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
         result = compare_arms(str(run.path), EvaluateConfig(schedule="3", limit=10), MeasureConfig())
     return open_run(run.path), result
 

@@ -5,15 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.evaluate import evaluate_run, feature_network
-from pipelines.image_sets import ImageSet
-from pipelines.measure import Measurer
-from pipelines.paired import Compared, average, difference
+from pipelines.evaluation.evaluate import evaluate_run, feature_network
+from pipelines.evaluation.image_sets import ImageSet
+from pipelines.evaluation.measure import Measurer
+from pipelines.evaluation.metric_intervals import Numbers, resampled_distances
+from pipelines.evaluation.paired_differences import Compared, average, difference
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import Samples, is_ablation, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import Numbers, resampled_distances
 from sr3core.config import differences, scientific
 from sr3core.errors import ConfigError
 

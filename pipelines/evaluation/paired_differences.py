@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.evaluation.metric_intervals import Numbers, Resampled, mean_with_interval, with_interval
 from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import Numbers, Resampled, mean_with_interval, with_interval
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,10 +9,10 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines import measure
-from pipelines.evaluate import evaluate_folders
+from pipelines.evaluation import measure
+from pipelines.evaluation.evaluate import evaluate_folders
+from pipelines.evaluation.metric_intervals import tabulate
 from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import tabulate
 from sr3core.classifiers import find_classifier
 from sr3core.errors import ConfigError, DataError
 from sr3core.features import WEIGHTS_VARIABLE, SeededFeatures, extract_features
@@ -31,7 +31,7 @@ NUM_IMAGES = 10
 def without_inception(monkeypatch):
     """Seeded features: an Inception an actor would cost minutes here, and they are tested in tests/sr3core."""
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setattr("pipelines.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def evaluate(folders: Path, out: Path, **options) -> dict:
 @pytest.fixture(scope="module")
 def evaluated(folders, tmp_path_factory, ray_session):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.evaluate.find_inception", lambda: None)
+        patch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
         patch.setattr(measure, "PART_IMAGES", 4)
         out = tmp_path_factory.mktemp("out") / "numbers.json"
         evaluate(folders, out, inputs=str(folders / "inputs"))
@@ -222,7 +222,7 @@ def test_labels_that_cannot_be_read_are_said(folders, tmp_path):
 
 
 def test_labels_without_a_classifier_say_what_to_install(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.evaluate.find_classifier", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.evaluate.find_classifier", lambda: None)
     labels = tmp_path / "labels.csv"
     stems = [path.stem for path in (folders / "references").iterdir()]
     labels.write_text("file,label\n" + "".join(f"{stem},1\n" for stem in stems))

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pipelines.paired import Compared, average, difference
+from pipelines.evaluation.metric_intervals import Embedded, distance_numbers, resampled_distances
+from pipelines.evaluation.paired_differences import Compared, average, difference
 from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import Embedded, distance_numbers, resampled_distances
 from sr3core.metrics.fid import Moments, frechet_distance_from_features
 
 CONFIG = MeasureConfig(num_distance_resamples=30)

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluate import EVALUATION_FORMAT_VERSION, feature_network, judged, needed_classifier, rank_warning
-from pipelines.image_sets import ImageSet, named_folders
-from pipelines.measure import Measurer
-from pipelines.runs.run_folder import local_path, write_atomic
-from pipelines.runtime.provenance import provenance
-from pipelines.settings.measuring import MeasureConfig
-from pipelines.summary import (
+from pipelines.evaluation.evaluate import (
+    EVALUATION_FORMAT_VERSION,
+    feature_network,
+    judged,
+    needed_classifier,
+    rank_warning,
+)
+from pipelines.evaluation.image_sets import ImageSet, named_folders
+from pipelines.evaluation.measure import Measurer
+from pipelines.evaluation.metric_intervals import (
     MAX_GRAM_IMAGES,
     Embedded,
     Numbers,
@@ -24,6 +27,9 @@ from pipelines.summary import (
     variants,
     with_interval,
 )
+from pipelines.runs.run_folder import local_path, write_atomic
+from pipelines.runtime.provenance import provenance
+from pipelines.settings.measuring import MeasureConfig
 from sr3core.features import FeatureNetwork
 from sr3core.metrics.bootstrap import bootstrap_values_of_two
 from sr3core.metrics.fid import frechet_distance, frechet_distance_from_features, rank_deficient
