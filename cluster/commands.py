@@ -135,7 +135,7 @@ def upscale(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(options.config))
         return 0
-    from pipelines.registry import find_model
+    from pipelines.registry.registry import find_model
     from pipelines.sampling.upscale import describe_plan, upscale_photos
 
     run = find_model(options.run)

@@ -38,7 +38,7 @@ def retrain(arguments: list[str]) -> int:
         stages = ", ".join(stage.name for stage in config.run_config.stages)
         print(f"would train {stages} on what is new in {config.prepare.source}, for {config.registry}")
         return 0
-    from pipelines.registry import Registry
+    from pipelines.registry.registry import Registry
     from pipelines.storage.lease import refuse_if_held
     from pipelines.storage.uris import absolute
 
@@ -75,7 +75,7 @@ class ModelsOptions:
 def models(arguments: list[str]) -> int:
     """`sr3 models REGISTRY`, `sr3 models REGISTRY --rollback`."""
     options = parse(ModelsOptions, "models", arguments)
-    from pipelines.registry import Registry, describe
+    from pipelines.registry.registry import Registry, describe
     from pipelines.storage.uris import absolute
 
     registry = Registry(absolute(options.registry))

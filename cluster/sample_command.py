@@ -30,7 +30,7 @@ def sample(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(options.config))
         return 0
-    from pipelines.registry import find_model
+    from pipelines.registry.registry import find_model
     from pipelines.runs.run_folder import open_run
     from pipelines.sampling.generate import sample_images
     from pipelines.sampling.generation_plan import plan_samples

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.prepare.pipeline import add_new
-from pipelines.registry import Registry, find_model
+from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest

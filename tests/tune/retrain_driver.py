@@ -15,12 +15,12 @@ import ray.train.torch  # noqa: F401 - a child then starts with it
 import torch
 
 import pipelines.prepare.pipeline
-import pipelines.registry
+import pipelines.registry.registry
 import pipelines.training.checkpoints
 import tune.compare
 import tune.retrain
 from cluster.cli import main
-from pipelines.registry import Registry
+from pipelines.registry.registry import Registry
 
 
 def die() -> None:
@@ -65,7 +65,7 @@ def arm(point: str | None) -> None:
     elif point == "comparison":
         tune.compare.upscale_split = after(1, tune.compare.upscale_split)
     elif point == "publication":
-        pipelines.registry.put_file = after(2, pipelines.registry.put_file)
+        pipelines.registry.registry.put_file = after(2, pipelines.registry.registry.put_file)
     elif point == "before promotion":
         Registry.promote = lambda *arguments: die()  # type: ignore[method-assign,assignment]
     elif point == "after promotion":

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cluster.cli import main
-from pipelines.registry import Registry
+from pipelines.registry.registry import Registry
 from pipelines.settings.config import EvaluateConfig, PrepareConfig, RunConfig
 from pipelines.settings.presets import small_stage
 from pipelines.storage.journal import Journal

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.registry import Registry, find_model
+from pipelines.registry.registry import Registry, find_model
 from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import open_run
 from pipelines.storage import uris
@@ -24,7 +24,7 @@ PROVENANCE = {"data": "0", "start": None}
 PROMOTER = """
 # argv: registry, version. Promotes it ten times, each time after what it sees, until it is the one whose turn it was.
 import sys
-from pipelines.registry import Registry
+from pipelines.registry.registry import Registry
 registry = Registry(sys.argv[1])
 sys.stdin.readline()
 for _ in range(10):
@@ -105,7 +105,7 @@ def test_a_version_that_was_never_finished_is_none(registry, run, monkeypatch):
             raise KeyboardInterrupt
         real(path, uri)
 
-    monkeypatch.setattr("pipelines.registry.put_file", dies)
+    monkeypatch.setattr("pipelines.registry.registry.put_file", dies)
     with pytest.raises(KeyboardInterrupt):
         publish(registry, run, "a")
     monkeypatch.undo()

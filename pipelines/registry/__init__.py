@@ -1,0 +1,1 @@
+"""Versions of a model, the promoted one, and the way back."""
