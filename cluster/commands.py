@@ -175,7 +175,7 @@ def report(arguments: list[str]) -> int:
     options = parse(ReportOptions, "report", arguments)
     if not options.runs:
         raise ConfigError("name a run folder: `sr3 report RUN`")
-    from pipelines.report import write_report
+    from pipelines.report.html_report import write_report
 
     run, *others = options.runs
     print(write_report(run, options.study, others))
@@ -195,7 +195,7 @@ class StatusOptions:
 def status(arguments: list[str]) -> int:
     """`sr3 status PATH`."""
     options = parse(StatusOptions, "status", arguments)
-    from pipelines.status import describe, status_of
+    from pipelines.report.status import describe, status_of
 
     found = status_of(options.path)
     print(json.dumps(found, indent=1) if options.as_json else describe(found))

@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipelines.report_study import RESULTS_FORMAT
+from pipelines.report.study_section import RESULTS_FORMAT
 from pipelines.runs.run_folder import local_path, write_atomic
 from pipelines.runtime.provenance import git_commit, versions
 from pipelines.study.answers import answered_by, subject_rows

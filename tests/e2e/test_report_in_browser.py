@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import write_report
+from pipelines.report.html_report import write_report
 from tests.reporting import make_run
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.ingest.batches import batches_from, open_training_split
+from pipelines.report.status import status_of
 from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
-from pipelines.status import status_of
 from pipelines.storage import s3
 from pipelines.storage.uris import join, list_files, write_atomic
 from pipelines.training.parallel_stages import train_run

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.evaluation.ablation import arms_of, compare_arms, tabulate_ablation, verdict
-from pipelines.report import write_report
+from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, open_run
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.report import write_report
+from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import Run
 from sr3core.schedules import default_schedule
 from tests.reporting import Page, make_run

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report import write_report
+from pipelines.report.html_report import write_report
 from pipelines.study.results import write_results
 from pipelines.study.study_folder import Study
 from sr3core.errors import DataError

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.report import environment
+from pipelines.report.html_report import environment
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pipelines.report_pictures import note
-from pipelines.report_plots import NUM_STYLES, loss_charts
-from pipelines.report_search_plots import cost_chart, schedule_chart, trade_off_chart
+from pipelines.report.pictures import note
+from pipelines.report.plots import NUM_STYLES, loss_charts
+from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_chart
 from pipelines.runs.run_folder import StageRun, read_metrics
 from sr3core.config import to_dict
 from sr3core.errors import CheckpointError

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.paper_tables import TABLES, PaperTable
+from pipelines.report.paper_tables import TABLES, PaperTable
 
 EVALUATION_FORMAT = ("sr3-evaluation", 1)
 ABLATION_FORMAT = ("sr3-ablation", 1)

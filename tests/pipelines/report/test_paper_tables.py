@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from pipelines.paper_tables import ORDERINGS, TABLES
-from pipelines.report_tables import RunResults, paper_tables
+from pipelines.report.paper_tables import ORDERINGS, TABLES
+from pipelines.report.tables import RunResults, paper_tables
 
 
 def test_every_number_is_in_the_papers_text(shared_data):

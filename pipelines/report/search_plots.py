@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from pipelines.report_plots import NUM_STYLES, Axis, Chart, Series, line_chart
+from pipelines.report.plots import NUM_STYLES, Axis, Chart, Series, line_chart
 
 
 def schedule_chart(title: str, schedules: Mapping[str, Sequence[float]], share: bool = False) -> Chart | None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.report import write_report
-from pipelines.report_pictures import Pictures
+from pipelines.report.html_report import write_report
+from pipelines.report.pictures import Pictures
 from pipelines.runs.run_folder import Run, create_run
 from pipelines.settings.presets import small_cascade
 from sr3core.errors import DataError
@@ -91,7 +91,7 @@ def test_grid_shows_the_first_images_in_order(page: Page, run: Run) -> None:
 def test_gallery_ends_before_the_file_is_too_large(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.report_pictures.MAX_GALLERY_BYTES", 50_000)
+    monkeypatch.setattr("pipelines.report.pictures.MAX_GALLERY_BYTES", 50_000)
     page = Page(write_report(str(make_run(tmp_path, photos, 8).path)).read_text())
     first = re.search(r"The first (\d) of 8", page.text["samples"])
     assert first
