@@ -16,7 +16,7 @@ from pipelines.settings.config import PrepareConfig
 from pipelines.settings.sampling import UpscaleConfig
 from sr3core.config import from_dict, override
 from sr3core.errors import ConfigError
-from tune.config import SearchConfig
+from tune.search.settings import SearchConfig
 
 if TYPE_CHECKING:
     from pipelines.prepare.pipeline import PrepareSummary
@@ -99,7 +99,7 @@ def search(arguments: list[str]) -> int:
         print(printed(options.config))
         return 0
     from pipelines.runs.run_folder import open_run
-    from tune.search import search as run_search
+    from tune.search.schedule_search import search as run_search
 
     checkpoint = open_run(options.run).stage(options.config.stage).newest_checkpoint()
     if options.common.dry_run:

@@ -18,8 +18,8 @@ from pipelines.settings.config import EvaluateConfig, PrepareConfig
 from pipelines.settings.presets import demo as demo_preset
 from pipelines.training.parallel_stages import train_run
 from sr3core.errors import Sr3Error
-from tune.config import SearchConfig
-from tune.search import search
+from tune.search.schedule_search import search
+from tune.search.settings import SearchConfig
 
 PHOTOS = Path(pipelines.__file__).parent / "demo_photos"
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from sr3core.config import differences, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError, Sr3Error
 from tune.compare import Comparison, compare
 from tune.retrain_config import RetrainConfig
-from tune.search import print_line, search
+from tune.search.schedule_search import print_line, search
 
 STATE_FORMAT_VERSION = 1
 MIN_HELD_OUT = 3

@@ -7,7 +7,7 @@ from pipelines.settings.config import EvaluateConfig, PrepareConfig, RunConfig, 
 from pipelines.settings.presets import preset
 from sr3core.config import PLACEMENT, override
 from sr3core.hyperparameters import require
-from tune.config import FeatureChoice, SearchConfig
+from tune.search.settings import FeatureChoice, SearchConfig
 
 PromotionObjective = Literal["fid", "kid", "psnr", "ssim", "consistency"]
 

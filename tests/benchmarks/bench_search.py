@@ -30,11 +30,11 @@ import ray
 from pipelines.runs.run_folder import open_run
 from sr3core.features import extract_features
 from sr3core.schedules import InferenceSchedule
-from tune.artifacts import TrialRecord, best_of
-from tune.config import SearchConfig
-from tune.objective import Evaluator
-from tune.search import search
-from tune.task import load_task
+from tune.search.artifacts import TrialRecord, best_of
+from tune.search.objective import Evaluator
+from tune.search.schedule_search import search
+from tune.search.settings import SearchConfig
+from tune.search.task import load_task
 
 
 def copy_run(run: Path, stage: str, into: Path) -> Path:

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/show_samplers.py --run RUN --stage 16-64 --steps 10 25 50 100 --images 64 --out DIR
 
-The schedules are those that one would use without a search (tune/defaults.py): Algorithm 2 and DDIM on the
+The schedules are those that one would use without a search (tune/search/defaults.py): Algorithm 2 and DDIM on the
 trained one respaced, the others on their own authors' levels. All see the same held-out images and the same noise.
 
 DIR/samplers.png has a row a sampler and number of evaluations, a column an image (the first few), with the input and
@@ -35,7 +35,7 @@ from sr3core.metrics.psnr import psnr
 from sr3core.randomness import derive_seed
 from sr3core.resize import upsample_bicubic
 from sr3core.schedules import InferenceSchedule
-from tune.defaults import defaults
+from tune.search.defaults import defaults
 
 SAMPLERS = ("trained-respaced", "ddim", "dpmpp-2m", "heun-karras")
 """Names of defaults, one an algorithm."""

@@ -16,9 +16,9 @@ from pipelines.training.parallel_stages import train_run
 from sr3core.config import override, to_dict
 from tests.faults.test_nodes_come_and_go import HEALTH
 from tests.preparing import prepared
-from tune.artifacts import read_search
-from tune.config import SearchConfig
-from tune.search import search
+from tune.search.artifacts import read_search
+from tune.search.schedule_search import search
+from tune.search.settings import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,8 +28,8 @@ import json, sys, threading, time, ray
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from sr3core.config import from_dict
-from tune.config import SearchConfig
-from tune.search import search
+from tune.search.settings import SearchConfig
+from tune.search.schedule_search import search
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
 nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")

@@ -12,7 +12,7 @@ from tests.tune.searching import TinyRun, fake_load_split, make_images, write_ru
 @pytest.fixture
 def held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the prepared data by a few images in memory."""
-    monkeypatch.setattr("tune.task.load_split", fake_load_split)
+    monkeypatch.setattr("tune.search.task.load_split", fake_load_split)
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def in_the_search(run: str, config: Any, report: Any) -> Any:
         if line.startswith("trial 3/"):
             die()
 
-    return tune.search.search(run, config, told)
+    return tune.search.schedule_search.search(run, config, told)
 
 
 def arm(point: str | None) -> None:

@@ -5,8 +5,8 @@ import sys
 import ray
 
 from tests.tune.searching import fake_load_split, make_config
-from tune import search as module
-from tune import task
+from tune.search import schedule_search as module
+from tune.search import task
 
 
 def main(run: str, address: str) -> None:

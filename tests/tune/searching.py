@@ -14,7 +14,7 @@ from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, OptimizerConfig, UNetConfig
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
-from tune.config import SearchConfig
+from tune.search.settings import SearchConfig
 
 STAGE = "4-16"
 

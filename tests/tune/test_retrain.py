@@ -20,8 +20,8 @@ from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError
 from tests.processes import wait_for
 from tests.tune.retrain_driver import POINTS
-from tune.config import SearchConfig
 from tune.retrain_config import PromotionConfig, RetrainConfig
+from tune.search.settings import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings

@@ -7,11 +7,11 @@ import pytest
 
 from sr3core.hyperparameters import NoiseScheduleConfig
 from sr3core.schedules import InferenceSchedule, training_gammas
-from tune.algorithms import create_algorithm
-from tune.artifacts import TrialRecord
-from tune.defaults import defaults
-from tune.search import is_in
-from tune.space import RefinementSpace
+from tune.search.algorithms import create_algorithm
+from tune.search.artifacts import TrialRecord
+from tune.search.defaults import defaults
+from tune.search.schedule_search import is_in
+from tune.search.space import RefinementSpace
 
 TRAINED = NoiseScheduleConfig()
 SMALLEST = float(training_gammas(TRAINED)[-1])

@@ -21,11 +21,11 @@ from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.schedules import check_gammas, schedule_from_json
 from sr3core.unet import UNet
 from tests.tune.searching import TinyRun, fake_load_split, make_config, write_run
-from tune.artifacts import SearchResult, TrialRecord, best_of, find_searches, front_of, read_search
-from tune.config import ObjectiveWeights, SearchConfig
-from tune.defaults import defaults
-from tune.search import search
-from tune.table import format_table
+from tune.search.artifacts import SearchResult, TrialRecord, best_of, find_searches, front_of, read_search
+from tune.search.defaults import defaults
+from tune.search.schedule_search import search
+from tune.search.settings import ObjectiveWeights, SearchConfig
+from tune.search.table import format_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DRIVER = Path(__file__).with_name("search_driver.py")
@@ -44,7 +44,7 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Searched]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.task.load_split", fake_load_split)
+        patch.setattr("tune.search.task.load_split", fake_load_split)
         run = write_run(tmp_path_factory.mktemp("searched") / "run")
         config, lines = make_config(num_rungs=2, rung_factor=4), []
         yield Searched(run, config, search(run.path, config, lines.append), lines)

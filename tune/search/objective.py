@@ -25,7 +25,7 @@ from sr3core.metrics.ssim import ssim
 from sr3core.randomness import derive_seed
 from sr3core.schedules import InferenceSchedule
 from sr3core.unet import UNet
-from tune.config import Objective, ObjectiveWeights
+from tune.search.settings import Objective, ObjectiveWeights
 
 NUM_JACKKNIFE_GROUPS = 10
 

@@ -20,8 +20,8 @@ from sr3core.config import fingerprint_of, scientific
 from sr3core.errors import Sr3Error
 from sr3core.features import distance_label
 from sr3core.schedules import InferenceSchedule
-from tune.algorithms import ScheduleSearcher, create_algorithm
-from tune.artifacts import (
+from tune.search.algorithms import ScheduleSearcher, create_algorithm
+from tune.search.artifacts import (
     Ledger,
     Origin,
     Proposal,
@@ -34,16 +34,16 @@ from tune.artifacts import (
     read_search,
     write_json,
 )
-from tune.config import SearchConfig
-from tune.confirm import chains, confirm
-from tune.defaults import defaults
-from tune.objective import Task
-from tune.plots import write_plots
-from tune.space import RefinementSpace, SearchSpace, Space
-from tune.table import format_table
-from tune.task import check_confirmation, checkpoint_fingerprint, load_task, reference_features
-from tune.trial import Rungs, ScheduleTrial, TrialNotes
-from tune.warm_start import warm_starts
+from tune.search.confirm import chains, confirm
+from tune.search.defaults import defaults
+from tune.search.objective import Task
+from tune.search.plots import write_plots
+from tune.search.settings import SearchConfig
+from tune.search.space import RefinementSpace, SearchSpace, Space
+from tune.search.table import format_table
+from tune.search.task import check_confirmation, checkpoint_fingerprint, load_task, reference_features
+from tune.search.trial import Rungs, ScheduleTrial, TrialNotes
+from tune.search.warm_start import warm_starts
 
 Report = Callable[[str], None]
 

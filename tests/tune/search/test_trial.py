@@ -10,11 +10,11 @@ from ray.tune.schedulers import TrialScheduler
 
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.schedules import schedule_from_json
-from tune.artifacts import Confirmation, SearchReport, TrialRecord, front_of, publish_schedules
-from tune.config import NUM_DEFAULTS, SearchConfig
-from tune.plots import plot_gammas, write_plots
-from tune.table import format_table
-from tune.trial import Rungs, reason
+from tune.search.artifacts import Confirmation, SearchReport, TrialRecord, front_of, publish_schedules
+from tune.search.plots import plot_gammas, write_plots
+from tune.search.settings import NUM_DEFAULTS, SearchConfig
+from tune.search.table import format_table
+from tune.search.trial import Rungs, reason
 
 
 def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) -> TrialRecord:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tune.artifacts import SearchReport, TrialRecord
-from tune.space import RANDOMNESS
+from tune.search.artifacts import SearchReport, TrialRecord
+from tune.search.space import RANDOMNESS
 
 _COLUMNS = (
     "schedule",

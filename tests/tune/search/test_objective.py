@@ -12,8 +12,7 @@ import torch
 from sr3core.features import FeatureNetwork, SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
 from sr3core.schedules import default_schedule
-from tune.config import ObjectiveWeights
-from tune.objective import (
+from tune.search.objective import (
     DivergedError,
     Evaluator,
     Measurements,
@@ -24,6 +23,7 @@ from tune.objective import (
     standard_errors,
     summarise,
 )
+from tune.search.settings import ObjectiveWeights
 
 
 @pytest.fixture

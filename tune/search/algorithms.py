@@ -13,9 +13,9 @@ from ray.tune.search import Searcher
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
 from sr3core.schedules import InferenceSchedule
-from tune.artifacts import Ledger, Origin, Proposal, TrialRecord
-from tune.config import Algorithm
-from tune.space import RefinementSpace, SearchSpace, Space, distributions, propose
+from tune.search.artifacts import Ledger, Origin, Proposal, TrialRecord
+from tune.search.settings import Algorithm
+from tune.search.space import RefinementSpace, SearchSpace, Space, distributions, propose
 
 
 class ScheduleSearcher(Searcher):

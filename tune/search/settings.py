@@ -13,7 +13,7 @@ FeatureChoice = Literal["auto", "inception", "seeded"]
 WarmStart = Literal["elbo", "gits"]
 
 NUM_DEFAULTS = 6
-"""Schedules that tune/defaults.py makes for a budget."""
+"""Schedules that tune/search/defaults.py makes for a budget."""
 MOST_REFINED = 12
 """Steps up to which every one can be searched by itself."""
 PAPER_BUDGET = 100

@@ -12,11 +12,11 @@ from pipelines.runs.run_folder import StageRun
 from sr3core.features import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
 from sr3core.schedules import InferenceSchedule, default_schedule
-from tune.artifacts import Confirmation, TrialRecord, best_of
-from tune.config import SearchConfig
-from tune.objective import Task, judge, schedule_fingerprint
-from tune.task import load_task, reference_features
-from tune.trial import NUMBERS, reason
+from tune.search.artifacts import Confirmation, TrialRecord, best_of
+from tune.search.objective import Task, judge, schedule_fingerprint
+from tune.search.settings import SearchConfig
+from tune.search.task import load_task, reference_features
+from tune.search.trial import NUMBERS, reason
 
 
 def confirm(

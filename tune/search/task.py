@@ -18,8 +18,8 @@ from sr3core.features import (
     find_inception,
     load_inception,
 )
-from tune.config import FeatureChoice, SearchConfig
-from tune.objective import Task, extract
+from tune.search.objective import Task, extract
+from tune.search.settings import FeatureChoice, SearchConfig
 
 
 def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> Task:

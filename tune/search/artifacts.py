@@ -16,7 +16,7 @@ from sr3core.config import differences, from_dict, to_dict
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.schedules import InferenceSchedule, schedule_from_json
-from tune.config import SearchConfig
+from tune.search.settings import SearchConfig
 
 SEARCH_FORMAT_VERSION = 2
 

@@ -10,9 +10,18 @@ from hypothesis import strategies as st
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm
 from sr3core.schedules import FAMILIES, check_gammas, schedule_from_json, training_gammas
-from tune.config import NUM_DEFAULTS
-from tune.defaults import defaults
-from tune.space import NOISE_FIRST, RANDOMNESS, SHAPES, RefinementSpace, SearchSpace, decode, distributions, propose
+from tune.search.defaults import defaults
+from tune.search.settings import NUM_DEFAULTS
+from tune.search.space import (
+    NOISE_FIRST,
+    RANDOMNESS,
+    SHAPES,
+    RefinementSpace,
+    SearchSpace,
+    decode,
+    distributions,
+    propose,
+)
 
 TRAINED = NoiseScheduleConfig()
 SMALLEST = float(training_gammas(TRAINED)[-1])

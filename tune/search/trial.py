@@ -11,8 +11,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sr3core.config import from_dict
 from sr3core.schedules import InferenceSchedule
-from tune.artifacts import Ledger, TrialRecord, best_of
-from tune.objective import Evaluator, Task, pick_device
+from tune.search.artifacts import Ledger, TrialRecord, best_of
+from tune.search.objective import Evaluator, Task, pick_device
 
 NUMBERS = (
     "objective",

@@ -20,9 +20,9 @@ from sr3core.resize import upsample_bicubic
 from sr3core.sampling import estimator
 from sr3core.schedules import InferenceSchedule
 from sr3core.solvers import Step, ddim_step
-from tune.config import WarmStart
-from tune.objective import Task, pick_device
-from tune.space import make_schedule
+from tune.search.objective import Task, pick_device
+from tune.search.settings import WarmStart
+from tune.search.space import make_schedule
 
 NUM_CANDIDATES = 40
 """At least; three times the steps where that is more."""
