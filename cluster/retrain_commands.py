@@ -9,7 +9,7 @@ from cluster.options import Common, parse, printed, read_config
 from cluster.session import ray_session
 from sr3core.config import from_dict
 from sr3core.errors import ConfigError
-from tune.retrain_config import RetrainConfig
+from tune.retraining.settings import RetrainConfig
 
 Flat = tyro.conf.arg(name="")
 
@@ -43,7 +43,7 @@ def retrain(arguments: list[str]) -> int:
     from pipelines.storage.uris import absolute
 
     refuse_if_held(Registry(absolute(config.registry)).lease)  # said before anything is started; retrain takes it
-    from tune.retrain import retrain as run_retrain
+    from tune.retraining.retrain import retrain as run_retrain
 
     with ray_session(options.common.address):
         outcome = run_retrain(config, options.always, options.fresh)

@@ -17,8 +17,8 @@ import torch
 import pipelines.prepare.pipeline
 import pipelines.registry.registry
 import pipelines.training.checkpoints
-import tune.compare
-import tune.retrain
+import tune.retraining.compare
+import tune.retraining.retrain
 from cluster.cli import main
 from pipelines.registry.registry import Registry
 
@@ -57,13 +57,15 @@ def in_the_search(run: str, config: Any, report: Any) -> Any:
 def arm(point: str | None) -> None:
     """Let this process die at a point of the chain."""
     if point == "preparation":
-        tune.retrain.add_new = lambda config: pipelines.prepare.pipeline.add_new(config, lambda progress: die())
+        tune.retraining.retrain.add_new = lambda config: pipelines.prepare.pipeline.add_new(
+            config, lambda progress: die()
+        )
     elif point == "training":
         pipelines.training.checkpoints.write_checkpoint = after(2, pipelines.training.checkpoints.write_checkpoint)
     elif point == "search":
-        tune.retrain.search = in_the_search
+        tune.retraining.retrain.search = in_the_search
     elif point == "comparison":
-        tune.compare.upscale_split = after(1, tune.compare.upscale_split)
+        tune.retraining.compare.upscale_split = after(1, tune.retraining.compare.upscale_split)
     elif point == "publication":
         pipelines.registry.registry.put_file = after(2, pipelines.registry.registry.put_file)
     elif point == "before promotion":

@@ -20,7 +20,7 @@ from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError
 from tests.processes import wait_for
 from tests.tune.retrain_driver import POINTS
-from tune.retrain_config import PromotionConfig, RetrainConfig
+from tune.retraining.settings import PromotionConfig, RetrainConfig
 from tune.search.settings import SearchConfig
 
 ROOT = Path(__file__).resolve().parents[2]

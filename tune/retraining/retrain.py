@@ -26,8 +26,8 @@ from pipelines.training.parallel_stages import train_run
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
 from sr3core.config import differences, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError, Sr3Error
-from tune.compare import Comparison, compare
-from tune.retrain_config import RetrainConfig
+from tune.retraining.compare import Comparison, compare
+from tune.retraining.settings import RetrainConfig
 from tune.search.schedule_search import print_line, search
 
 STATE_FORMAT_VERSION = 1

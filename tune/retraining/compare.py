@@ -14,7 +14,7 @@ from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features import FeatureNetwork
-from tune.retrain_config import HIGHER_IS_BETTER, PromotionConfig, PromotionObjective
+from tune.retraining.settings import HIGHER_IS_BETTER, PromotionConfig, PromotionObjective
 from tune.search.task import feature_network
 
 METRICS: dict[PromotionObjective, str] = {
