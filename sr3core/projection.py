@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sr3core.resize import bicubic_weights
+from sr3core.images.resize import bicubic_weights
 
 
 class BackProjection:

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from sr3core.cascade import Stage, check_chain, pad, refine
 from sr3core.errors import ConfigError
+from sr3core.images.resize import upsample_bicubic_window
 from sr3core.randomness import NoiseField, derive_seed
-from sr3core.resize import upsample_bicubic_window
 
 SMALLEST_DEFAULT_TILE = 256
 """What networks trained on smaller images than this work on by default: few tiles, and still little memory."""

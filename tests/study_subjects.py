@@ -17,7 +17,7 @@ from PIL import Image
 from pipelines.study.config import StudyConfig
 from pipelines.study.freeze import Folders, new_study
 from pipelines.study.study_folder import Study
-from sr3core.resize import resize_area, resize_bicubic
+from sr3core.images.resize import resize_area, resize_bicubic
 
 MODELS = ("bicubic", "soft")
 

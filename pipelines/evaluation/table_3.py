@@ -16,9 +16,9 @@ from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import override
 from sr3core.errors import ConfigError
-from sr3core.images import to_float, to_uint8
+from sr3core.images.pixels import to_float, to_uint8
+from sr3core.images.resize import downsample_bicubic
 from sr3core.metrics.classification import CHAIN, CROP_SIZE, MODEL_SIZE, RESIZED_SIDE, table_3_input, table_3_reference
-from sr3core.resize import downsample_bicubic
 
 
 def evaluate_table_3(

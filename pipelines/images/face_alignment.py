@@ -16,7 +16,7 @@ from PIL import Image
 
 from pipelines.images.rejects import DecodeError, RejectReason
 from sr3core.errors import ConfigError
-from sr3core.resize import resize_area
+from sr3core.images.resize import resize_area
 
 _MODEL = "models/shape_predictor_68_face_landmarks.dat"
 _LEFT_EYE, _RIGHT_EYE, _MOUTH_CORNERS = slice(36, 42), slice(42, 48), (48, 54)

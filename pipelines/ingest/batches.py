@@ -16,9 +16,9 @@ from pipelines.shards.records import Record, read_record
 from pipelines.storage.uris import is_remote, join, list_files, read_range
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig
-from sr3core.images import to_float
+from sr3core.images.pixels import to_float
+from sr3core.images.resize import blur
 from sr3core.randomness import derive_seed
-from sr3core.resize import blur
 from sr3core.training import Batch
 
 

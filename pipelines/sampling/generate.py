@@ -110,7 +110,7 @@ class Drawer:
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """{numbers (B,)} -> {numbers, error}; an image is there whole, or not at all."""
         from sr3core.cascade import generate
-        from sr3core.images import to_uint8
+        from sr3core.images.pixels import to_uint8
         from sr3core.randomness import derive_seed
 
         numbers = [int(number) for number in row["numbers"]]

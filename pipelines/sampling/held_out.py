@@ -69,9 +69,9 @@ class SplitUpscaler:
     def work(self, task: Task) -> None:
         """Write <method>/<key>.png for every method and each of the task's images."""
         from sr3core.cascade import run_cascade
-        from sr3core.images import to_float, to_uint8
+        from sr3core.images.pixels import to_float, to_uint8
+        from sr3core.images.resize import upsample_bicubic
         from sr3core.randomness import derive_seed
-        from sr3core.resize import upsample_bicubic
 
         low = to_float(task.low).to(self._device)
         seeds = [derive_seed(self._seed + task.repeat, "held-out", key) for key in task.keys]

@@ -112,7 +112,7 @@ class PhotoUpscaler:
         """The output's rows as form has them, from the top down; the noise depends on the photo's bytes and seed."""
         import torch
 
-        from sr3core.images import to_float, to_uint8
+        from sr3core.images.pixels import to_float, to_uint8
         from sr3core.randomness import derive_seed
         from sr3core.tiles import Tiling, run_tiled_cascade
 
@@ -188,7 +188,7 @@ def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: 
     """Rows [top, top + num_rows) of alpha (h, w) upscaled to size by bicubic, clipped: uint8 (num_rows, W)."""
     import torch
 
-    from sr3core.resize import upsample_bicubic_window
+    from sr3core.images.resize import upsample_bicubic_window
 
     images = torch.tensor(alpha, dtype=torch.float32)[None, None]
     rows = upsample_bicubic_window(images, size, (top, 0), (num_rows, size[1]))

@@ -16,9 +16,9 @@ from PIL import Image
 from pipelines.images.fast_codecs import decode_png_rgb, encode_png
 from pipelines.settings.config import PrepareConfig, StageSpec
 from sr3core.errors import DataError
-from sr3core.images import largest_central_crop
+from sr3core.images.pixels import largest_central_crop
+from sr3core.images.resize import blur, resize_area, resize_bicubic
 from sr3core.randomness import derive_seed
-from sr3core.resize import blur, resize_area, resize_bicubic
 
 _KEY_DIGITS = 20
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import numpy as np
 from PIL import Image
 
-from sr3core.images import to_float, to_uint8
+from sr3core.images.pixels import to_float, to_uint8
+from sr3core.images.resize import resize_area, upsample_bicubic
 from sr3core.randomness import derive_seed
-from sr3core.resize import resize_area, upsample_bicubic
 
 NUM_BLOCKS = 8
 """Blocks along the side of a spoilt image."""

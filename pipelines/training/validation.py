@@ -8,11 +8,11 @@ from pipelines.ingest.batches import SplitImages, classes_for, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
 from pipelines.training.worker_group import Team
 from sr3core.errors import DataError
-from sr3core.images import to_float, to_uint8
+from sr3core.images.pixels import to_float, to_uint8
+from sr3core.images.resize import upsample_bicubic
 from sr3core.metrics.psnr import psnr
 from sr3core.randomness import derive_seed
 from sr3core.regression import regress
-from sr3core.resize import upsample_bicubic
 from sr3core.training import Batch, Trainer, TrainState
 
 

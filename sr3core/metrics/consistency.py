@@ -4,9 +4,9 @@ import numpy as np
 from torch import Tensor
 
 from sr3core.errors import DataError
-from sr3core.images import to_float
+from sr3core.images.pixels import to_float
+from sr3core.images.resize import downsample_bicubic
 from sr3core.metrics.inputs import as_images
-from sr3core.resize import downsample_bicubic
 
 UNIT = 1e-5
 """Table 1 prints multiples of this."""

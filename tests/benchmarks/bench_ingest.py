@@ -33,7 +33,7 @@ from pipelines.settings.config import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.records import read_record
 from sr3core.config import override
-from sr3core.images import to_float
+from sr3core.images.pixels import to_float
 from sr3core.training import Batch
 
 

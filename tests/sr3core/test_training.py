@@ -20,9 +20,9 @@ from sr3core.checkpoint import (
 )
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
-from sr3core.images import to_float
+from sr3core.images.pixels import to_float
+from sr3core.images.resize import resize_area, resize_bicubic, upsample_bicubic
 from sr3core.regression import regress
-from sr3core.resize import resize_area, resize_bicubic, upsample_bicubic
 from sr3core.schedules import default_schedule, training_gammas
 from sr3core.training import Batch, Trainer, create_state, draw_noise, learning_rate_at
 from sr3core.unet import UNet

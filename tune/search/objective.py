@@ -16,7 +16,7 @@ from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of
 from sr3core.features import FeatureNetwork, extract_features
 from sr3core.hyperparameters import ModelConfig
-from sr3core.images import to_float, to_uint8
+from sr3core.images.pixels import to_float, to_uint8
 from sr3core.metrics.consistency import consistency
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
 from sr3core.metrics.kid import kernel_distance, kernel_distances_without

@@ -14,9 +14,9 @@ from torch import Tensor
 from sr3core.diffusion import Denoiser, predict_y_0, q_sample
 from sr3core.guidance import as_denoiser
 from sr3core.hyperparameters import SamplerConfig
-from sr3core.images import to_float
+from sr3core.images.pixels import to_float
+from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import ImageNoise, derive_seed
-from sr3core.resize import upsample_bicubic
 from sr3core.sampling import estimator
 from sr3core.schedules import InferenceSchedule
 from sr3core.solvers import Step, ddim_step

@@ -18,8 +18,8 @@ from pipelines.shards.records import Record
 from sr3core.config import override
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
-from sr3core.images import to_float
-from sr3core.resize import blur
+from sr3core.images.pixels import to_float
+from sr3core.images.resize import blur
 from tests.preparing import prepared, prepared_classes
 
 

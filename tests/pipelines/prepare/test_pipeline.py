@@ -22,8 +22,8 @@ from pipelines.settings.config import PrepareConfig, parse_stages
 from pipelines.shards.manifest import load_index, load_manifest
 from pipelines.shards.records import read_record
 from sr3core.errors import ConfigError, DataError
-from sr3core.images import largest_central_crop
-from sr3core.resize import blur, resize_area, resize_bicubic
+from sr3core.images.pixels import largest_central_crop
+from sr3core.images.resize import blur, resize_area, resize_bicubic
 
 STAGES = ("8-16", "16-32", "base-8", "16-64")
 HALF, HELD_OUT = 6, 0.25

@@ -14,8 +14,8 @@ from PIL.PngImagePlugin import PngInfo
 from pipelines.study.freeze import Folders, new_study
 from pipelines.study.study_folder import Study, open_study
 from sr3core.errors import ConfigError, DataError
-from sr3core.images import to_float, to_uint8
-from sr3core.resize import upsample_bicubic
+from sr3core.images.pixels import to_float, to_uint8
+from sr3core.images.resize import upsample_bicubic
 from tests.study_subjects import make_folders, make_study, small_config
 
 

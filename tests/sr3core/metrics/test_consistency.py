@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import interpolate
 
 from sr3core.errors import DataError
+from sr3core.images.resize import resize_bicubic
 from sr3core.metrics.consistency import consistency
-from sr3core.resize import resize_bicubic
 
 
 def smooth_images(count: int, size: int) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sr3core.images import largest_central_crop, to_float, to_uint8
+from sr3core.images.pixels import largest_central_crop, to_float, to_uint8
 
 
 def every_value() -> np.ndarray:

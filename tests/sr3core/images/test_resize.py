@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
 
-from sr3core.images import largest_central_crop, to_float, to_uint8
-from sr3core.resize import (
+from sr3core.images.pixels import largest_central_crop, to_float, to_uint8
+from sr3core.images.resize import (
     area_weights,
     bicubic_weights,
     blur,

@@ -1,0 +1,1 @@
+"""Pixels: ranges and layouts, crops, exact resizing."""
