@@ -3,10 +3,11 @@
     python tests/benchmarks/bench_gpu.py --out gpu.json                         # the 64-256 network, bfloat16
     python tests/benchmarks/bench_gpu.py --tiny --device cpu --out tiny.json    # whether this script runs, and no more
 
-For sampling (eager, and compiled in CUDA graphs) and for Trainer.step (eager and compiled), for each batch that fits:
-seconds a call, utilisation, images a second and the most memory that was allocated. Utilisation is sr3core.flops' count
-of a forward pass, three times that for a training step, over the device's dense peak by its maker. The sampler's own
-arithmetic and the drawing of noise on the host are in the measured time, in the count they are not.
+For sampling (eager, and compiled in CUDA graphs) and for Trainer.step (eager and compiled), for each
+batch that fits: seconds a call, utilisation, images a second and the most memory that was allocated.
+Utilisation is sr3core.flops' count of a forward pass, three times that for a training step, over the
+device's dense peak by its maker. The sampler's own arithmetic and the drawing of noise on the host are in
+the measured time, in the count they are not.
 
 No number of this script on a GPU has been measured yet: it has only been run with --tiny on a CPU, where there is no
 peak to compare with.

@@ -23,11 +23,12 @@ processors with avx512_bf16 or amx_bf16 only.
 
 Found on one thread of a busy server with avx512_bf16 (5 rounds, CPU time), for the two cases: forward 1.27 and 1.32;
 training step 1.15 and 1.13 in float32, 1.62 and 1.50 ours in bfloat16, 1.08 and 1.08 both in bfloat16. So the aim of
-1.3 for the step is reached by bfloat16 alone. What the profiler says of float32: 3x3 convolutions by oneDNN are two
-thirds of our step and run at nine tenths of the core's peak, the same for both sides; what could be won was the rest
-(sr3core/cpu_layers.py: 1x1 convolutions, normalisation's backward pass, convolutions of doubled maps; before them the
-step's ratios were 1.07 and 1.04). torch.compile (--compile) took 4 minutes to compile the first case's step and made
-it 14% slower in CPU time: convolutions stay what they are, and it is off by default.
+1.3 for the step is reached by bfloat16 alone. What the profiler says of float32: 3x3 convolutions by
+oneDNN are two thirds of our step and run at nine tenths of the core's peak, the same for both sides; what
+could be won was the rest (sr3core/cpu_layers.py: 1x1 convolutions, normalisation's backward pass,
+convolutions of doubled maps; before them the step's ratios were 1.07 and 1.04). torch.compile (--compile)
+took 4 minutes to compile the first case's step and made it 14% slower in CPU time: convolutions stay what
+they are, and it is off by default.
 """
 
 import argparse
