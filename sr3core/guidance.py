@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from sr3core.diffusion import Denoiser, epsilon_from_output
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
-from sr3core.unet import IMAGE_CHANNELS
+from sr3core.networks.unet import IMAGE_CHANNELS
 
 
 def as_denoiser(

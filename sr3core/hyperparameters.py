@@ -23,7 +23,7 @@ def require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UNetConfig:
-    """The U-Net of Figure A.1; Table A.1 gives its columns (sr3core/architectures.py)."""
+    """The U-Net of Figure A.1; Table A.1 gives its columns (sr3core/networks/architectures.py)."""
 
     image_size: int
     """Side of the square images that it is trained on, pixels. Decides at which level attention sits."""

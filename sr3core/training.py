@@ -14,11 +14,11 @@ from sr3core.diffusion import denoising_loss, epsilon_from_output, q_sample, tra
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.learned_variance import bound_term, split_variance
+from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.regression import regress
 from sr3core.schedules import sample_gamma, step_of, training_gammas
 from sr3core.transfer import send
-from sr3core.unet import IMAGE_CHANNELS, UNet
 
 _NORM_MEMORY = 0.98
 """Share that the average of gradient norms keeps a step: it looks back over about 50."""

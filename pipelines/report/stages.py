@@ -76,7 +76,7 @@ def _unit_hours(stage: StageRun, lines: list[dict[str, Any]]) -> float | None:
 def _num_parameters(stage: StageRun) -> int:
     import torch
 
-    from sr3core.unet import UNet, num_parameters
+    from sr3core.networks.unet import UNet, num_parameters
 
     with torch.device("meta"):  # shapes alone: the paper's networks would take gigabytes
         return num_parameters(UNet(stage.config.model.unet))

@@ -15,8 +15,8 @@ from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
     from sr3core.cascade import Stage
     from sr3core.checkpoint import CheckpointInfo
-    from sr3core.inference import InferenceNetwork
-    from sr3core.unet import UNet
+    from sr3core.networks.inference import InferenceNetwork
+    from sr3core.networks.unet import UNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class StageRun:
         import torch
 
         from sr3core.checkpoint import check_weights, sampling_weights
-        from sr3core.unet import UNet
+        from sr3core.networks.unet import UNet
 
         with torch.device("meta"):
             network = UNet(self.config.model.unet)
@@ -105,7 +105,7 @@ class StageRun:
         import torch
 
         from sr3core.checkpoint import load_weights, sampling_weights, verify
-        from sr3core.unet import UNet
+        from sr3core.networks.unet import UNet
 
         info = self.fetched(self.newest_checkpoint())
         verify(info)
@@ -153,7 +153,7 @@ class StageRun:
 
     def load_fast(self, inference: InferenceConfig, device: str) -> "InferenceNetwork":
         """The network of load_network, ready to sample fast."""
-        from sr3core.inference import InferenceNetwork
+        from sr3core.networks.inference import InferenceNetwork
 
         return InferenceNetwork(self.load_network(), device, inference.precision, inference.compile)
 

@@ -3,14 +3,6 @@
 from collections.abc import Callable
 
 from pipelines.settings.config import PlacementConfig, RunConfig, TrainConfig
-from sr3core.architectures import (
-    unet_16_128,
-    unet_64_256,
-    unet_64_512,
-    unet_256_1024,
-    unet_base_64,
-    unet_improved_64,
-)
 from sr3core.config import did_you_mean, override
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
@@ -20,6 +12,14 @@ from sr3core.hyperparameters import (
     ObjectiveConfig,
     OptimizerConfig,
     UNetConfig,
+)
+from sr3core.networks.architectures import (
+    unet_16_128,
+    unet_64_256,
+    unet_64_512,
+    unet_256_1024,
+    unet_base_64,
+    unet_improved_64,
 )
 
 BLUR_PROBABILITY = 0.5

@@ -13,7 +13,7 @@ _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceConfig:
-    """How trained networks are run: what sr3core.inference does to them."""
+    """How trained networks are run: what sr3core.networks.inference does to them."""
 
     precision: InferencePrecision = "tf32"
     """float32; tf32, which is float32 with the multiplications of GPUs in TensorFloat-32; or bfloat16, in half of the

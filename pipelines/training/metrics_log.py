@@ -12,7 +12,7 @@ from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
 from pipelines.settings.config import TrainConfig
 from pipelines.training.trackers import open_trackers
 from pipelines.training.worker_group import Team
-from sr3core.flops import TRAINING_FACTOR, forward_flops, peak_flops
+from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.training import StepStatistics
 
 

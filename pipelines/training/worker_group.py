@@ -10,9 +10,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.config import TrainConfig
-from sr3core.compiled import Compiled
-from sr3core.precision import InPrecision
-from sr3core.unet import UNet
+from sr3core.networks.compiled import Compiled
+from sr3core.networks.precision import InPrecision
+from sr3core.networks.unet import UNet
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 For sampling (eager, and compiled in CUDA graphs) and for Trainer.step (eager and compiled), for each
 batch that fits: seconds a call, utilisation, images a second and the most memory that was allocated.
-Utilisation is sr3core.flops' count of a forward pass, three times that for a training step, over the
+Utilisation is sr3core.networks.flops' count of a forward pass, three times that for a training step, over the
 device's dense peak by its maker. The sampler's own arithmetic and the drawing of noise on the host are in
 the measured time, in the count they are not.
 
@@ -25,16 +25,16 @@ from typing import Any
 
 import torch
 
-from sr3core.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024, unet_tiny
 from sr3core.cascade import Stage, upscale
-from sr3core.compiled import Compiled
-from sr3core.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
-from sr3core.inference import InferenceNetwork
-from sr3core.precision import InPrecision
+from sr3core.networks.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024, unet_tiny
+from sr3core.networks.compiled import Compiled
+from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
+from sr3core.networks.inference import InferenceNetwork
+from sr3core.networks.precision import InPrecision
+from sr3core.networks.unet import UNet, num_parameters
 from sr3core.schedules import default_schedule
 from sr3core.training import Batch, Trainer, create_state
-from sr3core.unet import UNet, num_parameters
 
 ROWS: dict[str, tuple[int, Callable[[], UNetConfig]]] = {
     "16-128": (16, unet_16_128),

@@ -15,9 +15,9 @@ import sys
 import torch
 
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
-from sr3core.precision import InPrecision
+from sr3core.networks.precision import InPrecision
+from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state
-from sr3core.unet import num_parameters
 
 SETTINGS: dict[str, tuple[int, bool, str]] = {
     "plain": (1, False, "float32"),

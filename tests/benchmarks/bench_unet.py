@@ -25,7 +25,7 @@ Found on one thread of a busy server with avx512_bf16 (5 rounds, CPU time), for 
 training step 1.15 and 1.13 in float32, 1.62 and 1.50 ours in bfloat16, 1.08 and 1.08 both in bfloat16. So the aim of
 1.3 for the step is reached by bfloat16 alone. What the profiler says of float32: 3x3 convolutions by
 oneDNN are two thirds of our step and run at nine tenths of the core's peak, the same for both sides; what
-could be won was the rest (sr3core/cpu_layers.py: 1x1 convolutions, normalisation's backward pass,
+could be won was the rest (sr3core/networks/layers.py: 1x1 convolutions, normalisation's backward pass,
 convolutions of doubled maps; before them the step's ratios were 1.07 and 1.04). torch.compile (--compile)
 took 4 minutes to compile the first case's step and made it 14% slower in CPU time: convolutions stay what
 they are, and it is off by default.
@@ -46,11 +46,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.runtime.allocator import keep_freed_memory
-from sr3core.compiled import Compiled
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
-from sr3core.precision import InPrecision
+from sr3core.networks.compiled import Compiled
+from sr3core.networks.precision import InPrecision
+from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state
-from sr3core.unet import num_parameters
 
 CASES: dict[str, tuple[UNetConfig, int]] = {
     "16-64, width 32": (
@@ -214,7 +214,7 @@ def main() -> None:
 
 def create_network(config: UNetConfig) -> torch.nn.Module:
     """Our network, to count it."""
-    from sr3core.unet import UNet
+    from sr3core.networks.unet import UNet
 
     with torch.device("meta"):
         return UNet(config)

@@ -10,9 +10,9 @@ import argparse
 
 import torch
 
-from sr3core.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024
-from sr3core.flops import PEAK_FLOPS, TRAINING_FACTOR, forward_flops
-from sr3core.unet import UNet
+from sr3core.networks.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024
+from sr3core.networks.flops import PEAK_FLOPS, TRAINING_FACTOR, forward_flops
+from sr3core.networks.unet import UNet
 
 STAGES = {"16-128": unet_16_128, "64-256": unet_64_256, "64-512": unet_64_512, "256-1024": unet_256_1024}
 BATCH_SIZE, NUM_STEPS = 256, 1_000_000

@@ -8,9 +8,9 @@ docs/scaling.md holds the output and the formulas.
 
 import torch
 
-from sr3core import architectures
-from sr3core.flops import TRAINING_FACTOR, forward_flops
-from sr3core.unet import UNet, num_parameters
+from sr3core.networks import architectures
+from sr3core.networks.flops import TRAINING_FACTOR, forward_flops
+from sr3core.networks.unet import UNet, num_parameters
 
 NETWORKS = {
     "16-128": (architectures.unet_16_128, 16),

@@ -153,9 +153,9 @@ def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session)
 
     from pipelines.runs.run_folder import create_run
     from pipelines.settings.presets import small_16_64
-    from sr3core.architectures import unet_tiny
     from sr3core.checkpoint import save_checkpoint, take_snapshot
     from sr3core.config import override
+    from sr3core.networks.architectures import unet_tiny
     from sr3core.training import create_state
 
     run = create_run(tmp_path / "run", small_16_64(), str(tmp_path), {"16-64": "x"}, fresh=False)

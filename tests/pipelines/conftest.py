@@ -7,9 +7,9 @@ import torch
 
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.config import RunConfig, TrainConfig
-from sr3core.architectures import unet_tiny
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
+from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
 

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
-from sr3core.architectures import unet_tiny
 from sr3core.checkpoint import list_checkpoints, restore, save_checkpoint, take_snapshot
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
+from sr3core.networks.architectures import unet_tiny
 from sr3core.training import Batch, Trainer, create_state
 
 MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))

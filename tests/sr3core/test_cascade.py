@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sr3core.architectures import unet_tiny
 from sr3core.cascade import Stage, draw, generate, run_cascade
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
@@ -16,6 +15,7 @@ from sr3core.hyperparameters import (
     SamplerConfig,
     UNetConfig,
 )
+from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import keyed_generator
 from sr3core.schedules import default_schedule
 from sr3core.training import create_state

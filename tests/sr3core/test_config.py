@@ -2,10 +2,10 @@
 
 import pytest
 
-from sr3core.architectures import unet_tiny
 from sr3core.config import did_you_mean, differences, fingerprint, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
+from sr3core.networks.architectures import unet_tiny
 
 MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16))
 

@@ -22,9 +22,9 @@ from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from
 from sr3core.metrics.kid import kernel_distance, kernel_distances_without
 from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
+from sr3core.networks.unet import UNet
 from sr3core.randomness import derive_seed
 from sr3core.schedules import InferenceSchedule
-from sr3core.unet import UNet
 from tune.search.settings import Objective, ObjectiveWeights
 
 NUM_JACKKNIFE_GROUPS = 10

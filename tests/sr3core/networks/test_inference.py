@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from sr3core.hyperparameters import UNetConfig
-from sr3core.inference import InferenceNetwork
+from sr3core.networks.inference import InferenceNetwork
+from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
-from sr3core.unet import UNet
 
 CONFIG = UNetConfig(
     image_size=16, base_channels=16, channel_multipliers=(1, 2), num_res_blocks=1, attention_sizes=(8,), dropout=0.1

@@ -5,10 +5,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sr3core.compiled import Compiled
 from sr3core.hyperparameters import InferencePrecision
-from sr3core.precision import InPrecision
-from sr3core.unet import UNet
+from sr3core.networks.compiled import Compiled
+from sr3core.networks.precision import InPrecision
+from sr3core.networks.unet import UNet
 
 
 class InferenceNetwork(nn.Module):

@@ -5,7 +5,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from sr3core.blocks import (
+from sr3core.hyperparameters import UNetConfig
+from sr3core.networks.blocks import (
     NoiseLevelEmbedding,
     ResidualBlock,
     SelfAttention,
@@ -13,8 +14,7 @@ from sr3core.blocks import (
     normalization,
     zero_init,
 )
-from sr3core.hyperparameters import UNetConfig
-from sr3core.precision import in_float32
+from sr3core.networks.precision import in_float32
 
 IMAGE_CHANNELS = 3
 

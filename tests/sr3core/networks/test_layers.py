@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr3core.cpu_layers import Conv1x1, GroupNorm, convolve_doubled
+from sr3core.networks.layers import Conv1x1, GroupNorm, convolve_doubled
 
 
 def values_and_gradients(function, inputs: list[Tensor]) -> list[Tensor]:

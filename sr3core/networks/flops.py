@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr3core.hyperparameters import UNetConfig
-from sr3core.unet import IMAGE_CHANNELS, UNet
+from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 
 TRAINING_FACTOR = 3
 """A training step's operations over a forward pass's: the backward pass multiplies once for the inputs and once for the

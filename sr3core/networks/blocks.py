@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr3core.cpu_layers import Conv1x1, GroupNorm, convolve_doubled
-from sr3core.precision import in_float32
+from sr3core.networks.layers import Conv1x1, GroupNorm, convolve_doubled
+from sr3core.networks.precision import in_float32
 
 NOISE_LEVEL_SCALE = 5000.0
 """WaveGrad's scale of sqrt(gamma) before the sinusoids; without one, the levels cannot be told apart."""
