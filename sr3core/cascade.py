@@ -11,18 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sr3core.diffusion import Noise
+from sr3core.diffusion.equations import Noise
+from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.projection import BackProjection
+from sr3core.diffusion.sampling import sample
+from sr3core.diffusion.schedules import InferenceSchedule, check_gammas, training_gammas
 from sr3core.errors import ConfigError
-from sr3core.guidance import as_denoiser
 from sr3core.hyperparameters import ModelConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
-from sr3core.projection import BackProjection
 from sr3core.randomness import ImageNoise, derive_seed
 from sr3core.regression import regress
-from sr3core.sampling import sample
-from sr3core.schedules import InferenceSchedule, check_gammas, training_gammas
 
 
 @dataclass(frozen=True, slots=True)

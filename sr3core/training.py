@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from sr3core.diffusion import denoising_loss, epsilon_from_output, q_sample, training_target
+from sr3core.diffusion.equations import denoising_loss, epsilon_from_output, q_sample, training_target
+from sr3core.diffusion.learned_variance import bound_term, split_variance
+from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic
-from sr3core.learned_variance import bound_term, split_variance
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.regression import regress
-from sr3core.schedules import sample_gamma, step_of, training_gammas
 from sr3core.transfer import send
 
 _NORM_MEMORY = 0.98

@@ -12,12 +12,12 @@ from pipelines.runs.run_folder import NUM_BUCKETS, Run, create_run
 from pipelines.sampling.held_out import NUM_REPEATED
 from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import regression_of, small_stage
+from sr3core.diffusion.schedules import default_schedule, inference_gammas
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import resize_area, resize_bicubic, upsample_bicubic
 from sr3core.metrics.consistency import consistency
 from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
-from sr3core.schedules import default_schedule, inference_gammas
 
 METHODS = ("nearest", "bicubic", "16-64-regression", "sr3")
 VOID = frozenset({"meta", "link", "img", "input", "br"})

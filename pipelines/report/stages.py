@@ -10,8 +10,8 @@ from pipelines.report.plots import NUM_STYLES, loss_charts
 from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_chart
 from pipelines.runs.run_folder import StageRun, read_metrics
 from sr3core.config import to_dict
+from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
 from sr3core.errors import CheckpointError
-from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
 
 SEARCH_FORMAT = ("sr3-search", 2)  # written by tune, which pipelines may not import
 

@@ -8,9 +8,9 @@ from pipelines.runs.bucket_runs import BucketRun
 from pipelines.settings.config import TrainConfig
 from pipelines.settings.sampling import InferenceConfig
 from sr3core.config import did_you_mean
+from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import ModelConfig
-from sr3core.schedules import InferenceSchedule, default_schedule, schedule_from_json
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
     from sr3core.cascade import Stage

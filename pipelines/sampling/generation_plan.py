@@ -10,8 +10,8 @@ from pipelines.runs.run_folder import Run, StageRun
 from pipelines.settings.sampling import SampleConfig, parse_classes
 from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
 from sr3core.config import differences, fingerprint_of, to_dict
+from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
-from sr3core.schedules import InferenceSchedule
 
 RECORD = "samples.json"
 IMAGE_NAME = re.compile(r"(\d{6,})\.png")

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from sr3core.cascade import Stage, upscale
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
 from sr3core.networks.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024, unet_tiny
 from sr3core.networks.compiled import Compiled
@@ -33,7 +34,6 @@ from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.precision import InPrecision
 from sr3core.networks.unet import UNet, num_parameters
-from sr3core.schedules import default_schedule
 from sr3core.training import Batch, Trainer, create_state
 
 ROWS: dict[str, tuple[int, Callable[[], UNetConfig]]] = {

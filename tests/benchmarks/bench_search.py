@@ -28,8 +28,8 @@ import numpy as np
 import ray
 
 from pipelines.runs.run_folder import open_run
+from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features import extract_features
-from sr3core.schedules import InferenceSchedule
 from tune.search.artifacts import TrialRecord, best_of
 from tune.search.objective import Evaluator
 from tune.search.schedule_search import search

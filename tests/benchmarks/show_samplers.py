@@ -27,6 +27,7 @@ from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict
+from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features import FeatureNetwork, distance_label
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
@@ -34,7 +35,6 @@ from sr3core.metrics.fid import frechet_distance_from_features
 from sr3core.metrics.psnr import psnr
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.randomness import derive_seed
-from sr3core.schedules import InferenceSchedule
 from tune.search.defaults import defaults
 
 SAMPLERS = ("trained-respaced", "ddim", "dpmpp-2m", "heun-karras")

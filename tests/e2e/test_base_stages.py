@@ -14,8 +14,8 @@ from pipelines.settings.presets import small_classes, small_stage
 from pipelines.training.validation import NUM_BUCKETS, Validation
 from pipelines.training.worker_group import Team
 from sr3core.config import override, to_dict
-from sr3core.guidance import as_denoiser
-from sr3core.learned_variance import split_variance
+from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.learned_variance import split_variance
 from sr3core.randomness import derive_seed
 from sr3core.training import Trainer, create_state, draw_noise
 

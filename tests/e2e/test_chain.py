@@ -10,7 +10,7 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.runs.run_folder import open_run, read_metrics
-from sr3core.schedules import schedule_from_json
+from sr3core.diffusion.schedules import schedule_from_json
 from tests.preparing import some_photos
 
 TINY = [

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import torch
 
+from sr3core.diffusion.schedules import InferenceSchedule, inference_gammas
 from sr3core.hyperparameters import SamplerConfig
-from sr3core.schedules import InferenceSchedule, inference_gammas
 
 
 class OneStream:

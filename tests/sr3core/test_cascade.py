@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sr3core.cascade import Stage, draw, generate, run_cascade
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
     ModelConfig,
@@ -17,7 +18,6 @@ from sr3core.hyperparameters import (
 )
 from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import keyed_generator
-from sr3core.schedules import default_schedule
 from sr3core.training import create_state
 
 STEPS = 3

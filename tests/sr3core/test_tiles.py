@@ -11,12 +11,12 @@ from torch import nn
 from torch.nn import functional
 
 from sr3core.cascade import Stage, pad, refine
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic, upsample_bicubic_window
 from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import NOISE_BLOCK, NoiseField, derive_seed, keyed_generator
-from sr3core.schedules import default_schedule
 from sr3core.tiles import Tiling, blend_weights, plan_cascade, plan_tiles, run_tiled_cascade, tile_starts
 from sr3core.training import create_state
 

@@ -17,6 +17,7 @@ from sr3core.checkpoint import (
     save_checkpoint,
     take_snapshot,
 )
+from sr3core.diffusion.schedules import default_schedule, training_gammas
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
 from sr3core.images.pixels import to_float
@@ -24,7 +25,6 @@ from sr3core.images.resize import resize_area, resize_bicubic, upsample_bicubic
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.regression import regress
-from sr3core.schedules import default_schedule, training_gammas
 from sr3core.training import Batch, Trainer, create_state, draw_noise, learning_rate_at
 
 OPTIMIZER = OptimizerConfig(learning_rate=2e-3, warmup_steps=5, ema_decay=0.9, gradient_clip=1.0)

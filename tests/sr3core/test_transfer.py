@@ -9,11 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr3core.cascade import Stage, refine, run_cascade
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import NoiseField
-from sr3core.schedules import default_schedule
 from sr3core.training import Batch, Trainer, TrainState, average_of, create_state, update_average
 from sr3core.transfer import send
 

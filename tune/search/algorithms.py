@@ -11,8 +11,8 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from sr3core.config import to_dict
+from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
-from sr3core.schedules import InferenceSchedule
 from tune.search.artifacts import Ledger, Origin, Proposal, TrialRecord
 from tune.search.settings import Algorithm
 from tune.search.space import RefinementSpace, SearchSpace, Space, distributions, propose

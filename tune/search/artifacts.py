@@ -13,9 +13,9 @@ from typing import Any, Literal, TypeVar
 
 from pipelines.runs.run_folder import StageRun, to_json, write_atomic
 from sr3core.config import differences, from_dict, to_dict
+from sr3core.diffusion.schedules import InferenceSchedule, schedule_from_json
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import SamplerConfig
-from sr3core.schedules import InferenceSchedule, schedule_from_json
 from tune.search.settings import SearchConfig
 
 SEARCH_FORMAT_VERSION = 2

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, inference_gammas, training_gammas
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
-from sr3core.schedules import InferenceSchedule, default_schedule, inference_gammas, training_gammas
 from tune.search.space import make_schedule
 
 EDM_SIGMAS = 0.002, 80.0

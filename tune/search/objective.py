@@ -14,6 +14,7 @@ import torch
 
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of
+from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features import FeatureNetwork, extract_features
 from sr3core.hyperparameters import ModelConfig
 from sr3core.images.pixels import to_float, to_uint8
@@ -24,7 +25,6 @@ from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
 from sr3core.networks.unet import UNet
 from sr3core.randomness import derive_seed
-from sr3core.schedules import InferenceSchedule
 from tune.search.settings import Objective, ObjectiveWeights
 
 NUM_JACKKNIFE_GROUPS = 10

@@ -17,9 +17,9 @@ from ray import tune as ray_tune
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from sr3core.config import fingerprint_of, scientific
+from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
 from sr3core.features import distance_label
-from sr3core.schedules import InferenceSchedule
 from tune.search.algorithms import ScheduleSearcher, create_algorithm
 from tune.search.artifacts import (
     Ledger,

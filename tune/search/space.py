@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, get_args
 import numpy as np
 
 from sr3core.config import fingerprint_of
-from sr3core.errors import ConfigError
-from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
-from sr3core.schedules import (
+from sr3core.diffusion.schedules import (
     FAMILIES,
     InferenceSchedule,
     check_gammas,
@@ -18,6 +16,8 @@ from sr3core.schedules import (
     inference_gammas,
     training_gammas,
 )
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
 
 if TYPE_CHECKING:
     from optuna import Trial

@@ -10,7 +10,7 @@ from ray import tune as ray_tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from sr3core.config import from_dict
-from sr3core.schedules import InferenceSchedule
+from sr3core.diffusion.schedules import InferenceSchedule
 from tune.search.artifacts import Ledger, TrialRecord, best_of
 from tune.search.objective import Evaluator, Task, pick_device
 

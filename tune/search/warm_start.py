@@ -11,15 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr3core.diffusion import Denoiser, predict_y_0, q_sample
-from sr3core.guidance import as_denoiser
+from sr3core.diffusion.equations import Denoiser, predict_y_0, q_sample
+from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.sampling import estimator
+from sr3core.diffusion.schedules import InferenceSchedule
+from sr3core.diffusion.solvers import Step, ddim_step
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.images.pixels import to_float
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import ImageNoise, derive_seed
-from sr3core.sampling import estimator
-from sr3core.schedules import InferenceSchedule
-from sr3core.solvers import Step, ddim_step
 from tune.search.objective import Task, pick_device
 from tune.search.settings import WarmStart
 from tune.search.space import make_schedule

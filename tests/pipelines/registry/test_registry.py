@@ -13,8 +13,8 @@ from pipelines.registry.registry import Registry, find_model
 from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import open_run
 from pipelines.storage import uris
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import CheckpointError, ConfigError, DataError
-from sr3core.schedules import default_schedule
 from tests.s3_server import a_bucket
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import pytest
 
 from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import Run
-from sr3core.schedules import default_schedule
+from sr3core.diffusion.schedules import default_schedule
 from tests.reporting import Page, make_run
 
 

@@ -21,10 +21,10 @@ from pipelines.settings.presets import small_stage
 from pipelines.settings.sampling import InferenceConfig, SampleConfig, parse_classes
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.randomness import keyed_generator
-from sr3core.schedules import default_schedule
 from sr3core.training import create_state
 from tests.processes import kill, wait_for, workers_of
 

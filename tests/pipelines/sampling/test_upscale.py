@@ -26,11 +26,11 @@ from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
 from pipelines.storage import s3
 from sr3core.cascade import pad, refine
 from sr3core.config import to_dict
+from sr3core.diffusion.schedules import SCHEDULE_FORMAT_VERSION
 from sr3core.errors import ConfigError
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import NoiseField, derive_seed
-from sr3core.schedules import SCHEDULE_FORMAT_VERSION
 from tests.processes import wait_for
 from tests.s3_server import ENVIRONMENT, S3Server, weed_command
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sr3core.diffusion.schedules import training_gammas
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import NoiseScheduleConfig, UNetConfig
 from sr3core.networks import architectures
 from sr3core.networks.blocks import NOISE_LEVEL_SCALE, ResidualBlock, SelfAttention, sinusoids
 from sr3core.networks.unet import UNet, num_parameters
-from sr3core.schedules import training_gammas
 
 
 @pytest.mark.parametrize(

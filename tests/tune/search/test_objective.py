@@ -9,9 +9,9 @@ import pytest
 import scipy.linalg
 import torch
 
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.features import FeatureNetwork, SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
-from sr3core.schedules import default_schedule
 from tune.search.objective import (
     DivergedError,
     Evaluator,

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from sr3core.diffusion.schedules import InferenceSchedule, training_gammas
 from sr3core.hyperparameters import NoiseScheduleConfig
-from sr3core.schedules import InferenceSchedule, training_gammas
 from tune.search.algorithms import create_algorithm
 from tune.search.artifacts import TrialRecord
 from tune.search.defaults import defaults

@@ -17,9 +17,9 @@ import pytest
 import ray
 
 from sr3core.config import from_dict, to_dict
+from sr3core.diffusion.schedules import check_gammas, schedule_from_json
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.networks.unet import UNet
-from sr3core.schedules import check_gammas, schedule_from_json
 from tests.tune.searching import TinyRun, fake_load_split, make_config, write_run
 from tune.search.artifacts import SearchResult, TrialRecord, best_of, find_searches, front_of, read_search
 from tune.search.defaults import defaults

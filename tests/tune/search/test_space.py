@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sr3core.diffusion.schedules import FAMILIES, check_gammas, schedule_from_json, training_gammas
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm
-from sr3core.schedules import FAMILIES, check_gammas, schedule_from_json, training_gammas
 from tune.search.defaults import defaults
 from tune.search.settings import NUM_DEFAULTS
 from tune.search.space import (

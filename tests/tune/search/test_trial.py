@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 
+from sr3core.diffusion.schedules import schedule_from_json
 from sr3core.hyperparameters import SamplerConfig
-from sr3core.schedules import schedule_from_json
 from tune.search.artifacts import Confirmation, SearchReport, TrialRecord, front_of, publish_schedules
 from tune.search.plots import plot_gammas, write_plots
 from tune.search.settings import NUM_DEFAULTS, SearchConfig

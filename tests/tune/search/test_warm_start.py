@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from sr3core.diffusion import predict_y_0, q_posterior, q_sample
-from sr3core.schedules import check_gammas
+from sr3core.diffusion.equations import predict_y_0, q_posterior, q_sample
+from sr3core.diffusion.schedules import check_gammas
 from tune.search.warm_start import (
     NOISE_FIRST,
     Probe,

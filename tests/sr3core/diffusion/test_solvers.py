@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from sr3core.diffusion.sampling import sample
+from sr3core.diffusion.schedules import InferenceSchedule
+from sr3core.diffusion.solvers import MOST_CHURN
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.randomness import keyed_generator
-from sr3core.sampling import sample
-from sr3core.schedules import InferenceSchedule
-from sr3core.solvers import MOST_CHURN
 from tests.sr3core.targets import GAUSSIAN, TWO_PEAKS, OneStream, plan
 
 FLOWS = {

@@ -6,6 +6,9 @@ import torch
 from PIL import Image
 
 from sr3core.cascade import Stage, upscale
+from sr3core.diffusion.projection import BackProjection
+from sr3core.diffusion.sampling import sample
+from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, SamplerConfig
 from sr3core.images.pixels import to_float, to_uint8
@@ -13,10 +16,7 @@ from sr3core.images.resize import bicubic_weights, downsample_bicubic, resize_ar
 from sr3core.metrics.consistency import consistency
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
-from sr3core.projection import BackProjection
 from sr3core.randomness import keyed_generator
-from sr3core.sampling import sample
-from sr3core.schedules import InferenceSchedule, default_schedule
 from tests.sr3core.targets import OneStream, plan
 
 

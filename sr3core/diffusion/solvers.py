@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sr3core.diffusion import per_image, q_posterior, reverse_step
+from sr3core.diffusion.equations import per_image, q_posterior, reverse_step
+from sr3core.diffusion.learned_variance import learned_reverse_variance
 from sr3core.hyperparameters import SamplerAlgorithm, SamplerConfig
-from sr3core.learned_variance import learned_reverse_variance
 
 MOST_CHURN = math.sqrt(2) - 1
 """Karras et al. (2022), Algorithm 2: no step raises sigma by a larger share."""

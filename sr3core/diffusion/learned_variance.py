@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from sr3core.diffusion import per_image, q_posterior, reverse_mean
+from sr3core.diffusion.equations import per_image, q_posterior, reverse_mean
 
 HALF_BIN = 1 / 255
 """Half the distance of neighbouring grey levels, in images in [-1, 1]."""

@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr3core.errors import CheckpointError, ConfigError
-from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
-from sr3core.schedules import (
+from sr3core.diffusion.schedules import (
     FAMILIES,
     InferenceSchedule,
     alphas_of,
@@ -23,6 +21,8 @@ from sr3core.schedules import (
     step_of,
     training_gammas,
 )
+from sr3core.errors import CheckpointError, ConfigError
+from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 
 
 def test_gammas_are_the_running_product_of_alphas_and_back():

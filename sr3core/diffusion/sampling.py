@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sr3core.diffusion import Denoiser, Noise, predict_epsilon, predict_y_0, prior
+from sr3core.diffusion.equations import Denoiser, Noise, predict_epsilon, predict_y_0, prior
+from sr3core.diffusion.learned_variance import split_variance
+from sr3core.diffusion.schedules import InferenceSchedule
+from sr3core.diffusion.solvers import SOLVERS, Estimate, Estimator, Step, level_of
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import SamplerConfig
-from sr3core.learned_variance import split_variance
-from sr3core.schedules import InferenceSchedule
-from sr3core.solvers import SOLVERS, Estimate, Estimator, Step, level_of
 
 Progress = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""

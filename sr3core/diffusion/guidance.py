@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from sr3core.diffusion import Denoiser, epsilon_from_output
+from sr3core.diffusion.equations import Denoiser, epsilon_from_output
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
 from sr3core.networks.unet import IMAGE_CHANNELS

@@ -7,16 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr3core.diffusion import q_posterior, q_sample
-from sr3core.hyperparameters import NoiseScheduleConfig
-from sr3core.learned_variance import (
+from sr3core.diffusion.equations import q_posterior, q_sample
+from sr3core.diffusion.learned_variance import (
     bound_term,
     decoder_log_likelihood,
     gaussian_divergence,
     learned_reverse_variance,
     split_variance,
 )
-from sr3core.schedules import training_gammas
+from sr3core.diffusion.schedules import training_gammas
+from sr3core.hyperparameters import NoiseScheduleConfig
 
 levels = st.floats(1e-4, 1 - 1e-6)
 

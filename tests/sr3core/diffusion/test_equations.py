@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr3core.diffusion import (
+from sr3core.diffusion.equations import (
     denoising_loss,
     epsilon_from_output,
     forward_chain,
@@ -27,8 +27,8 @@ from sr3core.diffusion import (
     variational_bound,
     y_0_from_output,
 )
+from sr3core.diffusion.schedules import cumulative_gammas
 from sr3core.randomness import ImageNoise
-from sr3core.schedules import cumulative_gammas
 
 GAMMAS = torch.tensor(cumulative_gammas(1 - np.linspace(1e-3, 0.5, 8)))
 levels = st.floats(1e-4, 1 - 1e-6)
