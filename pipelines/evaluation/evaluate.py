@@ -27,10 +27,10 @@ from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, upscale_split
 from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
-from sr3core.classifiers import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, Classifier, find_classifier, load_classifier
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
-from sr3core.features import FeatureNetwork, SeededFeatures, distance_label, find_inception, load_inception
+from sr3core.features.classifiers import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, Classifier, find_classifier, load_classifier
+from sr3core.features.extractors import FeatureNetwork, SeededFeatures, distance_label, find_inception, load_inception
 from sr3core.metrics.fid import rank_deficient
 
 EVALUATION_FORMAT_VERSION = 1

@@ -13,8 +13,8 @@ from pathlib import Path
 from pipelines.sampling.photo_finder import find_photos
 from pipelines.shards.manifest import MANIFEST, load_index, load_manifest
 from pipelines.storage.uris import absolute, exists, join, read_bytes, read_range
-from sr3core.classifiers import NUM_CLASSES
 from sr3core.errors import ConfigError, DataError
+from sr3core.features.classifiers import NUM_CLASSES
 
 NUM_NAMED = 5
 """Files that a message names before it counts the rest."""

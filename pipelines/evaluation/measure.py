@@ -21,7 +21,7 @@ from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
-from sr3core.features import FeatureNetwork
+from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.fid import Moments
 from sr3core.metrics.lpips import Lpips, load_lpips
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.errors import ConfigError
-from sr3core.features import FeatureNetwork, distance_label
+from sr3core.features.extractors import FeatureNetwork, distance_label
 from sr3core.metrics.bootstrap import PairedGram, bootstrap_mean, bootstrap_values, normal_interval
 from sr3core.metrics.classification import top_k_errors
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features

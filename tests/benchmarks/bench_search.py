@@ -29,7 +29,7 @@ import ray
 
 from pipelines.runs.run_folder import open_run
 from sr3core.diffusion.schedules import InferenceSchedule
-from sr3core.features import extract_features
+from sr3core.features.extractors import extract_features
 from tune.search.artifacts import TrialRecord, best_of
 from tune.search.objective import Evaluator
 from tune.search.schedule_search import search

@@ -28,7 +28,7 @@ from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
-from sr3core.features import FeatureNetwork, distance_label
+from sr3core.features.extractors import FeatureNetwork, distance_label
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.metrics.fid import frechet_distance_from_features

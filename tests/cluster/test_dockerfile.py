@@ -5,7 +5,7 @@ import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
 
-from sr3core.features import WEIGHTS_PACKAGE
+from sr3core.features.extractors import WEIGHTS_PACKAGE
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "cluster" / "docker" / "Dockerfile").read_text()

@@ -13,7 +13,7 @@ from pipelines.settings.config import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
-from sr3core.features import FeatureNetwork
+from sr3core.features.extractors import FeatureNetwork
 from tune.retraining.settings import HIGHER_IS_BETTER, PromotionConfig, PromotionObjective
 from tune.search.task import feature_network
 

@@ -10,7 +10,7 @@ from ray.exceptions import RayError
 
 from pipelines.runs.run_folder import StageRun
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
-from sr3core.features import distance_label
+from sr3core.features.extractors import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
 from tune.search.artifacts import Confirmation, TrialRecord, best_of
 from tune.search.objective import Task, judge, schedule_fingerprint

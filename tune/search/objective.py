@@ -15,7 +15,7 @@ import torch
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of
 from sr3core.diffusion.schedules import InferenceSchedule
-from sr3core.features import FeatureNetwork, extract_features
+from sr3core.features.extractors import FeatureNetwork, extract_features
 from sr3core.hyperparameters import ModelConfig
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.metrics.consistency import consistency

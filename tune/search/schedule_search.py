@@ -19,7 +19,7 @@ from pipelines.runtime.provenance import provenance
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
-from sr3core.features import distance_label
+from sr3core.features.extractors import distance_label
 from tune.search.algorithms import ScheduleSearcher, create_algorithm
 from tune.search.artifacts import (
     Ledger,

@@ -10,7 +10,7 @@ from pipelines.ingest.batches import load_split
 from pipelines.runs.run_folder import StageRun
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError, DataError
-from sr3core.features import (
+from sr3core.features.extractors import (
     WEIGHTS_PACKAGE,
     WEIGHTS_VARIABLE,
     FeatureNetwork,

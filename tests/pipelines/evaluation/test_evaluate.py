@@ -13,9 +13,9 @@ from pipelines.evaluation import measure
 from pipelines.evaluation.evaluate import evaluate_folders
 from pipelines.evaluation.metric_intervals import tabulate
 from pipelines.settings.measuring import MeasureConfig
-from sr3core.classifiers import find_classifier
 from sr3core.errors import ConfigError, DataError
-from sr3core.features import WEIGHTS_VARIABLE, SeededFeatures, extract_features
+from sr3core.features.classifiers import find_classifier
+from sr3core.features.extractors import WEIGHTS_VARIABLE, SeededFeatures, extract_features
 from sr3core.metrics.fid import frechet_distance_from_features
 from sr3core.metrics.kid import kernel_distance
 from sr3core.metrics.lpips import load_lpips

@@ -10,7 +10,7 @@ import scipy.linalg
 import torch
 
 from sr3core.diffusion.schedules import default_schedule
-from sr3core.features import FeatureNetwork, SeededFeatures, extract_features
+from sr3core.features.extractors import FeatureNetwork, SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
 from tune.search.objective import (
     DivergedError,

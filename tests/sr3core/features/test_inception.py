@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from sr3core.features import load_inception
-from sr3core.inception import Conv, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
+from sr3core.features.extractors import load_inception
+from sr3core.features.inception import Conv, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
 
 
 def package_file() -> Path:

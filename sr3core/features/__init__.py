@@ -1,0 +1,1 @@
+"""Other people's networks that metrics look through: Inception, classifiers, their weight files."""
