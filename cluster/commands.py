@@ -12,7 +12,7 @@ from cluster.cli import FAILURE
 from cluster.options import Common, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
 from cluster.training import train_and_tell, training_session
-from pipelines.settings.config import PrepareConfig
+from pipelines.settings.preparation import PrepareConfig
 from pipelines.settings.sampling import UpscaleConfig
 from sr3core.config import from_dict, override
 from sr3core.errors import ConfigError

@@ -25,7 +25,7 @@ from pipelines.evaluation.sample_diversity import diversity_numbers, diversity_v
 from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, upscale_split
-from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.evaluation import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError

@@ -7,10 +7,10 @@ from typing import Any
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.unpaired import compare_sets
 from pipelines.runs.run_folder import Run, open_run
-from pipelines.runtime.actor_pool import check_files_reach_all
 from pipelines.sampling.generate import image_name, sample_images
 from pipelines.sampling.generation_plan import Plan, plan_samples
-from pipelines.settings.config import EvaluateConfig
+from pipelines.sampling.held_out import check_files_reach_all
+from pipelines.settings.evaluation import EvaluateConfig
 from pipelines.settings.measuring import MeasureConfig
 from pipelines.settings.sampling import SampleConfig
 from pipelines.storage.uris import join

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import IO, Any
 
+from pipelines.images.file_names import MAX_FILE_BYTES, is_image_name
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.imagenet_classes import CLASS_INDEX
 from pipelines.prepare.layouts import synset_in
-from pipelines.prepare.source_items import MAX_FILE_BYTES, How, Source, SourceItem, in_order, is_image_name
+from pipelines.prepare.source_items import How, Source, SourceItem, in_order
 from pipelines.storage.uris import join, open_seekable, read_range
 from sr3core.errors import StorageError
 

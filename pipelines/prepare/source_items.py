@@ -1,21 +1,8 @@
 """One image of a source and how to read it; what the listings in layouts.py and archives.py are made of."""
 
-import posixpath
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
-
-IMAGE_EXTENSIONS = frozenset(
-    f".{extension}"
-    for extension in (
-        *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "tif", "tiff", "gif", "avif"),
-        *("heic", "heif", "jp2", "ppm", "pgm", "pnm"),
-    )
-)
-"""Names that are taken for images; what a file really is, its bytes decide."""
-
-MAX_FILE_BYTES = 2**30
-"""Largest file that is read as an image."""
 
 How = Literal["file", "range", "stored", "deflated", "row", "repeated", "damaged"]
 
@@ -56,11 +43,6 @@ class Source:
     """Its images, in order of their names."""
     ignored: list[str] = field(default_factory=list)
     """Names of the other files: no image by their extension, or not of this layout."""
-
-
-def is_image_name(name: str) -> bool:
-    """Whether a name's extension is an image's."""
-    return posixpath.splitext(name)[1].lower() in IMAGE_EXTENSIONS
 
 
 def in_order(items: Iterable[SourceItem]) -> list[SourceItem]:

@@ -1,8 +1,9 @@
 """What images there are: a source is listed once into items, each of which any worker can read on its own."""
 
+from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare import archives, layouts
-from pipelines.prepare.source_items import MAX_FILE_BYTES, Source, SourceItem
+from pipelines.prepare.source_items import Source, SourceItem
 from pipelines.storage.uris import exists, is_file, join, list_files, name_of, read_bytes, read_range, size_of
 from sr3core.errors import ConfigError, DataError, StorageError
 

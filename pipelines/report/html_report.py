@@ -13,10 +13,11 @@ import jinja2
 from pipelines.report.paper_tables import ORDERINGS
 from pipelines.report.pictures import Pictures, title_of
 from pipelines.report.stages import leaves, read_json, stage_facts
-from pipelines.report.study_section import RESULTS_FORMAT, study_section
+from pipelines.report.study_section import study_section
 from pipelines.report.tables import ABLATION_FORMAT, EVALUATION_FORMAT, RunResults, paper_tables
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import is_ablation
+from pipelines.study.study_folder import RESULTS_FORMAT
 
 MAX_ROWS = 12
 NUM_PATCHES = 4

@@ -7,8 +7,6 @@ from typing import Any
 
 from sr3core.errors import DataError
 
-RESULTS_FORMAT = ("sr3-study-results", 1)
-
 
 def study_section(run: Path, study: str | None, read: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any] | None:
     """Results of a study with its figures as data addresses; None where there is none.

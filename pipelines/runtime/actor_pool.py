@@ -10,8 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from pipelines.runs.run_folder import Run
-from sr3core.errors import ConfigError, Sr3Error
+from sr3core.errors import Sr3Error
 
 T = TypeVar("T")
 _TICK_SECONDS = 0.5
@@ -38,24 +37,6 @@ def gpus_per_actor(num_actors: int) -> float:
     import ray
 
     return min(1.0, ray.cluster_resources().get("GPU", 0.0) / num_actors)
-
-
-def check_files_reach_all(run: Run) -> None:
-    """What actors make of a run goes into its folder, which for a run in a bucket is this machine's working copy.
-
-    Raises:
-        ConfigError: the run is in a bucket, and the cluster would start actors on other machines too.
-    """
-    import ray
-
-    here = ray.get_runtime_context().get_node_id()
-    able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
-    others = [node for node in able if node != here]
-    if run.bucket is not None and others:
-        raise ConfigError(
-            f"{run.location} is in a bucket, and {len(others)} other nodes could not write into this one's working"
-            " copy; measure it on one machine, or copy the run to a file system that all nodes share"
-        )
 
 
 def run_on_actors(

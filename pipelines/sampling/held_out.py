@@ -14,9 +14,9 @@ import numpy as np
 from pipelines.images.decode import decode_image
 from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
-from pipelines.runtime.actor_pool import actors_on_cluster, check_files_reach_all, gpus_per_actor, run_on_actors
+from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
-from pipelines.settings.config import EvaluateConfig
+from pipelines.settings.evaluation import EvaluateConfig
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 
@@ -262,3 +262,21 @@ def _tasks(samples: Samples, images: SplitImages) -> list[Task]:
 def _is_done(task: Task, samples: Samples) -> bool:
     made = (repeated(task.repeat),) if task.repeat else samples.methods
     return all((samples.folder / name / f"{key}.png").is_file() for name in made for key in task.keys)
+
+
+def check_files_reach_all(run: Run) -> None:
+    """What actors make of a run goes into its folder, which for a run in a bucket is this machine's working copy.
+
+    Raises:
+        ConfigError: the run is in a bucket, and the cluster would start actors on other machines too.
+    """
+    import ray
+
+    here = ray.get_runtime_context().get_node_id()
+    able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    others = [node for node in able if node != here]
+    if run.bucket is not None and others:
+        raise ConfigError(
+            f"{run.location} is in a bucket, and {len(others)} other nodes could not write into this one's working"
+            " copy; measure it on one machine, or copy the run to a file system that all nodes share"
+        )

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines.prepare.source_items import is_image_name
+from pipelines.images.file_names import is_image_name
 from pipelines.storage.uris import absolute, is_file, is_folder, is_remote, join, list_files, name_of
 from sr3core.errors import ConfigError, DataError
 

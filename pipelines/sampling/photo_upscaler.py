@@ -12,8 +12,8 @@ import numpy as np
 
 from pipelines.images import colour
 from pipelines.images.decode import DecodedPhoto, decode_photo
+from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.prepare.source_items import MAX_FILE_BYTES
 from pipelines.runs.run_folder import Run, open_run, to_json
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.sampling.photo_finder import Photo

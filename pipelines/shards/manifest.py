@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipelines.images.rejects import Reject, RejectReason
-from pipelines.settings.config import StageSpec
+from pipelines.settings.stages import StageSpec
 from pipelines.storage.uris import exists, join, read_bytes, write_atomic
 from sr3core.errors import DataError
 

@@ -14,7 +14,8 @@ import numpy as np
 from PIL import Image
 
 from pipelines.images.fast_codecs import decode_png_rgb, encode_png
-from pipelines.settings.config import PrepareConfig, StageSpec
+from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.stages import StageSpec
 from sr3core.errors import DataError
 from sr3core.images.pixels import largest_central_crop
 from sr3core.images.resize import blur, resize_area, resize_bicubic

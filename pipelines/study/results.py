@@ -11,14 +11,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from pipelines.report.study_section import RESULTS_FORMAT
 from pipelines.runs.run_folder import local_path, write_atomic
 from pipelines.runtime.provenance import git_commit, versions
 from pipelines.study.answers import answered_by, subject_rows
 from pipelines.study.database import Database, open_existing, participants
 from pipelines.study.exclusions import num_failed_checks, subject_exclusion, trial_exclusion
 from pipelines.study.figures import write_figures
-from pipelines.study.study_folder import Study, open_study
+from pipelines.study.study_folder import RESULTS_FORMAT, Study, open_study
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError, DataError
 from sr3core.metrics.fool_rate import NUM_REPLICATES, Answers, compare_models, rates_by, wilson_interval

@@ -20,6 +20,8 @@ from sr3core.config import fingerprint_of, from_dict
 from sr3core.errors import ConfigError, DataError
 
 STUDY_FORMAT_VERSION = 1
+RESULTS_FORMAT = ("sr3-study-results", 1)
+"""Format and version of results.json, which the report reads too."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

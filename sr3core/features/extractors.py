@@ -19,7 +19,7 @@ from torch.nn.functional import conv2d, leaky_relu
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
 from sr3core.features.weights import find_weights, fingerprint, misfits
-from sr3core.metrics.inputs import as_images
+from sr3core.images.pixels import as_images
 from sr3core.randomness import keyed_generator
 
 WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"

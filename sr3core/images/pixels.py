@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sr3core.errors import DataError
+
 if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
     from torch import Tensor
 
@@ -43,3 +45,19 @@ def largest_central_crop(image: np.ndarray) -> np.ndarray:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     return image[top : top + side, left : left + side]
+
+
+def as_images(images: np.ndarray | Tensor, name: str) -> Tensor:
+    """Check that images are uint8 (B, H, W, 3) with at least one image and one pixel, and return a tensor.
+
+    Raises:
+        DataError: they are not; the message says `name`.
+    """
+    import torch
+
+    if isinstance(images, np.ndarray) and not images.flags.writeable:
+        images = images.copy()  # torch warns of read-only memory, which is what Ray hands out
+    batch = torch.as_tensor(images)
+    if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[-1] != 3 or batch.numel() == 0:
+        raise DataError(f"{name} must be uint8 (B, H, W, 3), got {batch.dtype} {tuple(batch.shape)}")
+    return batch

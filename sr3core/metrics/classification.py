@@ -4,9 +4,9 @@ import numpy as np
 from torch import Tensor
 
 from sr3core.errors import DataError
-from sr3core.images.pixels import largest_central_crop, to_float, to_uint8
+from sr3core.images.pixels import as_images, largest_central_crop, to_float, to_uint8
 from sr3core.images.resize import downsample_bicubic, upsample_bicubic
-from sr3core.metrics.inputs import as_images, check_features
+from sr3core.metrics.inputs import check_features
 
 RESIZED_SIDE = 256
 CROP_SIZE = 224

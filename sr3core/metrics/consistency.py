@@ -4,9 +4,8 @@ import numpy as np
 from torch import Tensor
 
 from sr3core.errors import DataError
-from sr3core.images.pixels import to_float
+from sr3core.images.pixels import as_images, to_float
 from sr3core.images.resize import downsample_bicubic
-from sr3core.metrics.inputs import as_images
 
 UNIT = 1e-5
 """Table 1 prints multiples of this."""

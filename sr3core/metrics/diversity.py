@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 
 from sr3core.errors import DataError
-from sr3core.metrics.inputs import as_images, check_features
+from sr3core.images.pixels import as_images
+from sr3core.metrics.inputs import check_features
 
 
 def pixel_diversity(samples: np.ndarray | Tensor) -> float:

@@ -1,28 +1,14 @@
 """What the metrics measure on, checked: uint8 images, pairs of them in RGB or luma, feature vectors."""
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from sr3core.errors import ConfigError, DataError
+from sr3core.images.pixels import as_images
 
 LUMA_WEIGHTS = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 LUMA_OFFSET = 16.0
 """BT.601 studio swing: black is 16, white 235; the coefficients of MATLAB's rgb2ycbcr."""
-
-
-def as_images(images: np.ndarray | Tensor, name: str) -> Tensor:
-    """Check that images are uint8 (B, H, W, 3) with at least one image and one pixel, and return a tensor.
-
-    Raises:
-        DataError: they are not; the message says `name`.
-    """
-    if isinstance(images, np.ndarray) and not images.flags.writeable:
-        images = images.copy()  # torch warns of read-only memory, which is what Ray hands out
-    batch = torch.as_tensor(images)
-    if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[-1] != 3 or batch.numel() == 0:
-        raise DataError(f"{name} must be uint8 (B, H, W, 3), got {batch.dtype} {tuple(batch.shape)}")
-    return batch
 
 
 def comparable(

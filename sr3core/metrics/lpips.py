@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from sr3core.errors import CheckpointError, DataError
 from sr3core.features.weights import fingerprint, misfits, read_weights
-from sr3core.metrics.inputs import as_images
+from sr3core.images.pixels import as_images
 
 LAYERS = (  # channels in and out, kernel, stride, padding, and whether a max-pool comes first
     (3, 64, 11, 4, 2, False),

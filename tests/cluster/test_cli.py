@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from cluster.cli import CLUSTER_COMMANDS, COMMANDS, PIPE_CLOSED, main
-from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import PRESETS, preset
+from pipelines.settings.training import RunConfig
 from sr3core.config import from_dict
 
 

@@ -10,8 +10,8 @@ import pytest
 from safetensors.torch import load_file
 
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, read_metrics
-from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
+from pipelines.settings.training import RunConfig
 from sr3core.config import override
 from tests.preparing import prepared
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.settings.config import Split
+from pipelines.settings.stages import Split
 from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import SamplerAlgorithm, require
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from pipelines.runs.run_folder import create_run
-from pipelines.settings.config import RunConfig
 from pipelines.settings.presets import small_stage
+from pipelines.settings.training import RunConfig
 from sr3core.config import override
 from sr3core.errors import ConfigError, StorageError
 

@@ -1,108 +1,13 @@
-"""Configuration of the pipelines: frozen dataclasses, checked when made. No torch, no ray here."""
+"""Settings of `sr3 train`: a stage's training, where it runs, and the stages of a run."""
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
-from pipelines.settings.sampling import InferenceConfig
-from sr3core.config import ADDED, PLACEMENT
+from sr3core.config import PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
-
-Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
-
-Split = Literal["train", "validation", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageSpec:
-    """One super-resolution stage or base model that shards are made for."""
-
-    name: str
-    """As the user writes it and as its folder is called: "16-128", "base-64"."""
-    low_size: int | None
-    """Side of the low-resolution image, pixels; None for a base model, which has none."""
-    high_size: int
-    """Side of the high-resolution image, pixels."""
-
-
-def parse_stages(text: str) -> tuple[StageSpec, ...]:
-    """Read "16-128,64-256,base-64" into stages.
-
-    Raises:
-        ConfigError: a stage is not LOW-HIGH or base-SIZE, enlarges by a fraction, or is there twice.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    require(bool(names), "stages: at least one is needed, such as 16-128 or base-64")
-    require(len(set(names)) == len(names), f"stages: {text!r} names a stage twice")
-    return tuple(_parse_stage(name) for name in names)
-
-
-def _parse_stage(name: str) -> StageSpec:
-    match = re.fullmatch(r"(base|[1-9]\d*)-([1-9]\d*)", name)
-    require(match is not None, f"stages: {name!r} is neither LOW-HIGH, such as 16-128, nor base-SIZE, such as base-64")
-    assert match is not None
-    low_size = None if match[1] == "base" else int(match[1])
-    high_size = int(match[2])
-    require(
-        low_size is None or (high_size > low_size and high_size % low_size == 0),
-        f"stages: {name!r}: the high size must be a multiple of the low size, at least 2 times",
-    )
-    return StageSpec(name=name, low_size=low_size, high_size=high_size)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PrepareConfig:
-    """How images become WebDataset shards: `sr3 prepare`."""
-
-    source: str = field(metadata=PLACEMENT)
-    """Folder, zip, tar or parquet of images, on disk or at s3://bucket/prefix."""
-    out: str = field(metadata=PLACEMENT)
-    """Folder or s3:// prefix that receives a folder of shards a stage."""
-    stages: tuple[str, ...]
-    """LOW-HIGH sizes of super-resolution stages and base-SIZE of base models; one pass makes them all."""
-    layout: Layout = "auto"
-    """How source is laid out; auto looks. imagefolder is a folder a class, of any names, which auto takes for plain."""
-    validation_fraction: float = 0.02
-    """Share of the images held out for validation, chosen by a hash of their names."""
-    test_fraction: float = 0.0
-    """Share of the images held out for testing; the rest is for training."""
-    samples_per_shard: int = 1000
-    """Images planned a shard; what is rejected of them is missing in it."""
-    image_format: Literal["png", "webp"] = "png"
-    """Lossless format of the records: png is made faster, webp is smaller."""
-    blur_variants: int = 0
-    """Blurred copies of each low-resolution image that are baked into its record (section 4.3)."""
-    blur_sigma_max: float = 1.0
-    """Largest standard deviation of that blur, low-resolution pixels; each copy draws it from U(0, this)."""
-    align_faces: bool = False
-    """Cut the largest face out of each photo as FFHQ does, upright (needs the extra "align")."""
-    keep_duplicates: bool = False
-    """Keep images whose bytes are there under another name too, which can leak training into held-out data."""
-    seed: int = 0
-    """Decides splits, the order of images in shards, and blur."""
-    num_workers: int | None = field(default=None, metadata=PLACEMENT)
-    """Shards written at the same time, one CPU each; None takes every CPU of the cluster."""
-
-    def __post_init__(self) -> None:
-        parse_stages(",".join(self.stages))
-        for name in ("validation_fraction", "test_fraction"):
-            require(0 <= getattr(self, name) <= 1, f"{name}: {getattr(self, name)} is not in [0, 1]")
-        held_out = self.validation_fraction + self.test_fraction
-        require(held_out <= 1, f"validation_fraction, test_fraction: together {held_out}, more than 1")
-        require(self.samples_per_shard >= 1, f"samples_per_shard: {self.samples_per_shard} is not positive")
-        require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
-        require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
-        require(self.num_workers is None or self.num_workers >= 1, f"num_workers: {self.num_workers} is not positive")
-        require(bool(self.source), "source: empty; name a folder, archive or s3:// prefix of images")
-        require(bool(self.out), "out: empty; name a folder or s3:// prefix for the shards")
-
-    @property
-    def stage_specs(self) -> tuple[StageSpec, ...]:
-        """The stages, read."""
-        return parse_stages(",".join(self.stages))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,29 +164,3 @@ class RunConfig:
             made, wanted = bases[0].model.high_size, chain[0].model.low_size
             message = f"{bases[0].name} ends at {made} pixels, but {chain[0].name} starts at {wanted}"
             require(made == wanted, f"stages: {message}; a cascade needs them equal")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EvaluateConfig:
-    """Which held-out images a run is measured on, and how they are sampled."""
-
-    split: Split = "test"
-    """Part of the run's data."""
-    limit: int | None = None
-    """At most so many images, the first of the split; None takes all."""
-    schedule: str | None = None
-    """Inference schedule: a file, the name of one of the run's, or a number of steps; None takes the best found."""
-    seed: int = 0
-    """Of the noise."""
-    num_seeds: int = field(default=4, metadata=ADDED)
-    """Samples that SR3 draws of each of the first held-out images, each with other noise, for their diversity; 1: no
-    diversity."""
-    num_actors: int | None = field(default=None, metadata=PLACEMENT)
-    """Copies of the models that work side by side, one CPU each; by default one a GPU of the cluster, or one."""
-    inference: InferenceConfig = field(default_factory=InferenceConfig)
-    """How the networks are run."""
-
-    def __post_init__(self) -> None:
-        require(self.limit is None or self.limit >= 2, f"limit: {self.limit} is less than 2")
-        require(self.num_seeds >= 1, f"num_seeds: {self.num_seeds} is not positive")
-        require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
