@@ -81,13 +81,18 @@ def scientific(config: Any) -> Any:
     """The part of a config that decides the result, as JSON types: without PLACEMENT, and ADDED fields at defaults."""
     if dataclasses.is_dataclass(config):
         values = {f: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("placement")}
-        kept = {f: value for f, value in values.items() if not (f.metadata.get("added") and value == f.default)}
+        kept = {f: value for f, value in values.items() if not (f.metadata.get("added") and value == _default(f))}
         return {f.name: scientific(value) for f, value in kept.items()}
     if isinstance(config, list | tuple):
         return [scientific(item) for item in config]
     if isinstance(config, dict):
         return {key: scientific(value) for key, value in config.items()}
     return config
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """A field's default value, made where it has a factory; MISSING, which equals nothing else, without one."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -1,8 +1,10 @@
 """The configuration codec."""
 
+from dataclasses import dataclass, field
+
 import pytest
 
-from sr3core.config import did_you_mean, differences, fingerprint, from_dict, override, to_dict
+from sr3core.config import ADDED, did_you_mean, differences, fingerprint, fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny
@@ -52,17 +54,26 @@ def test_the_fingerprint_follows_the_science_and_not_the_place():
     assert fingerprint(run) == fingerprint(from_dict(type(run), to_dict(run)))
 
 
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [("demo", "2d33807b760bf057"), ("faces-16-128", "c2545e874a9010e4"), ("table-2", "3bccc36facd36683")],
-)
-def test_fields_that_were_added_later_leave_earlier_fingerprints_as_they_were(name, expected):
-    from pipelines.settings.presets import preset
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Inner:
+    """Added to Outer later."""
 
-    run = preset(name)
-    assert fingerprint(run) == expected
-    stage = run.stages[0]
-    assert fingerprint(stage) != fingerprint(override(stage, model__unet__num_heads=2))
+    side: int = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outer:
+    """A config that was there before its added fields."""
+
+    kept: int = 0
+    number: int = field(default=3, metadata=ADDED)
+    nested: Inner = field(default_factory=Inner, metadata=ADDED)
+
+
+def test_added_fields_at_their_defaults_are_not_in_the_fingerprint_whatever_makes_the_default():
+    assert fingerprint(Outer()) == fingerprint_of({"kept": 0})
+    assert fingerprint(Outer(number=4)) == fingerprint_of({"kept": 0, "number": 4})
+    assert fingerprint(Outer(nested=Inner(side=2))) == fingerprint_of({"kept": 0, "nested": {"side": 2}})
 
 
 def test_differences_name_the_leaves():
