@@ -5,7 +5,7 @@ from typing import Annotated
 
 import tyro
 
-from cluster.cli import FAILURE
+from cluster.exits import FAILURE
 from cluster.options import Flat, parse, printed, stages_of, take_preset, train_options
 from cluster.training import train_and_tell, training_session
 from pipelines.settings.evaluation import EvaluateConfig

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from cluster.addresses import Target, take_target
+from cluster.exits import FAILURE, INTERRUPTED, PIPE_CLOSED, USAGE_ERROR
+from cluster.remote.addresses import Target, take_target
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, Sr3Error
 
@@ -47,12 +48,6 @@ _MODULES = {
     "models": "cluster.retrain_commands",
 }
 """Where a command is, unless it is in cluster.commands."""
-
-USAGE_ERROR = 2
-FAILURE = 1
-INTERRUPTED = 130
-PIPE_CLOSED = 141
-"""As a shell counts what a closed pipe ended: `sr3 prepare --help | head`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,7 +98,7 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
     if not target.is_job_server or {"--help", "-h", "--print-config"} & set(arguments):
         target.refuse_job_options()
         return command([*arguments, *target.as_option()])
-    from cluster.submit import submit
+    from cluster.remote.submit import submit
 
     return submit(target, name, arguments)
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cluster.addresses import check_job_server
-from cluster.cli import FAILURE
+from cluster.exits import FAILURE
 from cluster.options import parse
+from cluster.remote.addresses import check_job_server
 from cluster.session import ray_session
 
 
@@ -24,7 +24,7 @@ def jobs(arguments: list[str]) -> int:
     """`sr3 jobs`."""
     options = parse(JobsOptions, "jobs", arguments)
     address = check_job_server(options.address)
-    from cluster.jobs import connect, describe_jobs
+    from cluster.remote.jobs import connect, describe_jobs
 
     print(describe_jobs(connect(address).list_jobs()))
     return 0
@@ -46,7 +46,7 @@ def logs(arguments: list[str]) -> int:
     """`sr3 logs JOB`, `sr3 logs JOB --follow`."""
     options = parse(LogsOptions, "logs", arguments)
     address = check_job_server(options.address)
-    from cluster.jobs import Follower, connect, details_of, exit_status
+    from cluster.remote.jobs import Follower, connect, details_of, exit_status
 
     client = connect(address)
     details_of(client, options.job)
@@ -70,7 +70,7 @@ def stop(arguments: list[str]) -> int:
     """`sr3 stop JOB`."""
     options = parse(StopOptions, "stop", arguments)
     address = check_job_server(options.address)
-    from cluster.jobs import connect, stop_job
+    from cluster.remote.jobs import connect, stop_job
 
     client = connect(address)
     print(f"{options.job}: {stop_job(client, options.job).status.value.lower()}")
@@ -92,7 +92,7 @@ class DoctorOptions:
 def doctor(arguments: list[str]) -> int:
     """`sr3 doctor`, `sr3 doctor --data s3://bucket/data --out /shared/runs`."""
     options = parse(DoctorOptions, "doctor", arguments)
-    from cluster.doctor import describe, examine_cluster, examine_here, has_failed
+    from cluster.health.doctor import describe, examine_cluster, examine_here, has_failed
 
     if options.address or os.environ.get("RAY_ADDRESS"):
         with ray_session(options.address):
@@ -127,7 +127,7 @@ def schedule(arguments: list[str]) -> int:
     """`sr3 schedule --name nightly --cron "0 3 * * *" -- search --run /shared/runs/faces --stage 64-256`."""
     index = arguments.index("--") if "--" in arguments else len(arguments)
     options = parse(ScheduleOptions, "schedule", arguments[:index])
-    from cluster.schedule import Job, as_yaml
+    from cluster.remote.schedule import Job, as_yaml
 
     print(as_yaml(Job(command=tuple(arguments[index + 1 :]), **asdict(options))), end="")
     return 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cluster.cli import FAILURE
+from cluster.exits import FAILURE
 from cluster.options import Common, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
 from cluster.training import train_and_tell, training_session

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from cluster.cli import main
-from cluster.schedule import Job, as_yaml, manifest
+from cluster.remote.schedule import Job, as_yaml, manifest
 from sr3core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from cluster.addresses import Target, check_job_server
 from cluster.cli import command_of
 from cluster.options import take_config
+from cluster.remote.addresses import Target, check_job_server
 from pipelines.runtime.provenance import git_commit
 from sr3core.errors import ConfigError, StorageError
 
@@ -56,7 +56,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
             command_of(name)([*arguments, "--print-config"])
     config = ["--config", CONFIG_NAME] if content is not None else []
     entrypoint = shlex.join(["python", "-m", "cluster.cli", name, *config, *rest])
-    from cluster.jobs import connect, follow_or_stop
+    from cluster.remote.jobs import connect, follow_or_stop
 
     client = connect(address)
     with staged(target.working_dir, content) as folder:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from cluster.cli import FAILURE, INTERRUPTED
+from cluster.exits import FAILURE, INTERRUPTED
 from sr3core.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:

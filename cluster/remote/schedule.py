@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from cluster.cli import COMMANDS
-from cluster.submit import check_paths, check_secrets
+from cluster.remote.submit import check_paths, check_secrets
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError
 

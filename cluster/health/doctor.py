@@ -1,11 +1,11 @@
-"""`sr3 doctor`: the checks of cluster/checks.py on this machine, or on every node of a cluster."""
+"""`sr3 doctor`: the checks of cluster/health/checks.py on this machine, or on every node of a cluster."""
 
 import secrets
 import time
 from contextlib import suppress
 from dataclasses import asdict
 
-from cluster.checks import Check, Places, State, examine
+from cluster.health.checks import Check, Places, State, examine
 from cluster.session import OBJECT_STORE_BYTES
 from pipelines.storage.uris import absolute, delete, join, write_atomic
 from sr3core.errors import StorageError

@@ -5,10 +5,10 @@ import subprocess
 
 import pytest
 
-from cluster import submit
-from cluster.addresses import check_job_server, take_target
 from cluster.cli import main
-from cluster.submit import check_paths, check_secrets, copy_tracked, runtime_env, staged
+from cluster.remote import submit
+from cluster.remote.addresses import check_job_server, take_target
+from cluster.remote.submit import check_paths, check_secrets, copy_tracked, runtime_env, staged
 from sr3core.errors import ConfigError
 
 NOWHERE = "http://127.0.0.1:1"

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from cluster import checks
-from cluster.checks import Places, check_readable, check_shared, check_shared_memory, check_writable
 from cluster.cli import main
-from cluster.doctor import check_skew, examine_cluster, has_failed
+from cluster.health import checks
+from cluster.health.checks import Places, check_readable, check_shared, check_shared_memory, check_writable
+from cluster.health.doctor import check_skew, examine_cluster, has_failed
 from pipelines.storage import s3
 from sr3core.errors import StorageError
 from tests.s3_server import a_bucket
@@ -63,7 +63,7 @@ def test_a_read_only_folder(tmp_path):
     for folder in (locked, *locked.parents[:3]):
         folder.chmod(folder.stat().st_mode | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
     program = (
-        "import os; from cluster.checks import check_writable; os.setuid(65534);"
+        "import os; from cluster.health.checks import check_writable; os.setuid(65534);"
         f" check = check_writable({str(locked)!r}); print(check.state, check.text)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -1,0 +1,11 @@
+"""The exit statuses of `sr3`."""
+
+DONE = 0
+FAILURE = 1
+"""The command failed, wholly or in part."""
+USAGE_ERROR = 2
+"""An option, a value or a configuration is wrong; nothing was started."""
+INTERRUPTED = 130
+"""Ctrl-C, or a job that was stopped."""
+PIPE_CLOSED = 141
+"""The reader closed the pipe, as in `sr3 prepare --help-all | head`; a shell reports the same status."""

@@ -1,0 +1,1 @@
+"""Clusters as seen from this machine: addresses, submission of jobs, their logs, manifests for timers."""
