@@ -141,7 +141,3 @@ def _help() -> str:
 
 def _listed(commands: dict[str, str]) -> list[str]:
     return [f"  {name:<10} {summary}" for name, summary in commands.items()]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -78,7 +78,7 @@ class Server:
 def command(study: Path, *options: str) -> list[str]:
     """The command line of a server on a free port."""
     port = () if "--port" in options else ("--port", "0")
-    return [sys.executable, "-m", "cluster.cli", "study", "serve", str(study), *port, *options]
+    return [sys.executable, "-m", "cluster", "study", "serve", str(study), *port, *options]
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def ray_job_spec(job: Job) -> dict[str, Any]:
     """Submit to the running cluster and follow: KubeRay's own submitter, with Ray's token."""
     return {
         "clusterSelector": {"ray.io/cluster": job.cluster},
-        "entrypoint": shlex.join(["python", "-m", "cluster.cli", *job.command]),
+        "entrypoint": shlex.join(["python", "-m", "cluster", *job.command]),
         "submissionMode": "K8sJobMode",
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": False,

@@ -55,7 +55,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
         with contextlib.redirect_stdout(io.StringIO()):
             command_of(name)([*arguments, "--print-config"])
     config = ["--config", CONFIG_NAME] if content is not None else []
-    entrypoint = shlex.join(["python", "-m", "cluster.cli", name, *config, *rest])
+    entrypoint = shlex.join(["python", "-m", "cluster", name, *config, *rest])
     from cluster.remote.jobs import connect, follow_or_stop
 
     client = connect(address)

@@ -141,7 +141,7 @@ def side_by_side_with_start(folder: Path, data: str, steps: int) -> None:
             out = folder / f"command-{number}-{part[0].name}"
             config = folder / "run.json"
             config.write_text(json.dumps(to_dict(RunConfig(name="bench", stages=tuple(part)))))
-            command = [sys.executable, "-m", "cluster.cli", "train", "--config", config, "--data", data, "--out", out]
+            command = [sys.executable, "-m", "cluster", "train", "--config", config, "--data", data, "--out", out]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         times.append(time.perf_counter() - started)
     print(json.dumps({"one command for both / a command each": times[0] / times[1], "seconds": times}), flush=True)

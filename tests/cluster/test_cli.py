@@ -45,7 +45,7 @@ def test_every_commands_help_does_without_torch_and_ray(command):
 
 
 def test_output_that_nobody_reads_to_its_end_is_no_error():
-    command = [sys.executable, "-m", "cluster.cli", "study", "new", "--help"]
+    command = [sys.executable, "-m", "cluster", "study", "new", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stderr is not None

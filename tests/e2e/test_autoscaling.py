@@ -76,7 +76,7 @@ def cluster(tmp_path_factory):
 
 
 def run(head, address: str, *arguments: str) -> str:
-    command = [str(BIN / "python"), "-m", "cluster.cli", "--address", address, *arguments]
+    command = [str(BIN / "python"), "-m", "cluster", "--address", address, *arguments]
     done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

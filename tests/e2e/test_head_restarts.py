@@ -67,7 +67,7 @@ def worker(folder: Path, port: int, environment: dict[str, str]):
 
 
 def sr3(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "python"), "-m", "cluster.cli", *arguments]
+    command = [str(BIN / "python"), "-m", "cluster", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, cwd=ROOT)
 
 

@@ -46,12 +46,12 @@ def many_photos(photos, tmp_path):
 
 def sr3(head, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**head.environment, **variables}
-    command = [str(BIN / "python"), "-m", "cluster.cli", *arguments]
+    command = [str(BIN / "python"), "-m", "cluster", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
 
 
 def start_sr3(head, *arguments: str) -> subprocess.Popen[str]:
-    command = [str(BIN / "python"), "-m", "cluster.cli", *arguments]
+    command = [str(BIN / "python"), "-m", "cluster", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=head.environment, cwd=ROOT, **pipes)
 
@@ -149,7 +149,7 @@ def test_a_detached_job_is_stopped_by_name(head, many_photos, tmp_path):
 
 def test_rays_own_submission_runs_the_same_command(head, twenty_photos, tmp_path):
     command = [str(BIN / "ray"), "job", "submit", "--address", head.address, "--working-dir", str(ROOT), "--"]
-    command += ["python", "-m", "cluster.cli", "prepare", "--source", str(twenty_photos)]
+    command += ["python", "-m", "cluster", "prepare", "--source", str(twenty_photos)]
     command += ["--out", str(tmp_path / "data"), "--stages", "8-16"]
     done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=240, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_a_node_that_hangs_while_it_starts_is_told_in_a_line(tmp_path, photos):
     options = ["--source", str(photos), "--out", str(tmp_path / "data"), "--stages", "8-16"]
     command = subprocess.Popen(
-        [sys.executable, "-m", "cluster.cli", "prepare", *options],
+        [sys.executable, "-m", "cluster", "prepare", *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,

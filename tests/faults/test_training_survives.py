@@ -112,7 +112,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterr
 def test_a_driver_that_is_killed_goes_on_with_the_same_command(data, uninterrupted, tmp_path):
     (tmp_path / "run.json").write_text(json.dumps(to_dict(config())))
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "cluster.cli", "train", "--config", str(tmp_path / "run.json")]
+    command = [sys.executable, "-m", "cluster", "train", "--config", str(tmp_path / "run.json")]
     command += ["--data", data, "--out", str(out)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     first = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL)
@@ -132,7 +132,7 @@ def test_an_interrupted_command_ends_at_once_and_goes_on_later(data, uninterrupt
     """Ctrl-C, and what stops a job (SIGTERM), while workers are at work."""
     (tmp_path / "run.json").write_text(json.dumps(to_dict(config())))
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "cluster.cli", "train", "--config", str(tmp_path / "run.json")]
+    command = [sys.executable, "-m", "cluster", "train", "--config", str(tmp_path / "run.json")]
     command += ["--data", data, "--out", str(out)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.PIPE, text=True)

@@ -195,7 +195,7 @@ def test_upscaling_takes_the_promoted_model_of_a_registry(registry, run, photos,
     sums = {}
     for name, model in (("registry", registry.uri), ("run", str(run.path))):
         # A process of its own: a Ray that began before the server does not know its keys.
-        command = [sys.executable, "-m", "cluster.cli", "upscale", str(photo), "--run", model, "--schedule", "2"]
+        command = [sys.executable, "-m", "cluster", "upscale", str(photo), "--run", model, "--schedule", "2"]
         done = subprocess.run([*command, "--out", str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
         (made,) = (tmp_path / name).glob("*.png")

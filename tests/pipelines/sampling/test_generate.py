@@ -232,7 +232,7 @@ def test_a_killed_command_leaves_whole_images_and_the_next_one_draws_the_rest(ru
     out = tmp_path / "out"
     arguments = ["--run", str(run.path), "--out", str(out), "--num-images", "8", "--schedule", "20,20", "--batch", "1"]
     address = ["--address", ray.get_runtime_context().gcs_address]
-    command = [sys.executable, "-m", "cluster.cli", "sample", *arguments, *address]
+    command = [sys.executable, "-m", "cluster", "sample", *arguments, *address]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     images_after(out, 2)
     child.kill()

@@ -301,7 +301,7 @@ def test_photos_from_a_bucket_into_a_bucket(
 
 def command_line(run: Path, source: str, out: str) -> list[str]:
     options = ["--schedule", "2", "--recursive", "--num-actors", "2"]
-    return [sys.executable, "-m", "cluster.cli", "upscale", source, "--run", str(run), "--out", out, *options]
+    return [sys.executable, "-m", "cluster", "upscale", source, "--run", str(run), "--out", out, *options]
 
 
 def run_on_s3(run: Path, source: str, out: str) -> str:

@@ -167,7 +167,7 @@ def better(first, photos, driver, tmp_path_factory):
     lease = Journal(Registry(str(folder / "models")).lease)
     wait_for(lambda: is_held(lease.last()))
     second = subprocess.run(
-        [sys.executable, "-m", "cluster.cli", "retrain", config], cwd=ROOT, capture_output=True, text=True, timeout=200
+        [sys.executable, "-m", "cluster", "retrain", config], cwd=ROOT, capture_output=True, text=True, timeout=200
     )
     assert driver.status() == 0
     return folder, child, second
