@@ -8,8 +8,7 @@ import tyro
 from cluster.exits import FAILURE
 from cluster.options import Flat, parse, printed, stages_of, take_preset, train_options
 from cluster.training import train_and_tell, training_session
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.settings.presets import table_5
 from sr3core.errors import ConfigError
 

@@ -12,8 +12,8 @@ from cluster.exits import FAILURE
 from cluster.options import Common, Flat, parse, parse_train, printed, take_config
 from cluster.session import ray_session
 from cluster.training import train_and_tell, training_session
-from pipelines.settings.preparation import PrepareConfig
-from pipelines.settings.sampling import UpscaleConfig
+from pipelines.settings.prepare import PrepareConfig
+from pipelines.settings.upscale import UpscaleConfig
 from sr3core.config import from_dict, override
 from sr3core.errors import ConfigError
 from tune.search.settings import SearchConfig

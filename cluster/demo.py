@@ -14,8 +14,8 @@ from pipelines.prepare.pipeline import prepare
 from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, local_path, write_atomic
 from pipelines.sampling.held_out import upscale_split
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import demo as demo_preset
 from pipelines.training.parallel_stages import train_run
 from sr3core.errors import Sr3Error

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 from cluster.options import Common, Flat, parse
 from cluster.session import ray_session
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
 

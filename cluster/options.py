@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import tyro
 
 from pipelines.settings.presets import PRESETS, preset
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.config import did_you_mean, from_dict, to_dict
 from sr3core.errors import ConfigError
 

@@ -7,7 +7,7 @@ import tyro
 
 from cluster.options import Common, parse, printed
 from cluster.session import ray_session
-from pipelines.settings.sampling import SampleConfig
+from pipelines.settings.sample import SampleConfig
 
 Flat = tyro.conf.arg(name="")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cluster.options import TrainPlace
 from cluster.session import ray_session
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 
 if TYPE_CHECKING:
     from pipelines.runs.run_folder import Run

@@ -7,7 +7,7 @@ from pipelines.prepare.pipeline import prepare
 from pipelines.prepare.shard_plan import plan_shards, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources import open_source
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 
 
 def some_photos(photos: Path, folder: Path, count: int) -> Path:

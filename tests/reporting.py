@@ -11,7 +11,7 @@ from PIL import Image
 from pipelines.runs.run_folder import NUM_BUCKETS, Run, create_run
 from pipelines.sampling.held_out import NUM_REPEATED
 from pipelines.settings.presets import regression_of, small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from sr3core.diffusion.schedules import default_schedule, inference_gammas
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import resize_area, resize_bicubic, upsample_bicubic

@@ -12,8 +12,7 @@ from pipelines.evaluation.metric_intervals import Numbers, resampled_distances
 from pipelines.evaluation.paired_differences import Compared, average, difference
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import Samples, is_ablation, upscale_split
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from sr3core.config import differences, scientific
 from sr3core.errors import ConfigError
 

@@ -25,8 +25,7 @@ from pipelines.evaluation.sample_diversity import diversity_numbers, diversity_v
 from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, upscale_split
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
 from sr3core.features.classifiers import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, Classifier, find_classifier, load_classifier

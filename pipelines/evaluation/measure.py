@@ -18,7 +18,7 @@ from pipelines.evaluation.image_sets import ImageSet, listed, read_image
 from pipelines.images.decode import decode_image
 from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
 from sr3core.features.extractors import FeatureNetwork

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError
 from sr3core.features.extractors import FeatureNetwork, distance_label
 from sr3core.metrics.bootstrap import PairedGram, bootstrap_mean, bootstrap_values, normal_interval

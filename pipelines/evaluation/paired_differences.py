@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipelines.evaluation.metric_intervals import Numbers, Resampled, mean_with_interval, with_interval
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 
 
 @dataclass(frozen=True, slots=True)

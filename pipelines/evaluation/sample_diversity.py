@@ -7,7 +7,7 @@ import numpy as np
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measure import Measured, read_pixels
 from pipelines.evaluation.metric_intervals import Numbers, mean_with_interval
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError, DataError
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.diversity import feature_diversity, pixel_diversity

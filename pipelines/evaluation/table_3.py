@@ -12,8 +12,7 @@ from pipelines.evaluation.measure import read_pixels
 from pipelines.ingest.batches import SplitImages
 from pipelines.runs.run_folder import local_path, open_run
 from pipelines.sampling.held_out import end_to_end, save_png, upscale_images
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from sr3core.config import override
 from sr3core.errors import ConfigError
 from sr3core.images.pixels import to_float, to_uint8

@@ -10,9 +10,8 @@ from pipelines.runs.run_folder import Run, open_run
 from pipelines.sampling.generate import image_name, sample_images
 from pipelines.sampling.generation_plan import Plan, plan_samples
 from pipelines.sampling.held_out import check_files_reach_all
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
-from pipelines.settings.sampling import SampleConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from pipelines.settings.sample import SampleConfig
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint_of
 

@@ -29,7 +29,7 @@ from pipelines.evaluation.metric_intervals import (
 )
 from pipelines.runs.run_folder import local_path, write_atomic
 from pipelines.runtime.provenance import provenance
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.bootstrap import bootstrap_values_of_two
 from sr3core.metrics.fid import frechet_distance, frechet_distance_from_features, rank_deficient

@@ -10,7 +10,7 @@ import torch
 
 from pipelines.ingest.sample_order import Place, SampleOrder
 from pipelines.ingest.shard_cache import ShardCache
-from pipelines.settings.training import TrainConfig
+from pipelines.settings.train import TrainConfig
 from pipelines.shards.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.shards.records import Record, read_record
 from pipelines.storage.uris import is_remote, join, list_files, read_range

@@ -10,7 +10,7 @@ import numpy as np
 
 from pipelines.prepare.shard_plan import Plan
 from pipelines.runtime.provenance import provenance
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, StageSpec
 from pipelines.shards.manifest import (
     FORMAT_VERSION,

@@ -24,7 +24,7 @@ from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.prepare.source_items import Source
 from pipelines.prepare.sources import open_source
 from pipelines.runtime.progress_display import print_progress
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, StageSpec
 from pipelines.shards.manifest import REJECTS, ShardIndex, index_path, load_index
 from pipelines.storage.uris import absolute, delete, exists, is_below, is_remote, join, list_files

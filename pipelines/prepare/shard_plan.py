@@ -14,7 +14,7 @@ from typing import Any
 
 from pipelines.prepare.source_items import Source, SourceItem
 from pipelines.runtime.provenance import provenance
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import FORMAT_VERSION
 from pipelines.storage.uris import exists, join, read_bytes, read_range, write_atomic

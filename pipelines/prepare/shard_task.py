@@ -13,7 +13,7 @@ from pipelines.prepare.shard_plan import PlannedShard, load_items
 from pipelines.prepare.source_items import SourceItem
 from pipelines.prepare.sources import read_item
 from pipelines.runtime.allocator import keep_freed_memory
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
 from pipelines.shards.manifest import ShardIndex, save_index
 from pipelines.shards.records import content_digest, encode_record, make_pixels, record_key

@@ -17,7 +17,7 @@ from typing import Any
 from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.stage_run import StageRun
 from pipelines.runtime.provenance import provenance
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.storage import uris
 from pipelines.storage.uris import absolute, is_remote
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict

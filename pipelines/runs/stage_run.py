@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.runs.bucket_runs import BucketRun
-from pipelines.settings.sampling import InferenceConfig
-from pipelines.settings.training import TrainConfig
+from pipelines.settings.inference import InferenceConfig
+from pipelines.settings.train import TrainConfig
 from sr3core.config import did_you_mean
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json
 from sr3core.errors import CheckpointError, ConfigError

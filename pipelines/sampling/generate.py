@@ -20,7 +20,7 @@ from pipelines.runtime.progress_display import print_progress
 from pipelines.runtime.provenance import provenance
 from pipelines.sampling.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
 from pipelines.sampling.sample_progress import SampleProgress
-from pipelines.settings.sampling import SampleConfig
+from pipelines.settings.sample import SampleConfig
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError, StorageError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.runs.run_folder import Run, StageRun
-from pipelines.settings.sampling import SampleConfig, parse_classes
+from pipelines.settings.sample import SampleConfig, parse_classes
 from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
 from sr3core.config import differences, fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule

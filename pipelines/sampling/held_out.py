@@ -16,7 +16,7 @@ from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
-from pipelines.settings.evaluation import EvaluateConfig
+from pipelines.settings.evaluate import EvaluateConfig
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 

@@ -19,7 +19,7 @@ from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_writer import PhotoForm, form_of, write_photo
 from pipelines.sampling.upscale_records import changes_since, record_of, save_record
-from pipelines.settings.sampling import UpscaleConfig
+from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
 from sr3core.errors import StorageError

@@ -15,7 +15,7 @@ from pipelines.sampling.photo_finder import Photo, find_photos, name_outputs
 from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
 from pipelines.sampling.photo_writer import ENDINGS
 from pipelines.sampling.upscale_records import changes_since, record_of
-from pipelines.settings.sampling import UpscaleConfig
+from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.uris import absolute, join
 from sr3core.config import to_dict
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pipelines.settings.training import PlacementConfig, RunConfig, TrainConfig
+from pipelines.settings.train import PlacementConfig, RunConfig, TrainConfig
 from sr3core.config import did_you_mean, override
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (

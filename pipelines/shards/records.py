@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.images.fast_codecs import decode_png_rgb, encode_png
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
 from sr3core.errors import DataError
 from sr3core.images.pixels import largest_central_crop

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
-from pipelines.settings.training import TrainConfig
+from pipelines.settings.train import TrainConfig
 from pipelines.training.trackers import open_trackers
 from pipelines.training.worker_group import Team
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pipelines.runs.run_folder import Run, StageRun, read_metrics
 from pipelines.runtime.progress_display import duration
-from pipelines.settings.training import TrainConfig
+from pipelines.settings.train import TrainConfig
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.outcome import write_outcome
 from pipelines.training.resources import check_resources, wait_for_resources

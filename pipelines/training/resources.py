@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 
 from pipelines.runs.run_folder import StageRun
-from pipelines.settings.training import PlacementConfig, TrainConfig
+from pipelines.settings.train import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
 
 POLL_SECONDS = 2.0

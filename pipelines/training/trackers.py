@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from pipelines.runs.run_folder import StageRun, write_atomic
-from pipelines.settings.training import PlacementConfig, Tracker
+from pipelines.settings.train import PlacementConfig, Tracker
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.runtime.allocator import keep_freed_memory
-from pipelines.settings.training import TrainConfig
+from pipelines.settings.train import TrainConfig
 from sr3core.networks.compiled import Compiled
 from sr3core.networks.precision import InPrecision
 from sr3core.networks.unet import UNet

@@ -10,7 +10,7 @@ import torch
 
 from pipelines.ingest.batches import batches_from, check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
-from pipelines.settings.training import TrainConfig
+from pipelines.settings.train import TrainConfig
 from pipelines.training.bad_steps import Incidents, describe_last_incident, incidents_path
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.training.metrics_log import MetricsLog

@@ -30,7 +30,7 @@ from pipelines.evaluation import measure
 from pipelines.evaluation.evaluate import feature_network
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measure import Measured, Measurer
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.fid import Moments, frechet_distance
 

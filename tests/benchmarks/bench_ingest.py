@@ -29,7 +29,7 @@ import webdataset
 
 from pipelines.ingest.batches import batches_from, open_training_split
 from pipelines.prepare.pipeline import prepare
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.records import read_record
 from sr3core.config import override

@@ -40,7 +40,7 @@ from pipelines.prepare.progress import PrepareProgress  # noqa: E402
 from pipelines.prepare.shard_plan import plan_shards  # noqa: E402
 from pipelines.prepare.shard_task import ShardTask, write_shard  # noqa: E402
 from pipelines.prepare.sources import open_source  # noqa: E402
-from pipelines.settings.preparation import PrepareConfig  # noqa: E402
+from pipelines.settings.prepare import PrepareConfig  # noqa: E402
 from pipelines.storage.uris import join, write_atomic  # noqa: E402
 
 PREDICTED = """Predicted before measuring, from single codecs (milliseconds an image, one thread):

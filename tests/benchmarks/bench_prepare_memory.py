@@ -24,7 +24,7 @@ MEMORY = """
 import json, os, resource, sys, threading, time
 import ray
 from pathlib import Path
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.pipeline import prepare
 ray.init("local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
 peak = [0]

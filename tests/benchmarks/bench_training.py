@@ -38,9 +38,9 @@ import torch.distributed as dist
 from cluster.session import ray_session
 from pipelines.prepare.pipeline import prepare
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import preset
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from pipelines.training.parallel_stages import train_run
 from pipelines.training.worker_group import Team, set_up_process
 from pipelines.training.worker_loop import train_as_worker

@@ -9,7 +9,7 @@ import pytest
 from cluster.cli import CLUSTER_COMMANDS, COMMANDS, main
 from cluster.exits import PIPE_CLOSED
 from pipelines.settings.presets import PRESETS, preset
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from sr3core.config import from_dict
 
 

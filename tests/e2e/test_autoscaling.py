@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from sr3core.config import override, to_dict
 from tests.processes import wait_for
 from tests.ray_head import BIN, free_port, ray_head

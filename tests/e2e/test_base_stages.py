@@ -10,7 +10,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.settings.presets import small_classes, small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.validation import NUM_BUCKETS, Validation
 from pipelines.training.worker_group import Team
 from sr3core.config import override, to_dict

@@ -37,7 +37,7 @@ def chain(tmp_path_factory, photos, ray_session):
 def tiny_run():
     """A run of the demo's shape and a tenth of its size."""
     from pipelines.settings.presets import regression_of, small_stage
-    from pipelines.settings.training import RunConfig
+    from pipelines.settings.train import RunConfig
     from sr3core.config import override, to_dict
 
     stages = [

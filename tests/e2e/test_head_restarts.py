@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from tests.preparing import prepared_without_ray
 from tests.processes import wait_for
 from tests.ray_head import BIN, end_node, free_port, ray_head

@@ -17,7 +17,7 @@ from pipelines.report.status import status_of
 from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.storage import s3
 from pipelines.storage.uris import join, list_files, write_atomic
 from pipelines.training.parallel_stages import train_run
@@ -38,7 +38,7 @@ EVALUATE = """
 # argv: run. Measures it on a cluster of two machines, which is refused, and then on one.
 import sys, ray
 from ray.cluster_utils import Cluster
-from pipelines.settings.evaluation import EvaluateConfig
+from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.evaluation.evaluate import evaluate_run
 from sr3core.errors import ConfigError
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})

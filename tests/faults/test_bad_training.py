@@ -17,7 +17,7 @@ from cluster.training import training_session
 from pipelines.report.status import describe, status_of
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.parallel_stages import train_run
 from pipelines.training.sample_grids import grid_path

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, read_metrics
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from sr3core.config import override
 from tests.preparing import prepared
 

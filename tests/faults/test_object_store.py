@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from tests.preparing import prepared_without_ray, some_photos
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -25,7 +25,7 @@ from PIL import Image
 from pipelines.prepare.pipeline import prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.verify import verify
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_manifest
 from sr3core.config import to_dict
 from tests.processes import can_mount
@@ -37,7 +37,7 @@ NUM_IMAGES = 24
 
 DRIVER = """
 import json, sys, ray
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.pipeline import prepare
 from sr3core.config import from_dict
 from sr3core.errors import Sr3Error
@@ -54,7 +54,7 @@ for line in sys.stdin:
 CLUSTER = """
 import json, os, sys, threading, time, ray
 from ray.cluster_utils import Cluster
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.pipeline import prepare
 from sr3core.config import from_dict
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100_000_000})

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from pipelines.runs.run_folder import create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import steps_done
 from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override

@@ -11,7 +11,7 @@ import pytest
 
 from pipelines.runs.run_folder import create_run, data_fingerprints
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.parallel_stages import train_run
 from sr3core.config import override, to_dict
 from tests.faults.test_nodes_come_and_go import HEALTH

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import resume
 from pipelines.training.parallel_stages import steps_done, train_run
 from pipelines.training.worker_group import Team

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.runs.run_folder import create_run
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny

@@ -9,7 +9,7 @@ import torch
 
 from pipelines.ingest import batches
 from pipelines.runs.run_folder import StageRun, create_run
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, OptimizerConfig, UNetConfig
 from sr3core.randomness import keyed_generator

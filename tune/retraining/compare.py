@@ -9,8 +9,7 @@ from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.metric_intervals import MAX_GRAM_IMAGES
 from pipelines.runs.run_folder import write_atomic
 from pipelines.sampling.held_out import Samples, upscale_split
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features.extractors import FeatureNetwork

@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import preset
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.config import PLACEMENT, override
 from sr3core.hyperparameters import require
 from tune.search.settings import FeatureChoice, SearchConfig

@@ -11,8 +11,7 @@ from cluster.cli import main
 from pipelines.evaluation.ablation import arms_of, compare_arms, tabulate_ablation, verdict
 from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, open_run
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.settings.presets import small_stage, table_5
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override

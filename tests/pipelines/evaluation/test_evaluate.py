@@ -12,7 +12,7 @@ from cluster.cli import main
 from pipelines.evaluation import measure
 from pipelines.evaluation.evaluate import evaluate_folders
 from pipelines.evaluation.metric_intervals import tabulate
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError, DataError
 from sr3core.features.classifiers import find_classifier
 from sr3core.features.extractors import WEIGHTS_VARIABLE, SeededFeatures, extract_features

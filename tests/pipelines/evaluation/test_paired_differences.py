@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.evaluation.metric_intervals import Embedded, distance_numbers, resampled_distances
 from pipelines.evaluation.paired_differences import Compared, average, difference
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.metrics.fid import Moments, frechet_distance_from_features
 
 CONFIG = MeasureConfig(num_distance_resamples=30)

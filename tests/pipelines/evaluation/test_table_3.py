@@ -9,7 +9,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.runs.run_folder import Run, create_run
 from pipelines.settings.presets import regression_of, small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.features.classifiers import find_classifier
 from sr3core.training import create_state

@@ -9,7 +9,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.evaluation.metric_intervals import Embedded, tabulate
 from pipelines.evaluation.unpaired import evaluate_unpaired, set_label, set_numbers
-from pipelines.settings.measuring import MeasureConfig
+from pipelines.settings.evaluate import MeasureConfig
 from sr3core.features.extractors import SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
 from sr3core.metrics.kid import kernel_distance

@@ -11,7 +11,7 @@ from PIL import Image
 
 from pipelines.ingest.batches import SplitReader, augment, batches_from, load_split, open_training_split
 from pipelines.prepare.pipeline import prepare
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.manifest import load_index
 from pipelines.shards.records import Record

@@ -15,7 +15,7 @@ from pipelines.prepare.pipeline import add_new, prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import load_plan
 from pipelines.prepare.verify import verify
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, load_manifest
 from sr3core.errors import ConfigError, DataError
 from tests.preparing import some_photos
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 KILLED = """
 # argv: source, out. Extends a preparation and dies as soon as the first new shard is written.
 import os, signal, sys, ray
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.pipeline import add_new
 ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
 config = PrepareConfig(source=sys.argv[1], out=sys.argv[2], stages=("8-16",), samples_per_shard=4, num_workers=1,

@@ -18,7 +18,7 @@ from pipelines.prepare.pipeline import PrepareSummary, prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.status import prepare_status
 from pipelines.prepare.verify import describe, verify
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import parse_stages
 from pipelines.shards.manifest import load_index, load_manifest
 from pipelines.shards.records import read_record

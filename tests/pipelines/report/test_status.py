@@ -7,7 +7,7 @@ from pipelines.report.status import describe, status_of
 from pipelines.runs.run_folder import create_run
 from pipelines.runs.stage_run import StageRun
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.bad_steps import write_incidents
 from pipelines.training.outcome import write_outcome
 

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from sr3core.config import override
 from sr3core.errors import ConfigError, StorageError
 

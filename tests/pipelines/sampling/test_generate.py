@@ -16,9 +16,10 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.runs.run_folder import create_run
 from pipelines.sampling.generate import sample_images
+from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.presets import small_stage
-from pipelines.settings.sampling import InferenceConfig, SampleConfig, parse_classes
-from pipelines.settings.training import RunConfig
+from pipelines.settings.sample import SampleConfig, parse_classes
+from pipelines.settings.train import RunConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
 from sr3core.diffusion.schedules import default_schedule

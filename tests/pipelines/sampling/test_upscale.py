@@ -22,7 +22,8 @@ from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_upscaler import PhotoUpscaler
 from pipelines.sampling.upscale import PhotoReport, UpscaleProgress, checked_run, upscale_photos
 from pipelines.sampling.upscale_records import RECORDS
-from pipelines.settings.sampling import InferenceConfig, UpscaleConfig
+from pipelines.settings.inference import InferenceConfig
+from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage import s3
 from sr3core.cascade import pad, refine
 from sr3core.config import to_dict

@@ -4,7 +4,7 @@ import pytest
 
 from pipelines.runs.run_folder import create_run, open_run
 from pipelines.settings.presets import PRESETS, preset, regression_of, small_stage
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import AugmentationConfig

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.sample_grids import draw_grid, grid_path
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override

@@ -10,7 +10,7 @@ import pytest
 
 from pipelines.runs.run_folder import Run, StageRun, create_run, data_fingerprints, read_metrics
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.training.parallel_stages import train_run
 from pipelines.training.trackers import open_trackers
 from sr3core.config import override

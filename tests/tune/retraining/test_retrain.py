@@ -12,10 +12,10 @@ import pytest
 
 from cluster.cli import main
 from pipelines.registry.registry import Registry
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
-from pipelines.settings.training import RunConfig
+from pipelines.settings.train import RunConfig
 from pipelines.storage.journal import Journal
 from pipelines.storage.lease import hold, is_held
 from sr3core.config import override, to_dict
