@@ -5,8 +5,8 @@ A new field belongs here only by not being seen: give it the metadata ADDED and 
 
 import pytest
 
-from pipelines.settings.evaluation import EvaluateConfig
-from pipelines.settings.preparation import PrepareConfig
+from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import PRESETS, preset
 from sr3core.config import fingerprint, override
 from tune.search.settings import SearchConfig
