@@ -76,7 +76,7 @@ def test_a_preparation_with_a_crowded_store_makes_the_bytes_of_one_without_ray(p
 
 @pytest.fixture(scope="module")
 def tiny_cascade(tmp_path_factory):
-    from tests.tune.searching import write_run
+    from tests.tune.search.tiny_search import write_run
 
     return write_run(tmp_path_factory.mktemp("cascade") / "run").path
 

@@ -17,7 +17,7 @@ from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.s3_server import a_bucket
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 METRICS = {"values": {"fid": 12.5}, "label": "FID"}
 PROVENANCE = {"data": "0", "start": None}
 

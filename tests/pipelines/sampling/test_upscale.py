@@ -35,7 +35,7 @@ from sr3core.randomness import NoiseField, derive_seed
 from tests.processes import wait_for
 from tests.s3_server import ENVIRONMENT, S3Server, weed_command
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FAST = UpscaleConfig(schedule="2", num_actors=2)
 
 

@@ -8,7 +8,7 @@ import ray
 
 from pipelines.ingest import batches
 from sr3core.errors import CheckpointError, ConfigError, DataError
-from tests.tune.searching import make_config
+from tests.tune.search.tiny_search import make_config
 from tune.search import task
 from tune.search.artifacts import read_search
 from tune.search.schedule_search import search

@@ -4,7 +4,7 @@ import sys
 
 import ray
 
-from tests.tune.searching import fake_load_split, make_config
+from tests.tune.search.tiny_search import fake_load_split, make_config
 from tune.search import schedule_search as module
 from tune.search import task
 

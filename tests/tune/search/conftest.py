@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ingest import batches
-from tests.tune.searching import TinyRun, fake_load_split, make_images, write_run
+from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_images, write_run
 
 
 @pytest.fixture
