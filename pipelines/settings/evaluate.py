@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from pipelines.settings.inference import InferenceConfig
+from pipelines.settings.locations import Location, ScheduleChoice
 from pipelines.settings.stages import Split
 from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import require
@@ -16,7 +17,7 @@ class EvaluateConfig:
     """Part of the run's data."""
     limit: int | None = None
     """At most so many images, the first of the split; None takes all."""
-    schedule: str | None = None
+    schedule: ScheduleChoice | None = None
     """Inference schedule: a file, the name of one of the run's, or a number of steps; None takes the best found."""
     seed: int = 0
     """Of the noise."""
@@ -42,12 +43,12 @@ class MeasureConfig:
     """PSNR and SSIM on BT.601 luma, the classical convention, instead of RGB, the paper's."""
     crop_border: int = 0
     """Pixels cut off each side before PSNR and SSIM; 0 in the paper."""
-    classifier: str | None = None
+    classifier: Location | None = None
     """Weights of ResNet-50 or EfficientNet-Lite0 for --labels and, where Inception lacks logits, the Inception Score;
     None takes $SR3_CLASSIFIER_WEIGHTS, then the package of the extra `classifier`, and only for --labels."""
     classifier_crop: float = 1.0
     """Central part that the classifier sees: 1 for Table 3's outputs, 0.875 for whole photos."""
-    lpips: str | None = None
+    lpips: Location | None = None
     """Weights of LPIPS on AlexNet, which adds it: a saved state_dict of the package lpips; the paper has none."""
     num_splits: int = 10
     """Parts of the Inception Score; fewer where there are fewer images."""

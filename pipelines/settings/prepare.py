@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipelines.settings.locations import Location
 from pipelines.settings.stages import StageSpec, parse_stages
 from sr3core.config import PLACEMENT
 from sr3core.hyperparameters import require
@@ -14,9 +15,9 @@ Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq"
 class PrepareConfig:
     """How images become WebDataset shards: `sr3 prepare`."""
 
-    source: str = field(metadata=PLACEMENT)
+    source: Location = field(metadata=PLACEMENT)
     """Folder, zip, tar or parquet of images, on disk or at s3://bucket/prefix."""
-    out: str = field(metadata=PLACEMENT)
+    out: Location = field(metadata=PLACEMENT)
     """Folder or s3:// prefix that receives a folder of shards a stage."""
     stages: tuple[str, ...]
     """LOW-HIGH sizes of super-resolution stages and base-SIZE of base models; one pass makes them all."""

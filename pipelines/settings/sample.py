@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from pipelines.settings.inference import InferenceConfig
+from pipelines.settings.locations import Location, ScheduleChoice
 from sr3core.config import PLACEMENT
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import require
@@ -21,7 +22,7 @@ class SampleConfig:
     """Number of the first; an image is a function of the run, the seed, its number and its class."""
     classes: str | None = None
     """Classes that the images have in turn, such as 0-9,207; by default all that the base model knows."""
-    schedule: str | None = None
+    schedule: ScheduleChoice | None = None
     """A schedule file, the name of one of each stage's, or a number of steps; or one a stage, the base model's first:
     250,100,50. By default each stage's best found, of most steps."""
     seed: int = 0
@@ -30,7 +31,7 @@ class SampleConfig:
     """Images that go through the networks together."""
     num_actors: int | None = field(default=None, metadata=PLACEMENT)
     """Copies of the cascade that work side by side; by default one a GPU of the cluster, or one on its CPUs."""
-    grid: str | None = field(default=None, metadata=PLACEMENT)
+    grid: Location | None = field(default=None, metadata=PLACEMENT)
     """PNG file to show the first of these images in, a hundred at most; with few classes, each has its column."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     """How the networks are run."""

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipelines.settings.locations import Location
 from sr3core.config import PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
 
@@ -38,7 +39,7 @@ class PlacementConfig:
     stages whose images are too large for the memory."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
     """Who gets the metrics beside metrics.jsonl; mlflow and wandb are extras, set up by their own variables."""
-    cache_folder: str = "/tmp/sr3-shards"
+    cache_folder: Location = "/tmp/sr3-shards"
     """Where a machine keeps shards that it read from a bucket."""
     cache_bytes: int = 50_000_000_000
     """How much it keeps; the least recently used shards go first."""

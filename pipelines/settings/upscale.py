@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.settings.inference import InferenceConfig
+from pipelines.settings.locations import ScheduleChoice
 from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import require
 
@@ -19,7 +20,7 @@ class UpscaleConfig:
     colour profile and apply the orientation; other metadata is left out."""
     quality: int | None = None
     """Of JPEG and WebP, 1 to 100; None takes 95."""
-    schedule: str | None = None
+    schedule: ScheduleChoice | None = None
     """A schedule file, the name of one of the run's, or a number of steps; None takes the best found, of most steps."""
     seed: int = 0
     """Of the noise: the same photo and seed give the same image."""

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
+from pipelines.settings.locations import DatabaseAddress
 from sr3core.hyperparameters import require
 
 Task = Literal[1, 2]
@@ -139,7 +140,7 @@ class ServeConfig:
     """Address to listen on; 0.0.0.0 is reached from other machines."""
     port: int = 8100
     """Port; 0 takes a free one."""
-    database: str | None = None
+    database: DatabaseAddress | None = None
     """SQLAlchemy address such as postgresql+psycopg://user@host/name; default: STUDY/study.sqlite."""
     root_path: str = ""
     """Path under which a proxy serves the study, such as /study."""

@@ -1,0 +1,49 @@
+"""Types of the settings that name files, folders or buckets. A setting of plain `str` names none.
+
+A job runs on other machines than the one it is submitted from: before it is submitted, every path in its options is
+checked, and these types say which options hold paths and where in the text they stand.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Marks a text as holding paths."""
+
+    metavar: str
+    """What a help text calls the value."""
+    find: Callable[[str], tuple[str, ...]]
+    """The paths in such a text: absolute, relative, or URIs."""
+
+
+def _whole(text: str) -> tuple[str, ...]:
+    return (text,)
+
+
+def _after_name(text: str) -> tuple[str, ...]:
+    name, sign, path = text.partition("=")
+    return (path,) if sign and "/" not in name else (text,)  # a path may hold an equals sign
+
+
+def _schedule_files(text: str) -> tuple[str, ...]:
+    parts = (part.strip() for part in text.split(","))
+    return tuple(part for part in parts if "/" in part or os.path.isfile(part))  # all else is a name or a number
+
+
+def _sqlite_file(address: str) -> tuple[str, ...]:
+    scheme, sign, path = address.partition(":///")
+    return (path,) if sign and scheme.partition("+")[0] == "sqlite" else ()
+
+
+Location = Annotated[str, Paths("PATH", _whole)]
+"""A file, a folder, a pattern, or s3://bucket/prefix."""
+NamedLocation = Annotated[str, Paths("NAME=PATH", _after_name)]
+"""NAME=PATH, or a path alone."""
+ScheduleChoice = Annotated[str, Paths("SCHEDULE", _schedule_files)]
+"""An inference schedule: a file, a name or a number of steps; several are separated by commas."""
+DatabaseAddress = Annotated[str, Paths("ADDRESS", _sqlite_file)]
+"""A SQLAlchemy address, of which sqlite:///PATH names a file."""
