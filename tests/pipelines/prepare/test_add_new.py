@@ -20,7 +20,7 @@ from pipelines.shards.manifest import load_index, load_manifest
 from sr3core.errors import ConfigError, DataError
 from tests.preparing import some_photos
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 KILLED = """
 # argv: source, out. Extends a preparation and dies as soon as the first new shard is written.

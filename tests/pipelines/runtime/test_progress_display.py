@@ -19,7 +19,7 @@ show(progress)
 progress.photos_done, progress.at_work = 2, []
 show(progress)
 """
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "TERM": "xterm", "COLUMNS": "120"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3]), "TERM": "xterm", "COLUMNS": "120"}
 
 
 def test_a_log_gets_plain_lines_now_and_then_and_at_the_end():

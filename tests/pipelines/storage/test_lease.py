@@ -17,7 +17,7 @@ from sr3core.errors import StorageError
 from tests.processes import wait_for
 from tests.s3_server import a_bucket
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 RACER = """
 # argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
