@@ -4,7 +4,7 @@ import json
 
 import pytest
 from PIL import Image
-from tests.pipelines.test_generate import make_run
+from tests.pipelines.sampling.test_generate import make_run
 
 from cluster.cli import main
 from pipelines.evaluation.unpaired import evaluate_unpaired

@@ -85,7 +85,7 @@ def test_a_compiled_network_is_the_same_for_every_shape(caplog):
 
 PROGRAM = """
 import logging, torch
-from tests.sr3core.test_inference import SMALLEST, InferenceNetwork, network, outputs
+from tests.sr3core.networks.test_inference import SMALLEST, InferenceNetwork, network, outputs
 logging.basicConfig(level=logging.WARNING, format="%(message)s")
 fast = InferenceNetwork(network(SMALLEST), compiled=True)
 for size in (8, 16):
