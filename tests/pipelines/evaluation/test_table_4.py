@@ -4,11 +4,11 @@ import json
 
 import pytest
 from PIL import Image
-from tests.pipelines.sampling.test_generate import make_run
 
 from cluster.cli import main
 from pipelines.evaluation.unpaired import evaluate_unpaired
 from pipelines.ingest.batches import load_split
+from tests.pipelines.sampling.test_generate import make_run
 from tests.preparing import prepared
 
 
