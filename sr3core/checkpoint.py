@@ -16,16 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from sr3core.errors import CheckpointError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
+from sr3core.networks.unet_weights import load_weights
 from sr3core.training import TrainState, create_state
 
-CHECKPOINT_FORMAT_VERSION = 1
+CHECKPOINT_FORMAT_VERSION = 2
+"""1, still read, numbered the U-Net's blocks (networks/unet_weights.py). Adam's moments have no names, and the order of
+the parameters, by which they are told apart, is the same in both."""
 _NAME = re.compile(r"step-(\d{8,})$")
 _UNFINISHED = ".writing-"
 _FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt")
@@ -146,9 +149,9 @@ def read_info(path: Path) -> CheckpointInfo:
     except ValueError as error:
         raise CheckpointError(f"{path}/state.json is damaged: {error}") from error
     version = state.get("format_version")
-    if version != CHECKPOINT_FORMAT_VERSION:
+    if version not in (1, CHECKPOINT_FORMAT_VERSION):
         raise CheckpointError(
-            f"{path} has checkpoint format version {version!r}, this program reads {CHECKPOINT_FORMAT_VERSION}"
+            f"{path} has checkpoint format version {version!r}, this program reads 1 and {CHECKPOINT_FORMAT_VERSION}"
         )
     return CheckpointInfo(path, state["step"], state)
 
@@ -224,40 +227,6 @@ def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, 
     if state.ema is not None:
         load_weights(state.ema.module, source)
     return save_checkpoint(directory, take_snapshot(state), {"warm_start": _sha256(source)})
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a safetensors file into a network, in place.
-
-    Raises:
-        CheckpointError: names keys that are missing, unexpected or of another shape.
-    """
-    check_weights(network, path)
-    network.load_state_dict(load_file(path))
-
-
-def check_weights(network: nn.Module, path: Path) -> None:
-    """Compare a safetensors file's header with a network, which may be on the meta device; reads no weight.
-
-    Raises:
-        CheckpointError: the file is damaged, or names keys that are missing, unexpected or of another shape.
-    """
-    try:
-        with safe_open(path, "pt") as file:
-            found = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118 (no dict)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    problems = [f"{key} is missing" for key in wanted if key not in found]
-    problems += [f"{key} is unexpected" for key in found if key not in wanted]
-    problems += [
-        f"{key} is {found[key]}, the model has {wanted[key]}"
-        for key in wanted
-        if key in found and found[key] != wanted[key]
-    ]
-    if problems:
-        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
-        raise CheckpointError(f"{path} does not fit the model: {shown}")
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

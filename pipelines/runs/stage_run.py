@@ -83,8 +83,9 @@ class StageRun:
         """
         import torch
 
-        from sr3core.checkpoint import check_weights, sampling_weights
+        from sr3core.checkpoint import sampling_weights
         from sr3core.networks.unet import UNet
+        from sr3core.networks.unet_weights import check_weights
 
         with torch.device("meta"):
             network = UNet(self.config.model.unet)
@@ -104,8 +105,9 @@ class StageRun:
         """
         import torch
 
-        from sr3core.checkpoint import load_weights, sampling_weights, verify
+        from sr3core.checkpoint import sampling_weights, verify
         from sr3core.networks.unet import UNet
+        from sr3core.networks.unet_weights import load_weights
 
         info = self.fetched(self.newest_checkpoint())
         verify(info)

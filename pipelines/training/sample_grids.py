@@ -69,11 +69,12 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
 
     from pipelines.ingest.batches import load_split
     from sr3core.cascade import Stage, draw, upscale
-    from sr3core.checkpoint import load_weights, read_info, sampling_weights
+    from sr3core.checkpoint import read_info, sampling_weights
     from sr3core.diffusion.schedules import default_schedule
     from sr3core.images.pixels import to_float, to_uint8
     from sr3core.images.resize import upsample_bicubic
     from sr3core.networks.unet import UNet
+    from sr3core.networks.unet_weights import load_weights
 
     os.nice(10)  # after the training
     torch.set_num_threads(1)

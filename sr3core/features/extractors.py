@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu
 
 from sr3core.errors import CheckpointError, ConfigError
-from sr3core.features.inception import NUM_FEATURES, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
+from sr3core.features.inception import NUM_FEATURES, build_inception, load_folded, resize_bilinear_tf1, weight_shapes
 from sr3core.features.weights import find_weights, fingerprint, misfits
 from sr3core.images.pixels import as_images
 from sr3core.randomness import keyed_generator
@@ -113,7 +113,7 @@ class InceptionFID(FeatureNetwork):
         expected = weight_shapes(self.network) | {name: HEAD_SHAPES[name] for name in HEAD_SHAPES if name in weights}
         if problems := misfits(weights, expected):
             raise CheckpointError(f"weights do not fit Inception-v3: {problems}")
-        load_weights(self.network, body)
+        load_folded(self.network, body)
         self.register_buffer("head", weights.get("fc.weight"), persistent=False)
         self.eval().requires_grad_(False)
         # Two to four times as fast on a CPU; torch's annotations lack this form of `to`.

@@ -197,7 +197,7 @@ def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_folded(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Fold batch normalisation into each convolution, in float64, and load the result.
 
     Args:

@@ -1,7 +1,7 @@
 """The U-Net's parts: BigGAN residual block with 1/sqrt(2) skips, self-attention, noise-level embedding."""
 
 import math
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,11 @@ NOISE_LEVEL_SCALE = 5000.0
 SKIP_SCALE = 1 / math.sqrt(2)
 """Section 2.4: "we re-scale skip connections by 1/sqrt(2)"; keeps the variance of a sum of two branches."""
 
+Resampling = Literal["up", "down"]
+"""What a residual block does to the size of its maps: doubles or halves it."""
 
-Layer = TypeVar("Layer", bound=nn.Conv2d | nn.Linear)
+WeightedT = TypeVar("WeightedT", bound=nn.Conv2d | nn.Linear)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
 def normalization(channels: int) -> nn.GroupNorm:
@@ -26,14 +29,14 @@ def normalization(channels: int) -> nn.GroupNorm:
     return GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
 
 
-def zero_init(layer: nn.Module) -> nn.Module:
+def zero_init(layer: ModuleT) -> ModuleT:
     """Set a layer's weights to zero, so that its branch starts as nothing."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
 
 
-def fan_average_init(layer: Layer) -> Layer:
+def fan_average_init(layer: WeightedT) -> WeightedT:
     """Uniform initialisation by the average of fan-in and fan-out (DDPM's), biases zero."""
     nn.init.xavier_uniform_(layer.weight)
     if layer.bias is not None:
@@ -89,7 +92,12 @@ class ResidualBlock(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, embedding_channels: int, dropout: float, resample: str | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_channels: int,
+        dropout: float,
+        resample: Resampling | None = None,
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -134,10 +142,10 @@ class SelfAttention(nn.Module):
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = h.shape
-        heads = (batch, height * width, 3, self.num_heads, channels // self.num_heads)
         # Views of channels_last maps, whose channels lie side by side, as fast attention wants them.
-        flat = self.query_key_value(self.norm(h)).permute(0, 2, 3, 1).reshape(heads)
-        query, key, value = flat.permute(2, 0, 3, 1, 4)  # each (B, heads, H W, C / heads)
-        attended = functional.scaled_dot_product_attention(query, key, value)
-        attended = attended.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
-        return (h + self.out(attended)).mul_(SKIP_SCALE)
+        qkv = self.query_key_value(self.norm(h)).permute(0, 2, 3, 1)  # (B, H, W, 3 C)
+        qkv = qkv.reshape(batch, height * width, 3, self.num_heads, channels // self.num_heads)  # (B, H W, 3, n, C / n)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # each (B, n, H W, C / n), n being the number of heads
+        attended = functional.scaled_dot_product_attention(query, key, value)  # (B, n, H W, C / n)
+        attended = attended.transpose(1, 2).reshape(batch, height, width, channels)  # (B, H, W, C)
+        return (h + self.out(attended.permute(0, 3, 1, 2))).mul_(SKIP_SCALE)  # (B, C, H, W)

@@ -1,4 +1,11 @@
-"""The U-Net of Figure A.1: x_up beside y_t in, one image out, conditioned on gamma, and a base model on a class."""
+"""The U-Net of Figure A.1: x_up beside y_t in, one image out, conditioned on gamma, and a base model on a class.
+
+Its parameters' names say where they are: `decoder.64x64_block1.conv1.weight` is in the second of the decoder's blocks
+whose output is 64x64 at the size of training. `_down` and `_up` lead to the resolution that they are named after.
+"""
+
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from sr3core.hyperparameters import UNetConfig
 from sr3core.networks.blocks import (
     NoiseLevelEmbedding,
+    Resampling,
     ResidualBlock,
     SelfAttention,
     conv3x3,
@@ -31,36 +39,37 @@ class UNet(nn.Module):
             self.embed_class = nn.Embedding(config.num_classes + 1, embedding)  # the last row: no class
         self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.conditional else 1), width)
 
-        def block(in_channels: int, out_channels: int, resample: str | None = None) -> ResidualBlock:
-            return ResidualBlock(in_channels, out_channels, embedding, config.dropout, resample)
+        def block(
+            in_channels: int, out_channels: int, attends: bool = False, resample: Resampling | None = None
+        ) -> UNetBlock:
+            num_heads = config.num_heads if attends else None
+            return UNetBlock(in_channels, out_channels, embedding, config.dropout, resample, num_heads)
 
-        def attention(level: int, channels: int) -> nn.Module:
-            size = config.image_size // 2**level
-            return SelfAttention(channels, config.num_heads) if size in config.attention_sizes else nn.Identity()
-
-        levels = len(config.channel_multipliers)
-        widths = [width * multiplier for multiplier in config.channel_multipliers]
-        skips = [width]  # channels of the feature maps that the decoder will take back
+        levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]
         channels = width
-        self.encoder = nn.ModuleList()
-        for level in range(levels):
-            for _ in range(config.num_res_blocks):
-                self.encoder.append(Layer(block(channels, widths[level]), attention(level, widths[level])))
-                channels = widths[level]
-                skips.append(channels)
-            if level < levels - 1:
-                self.encoder.append(Layer(block(channels, channels, "down")))
-                skips.append(channels)
-        attending = Layer(block(channels, channels), SelfAttention(channels, config.num_heads))
-        self.middle = nn.ModuleList([attending, Layer(block(channels, channels))])
-        self.decoder = nn.ModuleList()
-        for level in reversed(range(levels)):
-            for _ in range(config.num_res_blocks + 1):
-                wide = block(channels + skips.pop(), widths[level])
-                self.decoder.append(Layer(wide, attention(level, widths[level]), takes_skip=True))
-                channels = widths[level]
+        skips = [width]  # channels of the feature maps that the decoder will take back
+        self.encoder = nn.ModuleDict()
+        for level, (size, out_channels) in enumerate(levels):
             if level > 0:
-                self.decoder.append(Layer(block(channels, channels, "up")))
+                self.encoder[f"{size}x{size}_down"] = block(channels, channels, resample="down")
+                skips.append(channels)
+            for index in range(config.num_res_blocks):
+                attends = size in config.attention_sizes
+                self.encoder[f"{size}x{size}_block{index}"] = block(channels, out_channels, attends)
+                channels = out_channels
+                skips.append(channels)
+        size, _ = levels[-1]
+        self.middle = nn.ModuleDict()
+        self.middle[f"{size}x{size}_block0"] = block(channels, channels, attends=True)
+        self.middle[f"{size}x{size}_block1"] = block(channels, channels)
+        self.decoder = nn.ModuleDict()
+        for level, (size, out_channels) in reversed(list(enumerate(levels))):
+            if level < len(levels) - 1:
+                self.decoder[f"{size}x{size}_up"] = block(channels, channels, resample="up")
+            for index in range(config.num_res_blocks + 1):
+                attends = size in config.attention_sizes
+                self.decoder[f"{size}x{size}_block{index}"] = block(channels + skips.pop(), out_channels, attends)
+                channels = out_channels
         assert not skips, "every feature map of the encoder is taken back"
         self.norm_out = normalization(channels)
         self.conv_out = zero_init(nn.Conv2d(channels, self.out_channels, 3, padding=1))
@@ -76,10 +85,10 @@ class UNet(nn.Module):
         return 2 ** (len(self.config.channel_multipliers) - 1)
 
     def recompute_activations(self) -> None:
-        """From now on keep only what enters each layer, and compute the rest again in the backward pass."""
-        for layer in (*self.encoder, *self.middle, *self.decoder):
-            assert isinstance(layer, Layer)
-            layer.recomputes = True
+        """From now on keep only what enters each block, and compute the rest again in the backward pass."""
+        for part in (self.encoder, self.middle, self.decoder):
+            for block in _blocks(part):
+                block.recomputes = True
 
     def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
         """Predict the training target.
@@ -107,38 +116,53 @@ class UNet(nn.Module):
         if self.config.num_classes is not None:
             none = torch.full_like(gamma, self.config.num_classes, dtype=torch.int64)
             embedding = embedding + self.embed_class(none if classes is None else classes)
-        h = self.conv_in(y_t if x_up is None else torch.cat([x_up, y_t], dim=1))
-        kept = [h]
-        for layer in self.encoder:
-            h = layer(h, embedding)
-            kept.append(h)
-        for layer in self.middle:
-            h = layer(h, embedding)
-        for layer in self.decoder:
-            h = layer(torch.cat([h, kept.pop()], dim=1) if layer.takes_skip else h, embedding)
+        h = self.conv_in(y_t if x_up is None else torch.cat([x_up, y_t], dim=1))  # (B, base_channels, H, W)
+        skips = [h]
+        for block in _blocks(self.encoder):
+            h = block(h, embedding)
+            skips.append(h)
+        for block in _blocks(self.middle):
+            h = block(h, embedding)
+        for block in _blocks(self.decoder):
+            takes_skip = block.resample is None
+            h = block(torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
         # In float32 always: what the output is off by is amplified, up to 151 times for epsilon, in y_0_hat.
         with in_float32(h.device):
             return self.conv_out(functional.silu(self.norm_out(h.float())))
 
 
-class Layer(nn.Module):
-    """A residual block and, at some sizes, self-attention."""
+class UNetBlock(ResidualBlock):
+    """A residual block and, at some resolutions, self-attention after it.
 
-    def __init__(self, block: ResidualBlock, attention: nn.Module | None = None, takes_skip: bool = False) -> None:
-        super().__init__()
-        self.block = block
-        self.attention = attention or nn.Identity()
-        self.takes_skip = takes_skip
+    Args:
+        num_heads: heads of the self-attention; None for a block without one. The others are ResidualBlock's.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_channels: int,
+        dropout: float,
+        resample: Resampling | None = None,
+        num_heads: int | None = None,
+    ) -> None:
+        super().__init__(in_channels, out_channels, embedding_channels, dropout, resample)
+        self.attention = nn.Identity() if num_heads is None else SelfAttention(out_channels, num_heads)
         self.recomputes = False
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, E) -> (B, C', H', W')."""
+        """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W')."""
         if self.recomputes and torch.is_grad_enabled():
             return checkpoint(self._compute, h, embedding, use_reentrant=False)
         return self._compute(h, embedding)
 
     def _compute(self, h: Tensor, embedding: Tensor) -> Tensor:
-        return self.attention(self.block(h, embedding))
+        return self.attention(super().forward(h, embedding))
+
+
+def _blocks(part: nn.ModuleDict) -> Iterable[UNetBlock]:
+    return cast("Iterable[UNetBlock]", part.values())
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -10,7 +10,6 @@ from PIL import Image
 from sr3core.cascade import Stage, check_chain, run_cascade, upscale
 from sr3core.checkpoint import (
     list_checkpoints,
-    load_weights,
     read_info,
     restore,
     sampling_weights,
@@ -24,6 +23,7 @@ from sr3core.images.pixels import to_float
 from sr3core.images.resize import resize_area, resize_bicubic, upsample_bicubic
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
+from sr3core.networks.unet_weights import load_weights
 from sr3core.regression import regress
 from sr3core.training import Batch, Trainer, create_state, draw_noise, learning_rate_at
 
@@ -76,7 +76,7 @@ def test_a_seed_starts_from_the_weights_that_it_always_did():
     """The layer that is drawn last tells of any change in what is drawn before it."""
     network = create_state(model(), OPTIMIZER, 0).model
     assert len(network.state_dict()) == 206
-    last = network.decoder[-1].block.conv1.weight[0, 0, 0]
+    last = network.decoder["16x16_block1"].conv1.weight[0, 0, 0]
     torch.testing.assert_close(last, torch.tensor([-0.005789578, 0.108703613, -0.061596297]), rtol=1e-5, atol=1e-7)
 
 
@@ -166,7 +166,7 @@ def test_checkpoints_that_are_damaged_unfinished_or_foreign_are_named(tmp_path, 
 
     content = json.loads((path / "state.json").read_text())
     (path / "state.json").write_text(json.dumps({**content, "format_version": 99}))
-    with pytest.raises(CheckpointError, match="format version 99, this program reads 1"):
+    with pytest.raises(CheckpointError, match="format version 99, this program reads 1 and 2"):
         read_info(path)
     with pytest.raises(CheckpointError, match="no checkpoint"):
         read_info(tmp_path)

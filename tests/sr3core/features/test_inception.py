@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from sr3core.features.extractors import load_inception
-from sr3core.features.inception import Conv, build_inception, load_weights, resize_bilinear_tf1, weight_shapes
+from sr3core.features.inception import Conv, build_inception, load_folded, resize_bilinear_tf1, weight_shapes
 
 
 def package_file() -> Path:
@@ -61,7 +61,7 @@ def test_folding_equals_convolution_normalisation_and_relu() -> None:
         weights["layer.bn.running_mean"],
         weights["layer.bn.running_var"],
     )
-    load_weights(folded, weights)
+    load_folded(folded, weights)
     x = torch.randn(2, 5, 8, 9, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(folded(x), normalise(plain(x)).relu(), rtol=1e-12, atol=1e-12)
 

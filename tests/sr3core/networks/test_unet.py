@@ -44,12 +44,13 @@ def test_figure_a1_at_its_example_sizes():
     config = UNetConfig(image_size=128, base_channels=4, channel_multipliers=(1, 2, 4, 8, 8), num_res_blocks=1)
     network = UNet(config)
     seen = []
-    for layer in network.encoder:
-        layer.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[1:])))
+    assert list(network.encoder)[:4] == ["128x128_block0", "64x64_down", "64x64_block0", "32x32_down"]
+    for block in network.encoder.values():
+        block.register_forward_hook(lambda module, inputs, output: seen.append(tuple(output.shape[1:])))
     with torch.no_grad():
         network(torch.zeros(1, 3, 128, 128), torch.zeros(1, 3, 128, 128), torch.ones(1))
     assert [(shape[0] // 4, shape[1]) for shape in seen[::2]] == [(1, 128), (2, 64), (4, 32), (8, 16), (8, 8)]
-    attends = [type(layer.attention).__name__ == "SelfAttention" for layer in network.encoder][::2]
+    attends = [isinstance(block.attention, SelfAttention) for block in network.encoder.values()][::2]
     assert attends == [False, False, False, True, False]
 
 

@@ -1,0 +1,64 @@
+"""A U-Net's weights in a safetensors file: compared with the network, and read, under older names too."""
+
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
+from torch import nn
+
+from sr3core.errors import CheckpointError
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load a safetensors file into a network, in place.
+
+    Raises:
+        CheckpointError: names keys that are missing, unexpected or of another shape.
+    """
+    check_weights(network, path)
+    new_names = names_since_version_1(network)
+    network.load_state_dict({new_names.get(name, name): value for name, value in load_file(path).items()})
+
+
+def check_weights(network: nn.Module, path: Path) -> None:
+    """Compare a safetensors file's header with a network, which may be on the meta device; reads no weight.
+
+    Raises:
+        CheckpointError: the file is damaged, or names keys that are missing, unexpected or of another shape.
+    """
+    new_names = names_since_version_1(network)
+    try:
+        with safe_open(path, "pt") as file:
+            found = {
+                new_names.get(key, key): tuple(file.get_slice(key).get_shape())
+                for key in file.keys()  # noqa: SIM118 (no dict)
+            }
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
+    problems = [f"{key} is missing" for key in wanted if key not in found]
+    problems += [f"{key} is unexpected" for key in found if key not in wanted]
+    problems += [
+        f"{key} is {found[key]}, the model has {wanted[key]}"
+        for key in wanted
+        if key in found and found[key] != wanted[key]
+    ]
+    if problems:
+        shown = "; ".join(problems[:5]) + (f"; and {len(problems) - 5} more" if len(problems) > 5 else "")
+        raise CheckpointError(f"{path} does not fit the model: {shown}")
+
+
+def names_since_version_1(network: nn.Module) -> dict[str, str]:
+    """Table of a parameter's name in checkpoints of format version 1 -> its name today.
+
+    Version 1 numbered the blocks, in today's order, and held each beside its attention:
+    `decoder.13.block.conv1.weight` is `decoder.64x64_block1.conv1.weight`. No name of one version is another
+    parameter's in the other, so the table leaves the names of today's files alone.
+    """
+    table: dict[str, str] = {}
+    for part in ("encoder", "middle", "decoder"):
+        for number, (place, block) in enumerate(network.get_submodule(part).named_children()):
+            for name in block.state_dict():
+                inside = name if name.startswith("attention.") else f"block.{name}"
+                table[f"{part}.{number}.{inside}"] = f"{part}.{place}.{name}"
+    return table
