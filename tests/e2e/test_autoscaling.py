@@ -10,10 +10,10 @@ import pytest
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from sr3core.config import override, to_dict
+from tests.commands import ROOT
 from tests.processes import wait_for
 from tests.ray_head import BIN, free_port, ray_head
 
-ROOT = Path(__file__).resolve().parents[2]
 HEAD_ID = "f" * 51 + "00000"
 """That the fake provider expects of its head."""
 NODE_TYPES = {"cpu": {"CPU": 1}, "trainer": {"CPU": 1, "trainer": 1}}

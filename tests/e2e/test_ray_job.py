@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings.prepare import PrepareConfig
+from tests.commands import ROOT
 from tests.preparing import prepared_without_ray
 from tests.processes import wait_for
 from tests.ray_head import BIN, ray_head
 
-ROOT = Path(__file__).resolve().parents[2]
 TOKEN = secrets.token_hex(16)
 
 

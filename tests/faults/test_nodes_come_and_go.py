@@ -13,9 +13,9 @@ from pipelines.runs.run_folder import Run, create_run, data_fingerprints, read_m
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from sr3core.config import override
+from tests.commands import ROOT
 from tests.preparing import prepared
 
-ROOT = Path(__file__).resolve().parents[2]
 NUM_STEPS = 60
 
 CLUSTER = """

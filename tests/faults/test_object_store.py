@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings.prepare import PrepareConfig
+from tests.commands import ROOT
 from tests.preparing import prepared_without_ray, some_photos
 
-ROOT = Path(__file__).resolve().parents[2]
 SMALLEST_BYTES = 78_643_200
 """Ray's OBJECT_STORE_MINIMUM_MEMORY_BYTES."""
 

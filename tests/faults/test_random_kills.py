@@ -16,6 +16,7 @@ from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import steps_done
 from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override
+from tests.commands import ROOT
 from tests.preparing import prepared
 from tests.processes import wait_for
 
@@ -56,7 +57,7 @@ def zygote():
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).resolve().parents[2],
+        cwd=ROOT,
         env=environment,
     ) as process:
         yield process

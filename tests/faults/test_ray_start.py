@@ -4,13 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 
+from tests.commands import ROOT
 from tests.processes import kill, wait_for
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_node_that_hangs_while_it_starts_is_told_in_a_line(tmp_path, photos):

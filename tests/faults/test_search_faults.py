@@ -14,13 +14,12 @@ from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from pipelines.training.parallel_stages import train_run
 from sr3core.config import override, to_dict
+from tests.commands import ROOT
 from tests.faults.test_nodes_come_and_go import HEALTH
 from tests.preparing import prepared
 from tune.search.artifacts import read_search
 from tune.search.schedule_search import search
 from tune.search.settings import SearchConfig
-
-ROOT = Path(__file__).resolve().parents[2]
 
 CLUSTER = """
 # argv: run folder, search configuration. Two nodes of one CPU; one is lost while the third trial or a later one runs.

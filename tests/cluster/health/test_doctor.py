@@ -13,13 +13,14 @@ from cluster.health.checks import Places, check_readable, check_shared, check_sh
 from cluster.health.doctor import check_skew, examine_cluster, has_failed
 from pipelines.storage import s3
 from sr3core.errors import StorageError
-from tests.s3_server import a_bucket
+from tests.s3_server import s3_variables
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with a_bucket(tmp_path_factory.mktemp("s3"), "there", AWS_MAX_ATTEMPTS="2") as endpoint:
-        yield lambda name: f"s3://{name}/prefix?endpoint_override={endpoint}"
+def bucket(s3_server):
+    s3_server.create_bucket("there")
+    with s3_variables(AWS_MAX_ATTEMPTS="2"):
+        yield lambda name: f"s3://{name}/prefix?endpoint_override={s3_server.endpoint}"
 
 
 def test_a_whole_machine_passes(tmp_path, capsys):

@@ -18,9 +18,8 @@ from pipelines.prepare.verify import verify
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, load_manifest
 from sr3core.errors import ConfigError, DataError
+from tests.commands import ROOT
 from tests.preparing import some_photos
-
-ROOT = Path(__file__).resolve().parents[3]
 
 KILLED = """
 # argv: source, out. Extends a preparation and dies as soon as the first new shard is written.

@@ -3,21 +3,18 @@
 import hashlib
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from cluster.cli import main
 from pipelines.registry.registry import Registry, find_model
-from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import open_run
 from pipelines.storage import uris
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import CheckpointError, ConfigError, DataError
-from tests.s3_server import a_bucket
+from tests.commands import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 METRICS = {"values": {"fid": 12.5}, "label": "FID"}
 PROVENANCE = {"data": "0", "start": None}
 
@@ -34,12 +31,9 @@ for _ in range(10):
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    copies = tmp_path_factory.mktemp("copies")
-    with a_bucket(tmp_path_factory.mktemp("s3"), "models") as endpoint, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bucket_runs, "WORKING_COPIES", copies)
-        patch.setenv("SR3_WORKING_COPIES", str(copies))  # that of the actors
-        yield f"s3://models/x?endpoint_override={endpoint}"
+def bucket(s3_server):
+    s3_server.create_bucket("models")
+    return f"s3://models/x?endpoint_override={s3_server.endpoint}"
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -187,17 +181,15 @@ def test_a_schedule_that_is_no_part_of_a_version_is_not_used(tmp_path, run):
         find_model(str(tmp_path / "v0001"))
 
 
-def test_upscaling_takes_the_promoted_model_of_a_registry(registry, run, photos, tmp_path):
+def test_upscaling_takes_the_promoted_model_of_a_registry(registry, run, photos, tmp_path, ray_session):
     publish(registry, run, "a", "b")
     promote(registry, "v0002")
     photo = tmp_path / "photo.png"
     Image.open(sorted(photos.glob("*.jpg"))[0]).crop((40, 40, 60, 54)).save(photo)
     sums = {}
     for name, model in (("registry", registry.uri), ("run", str(run.path))):
-        # A process of its own: a Ray that began before the server does not know its keys.
-        command = [sys.executable, "-m", "cluster", "upscale", str(photo), "--run", model, "--schedule", "2"]
-        done = subprocess.run([*command, "--out", str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
+        arguments = [str(photo), "--run", model, "--schedule", "2", "--out", str(tmp_path / name)]
+        assert main(["upscale", *arguments]) == 0
         (made,) = (tmp_path / name).glob("*.png")
         sums[name] = hashlib.sha256(made.read_bytes()).hexdigest()
     assert sums["registry"] == sums["run"]

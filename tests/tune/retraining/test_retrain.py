@@ -20,12 +20,12 @@ from pipelines.storage.journal import Journal
 from pipelines.storage.lease import hold, is_held
 from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError
+from tests.commands import ROOT
 from tests.processes import wait_for
 from tests.tune.retraining.retrain_driver import POINTS
 from tune.retraining.settings import PromotionConfig, RetrainConfig
 from tune.search.settings import SearchConfig
 
-ROOT = Path(__file__).resolve().parents[3]
 pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
 DRIVER = Path(__file__).with_name("retrain_driver.py")
 

@@ -20,6 +20,7 @@ from sr3core.config import from_dict, to_dict
 from sr3core.diffusion.schedules import check_gammas, schedule_from_json
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
 from sr3core.networks.unet import UNet
+from tests.commands import ROOT
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_config, write_run
 from tune.search.artifacts import SearchResult, TrialRecord, best_of, find_searches, front_of, read_search
 from tune.search.defaults import defaults
@@ -27,7 +28,6 @@ from tune.search.schedule_search import search
 from tune.search.settings import ObjectiveWeights, SearchConfig
 from tune.search.table import format_table
 
-ROOT = Path(__file__).resolve().parents[3]
 DRIVER = Path(__file__).with_name("search_driver.py")
 
 
