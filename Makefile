@@ -1,8 +1,8 @@
-# Three targets. Each makes its own environment: nothing but Python 3.11, git and make has to be there.
+# Each target makes its own environment: nothing but Python 3.11, git and make has to be there.
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo test
+.PHONY: setup demo docs test
 
 setup: .venv/complete
 
@@ -19,7 +19,11 @@ setup: .venv/complete
 demo: setup
 	$(BIN)/sr3 demo
 
-test: setup
+# The site, in build/site; a link to nowhere, or a page that no menu shows, fails it.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+test: setup docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports

@@ -3,7 +3,7 @@
     python tests/benchmarks/scaling_on_paper.py
 
 Parameters and operations are counted on the meta device; the rates of the machines are the assumptions below.
-docs/scaling.md holds the output and the formulas.
+docs/explanation/scaling.md holds the output and the formulas.
 """
 
 import torch
