@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import tyro
 import tyro.extras
@@ -25,8 +25,8 @@ VARIANTS = {
 }
 """Commands whose options depend on their first argument."""
 NOTES = {
-    "train": f"The options are those of the preset. Shown here are `{PRESET}`'s, with its defaults; every preset has the same"
-    " ones with its own defaults, and in a preset of several stages each carries the stage's name:"
+    "train": f"The options are those of the preset. Shown here are `{PRESET}`'s, with its defaults; every preset has"
+    " the same ones with its own defaults, and in a preset of several stages each carries the stage's name:"
     " `--64-256.batch-size 128`. `--config FILE` in place of a preset takes what `--print-config` wrote, or the"
     " `config.json` of any run. [All presets](../presets.md).",
     "ablate": f"The options are those of the preset, which must be one SR3 stage. Shown here are `{PRESET}`'s.",
@@ -78,7 +78,7 @@ def parser_of(words: list[str]) -> argparse.ArgumentParser:
         keywords = {key: captured.keywords[key] for key in ("prog", "description", "default", "config")}
         with warnings.catch_warnings():  # tyro keeps get_parser for tools like this one, and says that it may go
             warnings.simplefilter("ignore", DeprecationWarning)
-            return tyro.extras.get_parser(captured.options, **keywords)
+            return cast(argparse.ArgumentParser, tyro.extras.get_parser(captured.options, **keywords))
     finally:
         tyro.cli = original
     raise AssertionError(f"sr3 {name} parses no options")
@@ -161,9 +161,10 @@ EVERY_COMMAND = """## Every command
 
 - resumes, or reuses what is done, when you give the same command again;
 - has `--help`, `--dry-run` if it changes anything, and `--print-config` if it has a configuration;
-- exits with 0 when everything is done, 1 when it failed in whole or in part, 2 when it was used wrongly, 130 after Ctrl-C;
-- runs on a cluster with `--address` ([how](../../how-to/cluster.md)): `http://HOST:8265` submits it as a job; `--working-dir DIR`
-  uploads the files that git tracks in DIR; `--detach` does not follow the job's log.
+- exits with 0 when everything is done, 1 when it failed in whole or in part, 2 when it was used wrongly, 130 after
+  Ctrl-C;
+- runs on a cluster with `--address` ([how](../../how-to/cluster.md)): `http://HOST:8265` submits it as a job;
+  `--working-dir DIR` uploads the files that git tracks in DIR; `--detach` does not follow the job's log.
 """
 
 

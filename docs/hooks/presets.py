@@ -7,15 +7,15 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from pipelines.settings.presets import PRESETS
-from pipelines.settings.training import RunConfig, TrainConfig
+from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.hyperparameters import UNetConfig
 from sr3core.networks.unet import UNet, num_parameters
 
 INTRODUCTION = """# Presets
 
-A preset is a configuration of one or more stages, by name: `sr3 train PRESET --data DIR --out RUN`. Those of the paper take
-batch 256, a million steps and 8 GPUs a stage; the `small-` ones and `demo` learn in minutes on a CPU. Any setting can be
-changed on the [command line](commands/train.md); `sr3 train PRESET --print-config` prints them all.
+A preset is a configuration of one or more stages, by name: `sr3 train PRESET --data DIR --out RUN`. Those of the paper
+take batch 256, a million steps and 8 GPUs a stage; the `small-` ones and `demo` learn in minutes on a CPU. Any setting
+can be changed on the [command line](commands/train.md); `sr3 train PRESET --print-config` prints them all.
 """
 
 

@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_memory.py [--size 64] [--width 32] [--batch 16]
 
 Every setting runs two steps in a process of its own, whose largest resident size is read before and after: what the
-network, the average and Adam take is said apart. A minute or two. docs/explanation/memory-and-speed.md has a table of it.
+network, the average and Adam take is said apart. A minute or two.
+docs/explanation/memory-and-speed.md has a table of it.
 """
 
 import argparse
