@@ -1,13 +1,11 @@
-"""The Gaussian diffusion process of sections 2.1-2.3 and appendix B: Equations (1)-(6) and (8)-(14), one function each.
+"""The equations of sections 2.1-2.3 and appendix B that training and sampling compute, one function each.
 
-Images are float tensors (B, C, H, W); a noise level gamma or an alpha is (B,), one an image. Equation (7) is the
-whole reverse chain: sampling.py.
+Images are float tensors (B, C, H, W); a noise level gamma or an alpha is (B,), one per image. The whole reverse chain,
+Equations (7) and (8), is sampling.py; the equations that only explain the method are theory.py.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
-import torch
 from torch import Tensor
 
 from sr3core.hyperparameters import Target
@@ -36,35 +34,6 @@ def per_image(level: Tensor, image: Tensor) -> Tensor:
 def times(coefficient: Tensor, image: Tensor) -> Tensor:
     """Multiply image by a float64 coefficient an image, in the image's own type."""
     return coefficient.to(image.dtype) * image
-
-
-def forward_chain(y_0: Tensor, alphas: Tensor, noise: Noise) -> list[Tensor]:
-    """Draw y_{1:T} given y_0, one Markov step after another: Equation (1).
-
-    Args:
-        y_0: target images, (B, C, H, W) in [-1, 1].
-        alphas: alpha_1..alpha_T, (T,) in (0, 1).
-        noise: draws standard normal noise.
-
-    Returns:
-        [y_1, ..., y_T], each like y_0.
-    """
-    chain = [y_0]
-    for alpha in alphas:
-        chain.append(q_step(chain[-1], alpha.expand(len(y_0)), noise(y_0.shape)))
-    return chain[1:]
-
-
-def q_step(y_previous: Tensor, alpha: Tensor, epsilon: Tensor) -> Tensor:
-    """Draw y_t given y_{t-1}: Equation (2), N(sqrt(alpha_t) y_{t-1}, (1 - alpha_t) I); alpha (B,) in (0, 1)."""
-    alpha = per_image(alpha, y_previous)
-    return times(alpha.sqrt(), y_previous) + times((1 - alpha).sqrt(), epsilon)
-
-
-def q_marginal(y_0: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (B, C, H, W) and variance (B, 1, 1, 1) of y_t given y_0: Equation (3); gamma (B,) in (0, 1]."""
-    gamma = per_image(gamma, y_0)
-    return times(gamma.sqrt(), y_0), (1 - gamma).to(y_0.dtype)
 
 
 def q_posterior(y_0: Tensor, y_t: Tensor, gamma_previous: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
@@ -114,11 +83,6 @@ def denoising_loss(prediction: Tensor, target: Tensor, norm: int) -> Tensor:
     return (error.abs() if norm == 1 else error.square()).flatten(1).mean(1)
 
 
-def prior(shape: Sequence[int], noise: Noise) -> Tensor:
-    """Draw y_T from N(0, I): Equation (8)."""
-    return noise(shape)
-
-
 def reverse_step(mean: Tensor, variance: Tensor, z: Tensor) -> Tensor:
     """Draw y_{t-1} given y_t and x: Equation (9), N(mean, variance I); z is standard normal, or 0 at t = 1."""
     return mean + variance.sqrt() * z
@@ -141,49 +105,6 @@ def reverse_mean(y_t: Tensor, gamma_previous: Tensor, gamma: Tensor, epsilon_hat
     now = per_image(gamma, y_t)
     alpha = now / per_image(gamma_previous, y_t)
     return times(alpha.rsqrt(), y_t - times((1 - alpha) / (1 - now).sqrt(), epsilon_hat))
-
-
-def variational_bound(denoise: Denoiser, x_up: Tensor | None, y_0: Tensor, gammas: Tensor, noise: Noise) -> Tensor:
-    """One draw of the lower bound on log p(y_0 | x): Equation (12), in nats an image, (B,).
-
-    The reverse chain has Algorithm 2's variance 1 - alpha_t. gammas is (T + 1,) with gammas[0] = 1; one call costs T
-    evaluations of denoise.
-    """
-    alphas = gammas[1:] / gammas[:-1]
-    chain = [y_0, *forward_chain(y_0, alphas, noise)]
-    bound = _log_normal(chain[-1], torch.zeros_like(y_0), torch.ones((), dtype=y_0.dtype))
-    for t in range(len(alphas), 0, -1):
-        before, now, alpha = gammas[t - 1].expand(len(y_0)), gammas[t].expand(len(y_0)), alphas[t - 1].to(y_0.dtype)
-        mean = reverse_mean(chain[t], before, now, denoise(x_up, chain[t], now))
-        bound = bound + _log_normal(chain[t - 1], mean, 1 - alpha)
-        bound = bound - _log_normal(chain[t], alpha.sqrt() * chain[t - 1], 1 - alpha)
-    return bound
-
-
-def _log_normal(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    """log N(value; mean, variance I), summed over an image: (B,)."""
-    terms = -0.5 * ((value - mean).square() / variance + torch.log(2 * math.pi * variance))
-    return terms.flatten(1).sum(1)
-
-
-def simple_bound(denoise: Denoiser, x_up: Tensor | None, y_0: Tensor, gammas: Tensor, noise: Noise) -> Tensor:
-    """The simplified negative bound: Equation (13), mean over t = 1..T of ||epsilon - f||_2^2, (B,); T evaluations."""
-    total = torch.zeros(len(y_0), dtype=y_0.dtype)
-    for gamma in gammas[1:]:
-        level, epsilon = gamma.expand(len(y_0)), noise(y_0.shape)
-        error = epsilon - denoise(x_up, q_sample(y_0, level, epsilon), level)
-        total = total + error.square().flatten(1).sum(1)
-    return total / (len(gammas) - 1)
-
-
-def score(y_t: Tensor, y_0: Tensor, gamma: Tensor) -> Tensor:
-    """Gradient of log q(y_t | y_0) with respect to y_t: Equation (14); gamma (B,) in (0, 1).
-
-    Deviation: the equation as printed divides by sqrt(1 - gamma); the gradient of N(sqrt(gamma) y_0, (1 - gamma) I)
-    divides by 1 - gamma, so that it equals -epsilon / sqrt(1 - gamma), not -epsilon.
-    """
-    gamma = per_image(gamma, y_t)
-    return times(-1 / (1 - gamma), y_t - times(gamma.sqrt(), y_0))
 
 
 def training_target(target: Target, y_0: Tensor, gamma: Tensor, epsilon: Tensor) -> Tensor:

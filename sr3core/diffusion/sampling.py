@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from sr3core.diffusion.equations import Denoiser, Noise, predict_epsilon, predict_y_0, prior
+from sr3core.diffusion.equations import Denoiser, Noise, predict_epsilon, predict_y_0
 from sr3core.diffusion.learned_variance import split_variance
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.diffusion.solvers import SOLVERS, Estimate, Estimator, Step, level_of
@@ -30,7 +30,9 @@ def sample(
     progress: Progress | None = None,
     projection: Projection | None = None,
 ) -> Tensor:
-    """Draw y_0 from p(y_0 | x) by the reverse chain: Equation (7); Algorithm 2 with SamplerConfig(clip="none").
+    """Draw y_T from N(0, I), Equation (8), and from it y_0 given x by the reverse chain, Equation (7).
+
+    With SamplerConfig(clip="none") this is Algorithm 2.
 
     Args:
         denoise: estimates epsilon from (x_up, y_t, gamma), guided where the sampler says so; where it has learned
@@ -53,7 +55,7 @@ def sample(
     if config.project and projection is None:
         raise ConfigError(f"project: {config.project} iterations need a low-resolution image; take 0 for a base model")
     estimate = estimator(denoise, x_up, config, projection)
-    y_t = prior(shape, noise)  # y_T
+    y_t = noise(shape)  # y_T
     chain = SOLVERS[config.algorithm](y_t, _steps(schedule, y_t, noise), estimate, config)
     y_0 = y_t
     for done, y_t in enumerate(chain, start=1):

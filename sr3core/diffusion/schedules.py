@@ -48,11 +48,6 @@ def cumulative_gammas(alphas: np.ndarray) -> np.ndarray:
     return np.concatenate([[1.0], np.cumprod(np.asarray(alphas, dtype=np.float64))])
 
 
-def alphas_of(gammas: np.ndarray) -> np.ndarray:
-    """alpha_t = gamma_t / gamma_{t-1}: gammas (N + 1,) -> alphas (N,), whose [t - 1] is alpha_t."""
-    return gammas[1:] / gammas[:-1]
-
-
 def training_gammas(config: NoiseScheduleConfig) -> np.ndarray:
     """The training schedule of section 2.4: (T + 1,) float64."""
     if config.family == "linear":

@@ -53,6 +53,18 @@ def test_algorithm_2_has_the_moments_that_its_recursion_predicts(num_steps, mix)
     assert float(images.var()) == pytest.approx(variance, rel=5 * math.sqrt(2 / 100_000))
 
 
+@pytest.mark.parametrize("algorithm", get_args(SamplerAlgorithm))
+def test_every_chain_starts_from_standard_normal_noise(algorithm):
+    seen = []
+
+    def denoise(x_up, y_t, gamma):
+        seen.append(y_t)
+        return torch.zeros_like(y_t)
+
+    sample(denoise, None, (2, 3, 4, 4), schedule(3, SamplerConfig(algorithm=algorithm)), ImageNoise([1, 2]))
+    torch.testing.assert_close(seen[0], ImageNoise([1, 2])((2, 3, 4, 4)), rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("mix", [0.0, 1.0])
 def test_the_full_chain_reaches_the_target_distribution(mix):
     walk = default_schedule(NoiseScheduleConfig(), 2000, SamplerConfig(variance=mix, clip="none"))
