@@ -14,7 +14,7 @@ def filled(nav: Any, pages: list[str]) -> Any:
         return {title: filled(item, pages) for title, item in nav.items()}
     if isinstance(nav, str) and nav.endswith("/"):
         return sorted(
-            (page for page in pages if page.startswith(nav)), key=lambda page: (page != f"{nav}index.md", page)
+            (page for page in pages if page.startswith(nav)), key=lambda page: (page != f"{nav}index.md", page.removesuffix(".md"))
         )
     return nav
 
