@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo docs test
+.PHONY: setup demo docs check quick test
 
 setup: .venv/complete
 
@@ -23,10 +23,22 @@ demo: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-test: setup docs
+check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/pyright
+
+# Files of tests go to the workers whole, the longest first (tests/conftest.py), since those of one file share fixtures.
+WORKERS ?= 2
+PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# Before a commit: all but what needs Ray, a browser or a clock; three minutes.
+quick: check
+	$(PYTEST) -m unit
+
+# Everything; what is measured by the clock comes last and alone.
+test: check docs
 	$(BIN)/python .ci/audit.py
-	$(BIN)/pytest
+	$(PYTEST) -m "not quiet"
+	$(BIN)/pytest -m quiet

@@ -4,7 +4,8 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import settings
 
 from tests.s3_server import ENVIRONMENT as S3_KEYS
 from tests.s3_server import S3Server
+from tests.skips import allowed, shared_folder
 
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("here")
@@ -34,7 +36,48 @@ os.environ.setdefault("SR3_WORKING_COPIES", OWN_COPIES)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHOTOS = Path(__file__).resolve().parents[1] / "pipelines" / "demo_photos"
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED_DATA = shared_folder() / "data"
+TESTS = Path(__file__).resolve().parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what starts Ray, directly or not, and the rest as units; the longest files come first, and are no tail."""
+    first: dict[Path, int] = {}
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in ("e2e", "faults") or "ray_session" in getattr(item, "fixturenames", ()):
+            item.add_marker("ray")
+        rank = 0 if item.get_closest_marker("slow") else 1 if item.get_closest_marker("ray") else 2
+        if rank == 2 and not item.get_closest_marker("quiet"):
+            item.add_marker("unit")
+        first[item.path] = min(rank, first.get(item.path, rank))
+    items.sort(key=lambda item: first[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that is skipped for a reason that tests/skips.py does not allow on this machine has failed."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if allowed(reason) is None:
+            report.outcome = "failed"
+            report.longrepr = (
+                f"{item.nodeid} was skipped, for a reason that tests/skips.py does not allow here: {reason}"
+            )
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was not tested on this machine, and why."""
+    reasons = Counter(
+        str(r.longrepr[2]) for r in terminalreporter.stats.get("skipped", ()) if isinstance(r.longrepr, tuple)
+    )
+    if reasons:
+        terminalreporter.section("NOT TESTED on this machine", red=True, bold=True)
+    for reason, count in reasons.items():
+        entry = allowed(reason.removeprefix("Skipped: "))
+        terminalreporter.line(f"{count} tests of {entry.untested if entry else 'an unknown thing'}: {reason}")
 
 
 def pytest_unconfigure() -> None:

@@ -1,45 +1,17 @@
 """The report in a real browser: pictures decode, the lightbox and slider work, phones and dark mode are readable."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from pipelines.report.html_report import write_report
+from tests.e2e.browser import READABLE, contrast, luminance
 from tests.reporting import make_run
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-
-ARGUMENTS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-)
-READABLE = 4.5
-"""WCAG's smallest contrast of body text, level AA."""
-
-
-def _find_browser() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator["sync_api.Browser"]:
-    """Headless Chromium of this machine."""
-    path = _find_browser()
-    if path is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium, or name one in CHROMIUM")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.quiet
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +21,7 @@ def report(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> str:
 
 
 @pytest.fixture
-def page(browser: "sync_api.Browser", report: str) -> Iterator["sync_api.Page"]:
+def page(browser: Browser, report: str) -> Iterator[Page]:
     """The report on a desktop; fails at the end if the browser complained or asked for another file."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     complaints: list[str] = []
@@ -64,13 +36,13 @@ def page(browser: "sync_api.Browser", report: str) -> Iterator["sync_api.Page"]:
     assert complaints == []
 
 
-def test_every_image_decodes(page: "sync_api.Page") -> None:
+def test_every_image_decodes(page: Page) -> None:
     widths = page.eval_on_selector_all("img[src]", "images => images.map(i => i.complete && i.naturalWidth)")
     assert len(widths) >= 60
     assert set(widths) == {4, 16, 64}  # a patch of the input is 4 pixels wide
 
 
-def test_lightbox_opens_walks_and_closes(page: "sync_api.Page") -> None:
+def test_lightbox_opens_walks_and_closes(page: Page) -> None:
     picture = page.locator("#samples .row").nth(1).get_by_role("button").nth(3)
     picture.click()
     assert page.locator("#lightbox").is_visible()
@@ -87,7 +59,7 @@ def test_lightbox_opens_walks_and_closes(page: "sync_api.Page") -> None:
     assert page.evaluate("document.activeElement.dataset.title") == "Input"
 
 
-def test_lightbox_opens_by_keyboard(page: "sync_api.Page") -> None:
+def test_lightbox_opens_by_keyboard(page: Page) -> None:
     page.locator("#samples .row button").first.focus()
     page.keyboard.press("Enter")
     assert page.locator("#lightbox").is_visible()
@@ -95,7 +67,7 @@ def test_lightbox_opens_by_keyboard(page: "sync_api.Page") -> None:
     assert not page.locator("#lightbox").is_visible()
 
 
-def test_slider_moves_the_border(page: "sync_api.Page") -> None:
+def test_slider_moves_the_border(page: Page) -> None:
     def clip() -> str:
         return page.eval_on_selector(".compare .over", "image => getComputedStyle(image).clipPath")
 
@@ -118,7 +90,7 @@ def test_slider_moves_the_border(page: "sync_api.Page") -> None:
     assert border() == pytest.approx(frame["width"], abs=3)
 
 
-def test_slider_compares_any_two_methods(page: "sync_api.Page") -> None:
+def test_slider_compares_any_two_methods(page: Page) -> None:
     page.locator("#left").select_option("Regression")
     page.locator("#right").select_option("Original")
     page.get_by_role("button", name="Next image").click()
@@ -128,7 +100,7 @@ def test_slider_compares_any_two_methods(page: "sync_api.Page") -> None:
         assert page.locator(f".compare {picture}").get_attribute("src") == wanted
 
 
-def test_switches_smooth_and_enlarge(page: "sync_api.Page") -> None:
+def test_switches_smooth_and_enlarge(page: Page) -> None:
     def style(name: str) -> str:
         return page.locator("#samples .row img").first.evaluate(f"image => getComputedStyle(image).{name}")
 
@@ -139,7 +111,7 @@ def test_switches_smooth_and_enlarge(page: "sync_api.Page") -> None:
     assert style("transform").startswith("matrix(4,")
 
 
-def test_a_patchs_frame_is_where_the_patch_was_cut(page: "sync_api.Page") -> None:
+def test_a_patchs_frame_is_where_the_patch_was_cut(page: Page) -> None:
     figure = page.locator(".patch figure").last
     picture, frame = figure.locator(".frame img").bounding_box(), figure.locator(".frame i").bounding_box()
     assert frame["width"] == pytest.approx(picture["width"] / 4, abs=1)
@@ -162,7 +134,7 @@ def test_a_patchs_frame_is_where_the_patch_was_cut(page: "sync_api.Page") -> Non
     assert same
 
 
-def test_every_paper_table_is_there_and_the_missing_ones_unfold(page: "sync_api.Page") -> None:
+def test_every_paper_table_is_there_and_the_missing_ones_unfold(page: Page) -> None:
     tables = page.locator("#paper table")
     assert tables.first.locator("th", has_text="What is different in the setting").is_visible()
     fifth = page.locator("#paper details").last
@@ -171,7 +143,7 @@ def test_every_paper_table_is_there_and_the_missing_ones_unfold(page: "sync_api.
     assert "13.1" in fifth.locator("table").inner_text()
 
 
-def test_table_of_images_sorts(page: "sync_api.Page") -> None:
+def test_table_of_images_sorts(page: Page) -> None:
     page.get_by_text("Every image in numbers").click()
     table = page.locator("table.sortable")
     table.get_by_role("button", name=re.compile("PSNR.*SR3")).click()
@@ -182,7 +154,7 @@ def test_table_of_images_sorts(page: "sync_api.Page") -> None:
     assert values == sorted(values)
 
 
-def test_phone_has_no_sideways_scroll(browser: "sync_api.Browser", report: str) -> None:
+def test_phone_has_no_sideways_scroll(browser: Browser, report: str) -> None:
     page = browser.new_page(viewport={"width": 390, "height": 844}, has_touch=True)
     page.goto(report)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
@@ -193,25 +165,25 @@ def test_phone_has_no_sideways_scroll(browser: "sync_api.Browser", report: str) 
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_both_schemes(browser: "sync_api.Browser", report: str, scheme: str) -> None:
+def test_text_is_readable_in_both_schemes(browser: Browser, report: str, scheme: str) -> None:
     page = browser.new_page(color_scheme=scheme)
     page.goto(report)
-    ground = _luminance(page, "body", "backgroundColor")
+    ground = luminance(page, "body", "backgroundColor")
     assert ground < 0.05 if scheme == "dark" else ground > 0.9
     for selector in ("body", ".lead", ".small", ".note", "td.best", ".tag.two", "nav a", "#paper th"):
-        assert _contrast(_luminance(page, selector, "color"), ground) >= READABLE, selector
+        assert contrast(luminance(page, selector, "color"), ground) >= READABLE, selector
     for selector in ("#paper td.setting", "#paper tr.dim td", ".differences", ".patch figcaption", "details summary"):
-        assert _contrast(_luminance(page, selector, "color"), ground) >= READABLE, selector
-    tint = _luminance(page, ".say", "backgroundColor")
-    assert _contrast(_luminance(page, ".say p", "color"), tint) >= READABLE
+        assert contrast(luminance(page, selector, "color"), ground) >= READABLE, selector
+    tint = luminance(page, ".say", "backgroundColor")
+    assert contrast(luminance(page, ".say p", "color"), tint) >= READABLE
     page.close()
 
 
-def test_prints_without_controls_in_light_colours(browser: "sync_api.Browser", report: str) -> None:
+def test_prints_without_controls_in_light_colours(browser: Browser, report: str) -> None:
     page = browser.new_page(color_scheme="dark")
     page.goto(report)
     page.emulate_media(media="print")
-    assert _luminance(page, "body", "backgroundColor") > 0.9
+    assert luminance(page, "body", "backgroundColor") > 0.9
     assert not page.locator("nav").is_visible()
     assert not page.locator("#compare").is_visible()
     assert page.locator("#samples .row").first.is_visible()
@@ -219,15 +191,3 @@ def test_prints_without_controls_in_light_colours(browser: "sync_api.Browser", r
         look = page.locator(part).first.evaluate("element => getComputedStyle(element).breakAfter")
         assert look == "avoid", f"{part} is not left alone at the end of a page"
     page.close()
-
-
-def _luminance(page: "sync_api.Page", selector: str, name: str) -> float:
-    """WCAG's relative luminance of an element's computed colour."""
-    text = page.locator(selector).first.evaluate(f"element => getComputedStyle(element).{name}")
-    channels = [int(value) / 255 for value in re.findall(r"\d+", text)[:3]]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _contrast(first: float, second: float) -> float:
-    return (max(first, second) + 0.05) / (min(first, second) + 0.05)

@@ -16,6 +16,8 @@ from sr3core.errors import StorageError
 from tests.commands import ROOT
 from tests.processes import wait_for
 
+pytestmark = pytest.mark.quiet  # leases expire by the clock
+
 RACER = """
 # argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
 import sys

@@ -7,7 +7,6 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -16,20 +15,14 @@ import sqlalchemy as sa
 from pipelines.study.database import answers, open_existing, participants
 from pipelines.study.results import write_results
 from tests.processes import wait_for
+from tests.skips import find_postgres
 from tests.study_subjects import Subject, command, make_study, running
-
-
-def programs() -> Path | None:
-    """Folder of PostgreSQL's own programs, which Debian keeps off the path."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own on loopback, ended by its own id; it refuses to run as root, so it runs as postgres there."""
-    folder = programs()
+    folder = find_postgres()
     if folder is None:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     user = "postgres" if os.geteuid() == 0 else None

@@ -1,0 +1,73 @@
+"""The only reasons for which a test may be skipped, and where: any other skip fails the test.
+
+What `make setup` installs is never missing for a good reason, so no reason here names a Python package.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from tests.processes import can_mount
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A reason to skip."""
+
+    reason: str
+    """Regular expression, found in what the test gives as its reason."""
+    where: Callable[[], bool]
+    """Whether this machine is one where the reason holds."""
+    untested: str
+    """What is not tested then."""
+
+
+def find_browser() -> str | None:
+    """Path of a Chromium of this machine; CHROMIUM names another one."""
+    return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def find_postgres() -> Path | None:
+    """Folder of PostgreSQL's own programs, which Debian keeps off the path."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).parent if on_path else None
+
+
+def shared_folder() -> Path:
+    """What some machines have beside the repository: sample images, the paper's text, KubeRay's schemas."""
+    return Path(__file__).resolve().parents[2] / "shared"
+
+
+def _has_no_crds() -> bool:
+    from tests.cluster.test_kuberay import CRDS
+
+    return not CRDS.is_dir()
+
+
+ALLOWED = (
+    Allowed("no Chromium on this machine", lambda: find_browser() is None, "the report and the study in a browser"),
+    Allowed("redis-server is not installed", lambda: shutil.which("redis-server") is None, "a restart of Ray's head"),
+    Allowed("PostgreSQL is not installed", lambda: find_postgres() is None, "a study in PostgreSQL"),
+    Allowed("needs a private mount", lambda: not can_mount(), "full and read-only disks"),
+    Allowed("mount namespaces are not permitted", lambda: not can_mount(), "full and read-only disks of a study"),
+    Allowed("no setpriv", lambda: shutil.which("setpriv") is None, "a read-only file of a study"),
+    Allowed("there is no compiler", lambda: shutil.which("g++") is None, "torch.compile"),
+    Allowed("root", lambda: os.geteuid() != 0, "what gives up root's rights"),
+    Allowed("not beside this checkout", lambda: not shared_folder().is_dir(), "larger sample data, the paper's text"),
+    Allowed(
+        "KubeRay's CRDs are not at", _has_no_crds, "manifests against KubeRay's schemas (core kinds by names alone)"
+    ),
+)
+
+
+@cache
+def allowed(reason: str) -> Allowed | None:
+    """The entry that lets a test be skipped here for this reason, or None."""
+    return next((entry for entry in ALLOWED if re.search(entry.reason, reason) and entry.where()), None)
