@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.evaluation.image_sets import ImageSet, listed, read_image
-from pipelines.images.decode import decode_image
+from pipelines.images.decoding import decode_image
 from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.evaluate import MeasureConfig

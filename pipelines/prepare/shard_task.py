@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipelines.images.decode import DecodedImage, decode_image
+from pipelines.images.decoding import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
 from pipelines.prepare.shard_plan import PlannedShard, load_items
 from pipelines.prepare.source_items import SourceItem

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.images.decode import decode_image
+from pipelines.images.decoding import decode_image
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor
 from pipelines.runtime.allocator import keep_freed_memory

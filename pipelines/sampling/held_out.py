@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.images.decode import decode_image
+from pipelines.images.decoding import decode_image
 from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.images import colour
-from pipelines.images.decode import DecodedPhoto, decode_photo
+from pipelines.images.decoding import DecodedPhoto, decode_photo
 from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.runs.run_folder import Run, open_run, to_json

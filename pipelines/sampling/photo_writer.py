@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.images import colour
-from pipelines.images.decode import DecodedPhoto
+from pipelines.images.decoding import DecodedPhoto
 from pipelines.images.fast_codecs import PngWriter
 from pipelines.images.rejects import DecodeError, RejectReason
 

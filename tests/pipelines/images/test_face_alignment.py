@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.images.decode import decode_image
+from pipelines.images.decoding import decode_image
 from pipelines.images.face_alignment import FaceRectangle, align_face, cut_out, face_rectangle, find_landmarks
 from pipelines.images.rejects import DecodeError, RejectReason
 

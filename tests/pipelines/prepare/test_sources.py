@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipelines.images.decode import decode_image
+from pipelines.images.decoding import decode_image
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
 from pipelines.prepare.source_items import Source, SourceItem

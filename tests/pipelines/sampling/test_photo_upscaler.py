@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from pipelines.images import colour
-from pipelines.images.decode import decode_photo
+from pipelines.images.decoding import decode_photo
 from pipelines.images.fast_codecs import PngWriter
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.sampling.photo_finder import find_photos, name_outputs

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.images.decode import decode_photo
+from pipelines.images.decoding import decode_photo
 from pipelines.images.rejects import RejectReason
 from pipelines.runs.run_folder import open_run
 from pipelines.sampling.photo_finder import Photo

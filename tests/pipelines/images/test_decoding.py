@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
-from pipelines.images.decode import decode_image
+from pipelines.images.decoding import decode_image
 from pipelines.images.fast_codecs import encode_png
 from pipelines.images.rejects import DecodeError, RejectReason
 
