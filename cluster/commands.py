@@ -19,7 +19,7 @@ from sr3core.errors import ConfigError
 from tune.search.settings import SearchConfig
 
 if TYPE_CHECKING:
-    from pipelines.prepare.pipeline import PrepareSummary
+    from pipelines.prepare.preparation import PrepareSummary
     from pipelines.sampling.photo_upscaler import PhotoReport
 
 

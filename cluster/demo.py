@@ -10,7 +10,7 @@ from typing import Any
 import pipelines
 from pipelines.evaluation.evaluate import evaluate_run
 from pipelines.evaluation.metric_intervals import tabulate
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import create_run, data_fingerprints, local_path, write_atomic
 from pipelines.sampling.held_out import upscale_split

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from pipelines.prepare.shard_plan import plan_shards, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources import open_source

@@ -28,7 +28,7 @@ import ray
 import webdataset
 
 from pipelines.ingest.batches import batches_from, open_training_split
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.records import read_record

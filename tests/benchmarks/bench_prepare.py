@@ -35,7 +35,7 @@ sys.path.insert(0, str(ROOT))
 import webdataset  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
-from pipelines.prepare.pipeline import prepare  # noqa: E402
+from pipelines.prepare.preparation import prepare  # noqa: E402
 from pipelines.prepare.progress import PrepareProgress  # noqa: E402
 from pipelines.prepare.shard_plan import plan_shards  # noqa: E402
 from pipelines.prepare.shard_task import ShardTask, write_shard  # noqa: E402

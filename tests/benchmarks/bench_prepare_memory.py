@@ -25,7 +25,7 @@ import json, os, resource, sys, threading, time
 import ray
 from pathlib import Path
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 ray.init("local", num_cpus=2, object_store_memory=200_000_000, include_dashboard=False, log_to_driver=False)
 peak = [0]
 def rss(pid):

@@ -36,7 +36,7 @@ import torch
 import torch.distributed as dist
 
 from cluster.session import ray_session
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import preset

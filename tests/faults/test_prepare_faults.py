@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.verify import verify
 from pipelines.settings.prepare import PrepareConfig
@@ -38,7 +38,7 @@ NUM_IMAGES = 24
 DRIVER = """
 import json, sys, ray
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from sr3core.config import from_dict
 from sr3core.errors import Sr3Error
 ray.init("local", num_cpus=2, object_store_memory=100_000_000, include_dashboard=False, log_to_driver=False)
@@ -55,7 +55,7 @@ CLUSTER = """
 import json, os, sys, threading, time, ray
 from ray.cluster_utils import Cluster
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from sr3core.config import from_dict
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100_000_000})
 nodes = [cluster.add_node(num_cpus=2, object_store_memory=100_000_000) for _ in range(2)]

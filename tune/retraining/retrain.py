@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.prepare.pipeline import add_new
+from pipelines.prepare.preparation import add_new
 from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
 from pipelines.runtime.provenance import provenance

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipelines.ingest.batches import SplitReader, augment, batches_from, load_split, open_training_split
-from pipelines.prepare.pipeline import prepare
+from pipelines.prepare.preparation import prepare
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.manifest import load_index

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ingest.batches import load_split
-from pipelines.prepare.pipeline import add_new, prepare
+from pipelines.prepare.preparation import add_new, prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import load_plan
 from pipelines.prepare.verify import verify
@@ -25,7 +25,7 @@ KILLED = """
 # argv: source, out. Extends a preparation and dies as soon as the first new shard is written.
 import os, signal, sys, ray
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.prepare.pipeline import add_new
+from pipelines.prepare.preparation import add_new
 ray.init(os.environ["RAY_ADDRESS"], log_to_driver=False, logging_level="ERROR")
 config = PrepareConfig(source=sys.argv[1], out=sys.argv[2], stages=("8-16",), samples_per_shard=4, num_workers=1,
                        validation_fraction=0.3)

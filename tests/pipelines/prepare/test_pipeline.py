@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines.images.rejects import RejectReason
 from pipelines.prepare.contact_sheet import contact_sheet
-from pipelines.prepare.pipeline import PrepareSummary, prepare
+from pipelines.prepare.preparation import PrepareSummary, prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.status import prepare_status
 from pipelines.prepare.verify import describe, verify

@@ -4,7 +4,7 @@ import tarfile
 
 import pytest
 
-from pipelines.prepare.pipeline import describe_plan, prepare
+from pipelines.prepare.preparation import describe_plan, prepare
 from pipelines.prepare.shard_plan import plan_shards, write_plan
 from pipelines.prepare.sources import open_source
 from pipelines.settings.prepare import PrepareConfig

@@ -14,7 +14,7 @@ from typing import Any
 import ray.train.torch  # noqa: F401 - a child then starts with it
 import torch
 
-import pipelines.prepare.pipeline
+import pipelines.prepare.preparation
 import pipelines.registry.registry
 import pipelines.training.checkpoints
 import tune.retraining.compare
@@ -57,7 +57,7 @@ def in_the_search(run: str, config: Any, report: Any) -> Any:
 def arm(point: str | None) -> None:
     """Let this process die at a point of the chain."""
     if point == "preparation":
-        tune.retraining.retrain.add_new = lambda config: pipelines.prepare.pipeline.add_new(
+        tune.retraining.retrain.add_new = lambda config: pipelines.prepare.preparation.add_new(
             config, lambda progress: die()
         )
     elif point == "training":
