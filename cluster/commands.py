@@ -43,14 +43,14 @@ def prepare(arguments: list[str]) -> int:
     if options.common.print_config:
         print(printed(config))
         return 0
-    from pipelines.prepare import pipeline
+    from pipelines.prepare import preparation
 
     if options.common.dry_run:
-        print(pipeline.describe_plan(config, options.add_new))
+        print(preparation.describe_plan(config, options.add_new))
         return 0
 
     with ray_session(options.common.address):
-        summary = (pipeline.add_new if options.add_new else pipeline.prepare)(config)
+        summary = (preparation.add_new if options.add_new else preparation.prepare)(config)
     print(describe_preparation(summary))
     return 0
 
