@@ -1,46 +1,31 @@
-"""The preparation: list the source -> plan the shards -> write them on Ray Data -> manifests."""
+"""`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
 
 import dataclasses
-import json
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import partial
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from pipelines.prepare.finish import find_twins, write_manifest
+from pipelines.prepare.duplicates import tasks_without_duplicates
+from pipelines.prepare.manifest_writer import write_manifest
+from pipelines.prepare.parallel_writer import write_shards
 from pipelines.prepare.progress import PrepareProgress, save_progress
-from pipelines.prepare.shard_plan import (
-    PLAN,
-    Plan,
-    PlannedShard,
-    is_begun,
-    load_items,
-    load_own_plan,
-    plan_addition,
-    plan_shards,
-    write_plan,
-)
-from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
+from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
+from pipelines.prepare.shard_plan import PLAN, Plan, is_begun, load_own_plan, plan_addition, plan_shards, write_plan
 from pipelines.prepare.source_items import Source
 from pipelines.prepare.sources import open_source
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.settings.stages import SPLITS, StageSpec
-from pipelines.shards.manifest import REJECTS, ShardIndex, index_path, load_index
-from pipelines.storage.uris import absolute, delete, exists, is_below, is_remote, join, list_files
-from sr3core.config import from_dict, to_dict
-from sr3core.errors import ConfigError, DataError, StorageError
-
-MAX_FAILED_SHARDS = 3
-"""Shards that may fail before the rest is given up: a full disk fails them all."""
+from pipelines.settings.stages import SPLITS
+from pipelines.shards.manifest import REJECTS, Manifest
+from pipelines.storage.uris import absolute, exists, is_below, join
+from sr3core.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareSummary:
-    """What a preparation holds now, and what this run did for it."""
+    """What a preparation holds after a run, and what that run did."""
 
     out: str
-    """Where the stages' folders are."""
+    """Folder that holds a folder for each stage."""
     num_images: int
     """Images in the source."""
     num_samples: dict[str, dict[str, int]]
@@ -48,30 +33,30 @@ class PrepareSummary:
     num_rejects: dict[str, dict[str, int]]
     """Stage -> reason code -> images."""
     num_shards_written: int
-    """Shards written by this run, those of all stages at one place counted once."""
+    """Shards that this run wrote; one that is written for several stages counts once."""
     seconds: float
-    """Duration of this run."""
+    """Wall-clock time of this run."""
     seconds_of: dict[str, float]
-    """Work by part, over all workers."""
+    """Time by kind of work ("read", "decode", ...), summed over all workers."""
 
 
 def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
-    """Turn images into shards; Ray must be initialised. The same call again does only what is missing.
+    """Turn images into shards; Ray must be initialised. A repeated call writes only what is missing.
 
     Raises:
-        ConfigError: config.out was begun with another configuration, or is among the tars that are read.
-        DataError: the source does not exist, holds no image, or none that a stage can use.
-        StorageError: shards could not be written; what was finished is kept.
+        ConfigError: config.out was begun with another configuration, or lies among the tars to read.
+        DataError: the source does not exist, holds no images, or none that a stage can use.
+        StorageError: shards could not be written; those that were finished are kept.
     """
     config = _located(config)
     return _complete(config, _begin(config), on_progress)
 
 
 def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
-    """Prepare what config.source holds now and did not before, for training alone; Ray must be initialised.
+    """Prepare the images that were added to config.source, for training only; Ray must be initialised.
 
-    Where nothing has been prepared yet, this is `prepare`. Shards that are there stay as they are, byte for byte, and
-    so does what is held out. An image is new by its name: other bytes under a known name are not looked at.
+    If nothing has been prepared yet, this is `prepare`. Existing shards keep every byte, and the held-out splits stay
+    as they are. An image is new if its name is: changed bytes under a known name are not noticed.
 
     Raises:
         ConfigError, DataError, StorageError: as prepare does.
@@ -84,28 +69,10 @@ def _complete(
     config: PrepareConfig, plan: Plan, on_progress: Callable[[PrepareProgress], None] | None
 ) -> PrepareSummary:
     """Write the shards that are missing, then the manifests."""
-    _delete_leftovers(config)
-    missing = list(_missing(config, plan))
-    progress = PrepareProgress(
-        num_shards=len(missing),
-        num_images=sum(task.shard.num_images for task in missing),
-        num_shards_before=len(plan.shards) - len(missing),
-    )
-    observers = (on_progress or print_progress(), save_progress(config.out))
-    _write_all(config, missing, progress, observers)
-    if not config.keep_duplicates:
-        again = list(_with_duplicates(config, plan))
-        progress.num_shards += len(again)
-        progress.num_images += sum(task.shard.num_images for task in again)
-        _write_all(config, again, progress, observers)
-    _delete_leftovers(config)
+    progress = _write_shards(config, plan, on_progress or print_progress())
     manifests = [write_manifest(config, plan, stage) for stage in config.stage_specs]
     for manifest in manifests:
-        if not any(manifest.splits.values()):
-            raise DataError(
-                f"stages: no image of {config.source} can be used for {manifest.stage.name}:"
-                f" {manifest.num_rejects}; {join(config.out, manifest.stage.name, REJECTS)} names each"
-            )
+        _refuse_empty(config, manifest)
     return PrepareSummary(
         out=config.out,
         num_images=plan.num_images,
@@ -117,15 +84,43 @@ def _complete(
     )
 
 
+def _write_shards(config: PrepareConfig, plan: Plan, on_progress: Callable[[PrepareProgress], None]) -> PrepareProgress:
+    """Write the missing shards, then once more those that turn out to hold duplicates."""
+    delete_leftovers(config.out, config.stage_specs)
+    missing = list(missing_tasks(config.out, plan, config.stage_specs))
+    progress = PrepareProgress(
+        num_shards=len(missing),
+        num_images=sum(task.shard.num_images for task in missing),
+        num_shards_before=len(plan.shards) - len(missing),
+    )
+    observers = (on_progress, save_progress(config.out))
+    write_shards(config, missing, progress, observers)
+    if not config.keep_duplicates:
+        again = list(tasks_without_duplicates(config, plan))
+        progress.num_shards += len(again)
+        progress.num_images += sum(task.shard.num_images for task in again)
+        write_shards(config, again, progress, observers)
+    delete_leftovers(config.out, config.stage_specs)
+    return progress
+
+
+def _refuse_empty(config: PrepareConfig, manifest: Manifest) -> None:
+    if not any(manifest.splits.values()):
+        raise DataError(
+            f"stages: no image of {config.source} can be used for {manifest.stage.name}: {manifest.num_rejects};"
+            f" {join(config.out, manifest.stage.name, REJECTS)} gives the reason for each"
+        )
+
+
 def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
-    """What `prepare` or `add_new` would do, in a line; nothing is written, and Ray is not needed.
+    """Describe in one line what `prepare` or `add_new` would do; writes nothing and needs no Ray.
 
     Raises:
         ConfigError, DataError: as they do before their first shard.
     """
     config = _located(config)
     plan, _ = _planned(config, add_new)
-    missing = len(list(_missing(config, plan)))
+    missing = len(list(missing_tasks(config.out, plan, config.stage_specs)))
     return (
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
         f" {config.out}: {missing} of {len(plan.shards)} shards"
@@ -137,7 +132,7 @@ def _located(config: PrepareConfig) -> PrepareConfig:
 
 
 def _begin(config: PrepareConfig, add_new: bool = False) -> Plan:
-    """List the source and write its plan. Its names, 0.7 kB each, are let go of: a worker reads those of its shard."""
+    """List the source and write its plan; the names, 0.7 kB each, are not kept: a worker reads those of its shard."""
     plan, lines = _planned(config, add_new)
     if lines is not None:
         write_plan(config, plan, lines)
@@ -145,7 +140,7 @@ def _begin(config: PrepareConfig, add_new: bool = False) -> Plan:
 
 
 def _planned(config: PrepareConfig, add_new: bool) -> tuple[Plan, bytes | None]:
-    """The plan for what the source holds, and the lines to write with it; None where that plan is there already."""
+    """The plan for the source's images, and the lines to write with it; None if the plan has been written already."""
     source = _source(config)
     if add_new and exists(join(config.out, PLAN)):
         plan = load_own_plan(config)
@@ -162,113 +157,7 @@ def _source(config: PrepareConfig) -> Source:
     source = open_source(config.source, config.layout, will_align=config.align_faces)
     if source.layout == "tar" and is_below(config.out, config.source):
         raise ConfigError(
-            f"out: {config.out} is inside of the source, whose tars are read: the same command would take its own"
-            " shards for images; take an --out beside it"
+            f"out: {config.out} is inside the source, whose tars are read: a repeated command would read its own shards"
+            " as images; choose an --out outside the source"
         )
     return source
-
-
-def _delete_leftovers(config: PrepareConfig) -> None:
-    """Delete what a killed process left half-written; whole files have other names."""
-    for stage in config.stage_specs:
-        directory = join(config.out, stage.name)
-        if not is_remote(directory) and exists(directory):
-            for name, _ in list_files(directory):
-                if name.startswith(".") and name.endswith(".tmp"):
-                    delete(join(directory, name))
-
-
-def _missing(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
-    """Tasks for the shards that have no index yet."""
-    for shard in plan.shards:
-        stages = [s.name for s in config.stage_specs if _finished(config, plan, s, shard) is None]
-        if stages:
-            yield ShardTask(shard, tuple(stages))
-
-
-def _finished(config: PrepareConfig, plan: Plan, stage: StageSpec, shard: PlannedShard) -> ShardIndex | None:
-    """The index of a finished shard; None where it is missing, damaged or of another plan."""
-    directory = join(config.out, stage.name)
-    if not exists(index_path(directory, shard.name)):
-        return None
-    try:
-        index = load_index(directory, shard.name)
-    except DataError:  # a damaged index is a shard to write again
-        return None
-    same = index.fingerprint == plan.fingerprint and index.plan == shard.fingerprint
-    there = not index.keys or exists(join(directory, shard.name))
-    return index if same and there else None
-
-
-def _write_all(
-    config: PrepareConfig,
-    tasks: Sequence[ShardTask],
-    progress: PrepareProgress,
-    observers: Sequence[Callable[[PrepareProgress], None]],
-) -> None:
-    """Write shards on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
-    if not tasks:
-        return
-    failures = []
-    for row in _run(config, tasks):
-        if row["error"]:
-            failures.append(row["error"])
-            if len(failures) >= MAX_FAILED_SHARDS:
-                break
-        else:
-            progress.add(ShardReport(**json.loads(row["report"])))
-            for observe in observers:
-                observe(progress)
-    if failures:
-        raise StorageError(
-            f"{len(failures)} of {len(tasks)} shards could not be written: {failures[0]}."
-            " What is finished is kept; the same command goes on from there"
-        )
-
-
-def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
-    import ray.data
-
-    largest_first = sorted(tasks, key=lambda task: -task.shard.num_images)  # so that workers finish close together
-    rows = [{"task": json.dumps(asdict(task))} for task in largest_first]
-    # Without a bound all tasks wait in Ray's own queues, where a worker finds its next one in milliseconds. With one,
-    # Ray Data hands out a task when it has seen another end, and looks for that ten times a second.
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
-        partial(_run_task, config=to_dict(config)),
-        num_cpus=1,
-        compute=None if config.num_workers is None else ray.data.TaskPoolStrategy(min(config.num_workers, len(rows))),
-    )
-    # Reserving half of the CPUs for an output that is one line a shard would leave them idle.
-    dataset.context.op_resource_reservation_enabled = False
-    dataset.context.enable_progress_bars = False
-    return iter(dataset.iter_rows())
-
-
-def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    """One Ray task. Storage errors are returned, so that the other shards go on; anything else is a bug and raised."""
-    data = json.loads(row["task"])
-    task = ShardTask(PlannedShard(**data["shard"]), tuple(data["stages"]), data["twins"])
-    try:
-        report = write_shard(from_dict(PrepareConfig, config), task)
-    except StorageError as error:
-        return {"report": "", "error": str(error)}
-    return {"report": json.dumps(asdict(report)), "error": ""}
-
-
-def _with_duplicates(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
-    """Tasks for the shards that hold an image whose bytes are there under a smaller name.
-
-    Only now are all bytes known. What is to be left out depends on names and bytes alone, so a run that was
-    interrupted anywhere comes to the same shards.
-    """
-    twins = find_twins(config, plan)
-    for shard in plan.shards:
-        planned = {item.name for item in load_items(config.out, shard)} if twins else set()
-        excluded = {name: twins[name] for name in sorted(planned & twins.keys())}
-        stale = []
-        for stage in config.stage_specs:
-            index = load_index(join(config.out, stage.name), shard.name)
-            if index.excluded != excluded:
-                stale.append(stage.name)
-        if stale:
-            yield ShardTask(shard, tuple(stale), excluded)

@@ -30,7 +30,7 @@ class ShardTask:
     """Its line in the plan."""
     stages: tuple[str, ...]
     """Stages of which it is missing."""
-    twins: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Mapping[str, str] = field(default_factory=dict)
     """Names to leave out as duplicates -> the name that is kept."""
 
 
@@ -85,7 +85,7 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
         ]
         for item in load_items(config.out, task.shard):
             report.num_images += 1
-            if not _add_image(config, item, shards, task.twins, report):
+            if not _add_image(config, item, shards, task.duplicates, report):
                 report.num_rejects += 1
         with report.timed("write"):
             for shard in shards:
@@ -94,12 +94,12 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
 
 
 def _add_image(
-    config: PrepareConfig, item: SourceItem, shards: Sequence[_Open], twins: Mapping[str, str], report: ShardReport
+    config: PrepareConfig, item: SourceItem, shards: Sequence[_Open], duplicates: Mapping[str, str], report: ShardReport
 ) -> bool:
     """Add one image to the shards; False where one of them rejected it."""
     try:
-        if item.name in twins:
-            raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {twins[item.name]!r}")
+        if item.name in duplicates:
+            raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {duplicates[item.name]!r}")
         with report.timed("read"):
             data = read_item(config.source, item)
         with report.timed("decode"):
@@ -172,6 +172,6 @@ def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> None:
         names=tuple(shard.names),
         labels=tuple(shard.labels),
         rejects=tuple(shard.rejects),
-        excluded=dict(sorted(task.twins.items())),
+        excluded=dict(sorted(task.duplicates.items())),
     )
     save_index(join(config.out, shard.stage.name), index)

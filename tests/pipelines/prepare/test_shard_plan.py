@@ -48,7 +48,7 @@ def test_shards_among_the_tars_that_are_read_are_refused(config, tmp_path, photo
         archive.add(sorted(photos.glob("*.jpg"))[0], "a.jpg")
     for out in ("tars", "tars/out"):
         inside = override(config, source=str(tmp_path / "tars"), out=str(tmp_path / out))
-        with pytest.raises(ConfigError, match=r"is inside of the source.*take an --out beside it"):
+        with pytest.raises(ConfigError, match=r"is inside the source.*choose an --out outside the source"):
             prepare(inside)
     assert describe_plan(override(inside, out=str(tmp_path / "tars-out"))).endswith("1 of 1 shards")
     assert describe_plan(override(config, out=str(tmp_path / "photos" / "out"))).endswith("3 of 3 shards")

@@ -1,12 +1,9 @@
-"""After the shards: which images are duplicates, and the manifest that makes a stage complete."""
+"""A stage's manifest.json and rejects.jsonl, from the indices of its shards: with them the stage is complete."""
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-
-import numpy as np
 
 from pipelines.prepare.shard_plan import Plan
 from pipelines.runtime.provenance import provenance
@@ -17,41 +14,11 @@ from pipelines.shards.manifest import (
     MAX_NAMED_REJECTS,
     REJECTS,
     Manifest,
-    ShardIndex,
     count_rejects,
     load_index,
     save_manifest,
 )
 from pipelines.storage.uris import commit, join, temporary_path
-
-
-def find_twins(config: PrepareConfig, plan: Plan) -> dict[str, str]:
-    """Every name whose bytes are in the source under a smaller name too -> the smallest such name.
-
-    What was there first counts as smaller than what a grown source added: shards of before stay as they are, and no
-    held-out image comes back for training under another name. Decided by names and bytes alone: an interrupted run
-    comes to the same answer, as what it has left out already is in the indices. Holds eight bytes an image, and names
-    only of duplicates.
-    """
-    stage = min(config.stage_specs, key=lambda stage: stage.high_size)  # its images are a superset of the others'
-    twins: dict[str, str] = {}
-    prefixes = []
-    for index in _indices(config, plan, stage):
-        twins.update(index.excluded)
-        prefixes.append(np.array([int(digest[:16], 16) for digest in index.digests], np.uint64))
-    values, counts = np.unique(np.concatenate(prefixes or [np.zeros(0, np.uint64)]), return_counts=True)
-    repeated = values[counts > 1]
-    groups: dict[str, list[tuple[int, str]]] = defaultdict(list)
-    for shard, prefix in zip(plan.shards, prefixes, strict=True):
-        suspects = np.flatnonzero(np.isin(prefix, repeated))
-        if len(suspects):
-            index = load_index(join(config.out, stage.name), shard.name)
-            for position in suspects:
-                groups[index.digests[position]].append((shard.addition, index.names[position]))
-    for names in groups.values():
-        (_, first), *others = sorted(names)
-        twins.update({name: first for _, name in others})
-    return twins
 
 
 def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manifest:
@@ -64,7 +31,8 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
     labels: list[int | None] = []
     try:
         with open(temporary, "w", encoding="utf-8") as file:
-            for shard, index in zip(plan.shards, _indices(config, plan, stage), strict=True):
+            for shard in plan.shards:
+                index = load_index(directory, shard.name)
                 if index.keys:
                     splits[shard.split].append(index.entry)
                 for reason, count in count_rejects(index.rejects).items():
@@ -88,8 +56,3 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
     )
     save_manifest(directory, manifest)
     return manifest
-
-
-def _indices(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Iterator[ShardIndex]:
-    for shard in plan.shards:
-        yield load_index(join(config.out, stage.name), shard.name)

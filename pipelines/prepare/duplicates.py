@@ -1,0 +1,68 @@
+"""Images whose bytes are in a source under several names: which copy is kept, and which shards to write again."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipelines.prepare.shard_plan import Plan, load_items
+from pipelines.prepare.shard_task import ShardTask
+from pipelines.settings.prepare import PrepareConfig
+from pipelines.settings.stages import StageSpec
+from pipelines.shards.manifest import load_index
+from pipelines.storage.uris import join
+
+
+def tasks_without_duplicates(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
+    """Yield a task for each finished shard that still holds a duplicate, or lacks an image that is no longer one.
+
+    Duplicates can be found only once every image has been read. What is left out depends on names and bytes alone, so
+    a run that was interrupted at any point arrives at the same shards.
+    """
+    duplicates = find_duplicates(config.out, plan, config.stage_specs)
+    for shard in plan.shards:
+        planned = {item.name for item in load_items(config.out, shard)} if duplicates else set()
+        excluded = {name: duplicates[name] for name in sorted(planned & duplicates.keys())}
+        stale = []
+        for stage in config.stage_specs:
+            index = load_index(join(config.out, stage.name), shard.name)
+            if index.excluded != excluded:
+                stale.append(stage.name)
+        if stale:
+            yield ShardTask(shard, tuple(stale), excluded)
+
+
+def find_duplicates(out: str, plan: Plan, stages: tuple[StageSpec, ...]) -> dict[str, str]:
+    """Map every name whose bytes also occur under a smaller name to the smallest such name.
+
+    Names from the original source count as smaller than names that a later addition brought: existing shards stay as
+    they are, and no held-out image enters training under another name. The result depends on names and bytes alone; an
+    interrupted run gets the same one, because the indices name the duplicates that it has already left out. Memory:
+    eight bytes an image, and the names of duplicates only.
+
+    Args:
+        out: the preparation's folder.
+        plan: all shards, each of which has been written at least once.
+        stages: the stages that were prepared.
+    """
+    # The stage of the smallest images rejects the fewest as too small: its images include those of all others.
+    directory = join(out, min(stages, key=lambda stage: stage.high_size).name)
+    duplicates: dict[str, str] = {}
+    prefixes = []
+    for shard in plan.shards:
+        index = load_index(directory, shard.name)
+        duplicates.update(index.excluded)
+        prefixes.append(np.array([int(digest[:16], 16) for digest in index.digests], np.uint64))
+    values, counts = np.unique(np.concatenate(prefixes or [np.zeros(0, np.uint64)]), return_counts=True)
+    repeated = values[counts > 1]
+    names_of: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by the whole digest
+    for shard, prefix in zip(plan.shards, prefixes, strict=True):
+        suspects = np.flatnonzero(np.isin(prefix, repeated))
+        if len(suspects):
+            index = load_index(directory, shard.name)
+            for position in suspects:
+                names_of[index.digests[position]].append((shard.addition, index.names[position]))
+    for names in names_of.values():
+        (_, first), *others = sorted(names)
+        duplicates.update({name: first for _, name in others})
+    return duplicates
