@@ -17,12 +17,20 @@ from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import FORMAT_VERSION
-from pipelines.storage.uris import exists, join, read_bytes, read_range, write_atomic
+from pipelines.storage.uris import exists, join, read_range, write_atomic
+from pipelines.storage.versioned_json import JsonFormat
 from sr3core.config import differences, fingerprint, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import derive_seed
 
 PLAN, PLAN_LINES = "prepare.json", "plan.jsonl"
+
+_FORMAT = JsonFormat(
+    title="plan",
+    version=FORMAT_VERSION,
+    if_damaged="prepare into another --out",
+    if_other_version="prepare into another --out",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +151,9 @@ def _deal(
 def write_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
     """Write the lines of a plan's last addition, then the plan, which refers to them."""
     write_atomic(_lines_path(config.out, len(plan.additions)), lines)
-    data = {"format_version": FORMAT_VERSION, "config": scientific(config), **asdict(plan)}
+    data = {"config": scientific(config), **asdict(plan)}
     data["provenance"] = provenance(config, {"source": plan.source_fingerprint})
-    write_atomic(join(config.out, PLAN), (json.dumps(data, indent=1) + "\n").encode())
+    write_atomic(join(config.out, PLAN), _FORMAT.encode(data))
 
 
 def is_begun(config: PrepareConfig, plan: Plan) -> bool:
@@ -158,7 +166,7 @@ def is_begun(config: PrepareConfig, plan: Plan) -> bool:
     path = join(config.out, PLAN)
     if not exists(path):
         return False
-    before = _load(path)
+    before = _FORMAT.read(path)
     _check_config(config, before)
     if before["source_fingerprint"] != plan.source_fingerprint:
         raise DataError(
@@ -176,7 +184,7 @@ def load_own_plan(config: PrepareConfig) -> Plan:
         DataError: there is none, or it is damaged.
     """
     plan, _ = load_plan(config.out)
-    _check_config(config, _load(join(config.out, PLAN)))
+    _check_config(config, _FORMAT.read(join(config.out, PLAN)))
     return plan
 
 
@@ -202,8 +210,8 @@ def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
     path = join(out, PLAN)
     if not exists(path):
         raise DataError(f"{out} holds no {PLAN}: nothing has been prepared there; run `sr3 prepare --out` with it")
-    data = _load(path)
-    try:
+    data = _FORMAT.read(path)
+    with _FORMAT.decoding(path):
         shards = tuple(PlannedShard(**shard) for shard in data["shards"])
         plan = Plan(
             data["fingerprint"],
@@ -215,8 +223,6 @@ def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
             tuple(data.get("additions", ())),
         )
         return plan, tuple(data["config"]["stages"])
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a valid plan ({error!r}); prepare into another --out") from error
 
 
 def load_items(out: str, shard: PlannedShard) -> list[SourceItem]:
@@ -245,14 +251,3 @@ def _order_key(config: PrepareConfig, item: SourceItem) -> bytes:
         group = hashlib.sha256(f"{config.seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
         return group.digest() + item.size.to_bytes(8, "big")
     return hashlib.sha256(seed + _digest(item)).digest()
-
-
-def _load(path: str) -> dict[str, Any]:
-    try:
-        data = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); prepare into another --out") from error
-    found = data.get("format_version") if isinstance(data, dict) else None
-    if found != FORMAT_VERSION:
-        raise DataError(f"{path}: format version {found}, this version of sr3 reads {FORMAT_VERSION}")
-    return data

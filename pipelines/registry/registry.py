@@ -21,13 +21,21 @@ from pipelines.runs.run_folder import Run
 from pipelines.storage.journal import Entry, Journal
 from pipelines.storage.lease import owner
 from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
+from pipelines.storage.versioned_json import JsonFormat
 from sr3core.config import did_you_mean, to_dict
 from sr3core.errors import CheckpointError, ConfigError, DataError
 
-REGISTRY_FORMAT_VERSION = 1
 VERSION, CLAIM, PROMOTED, LEASE = "version.json", "claim.json", "promoted", "lease"
 _NAME = re.compile(r"v(\d{4,})")
 _WEIGHTS = ".safetensors"
+_FORMAT = JsonFormat(
+    title="registry version",
+    version=1,
+    name="sr3-version",
+    if_damaged="take another version",
+    if_other_version="take another version",
+    error=CheckpointError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +87,7 @@ class Registry:
             known = [name for name in self._names() if exists(join(self.uri, name, VERSION))]
             hint = did_you_mean(name, known) if known else "it holds none"
             raise ConfigError(f"{self.uri} has no version {name!r}; {hint}")
-        return Version(name, join(self.uri, name), _read(path))
+        return Version(name, join(self.uri, name), _FORMAT.read(path))
 
     def promoted(self) -> tuple[Version | None, Entry]:
         """The version in force, None before the first promotion; and the entry that says so, for `promote`."""
@@ -112,14 +120,12 @@ class Registry:
             for path, file in files.items():
                 put_file(str(file), join(uri, *path.split("/")))
         content = {
-            "format": "sr3-version",
-            "format_version": REGISTRY_FORMAT_VERSION,
             "retraining": retraining,
             "metrics": metrics,
             "provenance": provenance,
             "sha256": sums,
         }
-        create(join(uri, VERSION), (json.dumps(content, indent=1) + "\n").encode())
+        create(join(uri, VERSION), _FORMAT.encode(content))
         return self.version(name)
 
     def promote(self, name: str, why: str, after: Entry) -> bool:
@@ -212,7 +218,7 @@ def find_model(location: str) -> str:
             raise DataError(f"{location} is a registry without a promoted version; `sr3 models --promote` takes one")
         location = version.uri if version is not None else location
     if exists(join(location, VERSION)):
-        _check_small_files(location, _read(join(location, VERSION))["sha256"])
+        _check_small_files(location, _FORMAT.read(join(location, VERSION))["sha256"])
     return location
 
 
@@ -241,19 +247,6 @@ def _collect(run: Run, folder: Path) -> dict[str, Path]:
         files |= {f"{place}/{weights.name}": weights, f"{place}/state.json": state}
         files |= {f"{stage.name}/schedules/{path.name}": path for path in sorted(stage.schedules.glob("*.json"))}
     return files
-
-
-def _read(path: str) -> dict[str, Any]:
-    try:
-        content = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; take another version") from error
-    found = content.get("format_version") if isinstance(content, dict) else None
-    if found != REGISTRY_FORMAT_VERSION or content.get("format") != "sr3-version":
-        raise CheckpointError(
-            f"{path} has version format version {found!r}, this program reads {REGISTRY_FORMAT_VERSION}"
-        )
-    return content
 
 
 def _check(uri: str, path: str, expected: str) -> None:

@@ -1,13 +1,13 @@
 """What a folder of shards holds: manifest.json a stage, and an index beside each shard that marks it complete."""
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipelines.images.rejects import Reject, RejectReason
 from pipelines.settings.stages import StageSpec
-from pipelines.storage.uris import exists, join, read_bytes, write_atomic
+from pipelines.storage.uris import exists, join, write_atomic
+from pipelines.storage.versioned_json import JsonFormat
 from sr3core.errors import DataError
 
 FORMAT_VERSION = 1
@@ -17,6 +17,14 @@ MAX_NAMED_REJECTS = 1000
 """Rejects that a manifest names; rejects.jsonl beside it names all."""
 
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
+
+_MANIFEST_FORMAT = JsonFormat(
+    title="manifest",
+    version=FORMAT_VERSION,
+    if_damaged="delete it and run `sr3 prepare` again",
+    if_other_version="prepare the images again, into another --out",
+)
+_INDEX_FORMAT = replace(_MANIFEST_FORMAT, title="index")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +112,9 @@ def load_manifest(directory: str) -> Manifest:
     """
     path = join(directory, MANIFEST)
     if not exists(path):
-        raise DataError(f"{directory} holds no {MANIFEST}: run `sr3 prepare` for it, to its end")
-    data = _read_json(path)
-    try:
+        raise DataError(f"{directory} holds no {MANIFEST}: run `sr3 prepare` until it has finished")
+    data = _MANIFEST_FORMAT.read(path)
+    with _MANIFEST_FORMAT.decoding(path):
         return Manifest(
             format_version=data["format_version"],
             stage=StageSpec(**data["stage"]),
@@ -118,13 +126,11 @@ def load_manifest(directory: str) -> Manifest:
             num_classes=data.get("num_classes", 0),
             num_unlabelled=data.get("num_unlabelled", 0),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not a valid manifest ({error!r}); delete it and run `sr3 prepare` again") from error
 
 
 def save_manifest(directory: str, manifest: Manifest) -> None:
     """Write DIRECTORY/manifest.json: with it, a stage is complete."""
-    write_atomic(join(directory, MANIFEST), (json.dumps(asdict(manifest), indent=1) + "\n").encode())
+    write_atomic(join(directory, MANIFEST), _MANIFEST_FORMAT.encode(asdict(manifest)))
 
 
 def load_index(directory: str, shard: str) -> ShardIndex:
@@ -135,8 +141,8 @@ def load_index(directory: str, shard: str) -> ShardIndex:
         StorageError: there is none.
     """
     path = index_path(directory, shard)
-    data = _read_json(path)
-    try:
+    data = _INDEX_FORMAT.read(path)
+    with _INDEX_FORMAT.decoding(path):
         samples = data["samples"]
         return ShardIndex(
             shard=data["shard"],
@@ -152,15 +158,12 @@ def load_index(directory: str, shard: str) -> ShardIndex:
             rejects=tuple(_reject(row) for row in data["rejects"]),
             excluded=dict(data["excluded"]),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise DataError(f"{path}: not a valid index ({error!r}); delete it and run `sr3 prepare` again") from error
 
 
 def save_index(directory: str, index: ShardIndex) -> None:
     """Write a shard's index, after its tar: with it, the shard is complete."""
     rows = zip(index.keys, index.members, index.digests, index.names, index.labels, strict=True)
     data = {
-        "format_version": FORMAT_VERSION,
         "shard": index.shard,
         "fingerprint": index.fingerprint,
         "plan": index.plan,
@@ -170,7 +173,7 @@ def save_index(directory: str, index: ShardIndex) -> None:
         "rejects": [asdict(reject) for reject in index.rejects],
         "excluded": index.excluded,
     }
-    write_atomic(index_path(directory, index.shard), json.dumps(data, separators=(",", ":")).encode())
+    write_atomic(index_path(directory, index.shard), _INDEX_FORMAT.encode(data, compact=True))
 
 
 def index_path(directory: str, shard: str) -> str:
@@ -181,19 +184,6 @@ def index_path(directory: str, shard: str) -> str:
 def count_rejects(rejects: tuple[Reject, ...]) -> dict[str, int]:
     """How many rejects a reason."""
     return dict(sorted(Counter(reject.reason.value for reject in rejects).items()))
-
-
-def _read_json(path: str) -> dict[str, Any]:
-    try:
-        data = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise DataError(f"{path}: damaged ({error}); delete it and run `sr3 prepare` again") from error
-    found = data.get("format_version") if isinstance(data, dict) else None
-    if found != FORMAT_VERSION:
-        raise DataError(
-            f"{path}: format version {found}, this version of sr3 reads {FORMAT_VERSION}; prepare the images again"
-        )
-    return data
 
 
 def _reject(row: dict[str, str]) -> Reject:

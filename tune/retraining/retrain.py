@@ -22,6 +22,7 @@ from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest
 from pipelines.storage.lease import Lease, hold
 from pipelines.storage.uris import absolute, join
+from pipelines.storage.versioned_json import JsonFormat
 from pipelines.training.parallel_stages import train_run
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
 from sr3core.config import differences, fingerprint_of, scientific
@@ -30,7 +31,13 @@ from tune.retraining.compare import Comparison, compare
 from tune.retraining.settings import RetrainConfig
 from tune.search.schedule_search import print_line, search
 
-STATE_FORMAT_VERSION = 1
+_FORMAT = JsonFormat(
+    title="retraining",
+    version=1,
+    name="sr3-retraining",
+    if_damaged="delete its folder to abandon that retraining",
+    if_other_version="use another work folder",
+)
 MIN_HELD_OUT = 3
 Report = Callable[[str], None]
 
@@ -143,8 +150,7 @@ class _Session:
         state = State(
             self.work / f"retraining-{number:04d}",
             {
-                "format": "sr3-retraining",
-                "format_version": STATE_FORMAT_VERSION,
+                **_FORMAT.header,
                 "name": f"retraining-{number:04d}-{secrets.token_hex(4)}",
                 "config": to_json(scientific(self.config)),
                 "data": identity,
@@ -273,14 +279,4 @@ def _delete_checkpoints(state: State) -> None:
 
 
 def _read_state(path: Path) -> State:
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise DataError(f"{path} is damaged: {error}; delete {path.parent} to give that retraining up") from error
-    found = content.get("format_version") if isinstance(content, dict) else None
-    if found != STATE_FORMAT_VERSION or content.get("format") != "sr3-retraining":
-        raise DataError(
-            f"{path} has retraining format version {found!r}, this program reads {STATE_FORMAT_VERSION}; take another"
-            " work folder"
-        )
-    return State(path.parent, content)
+    return State(path.parent, _FORMAT.read(path))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipelines.runs.run_folder import StageRun, to_json, write_atomic
+from pipelines.storage.versioned_json import JsonFormat
 from sr3core.config import differences, from_dict, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, schedule_from_json
 from sr3core.errors import CheckpointError, ConfigError
@@ -19,6 +20,14 @@ from sr3core.hyperparameters import SamplerConfig
 from tune.search.settings import SearchConfig
 
 SEARCH_FORMAT_VERSION = 2
+_FORMAT = JsonFormat(
+    title="search",
+    version=SEARCH_FORMAT_VERSION,
+    name="sr3-search",
+    if_damaged="delete it and search again",
+    if_other_version="delete it and search again",
+    error=CheckpointError,
+)
 
 Origin = Literal["default", "warm start", "search", "refinement"]
 Status = Literal["done", "stopped", "failed"]
@@ -152,18 +161,9 @@ def read_search(path: Path) -> SearchReport:
     Raises:
         CheckpointError: it is missing, damaged or of another format version.
     """
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} does not exist: run `sr3 search` first") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged: {error}; delete it and search again") from error
-    version = content.get("format_version") if isinstance(content, dict) else None
-    if version != SEARCH_FORMAT_VERSION or content.get("format") != "sr3-search":
-        raise CheckpointError(
-            f"{path} has search format version {version!r}, this program reads {SEARCH_FORMAT_VERSION}"
-        )
-    return from_dict(SearchReport, content)
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist: run `sr3 search` first")
+    return from_dict(SearchReport, _FORMAT.read(path))
 
 
 def find_searches(stage_path: Path) -> list[Path]:
