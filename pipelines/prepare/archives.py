@@ -15,6 +15,7 @@ from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.imagenet_classes import CLASS_INDEX
 from pipelines.prepare.layouts import synset_in
 from pipelines.prepare.source_items import How, Source, SourceItem, in_order
+from pipelines.storage.range_file import RangeFile
 from pipelines.storage.uris import join, open_seekable, read_range
 from sr3core.errors import StorageError
 
@@ -126,7 +127,7 @@ def _list_tar(file: IO[bytes], path: str, base: int = 0, inside: str = "") -> It
                 if not member.isreg():
                     continue
                 if extension == "tar":
-                    inner = io.BufferedReader(_Slice(file, member.offset_data, member.size))
+                    inner = io.BufferedReader(_slice(file, member.offset_data, member.size))
                     yield from _list_tar(inner, path, base + member.offset_data, f"{inside}{member.name}/")
                 elif extension == "cls":
                     labels[key] = int(_read_at(file, member.offset_data, member.size))
@@ -201,25 +202,6 @@ def _read_at(file: IO[bytes], offset: int, size: int) -> bytes:
     return file.read(size)
 
 
-class _Slice(io.RawIOBase):
+def _slice(file: IO[bytes], start: int, size: int) -> RangeFile:
     """A part of a file as a file of its own."""
-
-    def __init__(self, file: IO[bytes], start: int, size: int) -> None:
-        self._file, self._start, self._size, self._position = file, start, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = base + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        data = _read_at(self._file, self._start + self._position, min(len(buffer), max(self._size - self._position, 0)))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
+    return RangeFile(lambda offset, wanted: _read_at(file, start + offset, wanted), size)

@@ -1,15 +1,15 @@
 """Objects on S3 with boto3: listing, resumable range reads, whole-object writes; see pipelines.storage.uris."""
 
 import contextlib
-import io
 import os
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.storage.range_file import RangeFile
 from sr3core.errors import StorageError
 
 _MAX_READ_ATTEMPTS = 8
@@ -174,47 +174,16 @@ def delete(uri: str) -> None:
         _client(location.endpoint).delete_object(Bucket=location.bucket, Key=location.key)
 
 
-class RangeFile(io.RawIOBase):
-    """A file object whose reads are range requests."""
+def open_ranges(uri: str) -> RangeFile:
+    """Open an object for random access; each read is a range request.
 
-    def __init__(self, uri: str) -> None:
-        self._uri, self._size, self._position = uri, _size(uri), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = max(base + offset, 0)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        size = max(min(len(buffer), self._size - self._position), 0)
-        buffer[:size] = read(self._uri, self._position, size) if size else b""
-        self._position += size
-        return size
-
-
-def pyarrow_filesystem(uri: str) -> tuple[Any, str]:
-    """pyarrow's filesystem for a URI, and the path on it."""
-    from pyarrow import fs
-
-    location = parse(uri)
-    environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    endpoint = location.endpoint or environment
-    scheme, _, host = (endpoint or "").rpartition("://")
-    options = {"endpoint_override": host, "scheme": scheme or "https"} if endpoint else {}
-    return fs.S3FileSystem(**options), f"{location.bucket}/{location.key}"
-
-
-def _size(uri: str) -> int:
+    Raises:
+        StorageError: there is no such object.
+    """
     found = head(uri)
     if found is None:
         raise StorageError(f"{uri}: no such object")
-    return found["ContentLength"]
+    return RangeFile(partial(read, uri), found["ContentLength"])
 
 
 @lru_cache(maxsize=8)

@@ -13,7 +13,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pipelines.storage import s3
 from sr3core.errors import StorageError
@@ -125,7 +124,7 @@ def read_range(uri: str, offset: int, size: int) -> bytes:
 def open_seekable(uri: str) -> io.BufferedReader:
     """Open for random access, as archives need it; on S3 each jump is a request that reads 1 MiB ahead."""
     if is_remote(uri):
-        return io.BufferedReader(s3.RangeFile(uri), _READ_AHEAD_BYTES)
+        return io.BufferedReader(s3.open_ranges(uri), _READ_AHEAD_BYTES)
     with _local_errors(uri):
         return open(absolute(uri), "rb")
 
@@ -227,13 +226,6 @@ def delete_leftovers(uri: str) -> None:
         folder, name = os.path.split(absolute(uri))
         for leftover in glob.glob(f".????????-{glob.escape(name)}.tmp", root_dir=folder):
             delete(os.path.join(folder, leftover))
-
-
-def filesystem(uri: str) -> tuple[Any, str]:
-    """The pyarrow filesystem of a URI and the path on it, as Ray Train's storage and parquet want them."""
-    from pyarrow import fs
-
-    return s3.pyarrow_filesystem(uri) if is_remote(uri) else (fs.LocalFileSystem(), absolute(uri))
 
 
 def _sync_folder(uri: str) -> None:
