@@ -1,11 +1,11 @@
 """A picture of random records, so that a person can look at the data."""
 
-import io
 import random
 
 import numpy as np
 from PIL import Image, ImageDraw
 
+from pipelines.images.compact_png import encode_compact_png
 from pipelines.shards.manifest import ShardEntry, load_index, load_manifest
 from pipelines.shards.records import Record, read_record
 from pipelines.storage.uris import join, read_range, write_atomic
@@ -46,9 +46,7 @@ def contact_sheet(directory: str, path: str, num_records: int = 24, seed: int = 
     for number, tile in enumerate(tiles):
         row, column = divmod(number, columns)
         sheet.paste(tile, (_GAP + column * tile.width, _TEXT + _GAP + row * tile.height))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, encode_compact_png(np.asarray(sheet)))
 
 
 def _read(directory: str, entry: ShardEntry, number: int) -> Record:

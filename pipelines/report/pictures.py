@@ -1,7 +1,6 @@
 """The report's pictures: what every method made of the held-out images, measured one by one and embedded."""
 
 import base64
-import io
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipelines.images.compact_png import encode_compact_png
 from pipelines.runs.run_folder import Run
 from pipelines.sampling.held_out import is_ablation, repeated
 
@@ -137,7 +137,13 @@ class Pictures:
                 top, left, side = (round(part * len(pixels)) for part in (row, column, share))
                 side = max(side, 1)
                 cut = pixels[top : top + side, left : left + side]
-                cells.append({"title": title, "src": _address(_png(pixels)), "patch": _address(_png(cut))})
+                cells.append(
+                    {
+                        "title": title,
+                        "src": _address(encode_compact_png(pixels)),
+                        "patch": _address(encode_compact_png(cut)),
+                    }
+                )
             found.append(
                 {
                     "number": self.keys.index(key) + 1,
@@ -177,7 +183,7 @@ class Pictures:
             cells = [
                 {
                     "title": title,
-                    "src": _address(_png(pixels)),
+                    "src": _address(encode_compact_png(pixels)),
                     "size": (pixels.shape[1], pixels.shape[0]),
                     "value": None,
                 }
@@ -212,9 +218,3 @@ class Pictures:
 
 def _address(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()

@@ -5,12 +5,12 @@ import logging
 import shutil
 import time
 from dataclasses import asdict, dataclass, replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
 from pipelines.ingest.batches import SplitImages, load_split
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
@@ -28,13 +28,9 @@ log = logging.getLogger(__name__)
 
 def save_png(image: np.ndarray, path: Path) -> None:
     """Write uint8 (H, W, 3) as PNG, under a temporary name first."""
-    from PIL import Image
-
-    buffer = BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(buffer.getvalue())
+    temporary.write_bytes(encode_compact_png(image))
     temporary.replace(path)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from pipelines.evaluation.image_sets import ImageSet, check_pairs
 from pipelines.evaluation.measure import read_pixels
+from pipelines.images.compact_png import encode_compact_png
 from pipelines.runs.run_folder import local_path
 from pipelines.runtime.provenance import provenance
 from pipelines.study import pictures
@@ -143,14 +144,14 @@ def read_pictures(draft: Draft) -> Shown:
     shown = Shown({}, {model: {} for model in models}, {}, {})
     for name in sorted({*draft.images, *spoilt}):
         original = read_pixels(draft.files["reference"][name])
-        shown.originals[name] = pictures.encode(original)
+        shown.originals[name] = encode_compact_png(original)
         for model in models if name in draft.images else ():
-            shown.outputs[model][name] = pictures.encode(_like(original, draft.files[model][name], model))
+            shown.outputs[model][name] = encode_compact_png(_like(original, draft.files[model][name], model))
         if draft.config.task == 1:
             low = _smaller(original, draft.files["input"][name])
-            shown.inputs[name] = pictures.encode(pictures.enlarge(low, *original.shape[:2]))
+            shown.inputs[name] = encode_compact_png(pictures.enlarge(low, *original.shape[:2]))
         if name in spoilt:
-            shown.spoilt[name] = pictures.encode(pictures.spoil(original, draft.config.seed, name))
+            shown.spoilt[name] = encode_compact_png(pictures.spoil(original, draft.config.seed, name))
     return shown
 
 

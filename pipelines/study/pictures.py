@@ -1,12 +1,10 @@
 """Images of a study, re-encoded alike: PNG without metadata, and all of the same number of bytes."""
 
-import io
 import struct
 import zlib
 from collections.abc import Iterable
 
 import numpy as np
-from PIL import Image
 
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import resize_area, upsample_bicubic
@@ -17,13 +15,6 @@ NUM_BLOCKS = 8
 _END = b"\0\0\0\0IEND\xaeB`\x82"
 _CHUNK_BYTES = 12
 """Length, type and checksum of an empty chunk."""
-
-
-def encode(pixels: np.ndarray) -> bytes:
-    """PNG of uint8 (H, W, 3) with nothing in it but pixels."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 def pad(images: Iterable[bytes]) -> list[bytes]:

@@ -1,6 +1,5 @@
 """Grids of held-out samples during training, drawn from checkpoints by Ray tasks, so that no training step waits."""
 
-import io
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.images.compact_png import encode_compact_png
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.storage.uris import write_atomic
 from sr3core.checkpoint import list_checkpoints
@@ -93,14 +93,7 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
         low = to_float(images.low)
         x_up = upsample_bicubic(low, model.high_size).clamp(-1, 1)
         rows = [to_uint8(x_up), to_uint8(upscale(ready, low, seeds)), images.high]
-    write_atomic(str(grid_path(stage, step)), _png(np.concatenate([np.concatenate(list(row), axis=1) for row in rows])))
+    grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
+    write_atomic(str(grid_path(stage, step)), encode_compact_png(grid))
     if stage.bucket is not None:
         stage.bucket.push(grid_path(stage, step))
-
-
-def _png(pixels: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
