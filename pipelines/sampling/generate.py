@@ -4,7 +4,6 @@ An image is a pure function of the checkpoints, the schedules, the seed, its num
 the number of actors or how often the command was interrupted. OUT/samples.json says of what the images there are made.
 """
 
-import io
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -12,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
 from pipelines.runs.run_folder import Run, open_run
-from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor
+from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, refuse_more_actors_than_cpus
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress
 from pipelines.runtime.provenance import provenance
@@ -23,7 +23,7 @@ from pipelines.sampling.sample_progress import SampleProgress
 from pipelines.settings.sample import SampleConfig
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core.config import from_dict, to_dict
-from sr3core.errors import ConfigError, StorageError
+from sr3core.errors import StorageError
 
 SAMPLES_FORMAT_VERSION = 1
 LABELS = "labels.csv"
@@ -71,7 +71,9 @@ def _draw_on_actors(
 ) -> None:
     import ray.data
 
-    num_actors, cpus, gpus = _share_of_cluster(config.num_actors)
+    num_actors = actors_on_cluster(config.num_actors)
+    refuse_more_actors_than_cpus(num_actors)
+    cpus, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
     size = config.batch
     rows = [{"numbers": np.array(plan.todo[i : i + size])} for i in range(0, len(plan.todo), size)]
     drawn: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -119,7 +121,7 @@ class Drawer:
         images = to_uint8(generate(self._stages, seeds, classes).cpu())
         try:
             for number, image in zip(numbers, images, strict=True):
-                write_atomic(join(self._out, image_name(number)), _png(image))
+                write_atomic(join(self._out, image_name(number)), encode_compact_png(image))
         except StorageError as error:
             return {**row, "error": str(error)}
         return {**row, "error": ""}
@@ -128,19 +130,6 @@ class Drawer:
 def image_name(number: int) -> str:
     """File name of an image."""
     return f"{number:06d}.png"
-
-
-def _share_of_cluster(wanted: int | None) -> tuple[int, int, float]:
-    """Actors, and the CPUs and GPUs of each: a GPU where the cluster has any, a part of one if there are too few."""
-    import ray
-
-    num_actors = actors_on_cluster(wanted)
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    on_a_node = -(-num_actors // len(nodes))
-    cpus = max(nodes) // on_a_node
-    if cpus < 1:
-        raise ConfigError(f"num_actors: {num_actors} need a CPU each, the cluster's nodes have {nodes}")
-    return num_actors, cpus, gpus_per_actor(num_actors)
 
 
 def _delete_leftovers(out: str, numbers: range) -> None:
@@ -162,12 +151,4 @@ def _grid(out: str, plan: Plan, numbers: Sequence[int]) -> bytes:
     images = [decode_image(read_bytes(join(out, image_name(number)))).pixels for number in numbers]
     images += [np.full_like(images[0], 255)] * (-len(images) % columns)
     rows = [np.concatenate(images[start : start + columns], axis=1) for start in range(0, len(images), columns)]
-    return _png(np.concatenate(rows))
-
-
-def _png(image: np.ndarray) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
+    return encode_compact_png(np.concatenate(rows))

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from pipelines.runtime.actor_pool import cpus_per_actor, run_on_actors
+from pipelines.runtime.actor_pool import cpus_per_actor, refuse_more_actors_than_cpus, run_on_actors
 from sr3core.errors import ConfigError, Sr3Error
 
 
@@ -64,3 +64,9 @@ def test_the_cpus_are_shared_evenly(ray_session):
     assert cpus_per_actor(1) == 2
     assert cpus_per_actor(2) == 1
     assert cpus_per_actor(5) == 1
+
+
+def test_more_actors_than_cpus_are_refused(ray_session):
+    refuse_more_actors_than_cpus(2)
+    with pytest.raises(ConfigError, match=r"num_actors: 3 actors need a CPU each, and the cluster has 2"):
+        refuse_more_actors_than_cpus(3)
