@@ -9,7 +9,7 @@ import numpy as np
 from pipelines.evaluation.evaluate import evaluate_folders
 from pipelines.evaluation.image_sets import ImageSet, read_labels
 from pipelines.evaluation.measure import read_pixels
-from pipelines.ingest.batches import SplitImages
+from pipelines.ingest.split_reader import SplitImages
 from pipelines.runs.run_folder import local_path, open_run
 from pipelines.sampling.held_out import end_to_end, save_png, upscale_images
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
-from pipelines.ingest.batches import SplitImages, load_split
+from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory

@@ -83,7 +83,7 @@ class TrainConfig:
     seed: int = 0
     """Of weights, order, noise and augmentation."""
     num_lanes: int = 64
-    """Parts that the data order is cut into, a power of two; workers share them out, at best evenly (order.py)."""
+    """Parts that the data order is cut into, a power of two; the workers share them as evenly as possible."""
     shuffle_window: int = 4096
     """Samples that a lane shuffles among one another."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -67,7 +67,7 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
 
     import torch
 
-    from pipelines.ingest.batches import load_split
+    from pipelines.ingest.split_reader import load_split
     from sr3core.cascade import Stage, draw, upscale
     from sr3core.checkpoint import read_info, sampling_weights
     from sr3core.diffusion.schedules import default_schedule

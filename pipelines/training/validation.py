@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.ingest.batches import SplitImages, classes_for, load_split
+from pipelines.ingest.batches import classes_for
+from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
 from pipelines.training.worker_group import Team
 from sr3core.errors import DataError

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipelines.ingest.batches import batches_from, check_shards, open_training_split
+from pipelines.ingest.batches import batches_from
+from pipelines.ingest.split_reader import check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.settings.train import TrainConfig
 from pipelines.training.bad_steps import Incidents, describe_last_incident, incidents_path

@@ -27,7 +27,8 @@ import numpy as np
 import ray
 import webdataset
 
-from pipelines.ingest.batches import batches_from, open_training_split
+from pipelines.ingest.batches import batches_from
+from pipelines.ingest.split_reader import open_training_split
 from pipelines.prepare.preparation import prepare
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage

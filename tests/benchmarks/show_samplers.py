@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw
 
 from pipelines.evaluation.evaluate import feature_network
 from pipelines.evaluation.measure import features_of
-from pipelines.ingest.batches import SplitImages, load_split
+from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict

@@ -11,7 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipelines.ingest.batches import batches_from, open_training_split
+from pipelines.ingest.batches import batches_from
+from pipelines.ingest.split_reader import open_training_split
 from pipelines.report.status import status_of
 from pipelines.runs import bucket_runs
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics

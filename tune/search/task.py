@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import ray
 
-from pipelines.ingest.batches import load_split
+from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError, DataError

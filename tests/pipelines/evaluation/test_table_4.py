@@ -7,7 +7,7 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.evaluation.unpaired import evaluate_unpaired
-from pipelines.ingest.batches import load_split
+from pipelines.ingest.split_reader import load_split
 from tests.pipelines.sampling.test_generate import make_run
 from tests.preparing import prepared
 

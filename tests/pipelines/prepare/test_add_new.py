@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ingest.batches import load_split
+from pipelines.ingest.split_reader import load_split
 from pipelines.prepare.preparation import add_new, prepare
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import load_plan
