@@ -27,8 +27,8 @@ from sr3core.networks.unet_weights import load_weights
 from sr3core.training import TrainState, create_state
 
 CHECKPOINT_FORMAT_VERSION = 2
-"""1, still read, numbered the U-Net's blocks (networks/unet_weights.py). Adam's moments have no names, and the order of
-the parameters, by which they are told apart, is the same in both."""
+"""1, still read, numbered the U-Net's blocks (networks/unet_weights.py), and had the number of the average's updates,
+which is that of the steps. Adam's moments have no names; the parameters, whose order tells them apart, keep theirs."""
 _NAME = re.compile(r"step-(\d{8,})$")
 _UNFINISHED = ".writing-"
 _FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt")
@@ -50,7 +50,6 @@ class Snapshot:
     step: int
     model: dict[str, Tensor]
     ema: dict[str, Tensor] | None
-    ema_updates: int
     optimizer: dict[str, Any]
     typical_norm: float | None
 
@@ -60,8 +59,7 @@ def take_snapshot(state: TrainState) -> Snapshot:
     return Snapshot(
         step=state.step,
         model=_copied(state.model.state_dict()),
-        ema=_copied(state.ema.module.state_dict()) if state.ema is not None else None,
-        ema_updates=int(state.ema.n_averaged) if state.ema is not None else 0,
+        ema=_copied(state.ema.state_dict()) if state.ema is not None else None,
         optimizer=_copied(state.optimizer.state_dict()),
         typical_norm=float(state.typical_norm) if state.typical_norm is not None else None,
     )
@@ -93,7 +91,6 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
     content = {
         "format_version": CHECKPOINT_FORMAT_VERSION,
         "step": snapshot.step,
-        "ema_updates": snapshot.ema_updates,
         "typical_norm": snapshot.typical_norm,
         "sha256": {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()},
         **extra,
@@ -183,8 +180,7 @@ def restore(info: CheckpointInfo, state: TrainState) -> None:
     if state.ema is not None:
         if not (info.path / "ema.safetensors").is_file():
             raise CheckpointError(f"{info.path} holds no average of the weights, but ema_decay asks for one")
-        load_weights(state.ema.module, info.path / "ema.safetensors")
-        state.ema.n_averaged.fill_(info.state["ema_updates"])
+        load_weights(state.ema, info.path / "ema.safetensors")
     _load_moments(state.optimizer, torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu"))
     typical = info.state.get("typical_norm")
     state.typical_norm = torch.tensor(typical) if typical is not None else None
@@ -225,7 +221,7 @@ def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, 
     state = create_state(model, optimizer, seed)
     load_weights(state.model, source)
     if state.ema is not None:
-        load_weights(state.ema.module, source)
+        load_weights(state.ema, source)
     return save_checkpoint(directory, take_snapshot(state), {"warm_start": _sha256(source)})
 
 

@@ -1,14 +1,16 @@
 """Algorithm 1, one step at a time: no DDP, no Ray, no data format. The same step trains the regression baseline."""
 
+import math
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sr3core.diffusion.equations import denoising_loss, epsilon_from_output, q_sample, training_target
 from sr3core.diffusion.learned_variance import bound_term, split_variance
@@ -67,7 +69,8 @@ class TrainState:
     """Everything that training changes, and nothing else: what a checkpoint holds."""
 
     model: UNet
-    ema: AveragedModel | None
+    ema: UNet | None
+    """The same network with the exponential moving average of the weights; None without one."""
     optimizer: torch.optim.Optimizer
     step: int = 0
     """Optimiser steps done."""
@@ -110,26 +113,29 @@ def create_state(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     # Fused: one kernel, and the only Adam that can leave out an update without asking the host (see Trainer.step).
     adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
-    return TrainState(model=network, ema=average_of(network, optimizer.ema_decay), optimizer=adam)
-
-
-def average_of(network: nn.Module, decay: float) -> AveragedModel | None:
-    """The exponential moving average of a network's weights; None for decay 0."""
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay)) if decay else None
+    average = deepcopy(network).requires_grad_(False) if optimizer.ema_decay else None
+    return TrainState(model=network, ema=average, optimizer=adam)
 
 
 @torch.no_grad()
-def update_average(ema: AveragedModel, network: nn.Module) -> None:
-    """AveragedModel.update_parameters, without its copy of the count to the device, for which the host would wait."""
-    averages: list[Tensor] = list(ema.module.parameters())
-    weights: list[Tensor] = list(network.parameters())
-    if ema.n_averaged:
-        assert ema.multi_avg_fn is not None, "average_of gives one"
-        ema.multi_avg_fn(averages, weights, ema.n_averaged)
-    else:
-        for average, weight in zip(averages, weights, strict=True):
-            average.copy_(weight)
-    ema.n_averaged += 1
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay average + (1 - decay) weights, for all weights at once; decay 0 copies them."""
+    update_all = get_ema_multi_avg_fn(decay)  # lerp_, but one kernel for hundreds of tensors
+    update_all(list(average.parameters()), list(network.parameters()), 0)
+
+
+def is_spike(norm: Tensor, typical: Tensor, factor: float | None) -> Tensor:
+    """Whether a gradient norm exceeds `factor` times the typical one, () bool; without a factor nothing is a spike.
+
+    Nor is anything while the typical norm is still NaN: no number is larger.
+    """
+    return norm > typical * (math.inf if factor is None else factor)
+
+
+def next_typical_norm(typical: Tensor, norm: Tensor) -> Tensor:
+    """The geometric average of recent gradient norms, with one more; NaN is none so far."""
+    blended = typical**_NORM_MEMORY * norm.clamp(min=1e-30) ** (1 - _NORM_MEMORY)
+    return torch.where(typical.isnan(), norm, blended)
 
 
 def learning_rate_at(config: OptimizerConfig, step: int) -> float:
@@ -236,50 +242,48 @@ class Trainer:
         forward: Callable[..., Tensor],
         micro_batches: Sequence[Batch],
         samples_per_worker: float | None = None,
+        without_sync: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> StepStatistics:
         """Line 5 of Algorithm 1: accumulate gradients over micro-batches, clip, step, average the weights.
 
-        An update whose gradient is not finite, or a spike, is left out on the device: the host is never waited for.
+        An update whose gradient is not finite, or a spike, is left out on the device: the host never waits for it.
 
         Args:
             state: is changed.
-            forward: the network, or its DDP wrapper, which averages gradients over the workers.
+            forward: the network, or a wrapper that averages its gradients over the workers.
             micro_batches: this worker's samples.
             samples_per_worker: the global batch size over the number of workers: what makes that average the global
                 batch's mean also where workers have different numbers of samples. By default as many as there are.
+            without_sync: makes the context in which such a wrapper leaves gradients alone: they are averaged once, with
+                the last micro-batch.
         """
-        share = samples_per_worker or sum(len(batch.positions) for batch in micro_batches)
+        count = samples_per_worker or sum(len(batch.positions) for batch in micro_batches)
         for group in state.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.optimizer, state.step)
         state.optimizer.zero_grad(set_to_none=True)
-        sample_losses = []
+        sample_losses: list[Tensor] = []
         for index, batch in enumerate(micro_batches, 1):
-            # DDP averages gradients over the workers once, with the last micro-batch.
-            apart = nullcontext if index == len(micro_batches) else getattr(forward, "no_sync", nullcontext)
-            with apart():
+            with nullcontext() if index == len(micro_batches) else without_sync():
                 losses = self.losses(forward, batch, state.step).values
-                (losses.sum() / share).backward()
+                (losses.sum() / count).backward()
             sample_losses.append(losses.detach())
-        gradients = [p.grad for p in state.model.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm, is_bad = self._update(state)
+        all_losses = torch.cat(sample_losses)
+        return StepStatistics(all_losses.sum() / count, norm, all_losses, is_bad)
+
+    def _update(self, state: TrainState) -> tuple[Tensor, Tensor]:
+        """Apply the accumulated gradients; returns their norm before clipping, and whether the update was left out."""
+        weights = list(state.model.parameters())
+        norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if self.optimizer.gradient_clip is not None:
-            nn.utils.clip_grads_with_norm_(state.model.parameters(), self.optimizer.gradient_clip, norm)
-        is_bad = self._judge(state, norm)
+            nn.utils.clip_grads_with_norm_(weights, self.optimizer.gradient_clip, norm)
+        typical = torch.full_like(norm, math.nan) if state.typical_norm is None else state.typical_norm.to(norm.device)
+        is_bad = ~torch.isfinite(norm) | is_spike(norm, typical, self.optimizer.spike_factor)
+        state.typical_norm = torch.where(is_bad, typical, next_typical_norm(typical, norm))
         state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # torch.amp.GradScaler's protocol
         state.optimizer.step()
         if state.ema is not None:
-            update_average(state.ema, state.model)
+            # The initial weights mean nothing: the first average is the first step's weights.
+            update_average(state.ema, state.model, self.optimizer.ema_decay if state.step else 0.0)
         state.step += 1
-        all_losses = torch.cat(sample_losses)
-        return StepStatistics(all_losses.sum() / share, norm, all_losses, is_bad)
-
-    def _judge(self, state: TrainState, norm: Tensor) -> Tensor:
-        """Whether a gradient of this norm is to be left out; remembers the norm if not."""
-        unknown = torch.full_like(norm, torch.nan)  # nothing is larger than that
-        typical = unknown if state.typical_norm is None else state.typical_norm.to(norm.device)
-        is_bad = ~torch.isfinite(norm)
-        if self.optimizer.spike_factor is not None:
-            is_bad = is_bad | (norm > self.optimizer.spike_factor * typical)
-        blended = typical**_NORM_MEMORY * norm.clamp(min=1e-30) ** (1 - _NORM_MEMORY)
-        state.typical_norm = torch.where(is_bad, typical, torch.where(typical.isnan(), norm, blended))
-        return is_bad
+        return norm, is_bad

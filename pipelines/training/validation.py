@@ -38,7 +38,7 @@ class Validation:
 
         loss_bucket_0 is that of the least noisy levels; a bucket that no image fell into is left out.
         """
-        network = state.ema.module if state.ema is not None and state.step else state.model
+        network = state.ema if state.ema is not None and state.step else state.model
         network.eval()
         totals = torch.zeros(2 + 2 * NUM_BUCKETS, dtype=torch.float64)
         for start in range(0, len(self._mine.keys), self._batch_size):

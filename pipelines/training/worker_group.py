@@ -1,5 +1,7 @@
 """A worker and the other workers of its stage: the only place that knows ranks."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +35,10 @@ class Team:
         if self.world_size == 1:
             return module
         return DistributedDataParallel(module, gradient_as_bucket_view=True)
+
+    def no_sync(self, forward: nn.Module) -> Callable[[], AbstractContextManager[object]]:
+        """Makes the context in which a backward pass through what `wrap` made leaves gradients to this worker."""
+        return forward.no_sync if isinstance(forward, DistributedDataParallel) else nullcontext
 
     def mean(self, values: Tensor) -> Tensor:
         """The workers' mean of a tensor, on all of them."""

@@ -117,7 +117,8 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
             batch = next(batches).to(team.device)
         torch.manual_seed(derive_seed(config.seed, "dropout", state.step, team.rank))
         micro_batches = batch.split(config.num_micro_batches)
-        statistics = trainer.step(state, forward, micro_batches, config.batch_size / team.world_size)
+        samples_per_worker = config.batch_size / team.world_size
+        statistics = trainer.step(state, forward, micro_batches, samples_per_worker, team.no_sync(forward))
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)
         if _due(state.step, config.log_every, config):

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import nn
 
 from sr3core.errors import CheckpointError
+from sr3core.networks.unet import UNet
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
+def load_weights(network: UNet, path: Path) -> None:
     """Load a safetensors file into a network, in place.
 
     Raises:
@@ -20,7 +20,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
     network.load_state_dict({new_names.get(name, name): value for name, value in load_file(path).items()})
 
 
-def check_weights(network: nn.Module, path: Path) -> None:
+def check_weights(network: UNet, path: Path) -> None:
     """Compare a safetensors file's header with a network, which may be on the meta device; reads no weight.
 
     Raises:
@@ -48,7 +48,7 @@ def check_weights(network: nn.Module, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit the model: {shown}")
 
 
-def names_since_version_1(network: nn.Module) -> dict[str, str]:
+def names_since_version_1(network: UNet) -> dict[str, str]:
     """Table of a parameter's name in checkpoints of format version 1 -> its name today.
 
     Version 1 numbered the blocks, in today's order, and held each beside its attention:

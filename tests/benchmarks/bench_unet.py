@@ -10,7 +10,7 @@ query, key and value where ours is one convolution. Parameter counts are printed
 The training step is each side's usual one, optimiser and average of the weights included. Theirs, after diffusers'
 train_unconditional example: contiguous layout, clip_grad_norm_ 1.0, AdamW (foreach here, which is faster on a CPU than
 the example's default), EMAModel, noise and t drawn for the batch at once. Ours: Trainer.step, so channels_last, fused
-Adam, AveragedModel, noise from a generator a sample, and gradients judged.
+Adam, the average of the weights, noise from a generator a sample, and gradients judged.
 
 The two sides take turns within each round, in another order every round; what is printed is the median over the rounds
 of the ratio theirs / ours, of wall time and of CPU time over all threads, which a busy machine disturbs less.

@@ -30,7 +30,7 @@ def cascade_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state = create_state(stage.config.model, OptimizerConfig(), seed=0)
         generator = keyed_generator(0, "weights", stage.name)
         with torch.no_grad():  # the last layers start at zero, and would make all outputs alike
-            for network in (state.model, state.ema.module if state.ema else state.model):
+            for network in (state.model, state.ema or state.model):
                 for parameter in network.parameters():
                     parameter.add_(0.03 * torch.randn(parameter.shape, generator=generator))
         save_checkpoint(stage.checkpoints, take_snapshot(state), {})

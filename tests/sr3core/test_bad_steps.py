@@ -9,7 +9,7 @@ from sr3core.checkpoint import list_checkpoints, restore, save_checkpoint, take_
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Batch, Trainer, create_state, is_spike
 
 MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, ema_decay=0.9)
@@ -78,6 +78,20 @@ def test_a_spike_is_measured_against_the_recent_norms(batch):
     assert float(state.typical_norm) == typical, "a spike does not make later ones look normal"
     lenient = dataclasses.replace(OPTIMIZER, spike_factor=None)
     assert not Trainer(MODEL, lenient, 0).step(state, lambda *inputs: 1000 * state.model(*inputs), [batch]).is_bad
+
+
+@pytest.mark.parametrize(
+    ("norm", "typical", "factor", "expected"),
+    [
+        (11.0, 2.0, 5.0, True),
+        (10.0, 2.0, 5.0, False),
+        (11.0, 2.0, None, False),
+        (11.0, float("nan"), 5.0, False),
+        (11.0, 0.0, None, False),
+    ],
+)
+def test_a_spike_is_more_than_its_factor_times_the_typical_norm(norm, typical, factor, expected):
+    assert bool(is_spike(torch.tensor(norm), torch.tensor(typical), factor)) == expected
 
 
 def test_a_first_step_that_is_not_finite_leaves_the_measure_unknown(batch):

@@ -68,7 +68,7 @@ def moved(model):
 def trained(model, steps):
     state, trainer = create_state(model, OPTIMIZER, 0), Trainer(model, OPTIMIZER, 0)
     losses = [float(trainer.step(state, state.model, [colours(step)]).loss) for step in range(steps)]
-    return state.ema.module.eval(), losses
+    return state.ema.eval(), losses
 
 
 def test_a_base_model_learns_two_colours_and_the_class_chooses_between_them():

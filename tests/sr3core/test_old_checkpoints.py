@@ -58,14 +58,14 @@ def test_outputs_and_the_next_step_are_those_of_the_program_that_wrote_it(folder
     state = create_state(MODEL, OPTIMIZER, seed=99)
     restore(info, state)
     with torch.no_grad():
-        close(state.ema.module(upsample_bicubic(pixels(4), 8), pixels(8), torch.tensor([0.3, 0.9])), expected["output"])
+        close(state.ema(upsample_bicubic(pixels(4), 8), pixels(8), torch.tensor([0.3, 0.9])), expected["output"])
     batch = Batch(pixels(4), pixels(8).flip(-1), (0, 1))
     statistics = Trainer(MODEL, OPTIMIZER, 0).step(state, state.model, [batch])
     close(statistics.loss, expected["loss"][0])
     close(statistics.gradient_norm, expected["norm"][0])
     for old, new in NEW_NAMES.items():
         close(state.model.state_dict()[new], expected[f"model.{old}"])
-        close(state.ema.module.state_dict()[new], expected[f"ema.{old}"])
+        close(state.ema.state_dict()[new], expected[f"ema.{old}"])
 
 
 def test_moments_are_taken_over_by_position(folder):

@@ -1,6 +1,7 @@
 """Algorithm 1, its state, checkpoints and cascades, on real photos."""
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -88,6 +89,24 @@ def test_gradient_accumulation_equals_the_larger_batch(batch):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
 
 
+def test_gradients_are_averaged_over_workers_with_the_last_micro_batch_alone(batch):
+    entered, calls = [], []
+
+    @contextmanager
+    def without_sync():
+        entered.append(len(calls))
+        yield
+
+    def forward(*inputs):
+        calls.append(inputs)
+        return state.model(*inputs)
+
+    state = create_state(model(), OPTIMIZER, 0)
+    Trainer(model(), OPTIMIZER, 0).step(state, forward, batch.split(3), without_sync=without_sync)
+    assert len(calls) == 3
+    assert entered == [0, 1], "before the first and the second of three"
+
+
 def test_the_rate_rises_linearly_and_then_stays():
     config = OptimizerConfig(learning_rate=1.0, warmup_steps=4)
     assert [learning_rate_at(config, step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
@@ -102,7 +121,7 @@ def test_the_average_is_the_exponential_one(batch):
         trainer.step(state, state.model, [batch])
         weights = state.model.conv_in.weight.detach().clone()
         expected = weights if expected is None else 0.9 * expected + 0.1 * weights
-    torch.testing.assert_close(state.ema.module.conv_in.weight, expected)
+    torch.testing.assert_close(state.ema.conv_in.weight, expected)
 
 
 def test_a_restored_run_goes_on_bit_for_bit(tmp_path, batch):
@@ -118,8 +137,8 @@ def test_a_restored_run_goes_on_bit_for_bit(tmp_path, batch):
         trainer.step(resumed, resumed.model, [batch])
     for name, value in straight.model.state_dict().items():
         torch.testing.assert_close(resumed.model.state_dict()[name], value, rtol=0, atol=0)
-    for name, value in straight.ema.module.state_dict().items():
-        torch.testing.assert_close(resumed.ema.module.state_dict()[name], value, rtol=0, atol=0)
+    for name, value in straight.ema.state_dict().items():
+        torch.testing.assert_close(resumed.ema.state_dict()[name], value, rtol=0, atol=0)
     assert info.state["note"] == 1
 
 

@@ -6,6 +6,7 @@ host that is not asynchronous, which on a GPU waits until all before it is compu
 
 import pytest
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr3core.cascade import Stage, refine, run_cascade
@@ -14,7 +15,7 @@ from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfi
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import NoiseField
-from sr3core.training import Batch, Trainer, TrainState, average_of, create_state, update_average
+from sr3core.training import Batch, Trainer, TrainState, update_average
 from sr3core.transfer import send
 
 SR3 = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
@@ -63,7 +64,7 @@ def test_a_training_step_never_waits_for_its_device(config):
     optimizer = OptimizerConfig(gradient_clip=1.0, spike_factor=5.0)
     network = UNet(config.unet).to("meta")
     # Fused Adam has no kernel for the meta device: of the whole step it alone is not looked at.
-    state = TrainState(network, average_of(network, 0.9), torch.optim.RMSprop(network.parameters()))
+    state = TrainState(network, UNet(config.unet).to("meta"), torch.optim.RMSprop(network.parameters()))
     trainer = Trainer(config, optimizer, 0)
     for _ in range(2):  # the second step finds an average and a typical norm
         with Waits() as waits:
@@ -87,13 +88,12 @@ def test_what_is_sent_is_what_arrives():
 
 
 def test_the_average_is_what_pytorchs_own_update_makes():
-    state = create_state(SR3, OptimizerConfig(ema_decay=0.9), 0)
-    theirs = average_of(state.model, 0.9)
-    for _ in range(3):
+    network = UNet(SR3.unet)
+    ours, theirs = UNet(SR3.unet), AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+    for step in range(3):
         with torch.no_grad():
-            for weight in state.model.parameters():
+            for weight in network.parameters():
                 weight.add_(torch.randn_like(weight))
-        update_average(state.ema, state.model)
-        theirs.update_parameters(state.model)
-    assert state.ema.n_averaged == theirs.n_averaged == 3
-    assert all(map(torch.equal, state.ema.parameters(), theirs.parameters()))
+        update_average(ours, network, 0.9 if step else 0.0)
+        theirs.update_parameters(network)
+    assert all(map(torch.equal, ours.parameters(), theirs.module.parameters()))

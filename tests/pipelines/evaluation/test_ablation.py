@@ -37,7 +37,7 @@ def ablation(tmp_path_factory, photos, ray_session):
         state = create_state(each.config.model, each.config.optimizer, seed=0)
         generator = keyed_generator(int(each.name == CHANGED), "weights")
         with torch.no_grad():  # the last layers start at zero
-            for parameter in state.ema.module.parameters():
+            for parameter in state.ema.parameters():
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         save_checkpoint(each.checkpoints, take_snapshot(state), {})
     with pytest.MonkeyPatch.context() as patch:

@@ -41,7 +41,7 @@ def write_run(path: Path, with_checkpoint: bool = True, kind: Any = "sr3") -> Ti
     if with_checkpoint:
         state = create_state(config.model, OptimizerConfig(), seed=0)
         with torch.no_grad():  # the last layer starts at zero, which would make all schedules much alike
-            for network in (state.model, state.ema.module if state.ema else state.model):
+            for network in (state.model, state.ema or state.model):
                 torch.nn.init.normal_(network.conv_out.weight, std=0.05, generator=keyed_generator(0, "test"))
         save_checkpoint(stage.checkpoints, take_snapshot(state), {})
     return TinyRun(str(path), stage)
