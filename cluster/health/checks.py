@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import secrets
 import shutil
 import stat
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Literal
+
+from packaging.requirements import Requirement
 
 from pipelines.storage.uris import (
     absolute,
@@ -79,18 +80,17 @@ def examine(places: Places) -> list[Check]:
 
 
 def check_versions() -> Check:
-    """Installed packages against the pins that this version was tested with."""
+    """Installed packages against the ranges with which this version was tested."""
     wrong = {}
-    for requirement in metadata.requires("sr3-on-ray") or ():
-        match = re.fullmatch(r"([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)", requirement)  # extras have a marker: no match
-        if match is None:
+    for requirement in map(Requirement, metadata.requires("sr3-on-ray") or ()):
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
         try:
-            installed = metadata.version(match[1])
+            installed = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
             installed = "absent"
-        if installed.partition("+")[0] != match[2]:  # torch 2.13.0+cpu is 2.13.0
-            wrong[match[1].lower()] = f"{match[1]} {installed} instead of {match[2]}"
+        if installed == "absent" or not requirement.specifier.contains(installed, prereleases=True):
+            wrong[requirement.name.lower()] = f"{requirement.name} {installed} instead of {requirement.specifier}"
     found = f"python {platform.python_version()}, ray {metadata.version('ray')}, torch {metadata.version('torch')}"
     if not wrong:
         return Check("versions", "ok", found)

