@@ -14,18 +14,20 @@ class EvaluateConfig:
     """Which held-out images a run is measured on, and how they are sampled."""
 
     split: Split = "test"
-    """Part of the run's data."""
+    """Split of the run's data to measure on."""
     limit: int | None = None
-    """At most so many images, the first of the split; None takes all."""
+    """Maximum number of images, taken from the start of the split; None takes all."""
     schedule: ScheduleChoice | None = None
-    """Inference schedule: a file, the name of one of the run's, or a number of steps; None takes the best found."""
+    """Inference schedule: a file, the name of one of the run's schedules, or a number of steps; None takes the best
+    that a search has found."""
     seed: int = 0
-    """Of the noise."""
+    """Seed for the noise."""
     num_seeds: int = field(default=4, metadata=ADDED)
-    """Samples that SR3 draws of each of the first held-out images, each with other noise, for their diversity; 1: no
-    diversity."""
+    """Samples that SR3 draws for each of the first held-out images, each with different noise, to measure their
+    diversity; 1 skips that measurement."""
     num_actors: int | None = field(default=None, metadata=PLACEMENT)
-    """Copies of the models that work side by side, one CPU each; by default one a GPU of the cluster, or one."""
+    """Copies of the models that work in parallel, one CPU each; None starts one per GPU of the cluster, at least
+    one."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     """How the networks are run."""
 
@@ -37,27 +39,31 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasureConfig:
-    """Which variant of each metric is computed; the table prints it beside the number."""
+    """Which variant of each metric is computed; tables print the variant beside the number."""
 
     y_channel: bool = False
-    """PSNR and SSIM on BT.601 luma, the classical convention, instead of RGB, the paper's."""
+    """Compute PSNR and SSIM on BT.601 luma, the classical convention, instead of on RGB as in the paper."""
     crop_border: int = 0
-    """Pixels cut off each side before PSNR and SSIM; 0 in the paper."""
+    """Pixels to cut off each side before PSNR and SSIM; 0 in the paper."""
     classifier: Location | None = None
-    """Weights of ResNet-50 or EfficientNet-Lite0 for --labels and, where Inception lacks logits, the Inception Score;
-    None takes $SR3_CLASSIFIER_WEIGHTS, then the package of the extra `classifier`, and only for --labels."""
+    """Weight file of ResNet-50 or EfficientNet-Lite0, used for --labels and, if the Inception weights lack logits, for
+    the Inception Score. None takes $SR3_CLASSIFIER_WEIGHTS, or else the package of the extra `classifier`, and uses it
+    for --labels only."""
     classifier_crop: float = 1.0
-    """Central part that the classifier sees: 1 for Table 3's outputs, 0.875 for whole photos."""
+    """Side of the central crop that the classifier sees, as a fraction: 1 for Table 3's outputs, 0.875 for whole
+    photos."""
     lpips: Location | None = None
-    """Weights of LPIPS on AlexNet, which adds it: a saved state_dict of the package lpips; the paper has none."""
+    """Weight file of LPIPS on AlexNet, a saved state_dict of the package lpips; adds LPIPS, which the paper does not
+    use."""
     num_splits: int = 10
-    """Parts of the Inception Score; fewer where there are fewer images."""
+    """Parts that the images are split into for the Inception Score; fewer if there are fewer images."""
     level: float = 0.95
-    """Of the confidence intervals."""
+    """Coverage of the confidence intervals."""
     num_resamples: int = 1000
-    """Bootstrap resamples for intervals of means over images."""
+    """Bootstrap resamples for the intervals of means over images."""
     num_distance_resamples: int = 20
-    """Bootstrap resamples for the standard error of a distance between sets; each is a distance. 0: none."""
+    """Bootstrap resamples for the standard errors of metrics of whole sets, such as FID and KID; each resample computes
+    the metric again. 0 skips these standard errors."""
 
     def __post_init__(self) -> None:
         require(self.crop_border >= 0, f"crop_border: {self.crop_border} is negative")

@@ -8,11 +8,11 @@ from sr3core.hyperparameters import InferencePrecision
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceConfig:
-    """How trained networks are run: what sr3core.networks.inference does to them."""
+    """How trained networks are run; sr3core.networks.inference applies it."""
 
     precision: InferencePrecision = "tf32"
-    """float32; tf32, which is float32 with the multiplications of GPUs in TensorFloat-32; or bfloat16, in half of the
-    memory, for GPUs. The images differ by a rounding."""
+    """Arithmetic of the networks: float32, tf32 (float32 with GPU multiplications in TensorFloat-32) or bfloat16 (for
+    GPUs, half the memory). The images differ by rounding only."""
     compile: bool = field(default=False, metadata=PLACEMENT)
-    """torch.compile the networks, on GPUs in CUDA graphs: a minute or more at the start, for many images; where it
-    fails, they run as they are."""
+    """Compile the networks with torch.compile, on GPUs with CUDA graphs. Costs a minute or more at the start, so it
+    pays for many images; if compilation fails, the networks run uncompiled."""

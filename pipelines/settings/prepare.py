@@ -1,4 +1,4 @@
-"""Settings of `sr3 prepare`: how images become WebDataset shards."""
+"""Settings of `sr3 prepare`: which images become WebDataset shards, and how."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,33 +16,33 @@ class PrepareConfig:
     """How images become WebDataset shards: `sr3 prepare`."""
 
     source: Location = field(metadata=PLACEMENT)
-    """Folder, zip, tar or parquet of images, on disk or at s3://bucket/prefix."""
+    """Images to prepare: a folder, zip, tar or parquet file, on disk or at s3://bucket/prefix."""
     out: Location = field(metadata=PLACEMENT)
-    """Folder or s3:// prefix that receives a folder of shards a stage."""
+    """Output folder or s3:// prefix; each stage gets a folder of shards in it."""
     stages: tuple[str, ...]
-    """LOW-HIGH sizes of super-resolution stages and base-SIZE of base models; one pass makes them all."""
+    """Sizes to prepare: LOW-HIGH for super-resolution stages, base-SIZE for base models. One pass makes them all."""
     layout: Layout = "auto"
-    """How source is laid out; auto looks. imagefolder is a folder a class, of any names, which auto takes for plain."""
+    """Layout of the source; auto detects it. imagefolder takes each top folder as a class, which auto never assumes."""
     validation_fraction: float = 0.02
-    """Share of the images held out for validation, chosen by a hash of their names."""
+    """Fraction of the images held out for validation, chosen by a hash of their names."""
     test_fraction: float = 0.0
-    """Share of the images held out for testing; the rest is for training."""
+    """Fraction of the images held out for testing; the rest is for training."""
     samples_per_shard: int = 1000
-    """Images planned a shard; what is rejected of them is missing in it."""
+    """Images planned for each shard; a shard holds fewer where images are rejected."""
     image_format: Literal["png", "webp"] = "png"
-    """Lossless format of the records: png is made faster, webp is smaller."""
+    """Lossless format of the images in shards: png is faster to write, webp is smaller."""
     blur_variants: int = 0
-    """Blurred copies of each low-resolution image that are baked into its record (section 4.3)."""
+    """Blurred copies of each low-resolution image to store in its record (section 4.3)."""
     blur_sigma_max: float = 1.0
-    """Largest standard deviation of that blur, low-resolution pixels; each copy draws it from U(0, this)."""
+    """Largest standard deviation of that blur, in low-resolution pixels; each copy draws its own from U(0, this)."""
     align_faces: bool = False
-    """Cut the largest face out of each photo as FFHQ does, upright (needs the extra "align")."""
+    """Crop and align the largest face of each photo as FFHQ does (needs the extra "align")."""
     keep_duplicates: bool = False
-    """Keep images whose bytes are there under another name too, which can leak training into held-out data."""
+    """Keep images with identical bytes under several names; this can leak held-out images into training."""
     seed: int = 0
-    """Decides splits, the order of images in shards, and blur."""
+    """Seed for the splits, the order of images in shards, and the blur."""
     num_workers: int | None = field(default=None, metadata=PLACEMENT)
-    """Shards written at the same time, one CPU each; None takes every CPU of the cluster."""
+    """Shards written in parallel, one CPU each; None uses every CPU of the cluster."""
 
     def __post_init__(self) -> None:
         parse_stages(",".join(self.stages))
@@ -54,10 +54,10 @@ class PrepareConfig:
         require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
         require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
         require(self.num_workers is None or self.num_workers >= 1, f"num_workers: {self.num_workers} is not positive")
-        require(bool(self.source), "source: empty; name a folder, archive or s3:// prefix of images")
-        require(bool(self.out), "out: empty; name a folder or s3:// prefix for the shards")
+        require(bool(self.source), "source: empty; give a folder, archive or s3:// prefix of images")
+        require(bool(self.out), "out: empty; give a folder or s3:// prefix for the shards")
 
     @property
     def stage_specs(self) -> tuple[StageSpec, ...]:
-        """The stages, read."""
+        """The parsed stages."""
         return parse_stages(",".join(self.stages))

@@ -17,22 +17,22 @@ class SampleConfig:
     """Which images are drawn from noise, and how: `sr3 sample`."""
 
     num_images: int = field(default=16, metadata=PLACEMENT)
-    """How many."""
+    """Number of images to draw."""
     first: int = field(default=0, metadata=PLACEMENT)
-    """Number of the first; an image is a function of the run, the seed, its number and its class."""
+    """Number of the first image. An image is a function of the run, the seed, its number and its class."""
     classes: str | None = None
-    """Classes that the images have in turn, such as 0-9,207; by default all that the base model knows."""
+    """Classes to draw in turn, such as 0-9,207; None takes every class of the base model."""
     schedule: ScheduleChoice | None = None
-    """A schedule file, the name of one of each stage's, or a number of steps; or one a stage, the base model's first:
-    250,100,50. By default each stage's best found, of most steps."""
+    """Inference schedule: a file, the name of a schedule that every stage has, or a number of steps; or one for each
+    stage, the base model's first: 250,100,50. None takes each stage's best with the most steps."""
     seed: int = 0
-    """Of the noise."""
+    """Seed for the noise."""
     batch: int = field(default=8, metadata=PLACEMENT)
-    """Images that go through the networks together."""
+    """Images that pass through the networks together."""
     num_actors: int | None = field(default=None, metadata=PLACEMENT)
-    """Copies of the cascade that work side by side; by default one a GPU of the cluster, or one on its CPUs."""
+    """Copies of the cascade that work in parallel; None starts one per GPU of the cluster, or one on its CPUs."""
     grid: Location | None = field(default=None, metadata=PLACEMENT)
-    """PNG file to show the first of these images in, a hundred at most; with few classes, each has its column."""
+    """PNG file that shows the first images, at most a hundred, side by side; few classes get a column each."""
     inference: InferenceConfig = field(default_factory=InferenceConfig)
     """How the networks are run."""
 
@@ -46,15 +46,15 @@ class SampleConfig:
 
     @property
     def numbers(self) -> range:
-        """Of the images."""
+        """Numbers of the images to draw."""
         return range(self.first, self.first + self.num_images)
 
 
 def parse_classes(text: str) -> tuple[int, ...]:
-    """Read 0-9,207: single classes and ranges with both ends, in that order.
+    """Parse single classes and inclusive ranges such as 0-9,207, keeping their order.
 
     Raises:
-        ConfigError: it is not that.
+        ConfigError: a part is neither a class nor a range.
     """
     classes: list[int] = []
     for part in text.split(","):

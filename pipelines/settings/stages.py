@@ -1,4 +1,4 @@
-"""Names of what shards are made for and of the parts that they are in: stages such as 16-128, splits."""
+"""Names of stages, such as 16-128 and base-64, and of the splits of a data set."""
 
 import re
 from dataclasses import dataclass
@@ -12,10 +12,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StageSpec:
-    """One super-resolution stage or base model that shards are made for."""
+    """A super-resolution stage or base model to prepare shards for."""
 
     name: str
-    """As the user writes it and as its folder is called: "16-128", "base-64"."""
+    """Its name and that of its folder: "16-128", "base-64"."""
     low_size: int | None
     """Side of the low-resolution image, pixels; None for a base model, which has none."""
     high_size: int
@@ -23,10 +23,10 @@ class StageSpec:
 
 
 def parse_stages(text: str) -> tuple[StageSpec, ...]:
-    """Read "16-128,64-256,base-64" into stages.
+    """Parse stages such as "16-128,64-256,base-64".
 
     Raises:
-        ConfigError: a stage is not LOW-HIGH or base-SIZE, enlarges by a fraction, or is there twice.
+        ConfigError: a stage is neither LOW-HIGH nor base-SIZE, its scale is not an integer, or it is named twice.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     require(bool(names), "stages: at least one is needed, such as 16-128 or base-64")

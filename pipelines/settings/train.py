@@ -13,36 +13,39 @@ Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlacementConfig:
-    """Where and how fast a stage trains; nothing here changes what is computed, so no fingerprint holds it."""
+    """Where and how fast a stage trains; none of it changes the result, so no fingerprint includes it."""
 
     num_workers: int = 1
     """DDP workers, at most num_lanes. 0 trains in the calling process, for tests and debugging."""
     min_workers: int | None = None
-    """Elastic: where nodes are lost, go on with as few as this and grow again to num_workers; None waits for all."""
+    """Elastic training: if nodes are lost, continue with as few workers as this, and grow back to num_workers later;
+    None waits for all."""
     use_gpu: bool = False
-    """One GPU a worker."""
+    """Give each worker a GPU."""
     cpus_per_worker: float = 1.0
-    """CPUs that Ray reserves for a worker; a worker computes with this many threads, at least one."""
+    """CPUs that Ray reserves for each worker, which computes with this many threads, at least one."""
     resources: dict[str, float] = field(default_factory=dict)
-    """Other resources that Ray reserves for a worker, by name, such as a custom one of some nodes of the cluster."""
+    """Other resources that Ray reserves for each worker, by name, such as a custom resource of certain nodes."""
     wait_seconds: float = 1800.0
-    """How long to wait for nodes that a cluster does not have yet, so that its autoscaler can add them. Other jobs are
-    waited for without limit; a Ray that the command starts itself gets no nodes, and is not waited for."""
+    """How long to wait for an autoscaler to add missing nodes. Resources that other jobs hold are waited for without
+    limit; a Ray that the command started itself gets no nodes, so there is no wait."""
     max_failures: int = 3
-    """Times that a stage may lose workers and go on from its newest checkpoint before it fails."""
+    """How often a stage may lose workers and resume from its newest checkpoint before it fails."""
     prefetch_batches: int = 4
-    """Batches decoded ahead of the training step."""
+    """Batches to decode ahead of the training step."""
     compile: bool = False
-    """torch.compile the network: minutes at the start, a faster step; where it fails, the network runs as it is."""
+    """Compile the network with torch.compile: minutes at the start, then faster steps; if compilation fails, the
+    network runs uncompiled."""
     recompute_activations: bool = False
-    """Keep no activations inside residual blocks but compute them again in the backward pass: a third slower, for the
-    stages whose images are too large for the memory."""
+    """Recompute the activations inside residual blocks in the backward pass instead of storing them. Saves memory for
+    stages of large images, and makes a step a third slower."""
     trackers: tuple[Tracker, ...] = ("tensorboard",)
-    """Who gets the metrics beside metrics.jsonl; mlflow and wandb are extras, set up by their own variables."""
+    """Trackers that receive the metrics besides metrics.jsonl; mlflow and wandb are extras, configured by their own
+    environment variables."""
     cache_folder: Location = "/tmp/sr3-shards"
-    """Where a machine keeps shards that it read from a bucket."""
+    """Local folder that caches the shards read from a bucket."""
     cache_bytes: int = 50_000_000_000
-    """How much it keeps; the least recently used shards go first."""
+    """Size limit of that cache; the least recently used shards are evicted first."""
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 0, f"num_workers: {self.num_workers} is negative")
@@ -61,58 +64,58 @@ _POSITIVE = (
     *("batch_size", "num_steps", "num_lanes", "shuffle_window", "num_micro_batches", "num_validation_images"),
     *("validation_every", "checkpoint_every", "keep_checkpoints", "log_every"),
 )
-"""Fields of TrainConfig that are at least 1."""
+"""Fields of TrainConfig that must be at least 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """One stage's training run."""
+    """Training of one stage."""
 
     name: str
-    """Name of the stage: the folder below the run's."""
+    """Name of the stage, and of its folder in the run."""
     model: ModelConfig
-    """What is trained."""
+    """The model to train."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    """How."""
+    """Optimiser and learning rate."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    """On what variations of the data."""
+    """Random variations of the training images."""
     batch_size: int = 256
-    """Samples in a global batch, whatever the number of workers."""
+    """Samples in a global batch, over all workers together."""
     num_steps: int = 1_000_000
     """Optimiser steps."""
     seed: int = 0
-    """Of weights, order, noise and augmentation."""
+    """Seed for initial weights, data order, noise and augmentation."""
     num_lanes: int = 64
     """Parts that the data order is cut into, a power of two; the workers share them as evenly as possible."""
     shuffle_window: int = 4096
-    """Samples that a lane shuffles among one another."""
+    """Window of neighbouring samples within which a lane shuffles."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: autocast in the forward pass; weights and optimiser stay float32."""
+    """Arithmetic: bfloat16 uses autocast in the forward pass; weights and optimiser stay float32."""
     num_micro_batches: int = field(default=1, metadata=PLACEMENT)
-    """Parts that a worker's batch is cut into to save memory; gradients are accumulated over them."""
+    """Micro-batches that a worker splits its batch into to save memory; gradients accumulate over them."""
     validation_every: int = 5_000
-    """Steps between held-out losses."""
+    """Steps between validations."""
     num_validation_images: int = 256
-    """Held-out images of which the loss (and for regression the PSNR) is taken."""
+    """Held-out images that a validation computes the loss on (for regression also the PSNR)."""
     checkpoint_every: int = field(default=5_000, metadata=PLACEMENT)
     """Steps between checkpoints."""
     keep_checkpoints: int = field(default=3, metadata=PLACEMENT)
-    """Newest checkpoints that are kept."""
+    """Number of newest checkpoints to keep."""
     milestone_every: int | None = field(default=None, metadata=PLACEMENT)
-    """Checkpoints at multiples of so many steps are kept for ever; None keeps no milestones."""
+    """Keep checkpoints at multiples of this many steps for ever; None keeps no milestones."""
     sample_every: int | None = field(default=None, metadata=PLACEMENT)
-    """Checkpoints at multiples of so many steps get a grid of held-out samples, drawn beside the training; None draws
-    none."""
+    """Draw a grid of held-out samples for checkpoints at multiples of this many steps, in parallel to the training;
+    None draws none."""
     log_every: int = field(default=50, metadata=PLACEMENT)
-    """Steps between lines of metrics.jsonl."""
+    """Steps between lines in metrics.jsonl."""
     placement: PlacementConfig = field(default_factory=PlacementConfig, metadata=PLACEMENT)
-    """Where it runs."""
+    """Where and how fast it runs."""
 
     def __post_init__(self) -> None:
-        require(bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name)), f"name: {self.name!r} is no plain folder name")
+        require(bool(re.fullmatch(r"[A-Za-z0-9][\w.-]*", self.name)), f"name: {self.name!r} is not a plain folder name")
         for name in _POSITIVE:
             require(getattr(self, name) >= 1, f"{name}: {getattr(self, name)} is not positive")
-        require(self.num_lanes & (self.num_lanes - 1) == 0, f"num_lanes: {self.num_lanes} is no power of two")
+        require(self.num_lanes & (self.num_lanes - 1) == 0, f"num_lanes: {self.num_lanes} is not a power of two")
         require(
             self.batch_size % self.num_lanes == 0,
             f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}",
@@ -120,8 +123,8 @@ class TrainConfig:
         workers = max(self.placement.num_workers, 1)
         require(
             workers <= self.num_lanes,
-            f"placement.num_workers: {workers} is more than num_lanes {self.num_lanes}: a lane cannot be shared; lower"
-            " num_workers, or start a run with more lanes",
+            f"placement.num_workers: {workers} is more than num_lanes {self.num_lanes}: workers cannot share a lane;"
+            " lower num_workers, or start a run with more lanes",
         )
         fewest = self.num_lanes // workers * (self.batch_size // self.num_lanes)
         require(
@@ -141,25 +144,26 @@ class TrainConfig:
 
     @property
     def data_stage(self) -> str:
-        """Name of the prepared stage that it reads: the folder below the data's."""
+        """Name of the prepared stage to train on: a folder in the prepared data."""
         return f"{self.model.low_size or 'base'}-{self.model.high_size}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunConfig:
-    """Stages that are trained side by side: a preset of pipelines/settings/presets.py."""
+    """Stages that are trained in parallel; see pipelines/settings/presets.py."""
 
     name: str
     """Name of the preset."""
     stages: tuple[TrainConfig, ...]
-    """Independent of one another; SR3 stages whose sizes follow one another make a cascade, a base model starts it."""
+    """Stages, trained independently of each other. SR3 stages of successive sizes form a cascade; a base model starts
+    it."""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         require(len(names) >= 1, "stages: at least one is needed")
-        require(len(set(names)) == len(names), f"stages: names {names} are not all different")
+        require(len(set(names)) == len(names), f"stages: the names {names} are not all different")
         bases = [stage for stage in self.stages if stage.model.kind == "base"]
-        require(len(bases) <= 1, f"stages: {[stage.name for stage in bases]} are base models; a run holds one")
+        require(len(bases) <= 1, f"stages: {[stage.name for stage in bases]} are base models; a run holds at most one")
         chain = sorted((s for s in self.stages if s.model.kind == "sr3"), key=lambda s: s.model.low_size or 0)
         if bases and chain:
             made, wanted = bases[0].model.high_size, chain[0].model.low_size

@@ -14,27 +14,28 @@ class UpscaleConfig:
     """How photos are upscaled: `sr3 upscale`."""
 
     recursive: bool = field(default=False, metadata=PLACEMENT)
-    """Look into the folders of folders too; the outputs keep their structure."""
+    """Search subfolders as well; the outputs keep the folder structure."""
     format: Literal["png", "jpeg", "webp"] = "png"
-    """Of the outputs. PNG and WebP keep transparency, which JPEG composites onto white; WebP has no grey. All keep the
-    colour profile and apply the orientation; other metadata is left out."""
+    """File format of the outputs. PNG and WebP keep transparency, JPEG composites it onto white; WebP has no greyscale.
+    All keep the colour profile and apply the EXIF orientation; other metadata is dropped."""
     quality: int | None = None
-    """Of JPEG and WebP, 1 to 100; None takes 95."""
+    """JPEG or WebP quality, 1 to 100; None takes 95."""
     schedule: ScheduleChoice | None = None
-    """A schedule file, the name of one of the run's, or a number of steps; None takes the best found, of most steps."""
+    """Inference schedule: a file, the name of one of the run's schedules, or a number of steps; None takes the best
+    with the most steps."""
     seed: int = 0
-    """Of the noise: the same photo and seed give the same image."""
+    """Seed for the noise; the same photo and seed give the same image."""
     tile: int | None = None
-    """Side of the tiles that large outputs are computed in, pixels; None takes the side that a stage was trained on,
-    at least 256. Larger ones cost memory, smaller ones time."""
+    """Side of the tiles that large outputs are computed in, pixels. Larger tiles need more memory, smaller ones more
+    time; None takes the size that the stage was trained on, at least 256."""
     overlap: int | None = None
     """Pixels that neighbouring tiles share; None takes an eighth of the tile."""
     batch: int = field(default=1, metadata=PLACEMENT)
-    """Tiles that go through the network together."""
+    """Tiles that pass through the network together."""
     max_megapixels: float = field(default=400.0, metadata=PLACEMENT)
-    """Largest output; beyond it a photo is refused, as it may be a decompression bomb."""
+    """Largest output in megapixels; a photo that would exceed it is rejected as a possible decompression bomb."""
     num_actors: int | None = field(default=None, metadata=PLACEMENT)
-    """Copies of the model that work side by side, each on a photo of its own; by default one a GPU of the cluster, or
+    """Copies of the model that work in parallel, each on one photo; None starts one per GPU of the cluster, at least
     one."""
     inference: InferenceConfig = field(default=InferenceConfig(), metadata=ADDED)
     """How the networks are run."""

@@ -77,7 +77,7 @@ def test_a_run_knows_its_data_from_any_folder(tmp_path, monkeypatch):
 def test_a_base_model_of_another_size_than_the_cascade_starts_with_is_refused():
     with pytest.raises(ConfigError, match="stages: base-8 ends at 8 pixels, but 16-32 starts at 16; a cascade needs"):
         RunConfig(name="x", stages=(small(None, 8), small(32, 64), small(16, 32)))
-    with pytest.raises(ConfigError, match=r"\['base-8', 'base-16'\] are base models; a run holds one"):
+    with pytest.raises(ConfigError, match=r"\['base-8', 'base-16'\] are base models; a run holds at most one"):
         RunConfig(name="x", stages=(small(None, 8), small(None, 16)))
     RunConfig(name="x", stages=(small(None, 8), regression_of(small(16, 32))))
 

@@ -17,7 +17,7 @@ STAGE = small_stage(8, 16, base_channels=8, num_steps=10, num_workers=1)
         ({"num_validation_images": 0}, "num_validation_images: 0 is not positive"),
         ({"checkpoint_every": 0, "milestone_every": 10}, "checkpoint_every: 0 is not positive"),
         ({"num_lanes": 0}, "num_lanes: 0 is not positive"),
-        ({"num_lanes": 6}, "num_lanes: 6 is no power of two"),
+        ({"num_lanes": 6}, "num_lanes: 6 is not a power of two"),
         ({"placement__max_failures": -1}, "max_failures: -1 is negative"),
         ({"placement__cache_bytes": -1}, "cache_bytes: -1 is negative"),
         ({"placement__num_workers": 16}, "num_workers: 16 is more than num_lanes 8"),
