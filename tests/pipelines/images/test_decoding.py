@@ -1,4 +1,4 @@
-"""Every kind of image that a bucket can hold: converted as a reference says, or rejected with its reason."""
+"""Every kind of image that a bucket can hold: decoded as a reference says, or rejected with its reason."""
 
 import io
 import struct
@@ -6,56 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms, PngImagePlugin
+from PIL import Image, PngImagePlugin
 
 from pipelines.images.decoding import decode_image
 from pipelines.images.fast_codecs import encode_png
 from pipelines.images.rejects import DecodeError, RejectReason
-
-SIZE = (31, 23)  # width, height: odd, and not square
-
-
-def photo() -> np.ndarray:
-    """A smooth colour picture with an unmistakable way up, uint8 (23, 31, 3)."""
-    y, x = np.mgrid[0:23, 0:31]
-    return np.stack([x * 8, y * 11, (x + y) * 4], axis=-1).astype(np.uint8)
-
-
-def save(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def pillow_rgb(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
-
-
-def raw_png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG put together by hand, so that no encoder decides what is in it."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    middle = b"".join(chunk(*item) for item in chunks)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + middle
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
-
-
-def rejected(data: bytes, **options: int) -> RejectReason:
-    with pytest.raises(DecodeError) as caught:
-        decode_image(data, **options)
-    assert caught.value.detail
-    return caught.value.reason
-
-
-# --- what is no image, or not a whole one -----------------------------------------------------------------------------
+from tests.pipelines.images.image_files import SIZE, photo, pillow_rgb, raw_png, rejected, save
 
 
 @pytest.mark.parametrize(
@@ -152,9 +108,6 @@ def test_a_camera_file_with_a_preview_is_its_photo() -> None:
     assert np.abs(image.pixels.astype(int) - photo()).max() < 40
 
 
-# --- formats and modes that are converted -----------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L", "1", "P", "RGBA", "LA"])
 def test_png_modes_equal_pillow_on_opaque_images(mode: str) -> None:
     data = save(Image.fromarray(photo()).convert(mode), "PNG")
@@ -214,48 +167,6 @@ def test_one_pixel_wide_or_high(shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(decode_image(save(Image.fromarray(pixels), "PNG")).pixels, pixels)
 
 
-# --- transparency -----------------------------------------------------------------------------------------------------
-
-
-def on_white(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    weight = alpha[..., None] / 255
-    return np.rint(rgb * weight + 255 * (1 - weight))
-
-
-def test_rgba_is_composited_onto_white() -> None:
-    alpha = np.linspace(0, 255, 23 * 31).reshape(23, 31).astype(np.uint8)
-    image = decode_image(save(Image.fromarray(np.dstack([photo(), alpha])), "PNG"))
-    assert np.abs(image.pixels - on_white(photo(), alpha)).max() <= 1
-    assert image.pixels[0, 0].tolist() == [255, 255, 255]
-    assert "transparency on white" in image.notes
-
-
-def test_grey_with_alpha_is_composited_onto_white() -> None:
-    grey, alpha = photo()[..., 0], photo()[..., 1]
-    image = decode_image(save(Image.fromarray(np.dstack([grey, alpha]), "LA"), "PNG"))
-    assert np.abs(image.pixels - on_white(grey[..., None].repeat(3, 2), alpha)).max() <= 1
-
-
-def test_palette_with_transparent_entries() -> None:
-    palette = bytes([255, 0, 0, 0, 255, 0, 0, 0, 255])
-    rows = b"\0\0\1\2" + b"\0\2\1\0"
-    data = raw_png(3, 2, 8, 3, rows, (b"PLTE", palette), (b"tRNS", bytes([0, 128, 255])))
-    expected = [[[255, 255, 255], [127, 255, 127], [0, 0, 255]], [[0, 0, 255], [127, 255, 127], [255, 255, 255]]]
-    np.testing.assert_array_equal(decode_image(data).pixels, expected)
-
-
-def test_a_transparent_colour_key() -> None:
-    pixels = photo()
-    key = tuple(int(value) for value in pixels[3, 4])
-    image = decode_image(save(Image.fromarray(pixels), "PNG", transparency=key))
-    hit = (pixels == pixels[3, 4]).all(-1)
-    assert (image.pixels[hit] == 255).all()
-    np.testing.assert_array_equal(image.pixels[~hit], pixels[~hit])
-
-
-# --- 16 bits ----------------------------------------------------------------------------------------------------------
-
-
 def rows_16(values: np.ndarray) -> bytes:
     return b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
 
@@ -294,56 +205,6 @@ def test_32_bit_pixels_and_16_bit_colour_tiff_are_rejected_by_name() -> None:
     tiff = struct.pack("<2sHI", b"II", 42, 8) + body
     tiff = tiff.ljust(122, b"\0") + struct.pack("<3H", 16, 16, 16) + bytes(6)
     assert rejected(tiff) == RejectReason.UNSUPPORTED
-
-
-# --- colour -----------------------------------------------------------------------------------------------------------
-
-
-def test_cmyk_jpeg_is_converted() -> None:
-    red = Image.new("CMYK", SIZE, (0, 255, 255, 0))
-    image = decode_image(save(red, "JPEG", quality=100))
-    assert np.abs(image.pixels.astype(int) - [255, 0, 0]).max() <= 3
-    assert "mode CMYK" in image.notes
-
-
-def test_an_srgb_profile_changes_nothing() -> None:
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for kind in ("PNG", "JPEG"):
-        plain = save(Image.fromarray(photo()), kind)
-        tagged = save(Image.fromarray(photo()), kind, icc_profile=profile)
-        np.testing.assert_array_equal(decode_image(tagged).pixels, decode_image(plain).pixels)
-
-
-def swapped_profile() -> bytes:
-    """sRGB with its red and green primaries exchanged: a profile whose effect nobody can overlook."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    for index in range(struct.unpack_from(">I", profile, 128)[0]):
-        at = 132 + 12 * index
-        if profile[at : at + 4] in (b"rXYZ", b"gXYZ"):
-            profile[at : at + 4] = b"gXYZ" if profile[at : at + 4] == b"rXYZ" else b"rXYZ"
-    return bytes(profile)
-
-
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
-def test_another_profile_is_converted_to_srgb(kind: str) -> None:
-    options = {"lossless": True} if kind == "WEBP" else {"quality": 100, "subsampling": 0} if kind == "JPEG" else {}
-    red = np.full((16, 16, 3), (200, 30, 30), np.uint8)
-    image = decode_image(save(Image.fromarray(red), kind, icc_profile=swapped_profile(), **options))
-    assert np.abs(image.pixels.astype(int) - [30, 200, 30]).max() <= 4
-    assert "colour profile converted to sRGB" in image.notes
-
-
-def test_a_useless_profile_is_ignored_and_noted() -> None:
-    for profile in (b"not a profile", b"\0" * 200):
-        image = decode_image(save(Image.fromarray(photo()), "PNG", icc_profile=profile))
-        np.testing.assert_array_equal(image.pixels, photo())
-        assert "colour profile ignored" in image.notes
-    rgb_profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    grey = decode_image(save(Image.fromarray(photo()).convert("L"), "PNG", icc_profile=rgb_profile))
-    assert "colour profile ignored" in grey.notes
-
-
-# --- orientation ------------------------------------------------------------------------------------------------------
 
 
 def with_orientation(orientation: int) -> Image.Exif:
@@ -390,9 +251,6 @@ def test_an_invalid_orientation_is_ignored(orientation: int) -> None:
 def test_broken_exif_costs_no_image() -> None:
     data = save(Image.fromarray(photo()), "JPEG", exif=b"Exif\0\0" + b"\xff" * 40)
     np.testing.assert_array_equal(decode_image(data).pixels, pillow_rgb(data))
-
-
-# --- our own encoder --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 3), (1, 9, 3), (9, 1, 3), (64, 48, 3)])

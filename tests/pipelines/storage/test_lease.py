@@ -1,33 +1,18 @@
-"""Journals and leases on a disk and on a real S3 server, with real processes that race, and die, for them."""
+"""Leases on a disk and on a real S3 server, with real processes that hold them and die."""
 
-import json
 import os
-import subprocess
-import sys
 import time
 
 import pytest
 
 from pipelines.storage import lease as lease_module
-from pipelines.storage import uris
 from pipelines.storage.journal import NOTHING, Journal
 from pipelines.storage.lease import hold, is_held
 from sr3core.errors import StorageError
-from tests.commands import ROOT
+from tests.pipelines.storage.rivals import start
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.quiet  # leases expire by the clock
-
-RACER = """
-# argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
-import sys
-from pipelines.storage.journal import Journal
-journal, first = Journal(sys.argv[1]), 0
-sys.stdin.readline()
-while first < 12:
-    entry = journal.append(journal.last(), {"by": sys.argv[2], "its": first})
-    first += entry is not None
-"""
 
 HOLDER = """
 # argv: lease, seconds. Holds it until it is killed.
@@ -37,62 +22,6 @@ with hold(sys.argv[1], "test", float(sys.argv[2])):
     print("held", flush=True)
     time.sleep(600)
 """
-
-
-@pytest.fixture(scope="module")
-def bucket(s3_server):
-    s3_server.create_bucket("leases")
-    return f"s3://leases/x?endpoint_override={s3_server.endpoint}"
-
-
-@pytest.fixture(params=["disk", "bucket"])
-def place(request, tmp_path):
-    """A fresh folder or prefix."""
-    if request.param == "disk":
-        return str(tmp_path)
-    return uris.join(request.getfixturevalue("bucket"), tmp_path.name)
-
-
-def start(code: str, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-
-
-def test_of_several_that_create_a_file_one_is_first(place):
-    uri = uris.join(place, "file")
-    assert uris.create(uri, b"one")
-    assert not uris.create(uri, b"two")
-    assert uris.read_bytes(uri) == b"one"
-    assert [name for name, _ in uris.list_files(place)] == ["file"]
-
-
-def test_processes_that_race_for_a_journal_write_every_entry_once(place):
-    journal = Journal(place)
-    assert journal.last() == NOTHING
-    racers = [start(RACER, place, name) for name in "abc"]
-    for racer in racers:
-        racer.stdin.write("go\n")
-        racer.stdin.close()
-    assert [racer.wait(120) for racer in racers] == [0, 0, 0]
-    entries = list(journal.entries())
-    assert [entry.number for entry in entries] == list(range(1, 37))
-    for name in "abc":
-        assert [e.content["its"] for e in entries if e.content["by"] == name] == list(range(12))
-    assert journal.last() == entries[-1]
-
-
-def test_who_has_seen_only_what_is_forgotten_is_not_first(place):
-    journal = Journal(place)
-    seen = [NOTHING]
-    for number in range(6):
-        seen.append(journal.append(seen[-1], {"number": number}))
-    journal.forget(before=5)
-    for old in seen[:4]:
-        assert journal.append(old, {"number": "late"}) is None
-    assert [entry.number for entry in journal.entries()] == [5, 6]
-    assert journal.append(seen[-1], {"number": 7}).number == 7
-    journal.forget(before=100)
-    assert [entry.number for entry in journal.entries()] == [7]
 
 
 def test_a_lease_keeps_others_out_and_says_who_has_it(place):
@@ -163,12 +92,3 @@ def test_who_was_taken_for_dead_learns_it(tmp_path):
         with pytest.raises(StorageError, match=r"lost the lease: another \(its work"):
             wait_for(lambda: held.check())
     assert journal.last().content["owner"] == "another", "what is another's is not given back"
-
-
-def test_a_damaged_entry_is_named(tmp_path):
-    journal = Journal(str(tmp_path))
-    entry = journal.append(NOTHING, {"a": 1})
-    journal.append(entry, {"a": 2})
-    (tmp_path / "00000002.json").write_text(json.dumps({"a": 2})[:-1])
-    with pytest.raises(StorageError, match=r"00000002.json is damaged: .*delete it to return to the entry before"):
-        journal.last()

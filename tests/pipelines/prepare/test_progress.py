@@ -1,0 +1,28 @@
+"""Progress is reported shard by shard, and left in the folder for `sr3 status`."""
+
+import re
+from pathlib import Path
+
+from pipelines.prepare.preparation import prepare
+from pipelines.prepare.status import prepare_status
+from tests.pipelines.prepare.preparations import SAMPLES_PER_SHARD, config_for
+
+
+def test_progress_is_reported_after_each_shard_and_left_in_the_folder(
+    source: Path, tmp_path: Path, ray_session: None
+) -> None:
+    lines = []
+    summary = prepare(
+        config_for(source, tmp_path / "out", stages=("8-16",)), lambda progress: lines.append(progress.line())
+    )
+    assert len(lines) == summary.num_shards_written
+    # 26 images, and again those of the one shard that holds a duplicate
+    found = re.fullmatch(
+        r"prepare: (\d+)/(\d+) shards, (\d+)/(\d+) images, \d+\.\d images/s, (\d+) rejected, 0:00 left", lines[-1]
+    )
+    assert found, lines[-1]
+    done, num_shards, images_done, num_images, num_rejects = map(int, found.groups())
+    assert done == num_shards == summary.num_shards_written
+    assert 26 < images_done == num_images <= 26 + SAMPLES_PER_SHARD
+    assert num_rejects >= sum(summary.num_rejects["8-16"].values())
+    assert prepare_status(str(tmp_path / "out")).last_line == lines[-1]

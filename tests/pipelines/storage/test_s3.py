@@ -1,0 +1,140 @@
+"""Objects on a real S3 server: cut connections, refusals, missing rights, an object that changes while it is read."""
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from pipelines.prepare.sources import open_source
+from pipelines.runs.run_folder import create_run
+from pipelines.settings.presets import preset
+from pipelines.storage import s3, uris
+from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
+from sr3core.errors import DataError, StorageError
+from tests.s3_server import READER, FaultyProxy, S3Server, s3_variables
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server: S3Server) -> Iterator[tuple[FaultyProxy, str]]:
+    """A proxy in front of the server, and what to append to an s3:// URI to reach it."""
+    s3_server.create_bucket("images")
+    with s3_variables(AWS_MAX_ATTEMPTS="3"), FaultyProxy(s3_server.port) as proxy:
+        yield proxy, f"?endpoint_override={proxy.endpoint}"
+
+
+def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
+    _, query = bucket
+    assert not uris.exists(f"s3://images/none{query}")
+    with pytest.raises(DataError, match="does not exist"):
+        open_source(f"s3://images/none{query}")
+    with pytest.raises(StorageError, match="s3://images/none"):
+        uris.read_bytes(f"s3://images/none{query}")
+
+
+def test_a_read_goes_on_where_a_cut_connection_broke_off(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    data = os.urandom(5_000_000)
+    uri = f"s3://images/large{query}"
+    uris.write_atomic(uri, data)
+    requests = []
+
+    def fault(method: str, path: str) -> str | None:
+        requests.append(method)
+        return "cut" if len(requests) < 4 else None
+
+    proxy.fault = fault
+    try:
+        assert uris.read_bytes(uri) == data
+        assert len(requests) == 4
+        requests.clear()
+        assert uris.read_range(uri, 1_000_000, 3_000_000) == data[1_000_000:4_000_000]
+    finally:
+        proxy.fault = lambda method, path: None
+    with uris.open_seekable(uri) as file:
+        file.seek(-100, io.SEEK_END)
+        assert file.read() == data[-100:]
+
+
+def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    uri = f"s3://images/changing{query}"
+    uris.write_atomic(uri, b"a" * 2_000_000)
+    requests = []
+
+    def fault(method: str, path: str) -> str | None:
+        requests.append(method)
+        return "cut" if method == "GET" and requests.count("GET") == 1 else None
+
+    proxy.fault = fault
+    original = s3._client(s3.parse(uri).endpoint).get_object
+    answers = []
+
+    def get_object(**options: object) -> object:
+        if answers:
+            uris.write_atomic(uri, b"b" * 2_000_000)
+        answers.append(original(**options))
+        return answers[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(s3._client(s3.parse(uri).endpoint), "get_object", get_object)
+        with pytest.raises(StorageError, match="PreconditionFailed"):
+            uris.read_bytes(uri)
+    proxy.fault = lambda method, path: None
+
+
+def test_a_server_that_only_refuses_is_a_clear_error(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    proxy.fault = lambda method, path: "503"
+    try:
+        with pytest.raises(StorageError, match=r"s3://images/x.*(SlowDown|503)"):
+            uris.write_atomic(f"s3://images/x{query}", b"data")
+    finally:
+        proxy.fault = lambda method, path: None
+    assert not uris.exists(f"s3://images/x{query}")
+
+
+@pytest.fixture
+def as_other(bucket: tuple[FaultyProxy, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Become somebody else to the server."""
+
+    def become(**environment: str) -> None:
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        s3._client.cache_clear()
+
+    yield become
+    s3._client.cache_clear()
+
+
+def test_a_bucket_that_denies_access_is_told_with_what_to_give(
+    bucket: tuple[FaultyProxy, str], as_other: Callable[..., None]
+) -> None:
+    options = bucket[1]
+    write_atomic(f"s3://images/there{options}", b"there")
+    as_other(AWS_SECRET_ACCESS_KEY="wrong")
+    for act in (list_files, read_bytes, exists, lambda uri: write_atomic(uri, b"x")):
+        with pytest.raises(StorageError, match=r"s3://images/there.*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+            list(act(f"s3://images/there{options}") or ())
+    as_other(**READER)
+    assert read_bytes(f"s3://images/there{options}") == b"there"
+    with pytest.raises(StorageError, match=r"s3://images/new.*s3:ListBucket, GetObject, PutObject, DeleteObject"):
+        write_atomic(f"s3://images/new{options}", b"x")
+    assert not exists(f"s3://images/new{options}")
+
+
+def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing(
+    bucket: tuple[FaultyProxy, str], as_other: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.runs.bucket_runs.WORKING_COPIES", tmp_path)
+    as_other(**READER)
+    uri = f"s3://images/run{bucket[1]}"
+    with pytest.raises(StorageError, match=r"s3://images/run/config\.json.*s3:ListBucket"):
+        create_run(uri, preset("demo"), "data", {}, fresh=False)
+    assert not list(list_files(uri))
+
+
+def test_a_bucket_that_is_not_there_is_told(bucket: tuple[FaultyProxy, str]) -> None:
+    with pytest.raises(StorageError, match=r"s3://none/x.*make the bucket first"):
+        list(list_files(f"s3://none/x{bucket[1]}"))
