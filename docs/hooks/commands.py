@@ -104,7 +104,8 @@ def _option(action: argparse.Action) -> Option:
     name = action.option_strings[0]
     if action.nargs == 0:
         return Option(name if default != "True" else action.option_strings[1], "", False, text)
-    metavar = str(action.metavar or "").replace("{None}|", "")
+    metavar = re.sub(r"\[(\w+|\{.*?\}) \[.*", r"\1 …", str(action.metavar or "").replace("{None}|", ""))
+    default = "" if default == "None" else default
     return Option(f"{name} {metavar}".strip(), default, bool(found and found["required"]), text)
 
 
@@ -118,10 +119,11 @@ def page_of(name: str, summary: str) -> str:
         parser = parser_of(words)
         if len(variants) > 1:
             lines += [f"## sr3 {' '.join(words)}", ""]
-        lines += [parser.description or "", ""]
+        if name not in NOTES:
+            lines += [parser.description or "", ""]
         for group in groups_of(parser):
             if group.title:
-                lines += [f"{'###' if len(variants) > 1 else '##'} {group.title.capitalize()}", "", group.text, ""]
+                lines += [f"{'###' if len(variants) > 1 else '##'} {group.title}", "", group.text, ""]
             lines += [line for option in group.options for line in _definition(option)]
     return "\n".join(lines) + "\n"
 
