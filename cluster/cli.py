@@ -1,57 +1,25 @@
-"""The `sr3` command. This file imports nothing heavy: `sr3 --help` answers at once."""
+"""The `sr3` command. This file imports nothing heavy, so that `sr3 --help` answers at once."""
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cluster.exits import FAILURE, INTERRUPTED, PIPE_CLOSED, USAGE_ERROR
+from cluster.catalog import COMMANDS, ON_A_CLUSTER, groups, split_command
+from cluster.exits import DONE, FAILURE, INTERRUPTED, PIPE_CLOSED, USAGE_ERROR
 from cluster.remote.addresses import Target, take_target
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, Sr3Error
 
-COMMANDS: dict[str, str] = {
-    "prepare": "turn images into WebDataset shards",
-    "train": "train the stages of a preset side by side",
-    "search": "search the best inference schedule of a trained stage",
-    "sample": "draw images from noise with a trained cascade",
-    "upscale": "upscale photos with a trained run",
-    "evaluate": "measure a run, or any folder of images, as the paper's tables do",
-    "ablate": "train and compare Table 5's arms of a preset",
-    "report": "write a run's report as one HTML file",
-    "study": "ask people: a two-alternative forced-choice study, its server and its results",
-    "retrain": "train on what is new, and promote the model if it is better; for a timer",
-    "models": "list a registry's versions, and roll back to one",
-    "status": "show how far a run or a preparation is",
-    "verify": "re-check prepared shards: sums, offsets, what is missing; draw a contact sheet",
-    "demo": "the whole chain on bundled photos, in minutes",
-}
+if TYPE_CHECKING:
+    from cluster.commands import CommandModule
 
-CLUSTER_COMMANDS: dict[str, str] = {
-    "jobs": "list the jobs of a cluster",
-    "logs": "print a job's log, or follow it to its end",
-    "stop": "stop a job",
-    "doctor": "check this machine, or every node of a cluster, and say what to mend",
-    "schedule": "write the Kubernetes manifest that runs a command on a timer",
-}
-
-NEVER_SUBMITTED = ("jobs", "logs", "stop", "schedule")
-"""Commands that are about a cluster and do not run on it."""
-
-_MODULES = {
-    "ablate": "cluster.ablate_command",
-    "evaluate": "cluster.evaluate_command",
-    "sample": "cluster.sample_command",
-    "study": "cluster.study_commands",
-    "retrain": "cluster.retrain_commands",
-    "models": "cluster.retrain_commands",
-}
-"""Where a command is, unless it is in cluster.commands."""
+HELP = ("-h", "--help", "--help-all")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 done, 1 failed wholly or in part, 2 used wrongly.
+    """Run one command and return its exit status (cluster.exits).
 
     A command for a job server runs there, and its exit status is the job's.
     """
@@ -59,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         status = _main(arguments)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # who reads our output has had enough; what is still buffered goes nowhere
+    except BrokenPipeError:  # the reader has seen enough; discard what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
 
@@ -70,15 +38,15 @@ def _main(arguments: Sequence[str] | None) -> int:
     name = ""
     try:
         target, arguments = take_target(arguments)
-        if not arguments or arguments[0] in ("-h", "--help"):
+        if not arguments or arguments[0] in HELP:
             print(_help())
-            return 0
+            return DONE
         if arguments[0] == "--version":
             from importlib.metadata import version
 
             print(version("sr3-on-ray"))
-            return 0
-        name, *rest = arguments
+            return DONE
+        name, rest = split_command(arguments)
         return _run(name, rest, target)
     except ConfigError as error:
         print(f"sr3 {name}: {error}", file=sys.stderr)
@@ -87,34 +55,44 @@ def _main(arguments: Sequence[str] | None) -> int:
         print(f"sr3 {name}: {error}", file=sys.stderr)
         return FAILURE
     except KeyboardInterrupt:
-        print(f"\nsr3 {name}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"\nsr3 {name}: interrupted; run the same command again to resume", file=sys.stderr)
         return INTERRUPTED
 
 
 def _run(name: str, arguments: list[str], target: Target) -> int:
-    command = command_of(name)
-    if name in NEVER_SUBMITTED:
-        return command([*target.as_option(), *arguments])
-    if not target.is_job_server or {"--help", "-h", "--print-config"} & set(arguments):
-        target.refuse_job_options()
-        return command([*arguments, *target.as_option()])
+    if name in groups():
+        return _run_group(name, arguments)
+    from cluster.commands import load
+
+    module, command = load(name), COMMANDS[name]
+    if command.runs_as_job and target.is_job_server:
+        return _run_as_job(module, name, arguments, target)
+    options = module.read([*(target.as_option() if command.takes_address else ()), *arguments])
+    target.refuse_job_options()
+    return module.run(options)
+
+
+def _run_as_job(module: "CommandModule", name: str, arguments: list[str], target: Target) -> int:
+    from cluster.remote.job_rules import check_paths, check_secrets
     from cluster.remote.submit import submit
 
+    check_secrets(arguments)  # first, since an error message may repeat an argument
+    options = module.read(arguments)
+    if getattr(options, "print_config", False):
+        return module.run(options)
+    check_paths(options)
     return submit(target, name, arguments)
 
 
-def command_of(name: str) -> Callable[[list[str]], int]:
-    """The function that runs a command on its arguments and returns its exit status.
-
-    Raises:
-        ConfigError: there is no such command.
-    """
-    if name in CLUSTER_COMMANDS:
-        return getattr(import_module("cluster.cluster_commands"), name)
-    if name not in COMMANDS:
-        known = [*COMMANDS, *CLUSTER_COMMANDS]
-        raise ConfigError(f"unknown command, {did_you_mean(name, known)} `sr3 --help` lists all")
-    return getattr(import_module(_MODULES.get(name, "cluster.commands")), name)
+def _run_group(group: str, arguments: list[str]) -> int:
+    """`sr3 study`: there is nothing to run but its verbs."""
+    verbs = groups()[group]
+    if arguments[:1] and arguments[0] in HELP:
+        print(_group_help(group))
+        return DONE
+    if not arguments:
+        raise ConfigError(f"name one of {', '.join(verbs)}; `sr3 {group} --help` explains them")
+    raise ConfigError(f"unknown verb {arguments[0]!r}, {did_you_mean(arguments[0], verbs)}")
 
 
 def _help() -> str:
@@ -124,20 +102,35 @@ def _help() -> str:
         "SR3 super-resolution on Ray, from images to a report.",
         "",
         "commands:",
-        *_listed(COMMANDS),
+        *_listed([name for name in COMMANDS if name not in ON_A_CLUSTER]),
         "",
         "on a cluster:",
-        *_listed(CLUSTER_COMMANDS),
+        *_listed(ON_A_CLUSTER),
         "",
-        "  --address http://HOST:8265   run COMMAND as a job there, follow its log, return its exit status;",
-        "                               RAY_ADDRESS does the same. Ctrl-C stops the job.",
-        "  --working-dir DIR            upload the files that git tracks in DIR; without it, the nodes' own sr3 runs",
-        "  --detach                     do not follow the job",
+        "  --address http://HOST:8265   run COMMAND as a job there, follow its log and",
+        "                               return its exit status; Ctrl-C stops the job.",
+        "                               RAY_ADDRESS has the same effect.",
+        "  --working-dir DIR            upload the files that git tracks in DIR; by",
+        "                               default the nodes' own sr3 runs",
+        "  --detach                     submit the job and return",
         "",
-        "`sr3 COMMAND --help` tells a command's options; `sr3 demo` is a good first one.",
+        "`sr3 COMMAND --help` shows a command's options. Start with `sr3 demo`.",
     ]
     return "\n".join(lines)
 
 
-def _listed(commands: dict[str, str]) -> list[str]:
-    return [f"  {name:<10} {summary}" for name, summary in commands.items()]
+def _group_help(group: str) -> str:
+    names = [f"{group} {verb}" for verb in groups()[group]]
+    return "\n".join(
+        [
+            f"usage: sr3 {group} {'|'.join(groups()[group])} [OPTIONS]",
+            "",
+            *_listed(names),
+            "",
+            f"`sr3 {names[0]} --help` shows its options.",
+        ]
+    )
+
+
+def _listed(names: Sequence[str]) -> list[str]:
+    return [f"  {name:<13} {COMMANDS[name].summary}" for name in names]

@@ -1,10 +1,10 @@
-"""What `sr3 train` and `sr3 ablate` share: from a configuration to trained stages, and a line about each."""
+"""What `sr3 train` and `sr3 ablate` share: from a configuration to trained stages, and one line about each."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from cluster.options import TrainPlace
+from cluster.options.training import TrainOptions
 from cluster.session import ray_session
 from pipelines.settings.train import RunConfig
 
@@ -13,13 +13,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def training_session(
-    config: RunConfig, place: TrainPlace, fingerprints: dict[str, str], address: str | None
-) -> "Iterator[Run]":
+def training_session(config: RunConfig, options: TrainOptions, fingerprints: dict[str, str]) -> "Iterator[Run]":
     """Ray, and the run in `--out`.
 
-    A run of another configuration is refused before Ray starts. With `--fresh` it is deleted, once it is sure that the
-    new one can train here.
+    A run of another configuration is refused before Ray starts. With `--fresh` it is deleted, but only after it is
+    certain that the new one can train here.
 
     Raises:
         ConfigError: another run is in `--out`, or with `--fresh` this one cannot train here.
@@ -28,18 +26,18 @@ def training_session(
     from pipelines.training.parallel_stages import check_stages
 
     def open_or_start() -> "Run":
-        return create_run(place.out, config, place.data, fingerprints, place.fresh)
+        return create_run(options.out, config, options.data, fingerprints, options.fresh)
 
-    run = None if place.fresh else open_or_start()
-    with ray_session(address):
+    run = None if options.fresh else open_or_start()
+    with ray_session(options.address):
         if run is None:
-            check_stages([stage for stage in config.stages if not place.only or stage.name in place.only])
+            check_stages([stage for stage in config.stages if not options.only or stage.name in options.only])
             run = open_or_start()
         yield run
 
 
 def train_and_tell(run: "Run", only: tuple[str, ...]) -> bool:
-    """Train these stages, or all, and print how each ended; whether all are done."""
+    """Train these stages, or all of them, and print how each ended. Returns whether all are done."""
     from pipelines.training.parallel_stages import train_run
 
     results = train_run(run, only)

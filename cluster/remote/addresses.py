@@ -1,4 +1,4 @@
-"""Which cluster a command is for: `--address`, else RAY_ADDRESS. Nothing heavy here.
+"""Which cluster a command runs on: `--address`, else RAY_ADDRESS. Nothing heavy here.
 
 An http(s):// address is a job server: the command is submitted to it. Anything else that Ray knows ("auto", HOST:PORT,
 ray://HOST:PORT) is a cluster that this process joins as a driver.
@@ -11,15 +11,15 @@ from urllib.parse import urlsplit
 from sr3core.errors import ConfigError
 
 DEFAULT_JOB_SERVER = "http://127.0.0.1:8265"
-"""Of a head on this machine, or of one behind `ray dashboard` or `kubectl port-forward`."""
+"""A head on this machine, or one behind `ray dashboard` or `kubectl port-forward`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a command is to run, and how it gets there."""
+    """Where a command runs, and how it gets there."""
 
     address: str | None = None
-    """As --address says; None leaves it to RAY_ADDRESS and then to a local Ray."""
+    """The value of --address; None falls back to RAY_ADDRESS, then to a local Ray."""
     working_dir: str | None = None
     """Checkout whose tracked files are uploaded with a job."""
     detach: bool = False
@@ -27,12 +27,12 @@ class Target:
 
     @property
     def is_job_server(self) -> bool:
-        """Whether the command is to be submitted as a job."""
+        """Whether the command is submitted as a job."""
         return is_job_server(self.job_server)
 
     @property
     def job_server(self) -> str:
-        """The address that counts, or nothing."""
+        """The address in effect, or nothing."""
         return self.address or os.environ.get("RAY_ADDRESS", "")
 
     def as_option(self) -> list[str]:
@@ -40,14 +40,14 @@ class Target:
         return ["--address", self.address] if self.address else []
 
     def refuse_job_options(self) -> None:
-        """Refuse what only a job has.
+        """Refuse options that only a job has.
 
         Raises:
             ConfigError: --working-dir or --detach without a job server.
         """
         if (self.working_dir or self.detach) and not self.is_job_server:
             option = "--working-dir" if self.working_dir else "--detach"
-            raise ConfigError(f"{option}: is for jobs; name a job server too, --address http://HOST:8265")
+            raise ConfigError(f"{option}: applies to jobs only; name a job server too, --address http://HOST:8265")
 
 
 def is_job_server(address: str) -> bool:
@@ -59,14 +59,14 @@ def check_job_server(address: str | None) -> str:
     """The job server's URL: the given one, else RAY_ADDRESS, else this machine's.
 
     Raises:
-        ConfigError: it is none, or holds a password.
+        ConfigError: it is not a job server's, or contains a password.
     """
     url = address or os.environ.get("RAY_ADDRESS") or DEFAULT_JOB_SERVER
     if not is_job_server(url):
-        raise ConfigError(f"--address: {url} is no job server; name it as http://HOST:8265")
+        raise ConfigError(f"--address: {url} is not a job server; give it as http://HOST:8265")
     if urlsplit(url).username or urlsplit(url).password:
         raise ConfigError(
-            "--address: holds a user or password, which process lists and logs show; put the token into"
+            "--address: contains a user or password, which process lists and logs show; put the token into"
             " RAY_AUTH_TOKEN or ~/.ray/auth_token"
         )
     return url.rstrip("/")
@@ -93,8 +93,12 @@ def take_target(arguments: list[str]) -> tuple[Target, list[str]]:
         else:
             break
     for index, argument in enumerate(rest):
+        if argument == "--":  # what follows belongs to another command: `sr3 schedule … -- COMMAND …`
+            break
         name, equals, value = argument.partition("=")
-        value = value if equals else "".join(rest[index + 1 : index + 2])
-        if name == "--address" and value:
+        if name == "--address":
+            value = value if equals else "".join(rest[index + 1 : index + 2])
+            if not value:
+                raise ConfigError("--address: needs a value, such as http://HOST:8265")
             return replace(target, address=value), rest[:index] + rest[index + (1 if equals else 2) :]
     return target, rest

@@ -5,60 +5,55 @@ import shlex
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cluster.cli import COMMANDS
-from cluster.remote.submit import check_paths, check_secrets
-from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError
 
 Kind = Literal["cronjob", "raycronjob", "rayjob"]
 
 CRON = re.compile(r"@(hourly|daily|weekly|monthly|yearly)|(\S+\s+){4}\S+")
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,45}[a-z0-9])?")
-SCHEDULED = {*COMMANDS, "doctor"}
 TOKEN_SECRET = "sr3-token"
-"""Kubernetes secret whose key auth_token is Ray's token, for the cluster and for what calls it."""
+"""Kubernetes secret whose key auth_token holds Ray's token, for the cluster and its clients."""
 SHARED_CLAIM = "sr3-shared"
-"""Volume claim of the disk that all nodes have at /shared."""
+"""Volume claim of the disk that all nodes mount at /shared."""
 LABELS = {"app.kubernetes.io/part-of": "sr3"}
-"""What the network policy of cluster/kuberay/base.yaml lets in."""
+"""What the network policy of cluster/kuberay/base.yaml admits."""
 DASHBOARD_PORT = 8265
 USER = 1000
-"""Of the image."""
+"""The image's user."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """A command, and when and where it is to run."""
+    """A command, and when and where it runs."""
 
     command: tuple[str, ...]
-    """The `sr3` command with its arguments."""
+    """The `sr3` command with its arguments, already checked."""
     name: str
-    """Of the Kubernetes object; lower case letters, digits and dashes."""
+    """Name of the Kubernetes object: lower-case letters, digits and dashes."""
     kind: Kind = "cronjob"
     """cronjob: plain Kubernetes, never two at once. raycronjob: KubeRay's, alpha. rayjob: once."""
     cron: str | None = None
-    """When, as crontab says it: "0 3 * * *". A rayjob has none."""
+    """When, as a crontab expression: "0 3 * * *". A rayjob has none."""
     time_zone: str = "Etc/UTC"
-    """Of the cron expression."""
+    """Time zone of the cron expression."""
     cluster: str = "sr3"
-    """RayCluster that it runs on."""
+    """RayCluster to run on."""
     image: str = "REGISTRY/sr3:0.1.0-cpu"
     """Image of the pod that submits the command and follows it."""
     suspend: bool = False
-    """Write it switched off."""
+    """Write the manifest switched off."""
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name):
-            raise ConfigError(f"name: {self.name!r} is no Kubernetes name of at most 47 letters, digits and dashes")
+            raise ConfigError(
+                f"name: {self.name!r} is not a Kubernetes name; use at most 47 lower-case letters, digits and dashes"
+            )
         if (self.cron is None) != (self.kind == "rayjob"):
-            raise ConfigError('cron: give one, such as "0 3 * * *", to a cronjob or raycronjob, and none to a rayjob')
+            raise ConfigError('cron: a cronjob or raycronjob needs one, such as "0 3 * * *"; a rayjob takes none')
         if self.cron is not None and not CRON.fullmatch(self.cron):
-            raise ConfigError(f'cron: {self.cron!r} is none; it has five fields, such as "0 3 * * *" for 3:00 each day')
-        if not self.command or self.command[0] not in SCHEDULED:
-            known = did_you_mean(self.command[0] if self.command else "", SCHEDULED)
-            raise ConfigError(f"command: {' '.join(self.command) or 'empty'} is no command of sr3, {known}")
-        check_paths(self.command[0], list(self.command[1:]))
-        check_secrets(list(self.command))
+            raise ConfigError(
+                f'cron: {self.cron!r} is not a cron expression; it has five fields: "0 3 * * *" is 3:00 every day'
+            )
 
 
 def manifest(job: Job) -> dict[str, Any]:
@@ -84,7 +79,7 @@ def ray_job_spec(job: Job) -> dict[str, Any]:
 
 
 def cron_job_spec(job: Job) -> dict[str, Any]:
-    """`sr3 --address` in a small pod, whose success is the job's; a second run waits for the first to end."""
+    """`sr3 --address` in a small pod that succeeds if the job does; never two runs at once."""
     address = f"http://{job.cluster}-head-svc:{DASHBOARD_PORT}"
     return {
         "schedule": job.cron,
@@ -107,7 +102,7 @@ def cron_job_spec(job: Job) -> dict[str, Any]:
 def pod_template(job: Job, name: str, command: list[str] | None) -> dict[str, Any]:
     """A pod that only talks to the job server: no rights, no writable disk but /tmp, the token by reference.
 
-    It sees the shared disk, so that a --config there is read as the nodes would.
+    It mounts the shared disk, so that it can read a --config file there.
     """
     container = {
         "name": name,
@@ -156,7 +151,7 @@ def _head(api_version: str, kind: str, job: Job) -> dict[str, Any]:
 
 
 def as_yaml(job: Job) -> str:
-    """The manifest as a file, with how it was made on top."""
+    """The manifest as a file, with the command that made it in the first line."""
     import yaml
 
     return f"# {as_command(job)}\n" + yaml.safe_dump(manifest(job), sort_keys=False, width=120)

@@ -1,11 +1,8 @@
-"""Submitting a command as a Ray job: what is uploaded, what is refused, what is told."""
+"""Submitting a command as a Ray job: what is uploaded, under which name, in which environment."""
 
 import contextlib
-import io
 import json
 import logging
-import os
-import re
 import secrets
 import shlex
 import shutil
@@ -15,11 +12,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from cluster.cli import command_of
-from cluster.options import take_config
+from cluster.options.reading import take_config
 from cluster.remote.addresses import Target, check_job_server
+from cluster.remote.job_rules import check_secrets
 from pipelines.runtime.provenance import git_commit
 from sr3core.errors import ConfigError, StorageError
 
@@ -30,32 +26,26 @@ STOP_SECONDS = 30
 CONFIG_NAME = "sr3-config.json"
 """What --config FILE is called in the job's working directory."""
 
-PATH_OPTIONS = ("--source", "--data", "--out", "--run", "--outputs", "--references", "--inputs")
-PATH_POSITIONALS = ("upscale", "report", "status", "verify", "retrain", "models")
-"""Commands whose arguments before the first option are paths."""
-CHECKED_LOCALLY = ("prepare", "train", "ablate", "search", "evaluate", "sample", "upscale")
-"""Commands whose --print-config reads and checks all options without touching data."""
-SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
-SHORTEST_SECRET = 8
 log = logging.getLogger(__name__)
 
 
 def submit(target: Target, name: str, arguments: list[str]) -> int:
     """Run `sr3 NAME ARGUMENTS` as a job, follow its log, and return its exit status.
 
+    Args:
+        target: the job server, and what goes with the job.
+        name: the command, of one or two words.
+        arguments: its arguments, whose options have been read and checked.
+
     Raises:
-        ConfigError: an option is wrong, holds a secret or names a path that no node can see; no job is started.
-        StorageError: the job server cannot be reached, or does not take the job.
+        ConfigError: the --config file holds a secret; no job is started.
+        StorageError: the job server cannot be reached, or refuses the job.
     """
     address = check_job_server(target.job_server)
-    check_paths(name, arguments)
-    content, rest = take_config(arguments)  # read here and uploaded: this path is the one that is this machine's
-    check_secrets([*arguments, json.dumps(content)])
-    if name in CHECKED_LOCALLY:
-        with contextlib.redirect_stdout(io.StringIO()):
-            command_of(name)([*arguments, "--print-config"])
+    content, rest = take_config(arguments)  # read here and uploaded: the only path that is this machine's
+    check_secrets([json.dumps(content)])
     config = ["--config", CONFIG_NAME] if content is not None else []
-    entrypoint = shlex.join(["python", "-m", "cluster", name, *config, *rest])
+    entrypoint = shlex.join(["python", "-m", "cluster", *name.split(), *config, *rest])
     from cluster.remote.jobs import connect, follow_or_stop
 
     client = connect(address)
@@ -66,7 +56,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
         except RuntimeError as error:  # Ray's client raises nothing finer
             text = str(error).strip().rstrip(".")
             raise StorageError(
-                f"{address} did not take the job: {text}; a head that has just started is ready some seconds later"
+                f"{address} refused the job: {text}; if the head has just started, try again in some seconds"
             ) from error
     reattach = f"sr3 logs {job} --follow --address {address}"
     print(f"submitted {job} to {address}", flush=True)
@@ -77,8 +67,8 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
 
 
 def job_name(command: str) -> str:
-    """A name that tells the command and the time, and is never taken."""
-    return f"sr3-{command}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    """A unique name that shows the command and the time."""
+    return f"sr3-{command.replace(' ', '-')}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def runtime_env(folder: Path | None, working_dir: str | None) -> dict[str, Any]:
@@ -87,62 +77,6 @@ def runtime_env(folder: Path | None, working_dir: str | None) -> dict[str, Any]:
     if working_dir:
         variables["SR3_GIT_COMMIT"] = git_commit()  # what is uploaded has no .git
     return {"env_vars": variables, **({"working_dir": str(folder)} if folder else {})}
-
-
-def check_paths(name: str, arguments: list[str]) -> None:
-    """Refuse relative paths, and say that absolute ones are the cluster's.
-
-    Raises:
-        ConfigError: a path is relative: a job's working directory is a temporary folder on some node.
-    """
-    paths = list(_paths(name, arguments))
-    if name == "demo" and not paths:
-        raise ConfigError("--out: name an absolute folder on a file system that all nodes share")
-    for option, path in paths:
-        scheme = path.partition("://")[0] if "://" in path else "file"
-        local = path.removeprefix("file://")
-        if scheme != "file":
-            continue
-        if not os.path.isabs(local):
-            raise ConfigError(
-                f"{option}: {path} is relative, and a job starts in a temporary folder on the cluster; name an absolute"
-                " path on a file system that all nodes share, or s3://bucket/prefix"
-            )
-        if os.path.exists(local):
-            log.info(
-                "note: %s %s is read on the cluster's nodes, not on this machine; it is not uploaded", option, path
-            )
-
-
-def _paths(name: str, arguments: list[str]) -> Iterator[tuple[str, str]]:
-    if name in PATH_POSITIONALS:
-        for argument in arguments:
-            if argument.startswith("-"):
-                break
-            yield name, argument
-    for index, argument in enumerate(arguments):
-        option, equals, value = argument.partition("=")
-        if option in PATH_OPTIONS:
-            yield option, value if equals else "".join(arguments[index + 1 : index + 2])
-
-
-def check_secrets(texts: list[str]) -> None:
-    """Refuse what would publish a secret: everyone who sees the cluster sees a job's command line and files.
-
-    Raises:
-        ConfigError: a text holds the value of a variable such as AWS_SECRET_ACCESS_KEY, or a URL with a password.
-    """
-    for variable, value in os.environ.items():
-        if SECRET_NAME.search(variable) and len(value) >= SHORTEST_SECRET and any(value in text for text in texts):
-            raise ConfigError(
-                f"the command holds the value of {variable}, and a job's command line is public on its cluster; give"
-                " the nodes that variable (a Kubernetes secret, an instance role) and leave it out here"
-            )
-    for word in " ".join(texts).split():
-        if "://" in word and "@" in word and urlsplit(word.strip("\"',")).password:
-            raise ConfigError(
-                "the command holds a URL with a password, and a job's command line is public on its cluster"
-            )
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
-from cluster.options import TrainPlace
+from cluster.options.training import TrainOptions
 from cluster.training import training_session
 from pipelines.report.status import describe, status_of
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints
@@ -79,18 +79,18 @@ def test_fresh_deletes_a_run_only_for_one_that_can_train(data, tmp_path):
     run = start(tmp_path / "run", data)
     assert train_run(run)[0].error is None
     (stage,) = run.stages
-    place = TrainPlace(data=data, out=run.location, fresh=True)
+    options = TrainOptions(data=data, out=run.location, fresh=True)
     fingerprints = data_fingerprints(data, run.config)
     greedy = RunConfig(
         name="bad", stages=(override(stage.config, placement__num_workers=1, placement__cpus_per_worker=64.0),)
     )
     with (
         pytest.raises(ConfigError, match="placement asks for 64 CPU"),
-        training_session(greedy, place, fingerprints, None),
+        training_session(greedy, options, fingerprints),
     ):
         pass
     assert steps_done(stage) == 20
-    with training_session(run.config, place, fingerprints, None) as again:
+    with training_session(run.config, options, fingerprints) as again:
         assert steps_done(again.stages[0]) == 0
 
 

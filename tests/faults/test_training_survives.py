@@ -144,7 +144,7 @@ def test_an_interrupted_command_ends_at_once_and_goes_on_later(data, uninterrupt
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 130, errors
-    assert "the same command goes on from here" in errors
+    assert "run the same command again to resume" in errors
     assert steps_done(open_run(out).stages[0]) < NUM_STEPS
 
 

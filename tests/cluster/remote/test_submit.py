@@ -8,7 +8,8 @@ import pytest
 from cluster.cli import main
 from cluster.remote import submit
 from cluster.remote.addresses import check_job_server, take_target
-from cluster.remote.submit import check_paths, check_secrets, copy_tracked, runtime_env, staged
+from cluster.remote.job_rules import check_secrets
+from cluster.remote.submit import copy_tracked, runtime_env, staged
 from sr3core.errors import ConfigError
 
 NOWHERE = "http://127.0.0.1:1"
@@ -82,31 +83,8 @@ def test_a_secret_in_a_command_is_refused_without_repeating_it(monkeypatch, caps
 def test_a_password_in_the_address_is_refused():
     with pytest.raises(ConfigError, match="RAY_AUTH_TOKEN"):
         check_job_server("http://me:pw@host:8265")
-    with pytest.raises(ConfigError, match="no job server"):
+    with pytest.raises(ConfigError, match="not a job server"):
         check_job_server("ray://host:10001")
-
-
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("prepare", ["--source", "photos", "--out", "/x"]),
-        ("train", ["demo", "--data", "/x", "--out=runs/x"]),
-        ("upscale", ["a.jpg", "--run", "/x", "--out", "/y"]),
-        ("report", ["runs/demo"]),
-        ("demo", []),
-    ],
-)
-def test_relative_paths_are_refused(name, arguments):
-    with pytest.raises(ConfigError, match="all nodes share"):
-        check_paths(name, arguments)
-
-
-def test_a_path_of_this_machine_is_told_and_a_bucket_is_not(tmp_path, caplog):
-    with caplog.at_level("INFO"):
-        check_paths("prepare", ["--source", str(tmp_path), "--out", "s3://bucket/x"])
-    assert f"--source {tmp_path}" in caplog.text
-    assert "not uploaded" in caplog.text
-    assert "s3://" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -145,6 +123,19 @@ def test_the_address_is_found_before_and_after_the_command(monkeypatch):
     target, _ = take_target(["train", "demo", "--address", "local"])
     assert not target.is_job_server, "--address overrules RAY_ADDRESS"
     assert target.as_option() == ["--address", "local"]
+
+
+def test_the_address_of_another_command_behind_dashes_is_its_own():
+    target, rest = take_target(["schedule", "--name", "x", "--", "train", "demo", "--address", "http://h:1"])
+    assert target.address is None
+    assert rest[-2:] == ["--address", "http://h:1"]
+    target, rest = take_target(["--address", "http://h:2", "schedule", "--", "train", "--address", "http://h:1"])
+    assert (target.address, rest[-1]) == ("http://h:2", "http://h:1")
+
+
+def test_an_address_without_a_value_is_refused(capsys):
+    assert main(["train", "demo", "--address"]) == 2
+    assert "--address: needs a value" in capsys.readouterr().err
 
 
 def test_job_options_without_a_job_server_are_refused(capsys, monkeypatch):

@@ -129,7 +129,7 @@ def test_the_report_shows_table_5_and_what_each_change_costs(ablation):
 
 def test_only_one_sr3_stage_is_ablated(capsys):
     assert main(["ablate", "demo", "--data", "x", "--out", "y"]) == 2
-    assert "demo is not one SR3 stage; take one such as imagenet-64-256" in capsys.readouterr().err
+    assert "demo is not a single SR3 stage; choose a preset such as imagenet-64-256" in capsys.readouterr().err
     assert main(["ablate", "small-16-64", "--data", "x", "--out", "y", "--num-seeds", "0"]) == 2
     assert "num_seeds: 0 is not positive" in capsys.readouterr().err
     assert main(["ablate", "imagenet-64-256", "--data", "x", "--out", "y", "--print-config", "--seed", "7"]) == 0

@@ -32,7 +32,7 @@ def test_a_cascades_images_are_drawn_and_compared_with_originals_in_their_shards
     command = ["evaluate", "--run", str(run.path), "--from-noise", "5", "--split", "validation", "--schedule", "3,2"]
     assert main([*command, "--dry-run"]) == 0
     images = load_split(data, "8-16", "validation")
-    planned = f"5 images from noise, 5 of them to be drawn, against {len(images.keys)} validation images"
+    planned = f"5 images from noise, 5 of them still to be generated, against {len(images.keys)} validation images"
     assert planned in capsys.readouterr().out
     assert main(command) == 0
     result = json.loads((run.path / "table-4.json").read_text())
@@ -62,7 +62,7 @@ def test_a_split_without_images_and_a_run_without_a_base_model_are_told(run, dat
     assert "has no base model" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["evaluate", "--run", str(run.path), "--from-noise", "1"])
-    assert "1 is less than 2 images" in capsys.readouterr().err
+    assert "1 is fewer than 2 images" in capsys.readouterr().err
 
 
 def test_shards_stand_for_a_folder_of_references_where_nothing_pairs_up_alone(data, tmp_path, capsys):

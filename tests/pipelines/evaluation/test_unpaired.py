@@ -102,4 +102,4 @@ def test_what_needs_pairs_is_refused(folders, capsys):
     arguments = ["evaluate", "--unpaired", "--outputs", "a", "--references", "b", "--out", "c", "--inputs", "d"]
     with pytest.raises(SystemExit):
         main(arguments)
-    assert "--unpaired compares whole sets" in capsys.readouterr().err
+    assert "--unpaired compares sets as a whole" in capsys.readouterr().err

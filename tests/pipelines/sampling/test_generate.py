@@ -107,9 +107,9 @@ def test_only_what_is_missing_is_drawn_and_leftovers_go(run, six, tmp_path, caps
     (out / ".0123abcd-000001.png.tmp").write_bytes(b"half an im")
     arguments = ["--run", str(run.path), "--out", str(out), "--num-images", "6", "--schedule", "3,2"]
     assert main(["sample", *arguments, "--dry-run"]) == 0
-    assert "would draw 4 of 6 images by base-8 (3 steps) -> 8-16 (2 steps)" in capsys.readouterr().out
+    assert "would generate 4 of 6 images by base-8 (3 steps) -> 8-16 (2 steps)" in capsys.readouterr().out
     assert main(["sample", *arguments]) == 0
-    assert "4 of 6 images drawn" in capsys.readouterr().out
+    assert "4 of 6 images generated" in capsys.readouterr().out
     assert_same(pixels(out), pixels(six))
     assert {path.name for path in out.iterdir()} == {*pixels(six), "labels.csv", "samples.json"}
     for name in ("000000.png", "000002.png"):

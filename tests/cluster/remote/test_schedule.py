@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from cluster.cli import main
+from cluster.commands import load
 from cluster.remote.schedule import Job, as_yaml, manifest
 from sr3core.errors import ConfigError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 KUBERAY = ROOT / "cluster" / "kuberay"
 CRDS = Path(os.environ.get("SR3_KUBERAY_CRDS", ROOT.parent / "shared" / "kuberay_crds"))
 JOBS = sorted((KUBERAY / "jobs").glob("*.yaml"))
@@ -182,9 +183,7 @@ def test_there_is_a_job_for_each_step_and_the_alpha_kind_is_off():
         ({"cron": "every night"}, "five fields"),
         ({"cron": None}, "cron"),
         ({"kind": "rayjob"}, "cron"),
-        ({"name": "Nightly_Run"}, "no Kubernetes name"),
-        ({"command": ("serch",)}, "did you mean 'search'"),
-        ({"command": ("report", "runs/mine")}, "all nodes share"),
+        ({"name": "Nightly_Run"}, "not a Kubernetes name"),
     ],
 )
 def test_what_would_fail_at_night_is_refused_now(changes, message):
@@ -193,8 +192,35 @@ def test_what_would_fail_at_night_is_refused_now(changes, message):
         Job(**{**valid, **changes})
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("serch", "did you mean 'search'"),
+        ("", "empty cannot be scheduled"),
+        ("jobs", "cannot be scheduled"),
+        ("report runs/mine", "all nodes share"),
+        ("study results /studies/a studies/b", "all nodes share"),
+        ("evaluate --run /r --photos /p --labels labels.csv", "--labels: labels.csv is relative"),
+        ("prepare --config prepare.json", "--config: prepare.json is relative"),
+    ],
+)
+def test_a_command_that_would_fail_at_night_is_refused_now(command, message):
+    with pytest.raises(ConfigError, match=message):
+        scheduled(*command.split())
+
+
+def test_a_config_file_on_the_shared_disk_is_left_to_the_pod(caplog):
+    job = scheduled("prepare", "--config", "/shared/prepare.json")
+    assert job.command == ("prepare", "--config", "/shared/prepare.json")
+    assert "are not checked, since /shared/prepare.json is not on this machine" in caplog.text
+
+
+def scheduled(*command: str) -> Job:
+    return load("schedule").read(["--name", "nightly", "--cron", "0 3 * * *", "--", *command])
+
+
 def test_a_secret_never_reaches_a_manifest(monkeypatch):
     monkeypatch.setenv("RAY_AUTH_TOKEN", "do-not-print-me")
     with pytest.raises(ConfigError, match="RAY_AUTH_TOKEN"):
-        Job(command=("report", "/do-not-print-me"), name="x", kind="rayjob")
+        scheduled("report", "/do-not-print-me")
     assert "do-not-print-me" not in as_yaml(Job(command=("report", "/r"), name="x", kind="rayjob"))

@@ -47,7 +47,7 @@ def test_from_folders_to_results(folders, tmp_path, capsys, together):
     given = ["--model", *models] if together else [word for model in models for word in ("--model", model)]
     out = tmp_path / "study"
     assert main(["study", "new", *named(folders), *given, *SMALL, "--out", str(out), "--dry-run"]) == 0
-    assert "would make" in capsys.readouterr().out
+    assert "would create" in capsys.readouterr().out
     assert not out.exists()
     assert main(["study", "new", *named(folders), *given, *SMALL, "--out", str(out)]) == 0
     assert "4 places" in capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_each_mistake_is_one_clear_message(folders, tmp_path, capsys):
     out = ["--out", str(tmp_path / "study")]
     soft = ["--model", f"soft={folders.models['soft']}"]
     cases = {
-        ("study",): "nothing is not new",
+        ("study",): "name one of new, serve, results",
         ("study", "serv"): "did you mean 'serve'?",
         ("study", "new", *named(folders), *SMALL, *out): "model: name at least one, as --model NAME=DIR",
         ("study", "new", *named(folders), "--model", "x", *SMALL, *out): "'x' is not NAME=DIR",

@@ -1,0 +1,44 @@
+"""`sr3 demo`: the whole chain on bundled photos."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cluster.exits import DONE
+from cluster.options.declared import DryRun, OnRay
+from cluster.options.reading import CommandLine
+from cluster.session import ray_session
+from pipelines.settings.locations import Location
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(DryRun, OnRay):
+    """Run the whole chain on bundled photos in minutes: prepare, train, search, upscale, evaluate, report."""
+
+    out: Location = "runs/demo"
+    """Run folder; steps whose results it already holds are not repeated."""
+
+
+COMMAND_LINE = CommandLine(
+    name="demo",
+    options=Options,
+    essential=("--out", "--dry-run", "--address"),
+    examples=("sr3 demo", "sr3 --address http://127.0.0.1:8265 demo --out /shared/runs/demo"),
+)
+
+
+def read(arguments: list[str]) -> Options:
+    """Read the options."""
+    return COMMAND_LINE.read(arguments)
+
+
+def run(options: Options) -> int:
+    """`sr3 demo`."""
+    if options.dry_run:
+        print(f"would run the demo in {options.out}")
+        return DONE
+    from cluster.demo import run_demo
+
+    with ray_session(options.address):
+        report_path = run_demo(Path(options.out))
+    print(f"\nOpen the report: {report_path}")
+    return DONE

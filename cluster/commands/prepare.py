@@ -1,0 +1,71 @@
+"""`sr3 prepare`: images become WebDataset shards."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+from cluster.exits import DONE
+from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.reading import CommandLine, print_configuration
+from cluster.session import ray_session
+from pipelines.settings.prepare import PrepareConfig
+from sr3core.config import override
+
+if TYPE_CHECKING:
+    from pipelines.prepare.preparation import PrepareSummary
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Configured, OnRay):
+    """Turn a folder, archive or bucket of images into WebDataset shards for one or more stages."""
+
+    config: Annotated[PrepareConfig, Flat]
+    add_new: bool = False
+    """Prepare only images that were added to the source since, for training; held-out images stay held out."""
+
+
+COMMAND_LINE = CommandLine(
+    name="prepare",
+    options=Options,
+    essential=(
+        *("--source", "--out", "--stages", "--validation-fraction", "--test-fraction", "--layout"),
+        *("--align-faces", "--add-new", "--num-workers", "--dry-run", "--config", "--address"),
+    ),
+    examples=(
+        "sr3 prepare --source photos/ --out data --stages 16-64",
+        "sr3 prepare --source s3://bucket/faces.zip --out s3://bucket/data --stages 16-128,64-256 --test-fraction 0.02",
+    ),
+)
+
+
+def read(arguments: list[str]) -> Options:
+    """Read the options; `--stages a,b` and `--stages a b` are the same."""
+    options = COMMAND_LINE.read(arguments)
+    stages = tuple(spec.name for spec in options.config.stage_specs)
+    return dataclasses.replace(options, config=override(options.config, stages=stages))
+
+
+def run(options: Options) -> int:
+    """`sr3 prepare --source DIR --out DIR --stages 16-128,64-256`."""
+    if options.print_config:
+        print_configuration(options)
+        return DONE
+    from pipelines.prepare import preparation
+
+    if options.dry_run:
+        print(preparation.describe_plan(options.config, options.add_new))
+        return DONE
+    with ray_session(options.address):
+        summary = (preparation.add_new if options.add_new else preparation.prepare)(options.config)
+    print(describe_preparation(summary))
+    return DONE
+
+
+def describe_preparation(summary: "PrepareSummary") -> str:
+    """One line per stage: samples by split, rejects by reason."""
+    lines = []
+    for stage, samples in summary.num_samples.items():
+        rejects = ", ".join(f"{count} {reason}" for reason, count in summary.num_rejects[stage].items()) or "none"
+        counts = ", ".join(f"{count} {split}" for split, count in samples.items())
+        lines.append(f"{stage}: {counts}; rejected: {rejects}")
+    return "\n".join([*lines, f"{summary.num_images} images in {summary.seconds:.1f} s, in {summary.out}"])

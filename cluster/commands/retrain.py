@@ -1,0 +1,68 @@
+"""`sr3 retrain`: train on what is new, and promote the model if it is better."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from cluster.exits import DONE
+from cluster.options.declared import OnRay, Printable
+from cluster.options.reading import CommandLine, as_json, read_config
+from cluster.session import ray_session
+from pipelines.settings.locations import Location
+from sr3core.config import from_dict
+from tune.retraining.settings import RetrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Printable, OnRay):
+    """Train on new images of a source, and promote the new model if it is better than the current one."""
+
+    config: Annotated[Location, tyro.conf.Positional]
+    """JSON file: source, shards, what is trained and how it is judged; docs/retraining.md shows one."""
+    always: bool = False
+    """Train even if the source holds nothing new."""
+    fresh: bool = False
+    """Abandon an unfinished retraining, and start another."""
+
+
+COMMAND_LINE = CommandLine(
+    name="retrain",
+    options=Options,
+    essential=("CONFIG", "--always", "--fresh", "--dry-run", "--print-config", "--address"),
+    examples=(
+        "sr3 retrain /shared/retrain.json",
+        'sr3 schedule --name nightly --cron "0 3 * * *" -- retrain /shared/retrain.json',
+    ),
+)
+
+
+def read(arguments: list[str]) -> Options:
+    """Read the options."""
+    return COMMAND_LINE.read(arguments)
+
+
+def run(options: Options) -> int:
+    """`sr3 retrain CONFIG.json`: the same command again resumes."""
+    config = from_dict(RetrainConfig, read_config(options.config))
+    if options.print_config:
+        print(as_json(config))
+        return DONE
+    if options.dry_run:
+        stages = ", ".join(stage.name for stage in config.run_config.stages)
+        print(f"would train {stages} on what is new in {config.prepare.source}, for {config.registry}")
+        return DONE
+    from pipelines.registry.registry import Registry
+    from pipelines.storage.lease import refuse_if_held
+    from pipelines.storage.uris import absolute
+
+    refuse_if_held(Registry(absolute(config.registry)).lease)  # before anything is started; retrain() takes the lease
+    from tune.retraining.retrain import retrain as run_retrain
+
+    with ray_session(options.address):
+        outcome = run_retrain(config, options.always, options.fresh)
+    if outcome.version is None:
+        print(outcome.why)
+    else:
+        print(f"{outcome.version} is {'promoted' if outcome.promoted else 'NOT promoted'}: {outcome.why}")
+    return DONE

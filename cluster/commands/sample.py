@@ -1,0 +1,67 @@
+"""`sr3 sample`: images from noise."""
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from cluster.exits import DONE
+from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.reading import CommandLine, print_configuration
+from cluster.session import ray_session
+from pipelines.settings.locations import Location
+from pipelines.settings.sample import SampleConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Configured, OnRay):
+    """Generate images from noise with a run that has a base model; images that already exist are skipped."""
+
+    run: Location
+    """Run folder that `sr3 train` wrote, or a registry that `sr3 retrain` wrote, for its promoted model."""
+    out: Location
+    """Folder or s3:// prefix for 000000.png, 000001.png, ..., and labels.csv if the model has classes."""
+    config: Annotated[SampleConfig, Flat] = field(default_factory=SampleConfig)
+
+
+COMMAND_LINE = CommandLine(
+    name="sample",
+    options=Options,
+    essential=(
+        *("--run", "--out", "--num-images", "--classes", "--schedule", "--seed", "--batch", "--num-actors", "--grid"),
+        *("--inference.precision", "--dry-run", "--config", "--address"),
+    ),
+    examples=(
+        "sr3 sample --run runs/faces-cascade --out samples --num-images 50000",
+        "sr3 sample --run runs/imagenet --out samples --classes 0-9,207 --grid samples.png",
+    ),
+)
+
+
+def read(arguments: list[str]) -> Options:
+    """Read the options."""
+    return COMMAND_LINE.read(arguments)
+
+
+def run(options: Options) -> int:
+    """`sr3 sample --run RUN --out DIR --num-images 50000`."""
+    if options.print_config:
+        print_configuration(options)
+        return DONE
+    from pipelines.registry.registry import find_model
+    from pipelines.runs.run_folder import open_run
+    from pipelines.sampling.generate import sample_images
+    from pipelines.sampling.generation_plan import plan_samples
+
+    model = find_model(options.run)
+    if options.dry_run:
+        plan = plan_samples(open_run(model), options.out, options.config)
+        names = " -> ".join(
+            f"{stage.name} ({schedule.num_steps} steps)"
+            for stage, schedule in zip(plan.stages, plan.schedules, strict=True)
+        )
+        print(f"would generate {len(plan.todo)} of {options.config.num_images} images by {names} in {options.out}")
+        return DONE
+    with ray_session(options.address):
+        plan = sample_images(model, options.out, options.config)
+    made, wanted = len(plan.todo), options.config.num_images
+    print(f"{made} of {wanted} images generated in {options.out}; the others already existed")
+    return DONE

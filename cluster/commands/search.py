@@ -1,0 +1,57 @@
+"""`sr3 search`: the inference schedule of a trained stage."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from cluster.exits import DONE
+from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.reading import CommandLine, print_configuration
+from cluster.session import ray_session
+from pipelines.settings.locations import Location
+from tune.search.settings import SearchConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Configured, OnRay):
+    """Search for a trained stage's inference schedule by FID on held-out images (section 2.4)."""
+
+    run: Location
+    """Run folder that `sr3 train` wrote."""
+    config: Annotated[SearchConfig, Flat]
+
+
+COMMAND_LINE = CommandLine(
+    name="search",
+    options=Options,
+    essential=(
+        *("--run", "--stage", "--num-steps", "--num-trials", "--num-images", "--objective", "--num-refinements"),
+        *("--num-concurrent", "--gpus-per-trial", "--dry-run", "--config", "--address"),
+    ),
+    examples=(
+        "sr3 search --run runs/faces --stage 64-256",
+        "sr3 search --run runs/faces --stage 16-64 --num-steps 10 --num-refinements 16 --objective kid",
+    ),
+)
+
+
+def read(arguments: list[str]) -> Options:
+    """Read the options."""
+    return COMMAND_LINE.read(arguments)
+
+
+def run(options: Options) -> int:
+    """`sr3 search --run RUN --stage 16-128`."""
+    if options.print_config:
+        print_configuration(options)
+        return DONE
+    from pipelines.runs.run_folder import open_run
+    from tune.search.schedule_search import search
+
+    checkpoint = open_run(options.run).stage(options.config.stage).newest_checkpoint()
+    if options.dry_run:
+        print(f"would try {options.config.num_trials} schedules for {checkpoint.path}")
+        return DONE
+    with ray_session(options.address):
+        result = search(options.run, options.config)
+    print(f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}")
+    return DONE

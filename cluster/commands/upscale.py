@@ -1,0 +1,84 @@
+"""`sr3 upscale`: photos of any size, with a trained run."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from cluster.exits import DONE, FAILURE
+from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.reading import CommandLine, print_configuration
+from cluster.session import ray_session
+from pipelines.settings.locations import Location
+from pipelines.settings.upscale import UpscaleConfig
+from sr3core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.sampling.photo_upscaler import PhotoReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Configured, OnRay):
+    """Upscale photos of any size with a run's cascade, tile by tile; photos already upscaled so are skipped."""
+
+    images: Annotated[tuple[Location, ...], tyro.conf.Positional]
+    """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
+    run: Location
+    """Run folder that `sr3 train` wrote, or a registry that `sr3 retrain` wrote, for its promoted model."""
+    out: Location
+    """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 records how each was made."""
+    config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
+
+    def __post_init__(self) -> None:
+        if not self.images:
+            raise ConfigError("images: name at least one image file, or a folder of them")
+
+
+COMMAND_LINE = CommandLine(
+    name="upscale",
+    options=Options,
+    essential=(
+        *("IMAGES", "--run", "--out", "--recursive", "--format", "--schedule", "--seed", "--tile", "--batch"),
+        *("--inference.precision", "--num-actors", "--dry-run", "--config", "--address"),
+    ),
+    examples=(
+        "sr3 upscale scan.jpg --run runs/faces --out large",
+        "sr3 upscale photos/ --recursive --run runs/faces --out large --schedule 25",
+    ),
+)
+
+
+def read(arguments: list[str]) -> Options:
+    """Read the options."""
+    return COMMAND_LINE.read(arguments)
+
+
+def run(options: Options) -> int:
+    """`sr3 upscale IMAGES… --run RUN --out DIR`."""
+    if options.print_config:
+        print_configuration(options)
+        return DONE
+    from pipelines.registry.registry import find_model
+    from pipelines.sampling.upscale import describe_plan, upscale_photos
+
+    model = find_model(options.run)
+    if options.dry_run:
+        for line in describe_plan(model, options.images, options.out, options.config):
+            print(line)
+        return DONE
+    with ray_session(options.address):
+        reports = upscale_photos(model, options.images, options.out, options.config)
+    print(describe_upscaling(reports, options.out))
+    return FAILURE if any(report.reason for report in reports) else DONE
+
+
+def describe_upscaling(reports: "list[PhotoReport]", out: str) -> str:
+    """One line per failure and per kind of conversion, and the counts."""
+    lines = [f"{report.source}: {report.reason}: {report.detail}" for report in reports if report.reason]
+    notes = Counter(note for report in reports for note in report.notes)
+    lines += [f"note: {note} ({count} photos)" for note, count in sorted(notes.items())]
+    made, failed = sum(report.made for report in reports), sum(report.reason is not None for report in reports)
+    there = len(reports) - made - failed
+    before = f", {there} were there already" if there else ""
+    return "\n".join([*lines, f"{made} of {len(reports)} images upscaled in {out}{before}, {failed} failed"])

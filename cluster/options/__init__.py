@@ -1,0 +1,1 @@
+"""Command lines as typed dataclasses: how options are declared, read, listed and explained."""

@@ -1,0 +1,179 @@
+"""How a command's options are read: by tyro into its dataclass, with --config and the help before it."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tyro
+
+from cluster.options.fields import Option, options_of
+from cluster.options.help import help_text
+from sr3core.config import from_dict, to_dict
+from sr3core.errors import ConfigError
+
+T = TypeVar("T")
+HELP = {"-h", "--help"}
+HELP_ALL = "--help-all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandLine(Generic[T]):
+    """The command line of one command: its options, and what its help shows of them."""
+
+    name: str
+    """Words after `sr3`: search, study new, train small-16-64."""
+    options: type[T]
+    """Dataclass of all options; its docstring is the summary of the command."""
+    essential: tuple[str, ...]
+    """Names of the options that `--help` shows, in this order."""
+    examples: tuple[str, ...]
+    """Complete commands for the end of the help."""
+    notes: tuple[str, ...] = ()
+    """Paragraphs that the help shows below the options."""
+    stages: tuple[str, ...] = ()
+    """Stages whose options are shown once, as --STAGE.NAME; their names are the options' prefixes."""
+
+    def read(self, arguments: Sequence[str]) -> T:
+        """Read the options; help and mistakes print and exit, as command lines do (status 0 and 2).
+
+        Raises:
+            ConfigError: the --config file is missing or invalid.
+        """
+        self.offer_help(arguments)
+        cls = self.options
+        if _has_option(cls, "config_file"):
+            content, arguments = take_config(arguments)
+            cls = cls if content is None else with_defaults(cls, content)
+        return self._parse(cls, arguments)
+
+    def offer_help(self, arguments: Sequence[str]) -> None:
+        """Print the help and exit if the arguments ask for it."""
+        if HELP & set(arguments):
+            print(self.help())
+            raise SystemExit(0)
+        if HELP_ALL in arguments:
+            self._parse(self.options, ["--help"])
+
+    def help(self) -> str:
+        """What `--help` prints: at most 40 lines at 80 columns."""
+        every = options_of(self.options)
+        shown = self.shown(every)
+        required = [option for option in shown if option.default is None]
+        usage = " ".join(["sr3", self.name, *(option.usage for option in required), "[OPTIONS]"])
+        summary = " ".join((self.options.__doc__ or "").split())
+        return help_text(usage, summary, shown, len(every), self.examples, self.notes)
+
+    def shown(self, every: Sequence[Option]) -> list[Option]:
+        """The essential options, in their order; those of stages stand for all stages."""
+        known = {option.name: option for option in every}
+        return [known[name] if name in known else self._of_stages(name, known) for name in self.essential]
+
+    def _of_stages(self, name: str, known: dict[str, Option]) -> Option:
+        bare = name.removeprefix("--STAGE.")
+        options = [known[f"--{stage}.{bare}"] for stage in self.stages]
+        defaults = {option.default for option in options}
+        default = defaults.pop() if len(defaults) == 1 else "depends on the stage"
+        return dataclasses.replace(options[0], name=name, default=default)
+
+    def _parse(self, cls: type[T], arguments: Sequence[str]) -> T:
+        return tyro.cli(
+            cls,
+            prog=f"sr3 {self.name}",
+            description=self.options.__doc__,
+            args=arguments,
+            config=(tyro.conf.OmitSubcommandPrefixes,),
+        )
+
+
+def take_config(arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Take `--config FILE` out of the arguments: its JSON, and the arguments that are left.
+
+    Raises:
+        ConfigError: the file is missing or no JSON object.
+    """
+    path, rest = split_config(arguments)
+    if path is None:
+        return None, rest
+    content = read_config(path)
+    return content.get("config", content), rest  # a run's own config.json wraps it with provenance
+
+
+def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """Take `--config FILE` out of the arguments: the file's path, and the arguments that are left."""
+    arguments = list(arguments)
+    for index, argument in enumerate(arguments):
+        if argument == "--config":
+            return "".join(arguments[index + 1 : index + 2]), arguments[:index] + arguments[index + 2 :]
+        if argument.startswith("--config="):
+            return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
+    return None, arguments
+
+
+def read_config(path: str) -> dict[str, Any]:
+    """Read a JSON object from a file.
+
+    Raises:
+        ConfigError: the file is missing or no JSON object.
+    """
+    try:
+        content = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"config: cannot read {path or 'a file without a name'} as JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"config: {path} must hold a JSON object, such as --print-config writes")
+    return content
+
+
+def with_defaults(cls: type[T], content: dict[str, Any]) -> type[T]:
+    """The dataclass, with what a file holds as the defaults of its configurations.
+
+    Raises:
+        ConfigError: a key is unknown, or a value is invalid.
+    """
+    configs = _configs(cls)
+    parts = {name: {key: content[key] for key in _names(config) & content.keys()} for name, config in configs.items()}
+    unknown = content.keys() - {key for part in parts.values() for key in part}
+    next(iter(parts.values())).update({key: content[key] for key in unknown})  # refused, with the nearest known key
+    fields = [
+        (
+            name,
+            typing.get_type_hints(cls, include_extras=True)[name],
+            dataclasses.field(default=from_dict(config, parts[name])),
+        )
+        for name, config in configs.items()
+    ]
+    return dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=True, kw_only=True)
+
+
+def print_configuration(options: Any) -> None:
+    """Print a command's configuration as --config reads it."""
+    configs = [to_dict(getattr(options, name)) for name in _configs(type(options))]
+    print(as_json({key: value for config in configs for key, value in config.items()}))
+
+
+def as_json(config: Any) -> str:
+    """A configuration as --config reads it."""
+    return json.dumps(config if isinstance(config, dict) else to_dict(config), indent=1)
+
+
+def _configs(cls: type) -> dict[str, type]:
+    """The fields of a command's options that are configurations without a prefix."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    nested = {name: hint for name, hint in hints.items() if "" in (getattr(m, "name", None) for m in _marks(hint))}
+    return {field.name: nested[field.name].__origin__ for field in dataclasses.fields(cls) if field.name in nested}  # type: ignore[arg-type]
+
+
+def _marks(hint: Any) -> tuple[Any, ...]:
+    return getattr(hint, "__metadata__", ())
+
+
+def _names(config: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+
+
+def _has_option(cls: type, name: str) -> bool:
+    return name in _names(cls)
