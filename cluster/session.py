@@ -1,4 +1,4 @@
-"""Connecting to Ray: the cluster that is named, the one this job runs on, or one of this machine's own."""
+"""Connecting to Ray: to the named cluster, to the one that this job runs on, or to a local one."""
 
 import logging
 import os
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from sr3core.errors import Sr3Error, StorageError
 
 OBJECT_STORE_BYTES = 1_000_000_000
-"""Of a local Ray: the pipelines keep images in files, so Ray's default of 30% of the memory would lie idle."""
+"""Object store of a local Ray: the pipelines keep images in files, so most of Ray's 30% of the memory would idle."""
 
 
 @contextmanager
 def ray_session(address: str | None = None) -> Iterator[None]:
-    """A connection to Ray for the length of a command.
+    """A connection to Ray for the duration of a command.
 
     Args:
-        address: of a running cluster. None takes RAY_ADDRESS, which a submitted job has; without that, a local Ray is
-            started and ended with the command.
+        address: a running cluster's. None takes RAY_ADDRESS, which a submitted job has; without it, a local Ray is
+            started, and ended with the command.
 
     Raises:
         StorageError: no cluster answers at the address, or its object store is full.
@@ -26,12 +26,12 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    # Stages of half a CPU a worker start more processes than cores, which Ray would warn of again and again.
+    # Workers of half a CPU make more processes than cores, about which Ray would warn again and again.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
     import ray
     import ray.data
 
-    # Their notices (how a dataset executes, that bars are off, that tokens are on) would bury our own lines.
+    # Their notices (execution plans, progress bars, tokens) would bury our own lines.
     for name in ("ray.data", "ray._private.authentication.authentication_token_setup"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():  # inside a test's or a notebook's session
@@ -43,13 +43,15 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
     except ConnectionError as error:
-        raise StorageError(f"no Ray cluster answers at {address}: {error}; start one or leave --address out") from error
+        raise StorageError(
+            f"no Ray cluster answers at {address}: {error}; start one, or leave out --address to use a local Ray"
+        ) from error
     except Exception as error:  # Ray raises nothing finer
         if "timed out during startup" not in str(error):
             raise
         raise Sr3Error(
-            "Ray did not start on this machine within its 30 seconds: it may be too busy, or out of memory or disk; the"
-            " same command goes on once there is room, and Ray's logs are in /tmp/ray/session_latest/logs"
+            "Ray did not start on this machine within its 30 seconds: the machine may be too busy, or out of memory or"
+            " disk. Free some and run the same command again; Ray's logs are in /tmp/ray/session_latest/logs"
         ) from error
     try:
         with _store_errors():
@@ -60,7 +62,7 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 @contextmanager
 def _store_errors() -> Iterator[None]:
-    """What Ray says where an object fits neither into the shared memory nor onto the disk."""
+    """Report Ray's errors about an object that fits neither into shared memory nor on disk."""
     from ray.exceptions import ObjectStoreFullError, OutOfDiskError
 
     try:
@@ -68,6 +70,6 @@ def _store_errors() -> Iterator[None]:
     except (ObjectStoreFullError, OutOfDiskError) as error:
         reason = str(error).strip().splitlines()[0]
         raise StorageError(
-            f"Ray's object store is full and its disk takes no more ({reason}); free the disk of Ray's temporary folder"
-            " (/tmp/ray), or start Ray with more --object-store-memory; the same command goes on"
+            f"Ray's object store is full, and so is its disk ({reason}); free space in /tmp/ray, Ray's temporary"
+            " folder, or start Ray with a larger --object-store-memory, and run the same command again to resume"
         ) from error

