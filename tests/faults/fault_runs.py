@@ -1,0 +1,53 @@
+"""The small run that all tests of faults train, and how two of them are compared."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, read_metrics
+from pipelines.settings.presets import small_stage
+from pipelines.settings.train import RunConfig
+from sr3core.config import override
+
+NUM_STEPS = 60
+HEALTH = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "1000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
+}
+"""Environment of a Ray that notices soon that a node is gone."""
+
+
+def fault_config(**changes: Any) -> RunConfig:
+    """One stage, 8 to 16, of 60 steps, with a checkpoint every ten."""
+    stage = override(
+        small_stage(8, 16, base_channels=8, num_steps=NUM_STEPS, num_workers=1),
+        **{"checkpoint_every": 10, "log_every": 5, "keep_checkpoints": 100, "batch_size": 32, **changes},
+    )
+    return RunConfig(name="fault", stages=(stage,))
+
+
+def start(path: Path, data: str, **changes: Any) -> Run:
+    """A run folder of it, not trained yet."""
+    wanted = fault_config(**changes)
+    return create_run(path, wanted, data, data_fingerprints(data, wanted), fresh=False)
+
+
+def assert_identical(first: Run, second: Run) -> None:
+    """The newest checkpoints of two runs have the same weights, bit by bit."""
+    (one,), (other,) = first.stages, second.stages
+    for name in ("model.safetensors", "ema.safetensors"):
+        ours, theirs = (load_file(stage.newest_checkpoint().path / name) for stage in (one, other))
+        assert ours.keys() == theirs.keys()
+        for key in ours:
+            assert torch.equal(ours[key], theirs[key]), f"{name}: {key}"
+
+
+def training_lines(run: Run) -> list[dict[str, Any]]:
+    """What the run logged of its training steps."""
+    (stage,) = run.stages
+    return [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
