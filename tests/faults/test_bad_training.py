@@ -1,7 +1,6 @@
 """Training that meets what it should not: gradients that are not finite, a full disk, a package that is missing."""
 
 import json
-import os
 import re
 import struct
 import subprocess
@@ -23,14 +22,8 @@ from pipelines.training.parallel_stages import train_run
 from pipelines.training.sample_grids import grid_path
 from sr3core.config import override
 from sr3core.errors import ConfigError
-from tests.commands import ROOT
-from tests.preparing import prepared
+from tests.commands import ROOT, clean_environment
 from tests.processes import can_mount
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, photos, ray_session):
-    return prepared(photos, tmp_path_factory.mktemp("bad"), 40, "8-16")
 
 
 def start(path: Path, data: str, **changes) -> Run:
@@ -169,10 +162,9 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before_and_says_so(data, tmp
     done = subprocess.run(
         ["unshare", "-Urm", "sh", "-c", script],
         cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+        env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=200,
     )
     lines = done.stdout.splitlines()
     answer = next((line for line in lines if line.startswith("ANSWER")), done.stdout + done.stderr)

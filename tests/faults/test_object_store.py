@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings.prepare import PrepareConfig
-from tests.commands import ROOT
+from tests.commands import ROOT, clean_environment
 from tests.preparing import prepared_without_ray, some_photos
 
 SMALLEST_BYTES = 78_643_200
@@ -48,9 +47,8 @@ sys.exit(cli.main(["report"]))
 
 
 def run(code: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | variables
     command = [sys.executable, "-c", code, str(SMALLEST_BYTES), *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+    return subprocess.run(command, cwd=ROOT, env=clean_environment(**variables), capture_output=True, text=True)
 
 
 def answer(done: subprocess.CompletedProcess[str]) -> dict:

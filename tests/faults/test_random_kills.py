@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 from safetensors.torch import load_file
 
@@ -16,8 +17,7 @@ from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import steps_done
 from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override
-from tests.commands import ROOT
-from tests.preparing import prepared
+from tests.commands import ROOT, clean_environment
 from tests.processes import wait_for
 
 NUM_KILLS = 20
@@ -44,21 +44,15 @@ for line in sys.stdin:
 """
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory, photos, ray_session):
-    return prepared(photos, tmp_path_factory.mktemp("kills"), 40, "4-8")
-
-
 @pytest.fixture
 def zygote():
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with subprocess.Popen(
         [sys.executable, "-c", ZYGOTE],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
-        env=environment,
+        env=clean_environment(),
     ) as process:
         yield process
         process.stdin.close()
@@ -85,6 +79,7 @@ def attempt(zygote, run) -> int:
     return int(zygote.stdout.readline())
 
 
+@pytest.mark.slow
 def test_twenty_random_kills_in_one_run(data, zygote, tmp_path):
     straight, run = start(tmp_path / "straight", data), start(tmp_path / "run", data)
     attempt(zygote, straight)
@@ -95,9 +90,9 @@ def test_twenty_random_kills_in_one_run(data, zygote, tmp_path):
     for _ in range(NUM_KILLS):
         child = attempt(zygote, run)
         target = reached + chance.randint(1, NUM_STEPS // NUM_KILLS - 4)
-        wait_for(lambda target=target: steps_done(stage) >= target)
+        wait_for(lambda target=target: steps_done(stage) >= target, lambda child=child: psutil.pid_exists(child))
         if chance.random() < 0.5:
-            wait_for(lambda: list(stage.checkpoints.glob(".writing-*/*")))
+            wait_for(lambda: list(stage.checkpoints.glob(".writing-*/*")), lambda child=child: psutil.pid_exists(child))
         os.kill(child, signal.SIGKILL)
         assert int(zygote.stdout.readline()) == -signal.SIGKILL
         unfinished += bool(list(stage.checkpoints.glob(".writing-*")))

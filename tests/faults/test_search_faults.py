@@ -1,7 +1,6 @@
 """A node dies while a cluster of several searches: every schedule is judged all the same, and the right one wins."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -9,25 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.runs.run_folder import create_run, data_fingerprints
-from pipelines.settings.presets import small_stage
-from pipelines.settings.train import RunConfig
-from pipelines.training.parallel_stages import train_run
-from sr3core.config import override, to_dict
-from tests.commands import ROOT
-from tests.faults.test_nodes_come_and_go import HEALTH
-from tests.preparing import prepared
+from sr3core.config import to_dict
+from tests.commands import ROOT, clean_environment
+from tests.faults.fault_runs import HEALTH
 from tune.search.artifacts import read_search
 from tune.search.schedule_search import search
 from tune.search.settings import SearchConfig
 
 CLUSTER = """
 # argv: run folder, search configuration. Two nodes of one CPU; one is lost while the third trial or a later one runs.
-import json, sys, threading, time, ray
+import json, sys, threading, ray
 from pathlib import Path
 from ray.cluster_utils import Cluster
 from sr3core.config import from_dict
 from tune.search.settings import SearchConfig
+from tests.processes import wait_for
 from tune.search.schedule_search import search
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
 nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
@@ -39,31 +34,18 @@ thread.start()
 def states():
     entries = [json.loads(path.read_text()) for path in run.glob("*/search/*/trials/*.json")]
     return sum(entry["ended"] is not None for entry in entries), sum(entry["ended"] is None for entry in entries)
-while thread.is_alive() and not (states()[0] >= 2 and states()[1] >= 1):
-    time.sleep(0.02)
+wait_for(lambda: states()[0] >= 2 and states()[1] >= 1, thread.is_alive)
 ended, under_way = states()
 cluster.remove_node(nodes[1], allow_graceful=False)  # SIGKILL to its raylet, and its workers with it
 cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-thread.join(250)
+thread.join()
 print("ANSWER", json.dumps({"ended": ended, "under_way": under_way, "path": str(results[0].path)}), flush=True)
 ray.shutdown()
 cluster.shutdown()
 """
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, photos, ray_session):
-    """A run folder with a network that has learnt something."""
-    folder = tmp_path_factory.mktemp("search")
-    data = prepared(photos, folder, 60, "8-16")
-    stage = override(small_stage(8, 16, base_channels=8, num_steps=60, num_workers=1), placement__num_workers=0)
-    config = RunConfig(name="nodes", stages=(stage,))
-    run = create_run(folder / "run", config, data, data_fingerprints(data, config), fresh=False)
-    assert [result.error for result in train_run(run)] == [None]
-    return run.path
-
-
-def test_a_node_lost_in_a_search_changes_no_number_and_no_winner(trained, tmp_path):
+def test_a_node_lost_in_a_search_changes_no_number_and_no_winner(uninterrupted, tmp_path):
     config = SearchConfig(
         stage="8-16",
         num_steps=6,
@@ -75,16 +57,14 @@ def test_a_node_lost_in_a_search_changes_no_number_and_no_winner(trained, tmp_pa
         confirm_split=None,
         max_retries=3,
     )
-    straight, broken = (Path(shutil.copytree(trained, tmp_path / name)) for name in ("straight", "broken"))
+    straight, broken = (Path(shutil.copytree(uninterrupted.path, tmp_path / name)) for name in ("straight", "broken"))
     expected = search(str(straight), config).report
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"} | HEALTH
     done = subprocess.run(
         [sys.executable, "-c", CLUSTER, str(broken), json.dumps(to_dict(config))],
         cwd=ROOT,
-        env=environment,
+        env=clean_environment(**HEALTH),
         capture_output=True,
         text=True,
-        timeout=280,
     )
     answers = [line for line in done.stdout.splitlines() if line.startswith("ANSWER")]
     assert answers, done.stdout[-2000:] + done.stderr[-2000:]

@@ -1,0 +1,161 @@
+"""Preparations that are caught in the middle, and the processes that make them.
+
+A named pipe among the images is the handle: whoever reads it waits, in the middle of a shard, until it is killed.
+"""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pipelines.prepare.progress import PrepareProgress
+from pipelines.settings.prepare import PrepareConfig
+from sr3core.config import to_dict
+from tests.commands import ROOT, clean_environment
+from tests.processes import wait_for
+
+DRIVER = """
+# argv: address of a Ray, or "local" for one of its own. Prepares each configuration that it reads a line of.
+import json, os, sys, ray
+from pipelines.settings.prepare import PrepareConfig
+from pipelines.prepare.preparation import prepare
+from sr3core.config import from_dict
+from sr3core.errors import Sr3Error
+local = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
+ours = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+ray.init(sys.argv[1], runtime_env={"env_vars": ours}, log_to_driver=False, **(local if sys.argv[1] == "local" else {}))
+for line in sys.stdin:
+    try:
+        summary = prepare(from_dict(PrepareConfig, json.loads(line)))
+        answer = {"written": summary.num_shards_written}
+    except Sr3Error as error:
+        answer = {"error": str(error), "kind": type(error).__name__}
+    print("ANSWER", json.dumps(answer), flush=True)
+"""
+
+
+def quiet(_: PrepareProgress) -> None:
+    """Progress that nobody reads."""
+
+
+def picture(seed: int, side: int) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def config_for(source: object, out: object, **changes: object) -> PrepareConfig:
+    defaults = {"stages": ("8-16", "16-32"), "validation_fraction": 0.2, "samples_per_shard": 4}
+    return PrepareConfig(source=str(source), out=str(out), **{**defaults, **changes})  # type: ignore[arg-type]
+
+
+def data_of(out: Path) -> dict[str, bytes]:
+    """Shards, indices and rejects: all that must not depend on what happened."""
+    found = (path for path in out.glob("*/*") if path.name != "manifest.json")
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(found)}
+
+
+class Pipe:
+    """A named pipe in place of an image: blocks the worker that reads it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._data = path, path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        self._writer: int | None = None
+
+    def reader(self) -> int:
+        """The process that waits for the pipe, as soon as there is one."""
+        found: list[int] = []
+
+        def look() -> bool:
+            if self._writer is None:
+                try:
+                    self._writer = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+                except OSError:  # no reader yet
+                    return False
+            found[:] = [pid for pid in self._holders() if pid != os.getpid()]
+            return bool(found)
+
+        wait_for(look)
+        return found[0]
+
+    def heal(self) -> None:
+        """Put the image back, before whoever waits wakes up."""
+        healed = self._path.with_name(f"{self._path.name}.healed")
+        healed.write_bytes(self._data)
+        os.replace(healed, self._path)
+        if self._writer is not None:
+            os.close(self._writer)
+            self._writer = None
+
+    def _holders(self) -> Iterator[int]:
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            try:
+                if os.readlink(link) == str(self._path):
+                    yield int(link.parts[2])
+            except OSError:
+                continue
+
+
+class Driver:
+    """A Python process that prepares what it is told, and is told by lines; leaving the block ends it."""
+
+    def __init__(
+        self, folder: Path, script: str, *arguments: str, within: tuple[str, ...] = (), **variables: str
+    ) -> None:
+        self._log_path = folder / "driver.log"
+        self._log = open(self._log_path, "wb")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [*within, sys.executable, "-c", script, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=clean_environment(PYTHONPATH=str(ROOT), **variables),
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> "Driver":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # whatever it has started and not ended
+            self.process.wait()
+            self._log.close()
+
+    def tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        """Its next answer; Ray writes to the same stream."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("ANSWER "):
+                return json.loads(line.removeprefix("ANSWER "))
+        raise AssertionError(f"the driver ended: {self._log_path.read_text()[-3000:]}")
+
+    def prepare(self, config: PrepareConfig) -> Any:
+        self.tell(json.dumps(to_dict(config)))
+        return self.answer()
