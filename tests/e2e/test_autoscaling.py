@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,10 @@ import pytest
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from sr3core.config import override, to_dict
-from tests.commands import ROOT
+from tests.commands import run_sr3
+from tests.preparing import some_photos
 from tests.processes import wait_for
-from tests.ray_head import BIN, free_port, ray_head
+from tests.ray_head import free_port, ray_head
 
 HEAD_ID = "f" * 51 + "00000"
 """That the fake provider expects of its head."""
@@ -76,8 +76,7 @@ def cluster(tmp_path_factory):
 
 
 def run(head, address: str, *arguments: str) -> str:
-    command = [str(BIN / "python"), "-m", "cluster", "--address", address, *arguments]
-    done = subprocess.run(command, env=head.environment, capture_output=True, text=True, timeout=280, cwd=ROOT)
+    done = run_sr3("--address", address, *arguments, environment=head.environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -102,22 +101,10 @@ def sum_of(log: Path, event: str, node_type: str) -> int:
 def prepared(cluster, photos, tmp_path_factory):
     head, _, _ = cluster
     folder = tmp_path_factory.mktemp("data")
-    (folder / "photos").mkdir()
-    for path in sorted(photos.glob("*.jpg"))[:200]:
-        (folder / "photos" / path.name).write_bytes(path.read_bytes())
-    arguments = ["--source", str(folder / "photos"), "--out", str(folder / "shards"), "--stages", "8-16,8-32"]
-    run(
-        head,
-        head.address,
-        "prepare",
-        *arguments,
-        "--samples-per-shard",
-        "4",
-        "--num-workers",
-        "2",
-        "--validation-fraction",
-        "0.2",
-    )
+    source = some_photos(photos, folder / "photos", 200)
+    arguments = ["--source", str(source), "--out", str(folder / "shards"), "--stages", "8-16,8-32"]
+    arguments += ["--samples-per-shard", "4", "--num-workers", "2", "--validation-fraction", "0.2"]
+    run(head, head.address, "prepare", *arguments)
     return folder / "shards"
 
 
@@ -129,6 +116,7 @@ def test_a_preparation_makes_its_nodes_come_and_they_go_when_idle(cluster, prepa
     wait_for(lambda: has_shrunk(log))
 
 
+@pytest.mark.slow
 def test_stages_wait_aloud_for_the_nodes_that_they_need(cluster, prepared, tmp_path):
     head, gcs, log = cluster
     stages = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.settings.prepare import PrepareConfig
-from tests.commands import ROOT
+from tests.commands import run_sr3
 from tests.preparing import prepared_without_ray
 from tests.processes import wait_for
 from tests.ray_head import BIN, end_node, free_port, ray_head
@@ -30,7 +30,7 @@ def redis(tmp_path):
     command = [server, "--port", str(port), "--bind", "127.0.0.1", "--requirepass", PASSWORD, "--save", ""]
     with open(tmp_path / "redis.log", "wb") as log:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=log, stderr=log)
-    wait_for(lambda: answers(port))
+    wait_for(lambda: answers(port), lambda: process.poll() is None)
     yield port
     process.kill()
     process.wait()
@@ -66,16 +66,11 @@ def worker(folder: Path, port: int, environment: dict[str, str]):
         end_node(process)
 
 
-def sr3(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(BIN / "python"), "-m", "cluster", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, cwd=ROOT)
-
-
 def sums(folder: Path) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.glob("*.tar")}
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_killed_head_comes_back_with_its_jobs_and_the_same_command_goes_on(photos, redis, tmp_path):
     source, out, port = tmp_path / "photos", tmp_path / "data", free_port()
     source.mkdir()
@@ -85,10 +80,10 @@ def test_a_killed_head_comes_back_with_its_jobs_and_the_same_command_goes_on(pho
     command = ["prepare", "--source", str(source), "--out", str(out), "--stages", "8-16"]
     command += ["--samples-per-shard", "20", "--keep-duplicates"]
     with head(tmp_path / "first", redis, port) as first, worker(tmp_path, port, first.environment) as node:
-        started = sr3(first.environment, "--address", first.address, "--detach", *command)
+        started = run_sr3("--address", first.address, "--detach", *command, environment=first.environment)
         assert started.returncode == 0, started.stdout + started.stderr
         job = re.search(r"sr3-prepare-\d{8}-\d{6}-\w{4}", started.stdout)[0]
-        wait_for(lambda: list(out.glob("8-16/*.tar")), 240)
+        wait_for(lambda: list(out.glob("8-16/*.tar")), lambda: node.poll() is None)
         end_node(first.process)
         before = sums(out / "8-16")
         assert not (out / "8-16" / "manifest.json").exists(), "the head was to be lost in the middle"
@@ -96,9 +91,9 @@ def test_a_killed_head_comes_back_with_its_jobs_and_the_same_command_goes_on(pho
         Path(f"/tmp/sr3-{port}/ray_current_cluster").unlink(missing_ok=True)
         with head(tmp_path / "second", redis, port) as second:
             assert node.poll() is None, "the worker's node has outlived its head"
-            listed = sr3(second.environment, "jobs", "--address", second.address)
+            listed = run_sr3("jobs", "--address", second.address, environment=second.environment)
             assert job in listed.stdout, "the new head knows the jobs of the old one"
-            done = sr3(second.environment, "--address", second.address, *command)
+            done = run_sr3("--address", second.address, *command, environment=second.environment)
             assert done.returncode == 0, done.stdout + done.stderr
     after = sums(out / "8-16")
     assert before.items() <= after.items(), "what was finished is kept"

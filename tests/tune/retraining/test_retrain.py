@@ -26,7 +26,6 @@ from tests.tune.retraining.retrain_driver import POINTS
 from tune.retraining.settings import PromotionConfig, RetrainConfig
 from tune.search.settings import SearchConfig
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
 DRIVER = Path(__file__).with_name("retrain_driver.py")
 
 
@@ -167,7 +166,7 @@ def better(first, photos, driver, tmp_path_factory):
     lease = Journal(Registry(str(folder / "models")).lease)
     wait_for(lambda: is_held(lease.last()))
     second = subprocess.run(
-        [sys.executable, "-m", "cluster", "retrain", config], cwd=ROOT, capture_output=True, text=True, timeout=200
+        [sys.executable, "-m", "cluster", "retrain", config], cwd=ROOT, capture_output=True, text=True
     )
     assert driver.status() == 0
     return folder, child, second

@@ -50,7 +50,6 @@ def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Ite
         yield Searched(run, config, search(run.path, config, lines.append), lines)
 
 
-@pytest.mark.timeout(600)
 def test_every_trial_is_valid_and_judged_at_a_rung(searched: Searched) -> None:
     report = searched.found.report
     assert len(report.trials) == 10
@@ -94,7 +93,6 @@ def test_a_search_leaves_its_result_and_a_schedule_to_upscale_with(searched: Sea
     assert {"checkpoint_step", "data", "seed", "feature_network", "num_images"} <= set(written.provenance)
 
 
-@pytest.mark.timeout(600)
 def test_a_finished_search_is_not_repeated_and_more_trials_go_on(searched: Searched) -> None:
     folder, first = searched.run.stage.path, searched.found.report
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
@@ -112,7 +110,6 @@ def test_a_finished_search_is_not_repeated_and_more_trials_go_on(searched: Searc
     assert before.items() <= {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}.items()
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -132,7 +129,6 @@ def test_other_algorithms_and_objectives(tiny_run: Any, ray_session: None, chang
     assert report.confirmation is None
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, stop: signal.Signals) -> None:
     address = ray.get_runtime_context().gcs_address
@@ -166,7 +162,6 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, 
     assert measured.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
 
-@pytest.mark.timeout(600)
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     config = make_config(num_steps=6, front=(2, 6), num_trials=18, num_images=8, name="front")
     said: list[str] = []
@@ -195,7 +190,6 @@ def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     assert all(trial.status == "done" and trial.budget == 4 for trial in refined)
 
 
-@pytest.mark.timeout(600)
 def test_a_trial_that_dies_is_retried_then_recorded(
     tiny_run: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
