@@ -1,9 +1,9 @@
-"""Tasks on a few Ray actors, each of which holds what is dear to load.
+"""Tasks on a few Ray actors, each of which holds what is expensive to load.
 
-Not Ray Data's actor pool: it hands its actors their code through the object store, which Ray warns of as it makes them
-impossible to restart, and one row that kills its process ends all the others. `sr3 upscale` and `sr3 evaluate` take
-what people bring, where one photo may be too much for a process and must not end the rest. `sr3 sample`'s rows are all
-alike and need none of that; there Ray Data's own pool is at work, on as many GPUs as the cluster has.
+Ray Data's actor pool does not fit here. It passes its actors their code through the object store, after which they
+cannot be restarted (Ray warns of it), and one row that kills its process ends all the others. `sr3 upscale` and
+`sr3 evaluate` take arbitrary images, where one photo may exhaust a process's memory and must not end the rest.
+`sr3 sample`, whose rows are all alike, uses Ray Data's pool.
 """
 
 from collections import deque
@@ -60,20 +60,20 @@ def run_on_actors(
     num_actors: int,
     on_tick: Callable[[list[Any]], None] | None = None,
 ) -> Iterator[tuple[T, Any]]:
-    """Yield (task, what an actor's work(task) returned) as they finish, in no particular order.
+    """Yield (task, result of an actor's work(task)) as tasks finish, in no particular order.
 
-    An actor that dies is replaced, and its task tried once more; what it died of is yielded the second time, unless it
-    was a mistake in its constructor, which would stop every task.
+    An actor that dies is replaced, and its task is tried once more; if that one dies too, its error is yielded as the
+    result. An error in an actor's constructor is raised, since it would stop every task.
 
     Args:
-        make_actor: starts an actor that has a method `work`.
-        tasks: each goes to one actor.
-        num_actors: actors that work side by side, one task each.
-        on_tick: told of the actors at work, twice a second and after every task.
+        make_actor: starts an actor with a method `work`.
+        tasks: arguments of `work`.
+        num_actors: actors that work in parallel, one task each.
+        on_tick: called with the busy actors, twice a second and after every task.
 
     Raises:
-        Sr3Error: actors cannot start; says why.
-        whatever `work` raises: a mistake, or something that would stop every task.
+        Sr3Error: actors cannot start; gives the reason.
+        Exception: whatever `work` raises: a bug, or something that would stop every task.
     """
     import ray
     import ray.exceptions

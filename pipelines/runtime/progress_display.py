@@ -1,4 +1,4 @@
-"""Showing progress: a bar and a line on a terminal, plain lines now and then in a job's log."""
+"""Progress on a terminal (a bar and a line) and in a job's log (a plain line now and then)."""
 
 import sys
 import time
@@ -10,11 +10,11 @@ _BAR_WIDTH = 24
 
 
 class Progress(Protocol):
-    """What can be shown."""
+    """What can be displayed as progress."""
 
     @property
     def share(self) -> float:
-        """How much is done, in [0, 1]; 1 ends the display."""
+        """Fraction that is done, in [0, 1]; 1 ends the display."""
         ...
 
     def line(self) -> str:
@@ -23,7 +23,7 @@ class Progress(Protocol):
 
 
 def print_progress() -> Callable[[Progress], None]:
-    """A callback that redraws a bar on a terminal, and elsewhere prints a line every ten seconds and at the end."""
+    """Return a callback that redraws a bar on a terminal, or else prints a line every ten seconds and at the end."""
     last = [0.0]
 
     def show(progress: Progress) -> None:
@@ -38,7 +38,7 @@ def print_progress() -> Callable[[Progress], None]:
 
 
 def _bar(progress: Progress) -> str:
-    """A bar and the line, cut to the terminal's width."""
+    """The bar and the line, truncated to the terminal's width."""
     from rich.console import Console
     from rich.progress_bar import ProgressBar
     from rich.table import Table
@@ -54,7 +54,7 @@ def _bar(progress: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as 4 d 1:02:03, 1:02:03 or 2:03."""
+    """Format seconds as 4 d 1:02:03, 1:02:03 or 2:03."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     days, hours = divmod(hours, 24)

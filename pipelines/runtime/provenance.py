@@ -1,4 +1,4 @@
-"""Where an artifact comes from: format version, package versions, git commit, seed, parents' fingerprints."""
+"""Where an artifact comes from: configuration, package versions, git commit, seed, parents' fingerprints."""
 
 import functools
 import os
@@ -14,11 +14,11 @@ _PACKAGES = ("sr3-on-ray", "ray", "torch", "numpy", "pillow", "simplejpeg", "kor
 
 
 def provenance(config: Any, parents: dict[str, str] | None = None) -> dict[str, Any]:
-    """Describe what made an artifact, as JSON types; without times, so that the same work gives the same bytes.
+    """Describe how an artifact was made, as JSON types; without times, so that the same work gives the same bytes.
 
     Args:
-        config: the frozen dataclass that decided it; its `seed` is named where it has one.
-        parents: fingerprint of each artifact that went into it, by name.
+        config: the frozen dataclass that it was made by; its `seed` is noted if it has one.
+        parents: name -> fingerprint of each artifact that went into it.
     """
     return {
         "config": to_dict(config),
@@ -32,7 +32,7 @@ def provenance(config: Any, parents: dict[str, str] | None = None) -> dict[str, 
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide results; "absent" where one is not installed."""
+    """Versions of Python and of the packages that influence results; "absent" if one is not installed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -44,9 +44,9 @@ def versions() -> dict[str, str]:
 
 @functools.cache
 def git_commit() -> str:
-    """Commit of the code, with "-dirty" where tracked files differ from it; "unknown" outside a checkout.
+    """Git commit of the code, with "-dirty" if tracked files differ from it; "unknown" outside a checkout.
 
-    An image built without its repository can say it in the variable SR3_GIT_COMMIT.
+    A container image built without the repository can state it in the variable SR3_GIT_COMMIT.
     """
     if stated := os.environ.get("SR3_GIT_COMMIT"):
         return stated

@@ -1,7 +1,8 @@
-"""Numbered entries that are never changed; the last one counts. So a file is compared and swapped on any storage.
+"""Compare-and-swap on any storage: numbered entries that never change, of which the last one is in force.
 
-Entry n + 1 is created by one process alone, the first of all that have seen n as the last: on a disk by a link that
-never replaces, on S3 by a put with If-None-Match. Nothing else is asked of the storage, and what was before is history.
+Of all processes that have seen entry n as the last, exactly one creates entry n + 1: on a disk through a hard link,
+which never replaces a file, on S3 through a put with If-None-Match. The storage needs nothing else, and older entries
+are the history.
 """
 
 import json
@@ -18,12 +19,12 @@ _NAME = re.compile(r"(\d{8})\.json")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry."""
+    """One entry of a journal."""
 
     number: int
-    """From 1; 0 where there is none yet."""
+    """Counts from 1; 0 if there is no entry yet."""
     content: dict[str, Any]
-    """What was written."""
+    """The JSON data that was written."""
 
 
 NOTHING = Entry(0, {})
@@ -31,12 +32,12 @@ NOTHING = Entry(0, {})
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """A folder or prefix of entries."""
+    """A folder or prefix that holds entries."""
 
     uri: str
 
     def last(self) -> Entry:
-        """The newest entry; NOTHING where there is none.
+        """The newest entry, or NOTHING if there is none.
 
         Raises:
             StorageError: it cannot be read.
@@ -48,7 +49,7 @@ class Journal:
             try:
                 return self._read(numbers[-1])
             except StorageError:
-                if self._numbers()[-1:] == numbers[-1:]:  # else it was forgotten meanwhile, since there is a newer one
+                if self._numbers()[-1:] == numbers[-1:]:  # else a newer one came, and this one was deleted meanwhile
                     raise
 
     def entries(self) -> Iterator[Entry]:
@@ -56,18 +57,18 @@ class Journal:
         yield from map(self._read, self._numbers())
 
     def append(self, after: Entry, content: dict[str, Any]) -> Entry | None:
-        """Write the entry that follows `after`; None if another process was first.
+        """Write the entry that follows `after`; None if another process was faster.
 
         Args:
             after: the last entry that the writer knows of.
-            content: JSON data that no other writer would write, such as a name of its own in it.
+            content: JSON data that no other writer would write, for example because it holds a random number.
         """
         number = after.number + 1
         if not create(self._path(number), (json.dumps(content, indent=1) + "\n").encode()):
             return None
         there = self._numbers()
         forgotten = after.number not in (0, *there) or (there[-1] > number and number + 1 not in there)
-        if forgotten:  # `after` was so old that what followed it has been deleted: others were first, long ago
+        if forgotten:  # `after` is so old that its successors have been deleted: others were faster, long ago
             delete(self._path(number))
             return None
         return Entry(number, content)

@@ -1,8 +1,8 @@
-"""A lease on a storage: the right to work on something alone, for as long as it is renewed.
+"""A lease on a storage: the exclusive right to work on something, for as long as it is renewed.
 
-It is a journal whose last entry says who holds it and until when. A holder that dies stops renewing, and its lease is
-taken over when it expires; at once where the holder was on this machine and is seen to be gone. Clocks of machines may
-differ by less than the lease's length (`sr3 doctor` compares them).
+It is a journal whose last entry states who holds the lease and until when. A holder that dies stops renewing; its lease
+can be taken once it has expired, or at once if the holder ran on this machine and is known to have ended. The clocks of
+the machines must differ by less than the lease's length (`sr3 doctor` compares them).
 """
 
 import contextlib
@@ -19,13 +19,13 @@ from pipelines.storage.journal import Entry, Journal
 from sr3core.errors import StorageError
 
 RENEWALS = 4
-"""Within a lease's length; all but one may fail."""
+"""Attempts to renew within a lease's length; all but one of them may fail."""
 _KEPT = 16
-"""Entries that stay, so that a listing always meets some."""
+"""Newest entries that are kept, so that a listing always finds some."""
 
 
 class Lease:
-    """The lease that this process holds; `hold` makes it."""
+    """A lease that this process holds; obtained from `hold`."""
 
     def __init__(self, journal: Journal, seconds: float, entry: Entry) -> None:
         self._journal, self._seconds, self._entry = journal, seconds, entry
@@ -36,20 +36,21 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Refuse to go on without the lease.
+        """Check that this process still holds the lease.
 
         Raises:
-            StorageError: another process has it, or it could not be renewed in time.
+            StorageError: another process holds it, or it could not be renewed in time.
         """
         if not self._lost and time.monotonic() > self._until:
             self._lost = "it could not be renewed in time"
         if self._lost:
             raise StorageError(
-                f"{self._journal.uri}: this process has lost the lease: {self._lost}; give the same command again"
+                f"{self._journal.uri}: this process has lost the lease: {self._lost};"
+                " run the same command again to resume"
             )
 
     def release(self) -> None:
-        """Give it back; where the storage does not answer, it expires."""
+        """Release the lease; if the storage does not answer, it expires."""
         self._over.set()
         self._thread.join()
         if not self._lost:
@@ -74,15 +75,15 @@ class Lease:
 
 @contextlib.contextmanager
 def hold(uri: str, purpose: str, seconds: float) -> Iterator[Lease]:
-    """Take a lease for the length of a block, and renew it meanwhile.
+    """Hold a lease for the duration of a block, and renew it meanwhile.
 
     Args:
         uri: folder or prefix of the lease.
-        purpose: what for, in words for whoever finds it taken.
-        seconds: how long it lasts without renewal: how long everybody waits for a holder that died elsewhere.
+        purpose: what it is for; shown to whoever finds the lease taken.
+        seconds: how long it lasts without renewal, and so how long others wait for a holder that died elsewhere.
 
     Raises:
-        StorageError: another process holds it; says which, since when, and when it would be free.
+        StorageError: another process holds it; names it, since when, and when the lease would be free.
     """
     journal, last = Journal(uri), refuse_if_held(uri)
     content = {"owner": owner(), "process": process_identity(), "purpose": purpose, "since": time.time()}
@@ -98,10 +99,10 @@ def hold(uri: str, purpose: str, seconds: float) -> Iterator[Lease]:
 
 
 def refuse_if_held(uri: str) -> Entry:
-    """The last entry of a lease that is free.
+    """Return the last entry of a lease that is free.
 
     Raises:
-        StorageError: a process holds it; says which.
+        StorageError: a process holds it; names it.
     """
     last = Journal(uri).last()
     if is_held(last):
@@ -110,26 +111,26 @@ def refuse_if_held(uri: str) -> Entry:
 
 
 def is_held(entry: Entry) -> bool:
-    """Whether the last entry of a lease's journal keeps others out."""
+    """Whether the last entry of a lease's journal excludes other processes."""
     return entry.content.get("until", 0.0) > time.time() and not _is_gone(entry.content.get("process"))
 
 
 def describe(entry: Entry) -> str:
-    """The holder, for a person."""
+    """Describe the holder in words."""
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.content.get("since", 0.0)))
     return f"{entry.content.get('owner')} ({entry.content.get('purpose')}, since {since})"
 
 
 def owner() -> str:
-    """This process, for a person: host, process, and the Ray job where it is one."""
+    """Describe this process in words: process, host, and the Ray job if it is one."""
     job = os.environ.get("RAY_JOB_SUBMISSION_ID")
     return f"process {os.getpid()} on {socket.gethostname()}" + (f", job {job}" if job else "")
 
 
 def process_identity() -> list[Any] | None:
-    """What no other process has: the kernel's boot, the namespace of process numbers, the number, when it started.
+    """What identifies this process: the kernel's boot id, the pid namespace, the pid, and when it started.
 
-    None where the system does not tell.
+    None if the system does not tell.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -139,7 +140,7 @@ def process_identity() -> list[Any] | None:
 
 
 def _is_gone(process: list[Any] | None) -> bool:
-    """Whether a process is known to have ended; False where it cannot be seen from here."""
+    """Whether a process is known to have ended; False if it cannot be seen from here."""
     ours = process_identity()
     if process is None or ours is None or process[:2] != ours[:2]:
         return False
@@ -147,7 +148,7 @@ def _is_gone(process: list[Any] | None) -> bool:
 
 
 def _started(pid: int) -> int | None:
-    """When a process started, in clock ticks after the boot; None where there is none, or it is dead and unburied."""
+    """When a process started, in clock ticks after the boot; None if there is no such process, or it is a zombie."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # its name may hold anything
     except OSError:
@@ -158,7 +159,7 @@ def _started(pid: int) -> int | None:
 def _refusal(uri: str, last: Entry) -> str:
     left = max(last.content.get("until", 0.0) - time.time(), 0.0)
     return (
-        f"{uri}: {describe(last)} is at work on it; if that process is no more, the same command can go on in"
+        f"{uri}: {describe(last)} is working on it; if that process no longer exists, run the same command again in"
         f" {left:.0f} s"
     )
 

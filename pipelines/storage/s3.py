@@ -23,16 +23,16 @@ class S3Location:
     bucket: str
     """Bucket."""
     key: str
-    """Object key or prefix, without slashes at its ends."""
+    """Object key or prefix, without leading or trailing slashes."""
     endpoint: str | None
-    """Endpoint URL of a server other than Amazon's; None takes the environment's."""
+    """Endpoint URL of a server other than Amazon's; None takes it from the environment."""
 
 
 def parse(uri: str) -> S3Location:
     """Split an s3:// URI.
 
     Raises:
-        StorageError: it names no bucket, or has an option that is unknown.
+        StorageError: it names no bucket, or has an unknown option.
     """
     rest, _, query = uri.removeprefix("s3://").partition("?")
     bucket, _, key = rest.partition("/")
@@ -52,7 +52,7 @@ def list_objects(uri: str) -> Iterator[tuple[str, int]]:
 
 
 def list_versions(uri: str) -> Iterator[tuple[str, str]]:
-    """Yield (name relative to the prefix, ETag) of every object below it; another content has another ETag."""
+    """Yield (name relative to the prefix, ETag) of every object below it; the ETag changes with the content."""
     for name, item in _list(uri):
         yield name, item["ETag"]
 
@@ -69,7 +69,7 @@ def _list(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def head(uri: str) -> dict[str, Any] | None:
-    """What the server says of an object, or None where there is none."""
+    """The server's metadata of an object; None if there is no such object."""
     from botocore.exceptions import ClientError
 
     location = parse(uri)
@@ -85,7 +85,7 @@ def head(uri: str) -> dict[str, Any] | None:
 
 
 def read(uri: str, offset: int, size: int | None) -> bytes:
-    """Read size bytes from offset (None: all), going on after a cut connection, on the same version."""
+    """Read size bytes from offset (None: to the end); resumes after a cut connection, on the same version."""
     data = bytearray()
     for chunk in _chunks(uri, offset, size):
         data += chunk
@@ -93,7 +93,7 @@ def read(uri: str, offset: int, size: int | None) -> bytes:
 
 
 def download(uri: str, path: Path) -> None:
-    """Write an object to a local file, whole or not at all, without holding it in memory."""
+    """Download an object to a local file, atomically and without holding it in memory."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,7 @@ def download(uri: str, path: Path) -> None:
                 file.write(chunk)
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; it was to hold {uri}") from error
+        raise StorageError(f"{path}: {error.strerror}; it was to receive {uri}") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -133,14 +133,14 @@ def _chunks(uri: str, offset: int, size: int | None) -> Iterator[bytes]:
 
 
 def put(uri: str, data: bytes) -> None:
-    """Write a whole object in one request: it appears complete, or not at all."""
+    """Write an object in one request: it appears whole, or not at all."""
     location = parse(uri)
     with _s3_errors(uri):
         _client(location.endpoint).put_object(Bucket=location.bucket, Key=location.key, Body=data)
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Write a whole object unless there is one; of several that do so at once, one alone gets True."""
+    """Write an object unless it exists; of several processes that do so at once, exactly one gets True."""
     from botocore.exceptions import ClientError
 
     location = parse(uri)
@@ -153,22 +153,22 @@ def create(uri: str, data: bytes) -> bool:
                 return True
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-                if status == 412:  # there is one; our own, if a request was sent again because its answer was lost
+                if status == 412:  # it exists; it is ours if the request was repeated because its answer was lost
                     return read(uri, 0, None) == data
-                if status != 409 or attempt == _MAX_CREATE_ATTEMPTS - 1:  # 409: another is just being written
+                if status != 409 or attempt == _MAX_CREATE_ATTEMPTS - 1:  # 409: another process is writing it right now
                     raise
     raise AssertionError("unreachable")
 
 
 def upload(path: str, uri: str) -> None:
-    """Upload a local file, in parts where it is large; when a part fails, no object appears."""
+    """Upload a local file, a large one in parts; if a part fails, no object appears."""
     location = parse(uri)
     with _s3_errors(uri):
         _client(location.endpoint).upload_file(path, location.bucket, location.key)
 
 
 def delete(uri: str) -> None:
-    """Delete an object; none there is fine."""
+    """Delete an object, if it exists."""
     location = parse(uri)
     with _s3_errors(uri):
         _client(location.endpoint).delete_object(Bucket=location.bucket, Key=location.key)
@@ -208,16 +208,16 @@ def _s3_errors(uri: str) -> Iterator[None]:
 
 
 def _remedy(error: BaseException) -> str:
-    """What a user can do about it, where that is known."""
+    """What the user can do about an error, if that is known."""
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import ClientError, NoCredentialsError
 
-    if isinstance(error, Boto3Error) and error.__context__ is not None:  # an upload's error hides the server's
+    if isinstance(error, Boto3Error) and error.__context__ is not None:  # an upload's error wraps the server's
         return _remedy(error.__context__)
     answer = error.response if isinstance(error, ClientError) else {}
     if isinstance(error, NoCredentialsError) or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
         return (
-            "; give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, of somebody who may list, read, write"
-            " and delete there (s3:ListBucket, GetObject, PutObject, DeleteObject)"
+            "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to an account that may list, read,"
+            " write and delete there (s3:ListBucket, GetObject, PutObject, DeleteObject)"
         )
-    return "; make the bucket first" if answer.get("Error", {}).get("Code") == "NoSuchBucket" else ""
+    return "; create the bucket first" if answer.get("Error", {}).get("Code") == "NoSuchBucket" else ""

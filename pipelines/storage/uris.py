@@ -1,7 +1,7 @@
-"""Local disks and S3 behind a few functions on URIs; a reader sees whole files or none.
+"""Files on local disks and on S3, through a few functions on URIs; readers see whole files or none.
 
-A path is local; `s3://bucket/key` is on S3. Endpoint and credentials come from the environment (AWS_ENDPOINT_URL,
-AWS_ACCESS_KEY_ID, ...), or the endpoint from the URI: `s3://bucket/key?endpoint_override=http://host:port`.
+A plain path is local, `s3://bucket/key` is on S3. Endpoint and credentials come from the environment (AWS_ENDPOINT_URL,
+AWS_ACCESS_KEY_ID, ...); a URI may give its endpoint itself: `s3://bucket/key?endpoint_override=http://host:port`.
 """
 
 import contextlib
@@ -31,16 +31,16 @@ def is_remote(uri: str) -> bool:
         return False
     if scheme == "s3":
         return True
-    raise StorageError(f"{uri}: {scheme}:// is not supported; take a path or s3://bucket/prefix")
+    raise StorageError(f"{uri}: {scheme}:// is not supported; use a path or s3://bucket/prefix")
 
 
 def absolute(uri: str) -> str:
-    """The same place from any working directory: a Ray worker has its own."""
+    """Make a URI independent of the working directory, which differs between Ray workers."""
     return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))
 
 
 def join(uri: str, *parts: str) -> str:
-    """Append path components; an s3:// URI keeps both its slashes and its options."""
+    """Append path components; an s3:// URI keeps its slashes and its options."""
     if not is_remote(uri):
         return os.path.join(uri.removeprefix("file://"), *parts)
     path, question, query = uri.partition("?")
@@ -48,7 +48,7 @@ def join(uri: str, *parts: str) -> str:
 
 
 def is_below(uri: str, folder: str) -> bool:
-    """Whether a URI, made absolute, is that of a folder or of something in it."""
+    """Whether an absolute URI is a given folder or lies in it."""
     path, root = (place.partition("?")[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
     return path == root or path.startswith(os.path.join(root, ""))
 
@@ -59,26 +59,26 @@ def name_of(uri: str) -> str:
 
 
 def exists(uri: str) -> bool:
-    """Whether a file, object or folder (a prefix with objects in it) is there."""
+    """Whether a file, an object or a folder (a prefix with objects in it) exists."""
     if not is_remote(uri):
         return os.path.exists(absolute(uri))
     return s3.head(uri) is not None or is_folder(uri)
 
 
 def is_folder(uri: str) -> bool:
-    """Whether uri is a folder, or a prefix with objects in it."""
+    """Whether a URI is a folder, or a prefix with objects in it."""
     if not is_remote(uri):
         return os.path.isdir(absolute(uri))
     return next(list_files(uri), None) is not None
 
 
 def is_file(uri: str) -> bool:
-    """Whether uri is a file or object."""
+    """Whether a URI is a file or an object."""
     return s3.head(uri) is not None if is_remote(uri) else os.path.isfile(absolute(uri))
 
 
 def size_of(uri: str) -> int:
-    """Bytes of a file or object."""
+    """Size of a file or object in bytes."""
     if not is_remote(uri):
         with _local_errors(uri):
             return os.path.getsize(absolute(uri))
@@ -89,15 +89,15 @@ def size_of(uri: str) -> int:
 
 
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
-    """Yield (name relative to uri, bytes) of every file below a folder or prefix, in no particular order.
+    """Yield (name relative to uri, size in bytes) of every file below a folder or prefix, in no particular order.
 
-    Local symbolic links are followed, each folder once. A size is -1 where it cannot be told.
+    Local symbolic links are followed, each folder once. The size is -1 if it cannot be determined.
     """
     yield from s3.list_objects(uri) if is_remote(uri) else _list_local(absolute(uri))
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a whole file or object."""
+    """Read a file or object."""
     if is_remote(uri):
         return s3.read(uri, 0, None)
     with _local_errors(uri), open(absolute(uri), "rb") as file:
@@ -108,7 +108,7 @@ def read_range(uri: str, offset: int, size: int) -> bytes:
     """Read size bytes from offset.
 
     Raises:
-        StorageError: it ends before that.
+        StorageError: the file ends before that.
     """
     if is_remote(uri):
         data = s3.read(uri, offset, size) if size else b""
@@ -122,7 +122,7 @@ def read_range(uri: str, offset: int, size: int) -> bytes:
 
 
 def open_seekable(uri: str) -> io.BufferedReader:
-    """Open for random access, as archives need it; on S3 each jump is a request that reads 1 MiB ahead."""
+    """Open for random access, as archives need it; on S3 each seek costs a request, which reads 1 MiB ahead."""
     if is_remote(uri):
         return io.BufferedReader(s3.open_ranges(uri), _READ_AHEAD_BYTES)
     with _local_errors(uri):
@@ -130,7 +130,7 @@ def open_seekable(uri: str) -> io.BufferedReader:
 
 
 def write_atomic(uri: str, data: bytes) -> None:
-    """Write a whole file or object: a reader sees what was there before, or all of data."""
+    """Write a file or object: a reader sees the former content, or all of data."""
     if is_remote(uri):
         s3.put(uri, data)
         return
@@ -139,9 +139,9 @@ def write_atomic(uri: str, data: bytes) -> None:
 
 
 def create(uri: str, data: bytes) -> bool:
-    """Write a whole file or object unless there is one: of any number of processes that do so, one alone gets True.
+    """Write a file or object unless it exists; of several processes that do so at once, exactly one gets True.
 
-    Let data hold something of the process's own: a bucket tells its writer from the others by it.
+    data must be unique to the process: in a bucket, this is how a writer recognises its own object.
     """
     if is_remote(uri):
         return s3.create(uri, data)
@@ -159,7 +159,7 @@ def create(uri: str, data: bytes) -> bool:
 
 @contextlib.contextmanager
 def _beside(uri: str, data: bytes) -> Iterator[str]:
-    """A temporary file with data, on the disk, beside what it is to become; deleted at the end."""
+    """A synced temporary file with data, beside its final place; deleted at the end of the block."""
     temporary = temporary_path(uri)
     try:
         with _local_errors(uri), open(temporary, "wb") as file:
@@ -172,7 +172,7 @@ def _beside(uri: str, data: bytes) -> Iterator[str]:
 
 
 def put_file(path: str, uri: str) -> None:
-    """Copy a local file to uri, whole."""
+    """Copy a local file to a URI, atomically."""
     if is_remote(uri):
         s3.upload(path, uri)
         return
@@ -188,7 +188,7 @@ def put_file(path: str, uri: str) -> None:
 
 
 def temporary_path(uri: str) -> str:
-    """A fresh local path to build uri's content at: beside a local one, so that commit can rename."""
+    """A fresh local path to write a URI's content to; beside a local URI, so that commit can rename it."""
     name = f".{secrets.token_hex(4)}-{name_of(uri)}.tmp"
     if is_remote(uri):
         return os.path.join(tempfile.gettempdir(), name)
@@ -197,12 +197,12 @@ def temporary_path(uri: str) -> str:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         problem = "is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
-        raise StorageError(f"{folder}: cannot be written to: {problem}; take another place") from error
+        raise StorageError(f"{folder}: cannot be written to: {problem}; choose another folder") from error
     return os.path.join(folder, name)
 
 
 def commit(temporary: str, uri: str) -> None:
-    """Make a complete, synced local file appear as uri, whole."""
+    """Make a complete, synced local file appear at a URI, atomically."""
     if is_remote(uri):
         s3.upload(temporary, uri)
         return
@@ -212,7 +212,7 @@ def commit(temporary: str, uri: str) -> None:
 
 
 def delete(uri: str) -> None:
-    """Delete a file or object; none there is fine."""
+    """Delete a file or object, if it exists."""
     if is_remote(uri):
         s3.delete(uri)
         return
@@ -221,7 +221,7 @@ def delete(uri: str) -> None:
 
 
 def delete_leftovers(uri: str) -> None:
-    """Delete what killed processes left half-written of a local file, see temporary_path."""
+    """Delete the temporary files that killed processes left of a local file, see temporary_path."""
     if not is_remote(uri):
         folder, name = os.path.split(absolute(uri))
         for leftover in glob.glob(f".????????-{glob.escape(name)}.tmp", root_dir=folder):
@@ -252,7 +252,7 @@ def _list_local(root: str) -> Iterator[tuple[str, int]]:
             path = os.path.join(folder, name)
             try:
                 size = os.path.getsize(path)
-            except OSError:  # a broken link: reading it will say so by name
+            except OSError:  # a broken link: reading it reports the error with its name
                 size = -1
             yield os.path.relpath(path, root), size
 

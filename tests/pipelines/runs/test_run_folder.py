@@ -60,5 +60,5 @@ def test_more_steps_and_other_workers_are_the_same_run(tmp_path):
 
 def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(StorageError, match=r"file/run: cannot be written to: .*; take another place"):
+    with pytest.raises(StorageError, match=r"file/run: cannot be written to: .*; choose another folder"):
         start(tmp_path / "file" / "run", *STAGES)

@@ -27,7 +27,10 @@ with hold(sys.argv[1], "test", float(sys.argv[2])):
 def test_a_lease_keeps_others_out_and_says_who_has_it(place):
     with hold(place, "retraining 3", 60) as held:
         held.check()
-        with pytest.raises(StorageError, match=rf"process {os.getpid()} on .*retraining 3, since 20.* go on in \d+ s"):
+        with pytest.raises(
+            StorageError,
+            match=rf"process {os.getpid()} on .*retraining 3, since 20.* run the same command again in \d+ s",
+        ):
             hold(place, "retraining 4", 60).__enter__()
     with hold(place, "retraining 4", 60):
         pass

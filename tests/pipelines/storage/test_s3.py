@@ -136,5 +136,5 @@ def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing
 
 
 def test_a_bucket_that_is_not_there_is_told(bucket: tuple[FaultyProxy, str]) -> None:
-    with pytest.raises(StorageError, match=r"s3://none/x.*make the bucket first"):
+    with pytest.raises(StorageError, match=r"s3://none/x.*create the bucket first"):
         list(list_files(f"s3://none/x{bucket[1]}"))

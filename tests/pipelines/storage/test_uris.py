@@ -43,7 +43,7 @@ def test_local_writes_are_whole(tmp_path: Path) -> None:
         uris.read_range(path, 4, 10)
     with pytest.raises(StorageError, match="No such file"):
         uris.read_bytes(path + "x")
-    with pytest.raises(StorageError, match="b: cannot be written to: is not a folder; take another place"):
+    with pytest.raises(StorageError, match="b: cannot be written to: is not a folder; choose another folder"):
         uris.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
 
 
