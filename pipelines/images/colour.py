@@ -1,4 +1,4 @@
-"""Colour: profiles, CMYK, grey, palettes and transparency -> sRGB uint8 (H, W, 3), and back to a profile."""
+"""Colour: profiles, CMYK, greyscale, palettes and transparency -> sRGB uint8 (H, W, 3), and back to a profile."""
 
 import io
 from functools import lru_cache
@@ -13,7 +13,7 @@ _WHITE = 255
 
 
 def to_srgb(pixels: np.ndarray, profile: bytes, mode: str, notes: list[str]) -> np.ndarray:
-    """Convert RGB (H, W, 3) from an embedded profile to sRGB; grey images (mode "L") ride in three equal channels."""
+    """Convert RGB (H, W, 3) from an embedded profile to sRGB; a grey image (mode "L") has three equal channels."""
     if not profile:
         return pixels
     image = Image.fromarray(pixels[..., 0] if mode == "L" else pixels)
@@ -21,7 +21,7 @@ def to_srgb(pixels: np.ndarray, profile: bytes, mode: str, notes: list[str]) -> 
 
 
 def composite(pixels: np.ndarray, alpha: np.ndarray | None, notes: list[str]) -> np.ndarray:
-    """Put RGB (H, W, 3) with alpha (H, W), 255 opaque, onto white, rounded."""
+    """Composite RGB (H, W, 3) with alpha (H, W), where 255 is opaque, onto white, rounded."""
     if alpha is None or (alpha == 255).all():
         return pixels
     notes.append("transparency on white")
@@ -31,9 +31,9 @@ def composite(pixels: np.ndarray, alpha: np.ndarray | None, notes: list[str]) ->
 
 
 def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Give wholly transparent pixels of RGB (H, W, 3) the colour of what is visible nearest to them.
+    """Give fully transparent pixels of RGB (H, W, 3) the colour of the nearest visible ones.
 
-    What a file holds there is arbitrary, often black; a filter that mixes neighbours would make it a dark fringe.
+    Their stored colour is arbitrary, often black; a filter that mixes neighbours would turn it into a dark fringe.
     """
     weight = alpha[..., None].astype(np.float32) / 255
     filled = np.rint(_pull_push(pixels * weight, weight)).astype(np.uint8)
@@ -41,7 +41,7 @@ def fill_transparent(pixels: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
 
 def _pull_push(sums: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted sums (H, W, 3) over weights (H, W, 1), at twice the coarseness wherever the weight is 0."""
+    """Weighted sums (H, W, 3) over weights (H, W, 1); where the weight is 0, the value of the next coarser level."""
     known = weight > 0
     mean = sums / np.where(known, weight, 1)
     height, width = weight.shape[:2]
@@ -58,10 +58,10 @@ def _sum_of_fours(values: np.ndarray) -> np.ndarray:
 
 
 def from_pillow(image: Image.Image, profile: bytes, notes: list[str]) -> tuple[np.ndarray, np.ndarray | None]:
-    """RGB (H, W, 3) and alpha (H, W) of a loaded image of any mode that has a meaning as colour.
+    """RGB (H, W, 3) and alpha (H, W) of a loaded image, of any mode that has a defined colour.
 
     Raises:
-        DecodeError: it has none, such as 32-bit numbers.
+        DecodeError: its mode has none, such as 32-bit integers.
     """
     mode = image.mode
     if mode.startswith("I;16"):
@@ -86,7 +86,7 @@ def _grey(values: np.ndarray) -> np.ndarray:
 
 
 def _convert(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Image:
-    """Apply a profile; one that is damaged or for other channels is ignored, as browsers do, and noted."""
+    """Apply a profile; a damaged one, or one for other channels, is ignored as browsers do, and noted."""
     if not profile:
         return image
     transform = _transform(profile, image.mode)
@@ -103,7 +103,7 @@ def _convert(image: Image.Image, profile: bytes, notes: list[str]) -> Image.Imag
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
-    """The transform to sRGB; "srgb" where it would change nothing, None where the profile is of no use."""
+    """The transform to sRGB; "srgb" if it would change nothing, None if the profile is unusable."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         space = source.profile.xcolor_space.strip()  # type: ignore[attr-defined]
@@ -123,9 +123,9 @@ def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | 
 
 @lru_cache(maxsize=16)
 def transform_from_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | str | None:
-    """The way back from sRGB pixels to a profile for images of `mode`, "RGB" or "L".
+    """The transform from sRGB pixels back to a profile, for images of `mode` "RGB" or "L".
 
-    "srgb" where it would change nothing; None where there is no profile, or it is of no use.
+    "srgb" if it would change nothing; None if there is no profile, or it is unusable.
     """
     there = _transform(profile, mode) if profile else None
     if there is None or there == "srgb":
@@ -134,12 +134,16 @@ def transform_from_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform
         target = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         source = ImageCms.createProfile("sRGB")
         return ImageCms.buildTransform(source, target, "RGB", mode, ImageCms.Intent.RELATIVE_COLORIMETRIC)
-    except (ImageCms.PyCMSError, OSError, ValueError):  # some profiles, a scanner's say, describe one way only
+    except (
+        ImageCms.PyCMSError,
+        OSError,
+        ValueError,
+    ):  # some profiles, such as a scanner's, describe one direction only
         return None
 
 
 def from_srgb(pixels: np.ndarray, profile: bytes, mode: str) -> np.ndarray:
-    """Convert sRGB uint8 (H, W, 3) to `mode`, (H, W, 3) or for "L" (H, W, 1), and to the profile where it is of use."""
+    """Convert sRGB uint8 (H, W, 3) to `mode`, (H, W, 3) or (H, W, 1) for "L", and to the profile if it is usable."""
     image = Image.fromarray(pixels)
     transform = transform_from_srgb(profile, mode)
     if transform is None or transform == "srgb":

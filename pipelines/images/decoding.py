@@ -1,9 +1,9 @@
-"""Image bytes -> uint8 RGB pixels as a person would see them, or a reason why not.
+"""Image bytes -> uint8 RGB pixels as a person sees them, or the reason why they cannot be decoded.
 
-What is decided here: EXIF orientation is applied; transparency is composited onto white, or handed out beside the
-colours for those who keep it; colour profiles are converted to sRGB, and so is CMYK; 16 bits become 8 by rounding, not
-by cutting; damage of any kind is a rejection, never grey pixels; an animation or a file of several pages is rejected,
-as nobody said which frame is meant.
+EXIF orientation is applied. Transparency is composited onto white, or returned beside the colours for callers that
+keep it. Colour profiles and CMYK are converted to sRGB. 16 bits become 8 by rounding, not truncation. Damage of any
+kind is a rejection, never grey pixels. Animations and files of several pages are rejected, since it is not known which
+frame is meant.
 """
 
 import io
@@ -17,7 +17,7 @@ from pipelines.images import colour, fast_codecs
 from pipelines.images.rejects import DecodeError, RejectReason
 
 MAX_PIXELS = 2**27
-"""Largest image that is decoded, 134 million pixels or 400 MB; a larger one is taken for a decompression bomb."""
+"""Largest image that is decoded: 134 million pixels, 400 MB. A larger one is treated as a decompression bomb."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
 _OTHER_FORMATS = {b"8BPS": "PSD", b"%PDF": "PDF", b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000"}
@@ -26,39 +26,39 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """An image as it is meant to be seen."""
+    """An image as it is meant to be displayed."""
 
     pixels: np.ndarray
     """uint8 (H, W, 3), sRGB."""
     format: str
-    """What the bytes are: "JPEG", "PNG", ..."""
+    """File format: "JPEG", "PNG", ..."""
     notes: tuple[str, ...]
-    """What was converted on the way: "orientation 6", "transparency on white", ..."""
+    """Conversions that were made: "orientation 6", "transparency on white", ..."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedPhoto:
-    """An image's colours and transparency apart, and what it takes to write one of its kind."""
+    """An image with colours and transparency apart, and what is needed to write another of its kind."""
 
     pixels: np.ndarray
-    """uint8 (H, W, 3), sRGB, whatever the transparency."""
+    """uint8 (H, W, 3), sRGB, independent of the transparency."""
     alpha: np.ndarray | None
-    """uint8 (H, W), 255 opaque; None where all of it is."""
+    """uint8 (H, W), 255 is opaque; None if all of it is opaque."""
     is_grey: bool
-    """Whether the file holds one channel of brightness."""
+    """Whether the file is greyscale."""
     profile: bytes
-    """The file's colour profile; empty where it has none."""
+    """The file's ICC profile; empty if it has none."""
     format: str
-    """What the bytes are: "JPEG", "PNG", ..."""
+    """File format: "JPEG", "PNG", ..."""
     notes: tuple[str, ...]
-    """What was converted on the way."""
+    """Conversions that were made."""
 
 
 def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
     """Decode an image of any common format.
 
     Raises:
-        DecodeError: it cannot be, with the reason.
+        DecodeError: it cannot be decoded; carries the reason.
     """
     stored, orientation, notes = _decoded(data, max_pixels)
     pixels = _upright(colour.composite(stored.pixels, stored.alpha, notes), orientation, notes)
@@ -66,10 +66,10 @@ def decode_image(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedImage:
 
 
 def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedPhoto:
-    """Decode an image of any common format, keeping its transparency apart.
+    """Decode an image of any common format, with its transparency kept apart.
 
     Raises:
-        DecodeError: it cannot be, with the reason.
+        DecodeError: it cannot be decoded; carries the reason.
     """
     stored, orientation, notes = _decoded(data, max_pixels)
     pixels = _upright(stored.pixels, orientation, notes)
@@ -83,11 +83,11 @@ def decode_photo(data: bytes, max_pixels: int = MAX_PIXELS) -> DecodedPhoto:
 
 
 def _decoded(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]:
-    """Pixels as stored, the orientation that they are yet to be turned by, and notes; any failure has its reason."""
+    """Pixels as stored, the EXIF orientation yet to be applied, and notes; every failure becomes a DecodeError."""
     if not data:
         raise DecodeError(RejectReason.EMPTY, "the file is empty")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which changes no pixel
+        warnings.simplefilter("ignore")  # Pillow warns about odd metadata, which changes no pixel
         try:
             return _decode(data, max_pixels)
         except Image.DecompressionBombError as error:
@@ -104,8 +104,8 @@ def _decode(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]
     if width * height > max_pixels:
         raise DecodeError(RejectReason.TOO_LARGE, f"{width}x{height} is more than {max_pixels} pixels")
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # cameras put a preview after the photo: that is MPO
-        raise DecodeError(RejectReason.ANIMATED, f"{frames} frames or pages; extract the one you mean")
+    if frames > 1 and image.format != "MPO":  # MPO: a camera's photo, followed by a preview
+        raise DecodeError(RejectReason.ANIMATED, f"{frames} frames or pages; extract the one that you need")
     notes: list[str] = []
     png = fast_codecs.check_png(data) if image.format == "PNG" else None
     orientation = _orientation(image, png)
@@ -118,7 +118,7 @@ def _decode(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]
 
 
 def _open(data: bytes, max_pixels: int) -> Image.Image:
-    # Ours is the limit: Pillow's, twice this number, only comes first where the caller raised ours above it.
+    # Our limit applies. Pillow's own, twice this number, would come first only if the caller raised ours above it.
     Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS or 0, max_pixels)
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
@@ -129,13 +129,13 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         if data[4:8] == b"ftyp":
             known = "HEIC" if data[8:12] in (b"heic", b"heix", b"mif1") else "ISO media, perhaps a video"
         if known:
-            raise DecodeError(RejectReason.UNSUPPORTED, f"{known} that cannot be read; convert it to PNG") from error
+            raise DecodeError(RejectReason.UNSUPPORTED, f"{known} is not supported; convert it to PNG") from error
         start = data[:16].decode("ascii", "replace").strip()
         raise DecodeError(RejectReason.NOT_AN_IMAGE, f"no known image format; starts with {start!r}") from error
 
 
 def _orientation(image: Image.Image, png: fast_codecs.PngHeader | None) -> int:
-    """The EXIF orientation; 1 where Pillow applies it itself."""
+    """The EXIF orientation; 1 if Pillow applies it itself."""
     if image.format in ("TIFF", "AVIF"):
         return 1
     if png is not None and not png.metadata_last:
@@ -171,7 +171,7 @@ def _upright(pixels: np.ndarray, orientation: int, notes: list[str]) -> np.ndarr
 
 
 def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turn pixels upright: the EXIF orientation says where the stored row 0 and column 0 belong."""
+    """Turn pixels upright; the EXIF orientation states where the stored row 0 and column 0 belong."""
     if orientation >= 5:
         pixels = pixels.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -187,6 +187,6 @@ def _as_reject(error: Exception) -> DecodeError:
     text = " ".join(str(error).split())[:200] or type(error).__name__
     cut_off = ("truncated", "premature end", "end of stream", "unexpected end", "not enough", "eof")
     reason = RejectReason.TRUNCATED if any(word in text.lower() for word in cut_off) else RejectReason.CORRUPT
-    if "too large" in text.lower():  # compressed text or profiles that would inflate without end
+    if "too large" in text.lower():  # compressed text or profiles that would inflate to gigabytes
         reason = RejectReason.TOO_LARGE
     return DecodeError(reason, text.removeprefix(f"{reason}: "))

@@ -1,8 +1,8 @@
-"""FFHQ-style alignment of face photos from 68 landmarks, for faces from outside (the extra "align").
+"""FFHQ-style alignment of face photos from 68 landmarks, for photos from other sources (the extra "align").
 
-The rectangle is that of Karras et al., "Progressive Growing of GANs", appendix C, which CelebA-HQ and FFHQ were cut by;
-the paper's outside faces are cropped and aligned so (section 4.1). Deviation from FFHQ: beyond the photo's border the
-rectangle shows the mirrored photo without FFHQ's added blur.
+The rectangle is that of Karras et al., "Progressive Growing of GANs", appendix C, by which CelebA-HQ and FFHQ were
+cropped; the paper crops and aligns faces from other sources in the same way (section 4.1). Deviation from FFHQ: beyond
+the photo's border the rectangle shows the mirrored photo, without FFHQ's added blur.
 """
 
 import importlib.util
@@ -20,8 +20,8 @@ from sr3core.images.resize import resize_area
 
 _MODEL = "models/shape_predictor_68_face_landmarks.dat"
 _LEFT_EYE, _RIGHT_EYE, _MOUTH_CORNERS = slice(36, 42), slice(42, 48), (48, 54)
-_DETECTION_SIDE = 1024  # larger photos are shrunk to this to look for faces, smaller ones doubled
-_OVERSAMPLING = 2  # samples a pixel side, before the exact area mean
+_DETECTION_SIDE = 1024  # photos are scaled to this side for face detection, at most doubled
+_OVERSAMPLING = 2  # bicubic samples per output pixel and axis, before the exact area mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ def face_rectangle(landmarks: np.ndarray) -> FaceRectangle:
 
 
 def align_face(pixels: np.ndarray, largest: int) -> np.ndarray:
-    """Cut the largest face out of a photo, upright: uint8 (S, S, 3), S as large as it is there, at most `largest`.
+    """Crop the largest face of a photo, upright: uint8 (S, S, 3), S being its size in the photo, at most `largest`.
 
     Raises:
-        DecodeError: there is no face.
+        DecodeError: no face is found.
         ConfigError: the extra is not installed.
     """
     rectangle = face_rectangle(find_landmarks(pixels))
@@ -97,18 +97,16 @@ def find_landmarks(pixels: np.ndarray) -> np.ndarray:
     small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
     faces = detector(small, 0)
     if not faces:
-        raise DecodeError(
-            RejectReason.NO_FACE, "no face is found; take a frontal photo, or prepare without align_faces"
-        )
+        raise DecodeError(RejectReason.NO_FACE, "no face is found; use a frontal photo, or prepare without align_faces")
     shape = predictor(small, max(faces, key=lambda face: face.area()))
     return np.array([(point.x, point.y) for point in shape.parts()], np.float64) / scale
 
 
 def check_installed() -> None:
-    """Say what to install, where the extra is missing.
+    """Check that the extra "align" is installed.
 
     Raises:
-        ConfigError: it is.
+        ConfigError: it is not; says what to install.
     """
     missing = [name for name in ("dlib", "face_recognition_models") if importlib.util.find_spec(name) is None]
     if missing:
@@ -120,7 +118,7 @@ def _models() -> tuple[Any, Any]:
     check_installed()
     import dlib  # type: ignore[import-not-found]
 
-    # The package's own module imports pkg_resources, which newer setuptools lack: only its file is wanted.
+    # Only the package's data file is used: its module imports pkg_resources, which newer setuptools lack.
     spec = importlib.util.find_spec("face_recognition_models")
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -134,7 +132,7 @@ def _rotate_90(vector: np.ndarray) -> np.ndarray:
 
 
 def _margin(shape: tuple[int, ...], corners: np.ndarray) -> int:
-    """Pixels by which the corners reach beyond the photo."""
+    """Padding that the photo needs so that all corners lie in it, in pixels."""
     beyond = max(-corners.min(), (corners - [shape[1] - 1, shape[0] - 1]).max(), 0.0)
     return int(np.ceil(beyond)) + 2 if beyond > 0 else 0
 

@@ -1,6 +1,6 @@
-"""JPEG and PNG, decoded and encoded faster than Pillow does, to the same pixels.
+"""JPEG and PNG, decoded and encoded faster than by Pillow, to the same pixels.
 
-Milliseconds of one processor for an image: decoding JPEG 1024x1024 4 (Pillow 12), PNG 1024x1024 11 (24; libspng 17),
+Milliseconds on one CPU core: decoding JPEG 1024x1024 4 (Pillow 12), PNG 1024x1024 11 (24; libspng 17),
 a record's PNG 256x256 0.4, encoding 256x256 as PNG 1.3 (12 at Pillow's own level, the file 5% larger). See
 tests/benchmarks/bench_prepare.py.
 """
@@ -27,21 +27,21 @@ _MODES = {_GREY: "mono", _RGB: "rgb", _RGBA: "rgba"}  # kornia_rs's names
 
 
 class PngHeader(NamedTuple):
-    """What a PNG says of itself."""
+    """What the header chunks of a PNG state."""
 
     bit_depth: int
     colour_type: int
     transparent: bytes
-    """The tRNS chunk: which colour or palette entries are transparent; empty where there is none."""
+    """The tRNS chunk, which names transparent colours or palette entries; empty if there is none."""
     metadata_last: bool
-    """Whether EXIF or text comes after the pixels."""
+    """Whether EXIF or text chunks come after the pixels."""
 
 
 def decode_jpeg(data: bytes, notes: list[str]) -> np.ndarray:
     """Decode a grey or YCbCr JPEG to RGB (H, W, 3), bit for bit as Pillow.
 
     Raises:
-        ValueError: it is damaged. Stray bytes between markers, which some cameras write, are no damage.
+        ValueError: it is damaged. Stray bytes between markers, which some cameras write, do not count as damage.
     """
     exact = {"colorspace": "RGB", "fastdct": False, "fastupsample": False}
     try:
@@ -54,10 +54,10 @@ def decode_jpeg(data: bytes, notes: list[str]) -> np.ndarray:
 
 
 def check_png(data: bytes) -> PngHeader:
-    """Check that every chunk is whole and its checksum right, which decoders skip.
+    """Check that every chunk is complete and its checksum correct, which decoders do not check.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a chunk is truncated or damaged.
     """
     position, kind, header, transparent = len(_PNG_SIGNATURE), b"", b"", b""
     pixels_seen = metadata_last = False
@@ -93,7 +93,7 @@ def decode_png_rgb(data: bytes) -> np.ndarray:
 
 
 def decode_png_16(data: bytes, header: PngHeader) -> tuple[np.ndarray, np.ndarray | None]:
-    """Decode a 16-bit PNG to RGB uint8 (H, W, 3), rounded, and alpha uint8 (H, W), None where it has none.
+    """Decode a 16-bit PNG to RGB uint8 (H, W, 3), rounded, and alpha uint8 (H, W), or None if it has none.
 
     Raises:
         ValueError: it is damaged.
@@ -111,7 +111,7 @@ def decode_png_16(data: bytes, header: PngHeader) -> tuple[np.ndarray, np.ndarra
 
 
 def encode_png(image: np.ndarray) -> bytes:
-    """Encode uint8 (H, W, C) as PNG: grey, grey and alpha, RGB or RGBA for C of 1 to 4."""
+    """Encode uint8 (H, W, C) as PNG: grey, grey and alpha, RGB or RGBA for C from 1 to 4."""
     file = io.BytesIO()
     writer = PngWriter(file, *image.shape)
     writer.write(image)
@@ -122,14 +122,15 @@ def encode_png(image: np.ndarray) -> bytes:
 class PngWriter:
     """Encodes a PNG a few rows at a time, so that an image of any size needs little memory.
 
-    One filter for all rows (the mean of left and above) and Huffman coding alone: for photographs nearly as small as
-    a search for the best of each, and 15 times as fast.
+    Uses one filter for all rows (the mean of left and above) and Huffman coding only: for photographs nearly as small
+    as choosing the best filter for each row, and 15 times as fast.
 
     Args:
         file: receives the bytes.
-        height, width: of the image.
+        height: of the image, pixels.
+        width: of the image, pixels.
         channels: 1 to 4: grey, grey and alpha, RGB, RGBA.
-        profile: ICC profile to embed; none where it is empty.
+        profile: ICC profile to embed, if not empty.
     """
 
     def __init__(self, file: BinaryIO, height: int, width: int, channels: int, profile: bytes = b"") -> None:
@@ -147,7 +148,7 @@ class PngWriter:
         rows, channels = image.reshape(len(image), -1), self._channels
         left, above = (np.zeros((_BAND_ROWS, rows.shape[1]), np.uint8) for _ in range(2))
         filtered = np.full((_BAND_ROWS, rows.shape[1] + 1), _AVERAGE_FILTER, np.uint8)
-        for first in range(0, len(rows), _BAND_ROWS):  # a band of rows stays in the processor's cache
+        for first in range(0, len(rows), _BAND_ROWS):  # a band of rows stays in the CPU cache
             band = rows[first : first + _BAND_ROWS]
             count = len(band)
             left[:count, channels:] = band[:, :-channels]
@@ -161,7 +162,7 @@ class PngWriter:
                 self._flush()
 
     def close(self) -> None:
-        """Write what is left, after the last row."""
+        """Finish the file after the last row."""
         self._pending += self._deflate.flush()
         self._flush()
         self._file.write(_chunk(b"IEND", b""))
@@ -179,7 +180,7 @@ def _decode_wide(data: bytes, colour_type: int) -> np.ndarray:
     """The 16-bit samples of a PNG, (H, W, channels)."""
     if colour_type != _GREY_ALPHA:
         return _decoded(kornia_rs.io.decode_image_png_u16, data, colour_type)
-    # The decoder has no such mode. Its four bytes a pixel are filtered and stored as those of 8-bit RGBA are.
+    # The decoder lacks this mode, whose four bytes a pixel are filtered and stored like those of 8-bit RGBA.
     header = data[_IHDR_BODY]
     as_rgba = _chunk(b"IHDR", header[:8] + bytes([8, _RGBA]) + header[10:])
     alike = _PNG_SIGNATURE + as_rgba + data[len(_PNG_SIGNATURE) + len(as_rgba) :]
@@ -193,7 +194,7 @@ def _decoded(decode: Callable[..., np.ndarray], data: bytes, colour_type: int) -
     width, height = struct.unpack_from(">II", header)
     try:
         return decode(data, (height, width), _MODES[colour_type])
-    except Exception as error:  # what the decoder raises has no class of its own
+    except Exception as error:  # the decoder raises plain exceptions
         raise ValueError(str(error)) from error
 
 

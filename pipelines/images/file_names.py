@@ -1,4 +1,4 @@
-"""Which files are taken for images: by their names; what a file really is, its bytes decide."""
+"""Which files are treated as images, by their names; the format is determined by the bytes."""
 
 import posixpath
 
@@ -9,10 +9,10 @@ IMAGE_EXTENSIONS = frozenset(
         *("heic", "heif", "jp2", "ppm", "pgm", "pnm"),
     )
 )
-"""Names that are taken for images; what a file really is, its bytes decide."""
+"""Extensions, lower case, of files that are treated as images."""
 
 MAX_FILE_BYTES = 2**30
-"""Largest file that is read as an image."""
+"""Largest file that is read as an image, bytes."""
 
 
 def is_image_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Why an image is not in the shards, or was not upscaled: reason codes, and the rows that name each image."""
+"""Rejected images: reason codes, and the row that names an image and its reason."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,38 +7,38 @@ from sr3core.errors import DataError
 
 
 class RejectReason(StrEnum):
-    """Why an image is not in the shards, or was not upscaled."""
+    """Reason code: why an image is not in the shards, or was not upscaled."""
 
     EMPTY = "empty"
-    """No bytes."""
+    """The file is empty."""
     NOT_AN_IMAGE = "not_an_image"
-    """Not of a format that is known, whatever its name says."""
+    """Not of a known image format, whatever its name."""
     UNSUPPORTED = "unsupported"
     """An image whose pixels have no defined meaning as RGB, such as 32-bit floats."""
     TRUNCATED = "truncated"
-    """Ends too early."""
+    """The file ends too early."""
     CORRUPT = "corrupt"
-    """Damaged: a checksum or the decoder says so."""
+    """Damaged, according to a checksum or the decoder."""
     TOO_LARGE = "too_large"
-    """More pixels than allowed, which may be a decompression bomb, or more than fit into memory or the format."""
+    """More pixels than allowed (perhaps a decompression bomb), or than fit into memory or the output format."""
     ANIMATED = "animated"
     """Several frames or pages."""
     TOO_SMALL = "too_small"
-    """Its shorter side is below the stage's high size (section 4: discarded)."""
+    """Its shorter side is below the stage's high size; section 4 discards such images."""
     DUPLICATE = "duplicate"
-    """The same bytes are there under another name, or the same name again."""
+    """The same bytes exist under another name, or the name occurs twice."""
     NO_FACE = "no_face"
-    """No face to align by, where that was asked for."""
+    """No face was found to align by."""
     UNREADABLE = "unreadable"
-    """The source listed it and could not read it."""
+    """The source lists it but it could not be read."""
     UNWRITTEN = "unwritten"
-    """Its upscaled image could not be written, or would replace a file that is not ours."""
+    """Its upscaled image could not be written, or would replace a file that sr3 did not write."""
     CRASHED = "crashed"
-    """The process that upscaled it died, twice: most often because the memory did not suffice."""
+    """The process that upscaled it died twice, most likely for lack of memory."""
 
 
 class DecodeError(DataError):
-    """Bytes that are no usable image, and why."""
+    """Bytes that are not a usable image, and why."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(f"{reason.value}: {detail}")
@@ -48,11 +48,11 @@ class DecodeError(DataError):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One image that a stage does not hold."""
+    """An image that was rejected."""
 
     path: str
     """Its name relative to the source."""
     reason: RejectReason
     """Reason code."""
     detail: str
-    """What exactly, for a person."""
+    """What exactly is wrong, in words."""

@@ -1,4 +1,4 @@
-"""A local cache of remote shards with a bound on its size, shared by the workers of a machine."""
+"""A local cache of remote shards, bounded in size and shared by the workers of a machine."""
 
 import fcntl
 import hashlib
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 
 
 class ShardCache:
-    """Shards under their sha256, the least recently used deleted first; safe for many processes.
+    """Stores shards by their sha256 and evicts the least recently used; safe for many processes.
 
     Args:
-        folder: on a local disk; made when needed.
-        max_bytes: bound on what is kept. A shard larger than that is kept alone.
+        folder: a folder on a local disk; created if needed.
+        max_bytes: limit on the total size. A larger shard is kept alone.
     """
 
     def __init__(self, folder: str | Path, max_bytes: int) -> None:
@@ -26,10 +26,16 @@ class ShardCache:
         self._folder.mkdir(parents=True, exist_ok=True)
 
     def read(self, uri: str, shard: ShardEntry, offset: int, size: int) -> bytes:
-        """Read bytes of a shard, fetching the whole of it first where it is not here.
+        """Read a range of a shard's bytes; downloads the whole shard first if it is not cached.
+
+        Args:
+            uri: the shard in its bucket.
+            shard: its entry in the manifest.
+            offset: first byte.
+            size: number of bytes.
 
         Raises:
-            DataError: what was fetched is not what the manifest promises.
+            DataError: the downloaded shard is not the one in the manifest.
             StorageError: the shard cannot be read, or the disk is full.
         """
         path = self._folder / f"{shard.sha256}.tar"
@@ -37,18 +43,18 @@ class ShardCache:
             try:
                 with path.open("rb") as file:
                     data = os.pread(file.fileno(), size, offset)
-                    os.utime(file.fileno())  # it is in use: evict others before it
+                    os.utime(file.fileno())  # mark it as used, so that others are evicted first
                 return data
-            except FileNotFoundError:  # never here, or evicted by another worker a moment ago
+            except FileNotFoundError:  # not cached, or evicted by another worker a moment ago
                 self._fetch(uri, shard, path)
 
     def _fetch(self, uri: str, shard: ShardEntry, path: Path) -> None:
         data = read_bytes(uri)
         if hashlib.sha256(data).hexdigest() != shard.sha256:
             raise DataError(f"{uri} is not the shard that its manifest describes; run `sr3 verify` on its folder")
-        with (self._folder / ".lock").open("w") as lock:  # of all processes and threads: their sum must stay in bounds
+        with (self._folder / ".lock").open("w") as lock:  # across processes and threads: their sum is bounded
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():  # another one fetched it too
+            if not path.exists():  # unless another worker has downloaded it meanwhile
                 self._make_room(len(data))
                 write_atomic(str(path), data)
 
@@ -64,6 +70,6 @@ class ShardCache:
         for _, size, path in sorted(kept):
             if total + wanted <= self._max_bytes:
                 return
-            path.unlink(missing_ok=True)  # a reader that has it open goes on reading it
+            path.unlink(missing_ok=True)  # a reader that has it open can still read it
             total -= size
             log.debug("cache: evicted %s", path.name)

@@ -1,1 +1,1 @@
-"""`sr3 prepare`: a source is listed, planned into shards, and written by Ray Data tasks; `sr3 verify`."""
+"""`sr3 prepare` lists a source, plans its shards and writes them with Ray Data; `sr3 verify` checks them."""

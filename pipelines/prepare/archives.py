@@ -1,4 +1,4 @@
-"""Zip, tar and parquet files: listed once, then every image is read on its own by where it lies in the file."""
+"""Zip, tar and parquet files: they are listed once, then every image is read on its own by its place in the file."""
 
 import io
 import json
@@ -27,9 +27,14 @@ _LABEL_COLUMNS = ("label", "cls", "class")
 
 
 def list_archives(uri: str, layout: str, files: dict[str, int]) -> Source:
-    """List the images in an archive, or in all archives of a kind in a folder.
+    """List the images in an archive, or in all archives of one kind in a folder.
 
-    A damaged archive among others becomes an item that is rejected by name.
+    A damaged archive becomes an item that is rejected by name.
+
+    Args:
+        uri: the archive, or the folder.
+        layout: "zip", "tar" or "parquet".
+        files: name relative to uri -> size; {"": size} if uri is itself the archive.
     """
     listing = {"zip": _list_zip, "tar": _list_tar, "parquet": _list_parquet}[layout]
     end = f".{layout}"
@@ -49,14 +54,14 @@ def list_archives(uri: str, layout: str, files: dict[str, int]) -> Source:
 
 
 def read_zipped(path: str, item: SourceItem) -> bytes:
-    """Read a zip member, and check its CRC-32.
+    """Read a zip member and check its CRC-32.
 
     Raises:
-        DecodeError: it is damaged.
+        DecodeError: the member is damaged.
     """
     header = _LOCAL_HEADER.unpack(read_range(path, item.offset, _LOCAL_HEADER.size))
     if header[0] != b"PK\3\4":
-        raise DecodeError(RejectReason.CORRUPT, "the zip holds no member where its directory says")
+        raise DecodeError(RejectReason.CORRUPT, "the zip has no member where its directory states one")
     start = item.offset + _LOCAL_HEADER.size + header[-2] + header[-1]
     data = read_range(path, start, item.size)
     if item.how == "deflated":
@@ -70,7 +75,7 @@ def read_zipped(path: str, item: SourceItem) -> bytes:
 
 
 def read_row(path: str, item: SourceItem) -> bytes:
-    """Read the image of a parquet row; its row group stays in memory for the next row.
+    """Read the image in a parquet row; the row group stays in memory for the next row.
 
     Raises:
         DecodeError: the row holds no bytes.
@@ -83,7 +88,7 @@ def read_row(path: str, item: SourceItem) -> bytes:
 
 
 def _list_zip(file: IO[bytes], path: str) -> Iterator[SourceItem | str]:
-    """A StyleGAN dataset, whose dataset.json holds labels, or any other zip of images."""
+    """List a StyleGAN dataset, whose dataset.json holds labels, or any other zip of images."""
     with zipfile.ZipFile(file) as archive:
         labels = _zip_labels(archive)
         for member in archive.infolist():
@@ -109,13 +114,15 @@ def _zip_labels(archive: zipfile.ZipFile) -> dict[str, int]:
 
 
 def _list_tar(file: IO[bytes], path: str, base: int = 0, inside: str = "") -> Iterator[SourceItem | str]:
-    """A WebDataset shard, any tar of images, or ILSVRC's tar of one tar a synset; offsets are into the outer file.
+    """List a WebDataset shard, any tar of images, or ILSVRC's tar with a tar for each synset.
+
+    Offsets are relative to the outer file.
 
     Args:
         file: the tar, from its own byte 0.
         path: the outer file, relative to the source.
         base: where the tar begins in the outer file.
-        inside: its name there, with a slash at its end.
+        inside: its name there, with a trailing slash.
     """
     prefix = f"{path}/{inside}" if path else inside
     labels: dict[str, int] = {}
@@ -138,7 +145,7 @@ def _list_tar(file: IO[bytes], path: str, base: int = 0, inside: str = "") -> It
         except (tarfile.ReadError, ValueError) as error:
             yield SourceItem(f"{prefix}(rest)", path, "damaged", problem=f"the tar is damaged from here on: {error}")
         else:
-            if _read_at(file, archive.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile just stops
+            if _read_at(file, archive.offset, tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile stops silently
                 yield SourceItem(f"{prefix}(rest)", path, "damaged", problem="the tar has no end mark: it is truncated")
     for key, name, offset, size in images:
         synset = synset_in((prefix + name).replace(".tar/", "/"))
@@ -147,14 +154,14 @@ def _list_tar(file: IO[bytes], path: str, base: int = 0, inside: str = "") -> It
 
 
 def _split_name(name: str) -> tuple[str, str]:
-    """WebDataset's split of a member's name into (key, extension), at the first dot after the last slash."""
+    """Split a member's name into (key, extension) as WebDataset does: at the first dot after the last slash."""
     folder, slash, file = name.rpartition("/")
     stem, _, extension = file.partition(".")
     return folder + slash + stem, extension.lower()
 
 
 def _list_parquet(file: IO[bytes], path: str) -> Iterator[SourceItem]:
-    """Hugging Face's image layout: a struct of bytes and path, or plain bytes, and perhaps an integer label."""
+    """List Hugging Face's image layout: a struct of bytes and path, or plain bytes, and perhaps an integer label."""
     import pyarrow.parquet as parquet
 
     table = parquet.ParquetFile(file)
@@ -188,7 +195,7 @@ def _image_column(table: Any) -> str:
     structs = [name for name in names if _is_struct(table, name)]
     found = next((name for name in (*_IMAGE_COLUMNS, *structs) if name in names), None)
     if found is None:
-        raise ValueError(f"no column of images among {names}; expected one named image")
+        raise ValueError(f"no image column among {names}; name the column 'image'")
     return found
 
 

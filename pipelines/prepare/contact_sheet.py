@@ -1,4 +1,4 @@
-"""A picture of random records, so that a person can look at the data."""
+"""A picture of random records, for looking at prepared data."""
 
 import random
 
@@ -22,10 +22,10 @@ def contact_sheet(directory: str, path: str, num_records: int = 24, seed: int = 
         directory: a stage's folder, such as OUT/64-256.
         path: where the PNG goes, local or on S3.
         num_records: how many to draw, over all splits.
-        seed: decides which.
+        seed: decides which records are drawn.
 
     Raises:
-        DataError: the stage is not complete, or holds nothing.
+        DataError: the stage is incomplete or empty.
     """
     manifest = load_manifest(directory)
     places = [
@@ -57,7 +57,7 @@ def _read(directory: str, entry: ShardEntry, number: int) -> Record:
 
 
 def _draw(split: str, record: Record) -> Image.Image:
-    """One tile: the low-resolution images as large as the high-resolution one, with their pixels to be seen."""
+    """One tile: the low-resolution images, enlarged with visible pixels to the size of the high-resolution one."""
     sigmas = record.meta.get("blur_sigmas", [])
     images = [] if record.low is None else [("low", record.low)]
     images += [(f"blur {sigma:.2f}", image) for sigma, image in zip(sigmas, record.low_blurred, strict=False)]

@@ -1,4 +1,4 @@
-"""Folders of images as their publishers lay them out: plain, a folder a class, FFHQ, ImageNet, CelebA-HQ."""
+"""Layouts of image folders: plain, one folder per class, and those of FFHQ, ImageNet and CelebA-HQ."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pipelines.prepare.source_items import Source, SourceItem, in_order
 from pipelines.storage.uris import exists, join, name_of, read_bytes
 from sr3core.errors import ConfigError, DataError
 
-_FFHQ_ALIGNED = ("images1024x1024", "thumbnails128x128")  # the first that is there is taken, never both
+_FFHQ_ALIGNED = ("images1024x1024", "thumbnails128x128")  # the first that exists is taken, never both
 _FFHQ_WILD = "in-the-wild-images"
 _SYNSET = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.")
@@ -26,7 +26,7 @@ _CELEBA_SIZES = re.compile(r"(?:data|celeba[_-]?hq[_-]?)(\d+)(?:x\1)?", re.IGNOR
 
 
 def detect(uri: str, names: Iterable[str]) -> str | None:
-    """The layout of a folder by its names: "ffhq", "imagenet", "celebahq", "folder"; None where it holds no image."""
+    """Detect a folder's layout from its names: "ffhq", "imagenet", "celebahq", "folder", or None without images."""
     images = [name for name in names if is_image_name(name)]
     if not images:
         return None
@@ -43,7 +43,12 @@ def detect(uri: str, names: Iterable[str]) -> str | None:
 
 
 def list_layout(uri: str, layout: str, files: dict[str, int]) -> Source:
-    """List a folder by a layout.
+    """List the images of a folder by its layout.
+
+    Args:
+        uri: the folder.
+        layout: "folder", "imagefolder", "ffhq", "imagenet" or "celebahq".
+        files: name relative to uri -> size.
 
     Raises:
         DataError: FFHQ's in-the-wild photos, which are not aligned.
@@ -63,16 +68,20 @@ def list_layout(uri: str, layout: str, files: dict[str, int]) -> Source:
 
 
 def _checked(item: SourceItem, size: int) -> SourceItem:
-    return item if size <= MAX_FILE_BYTES else item._replace(how="damaged", problem=f"{size} bytes: too many")
+    return (
+        item
+        if size <= MAX_FILE_BYTES
+        else item._replace(how="damaged", problem=f"{size} bytes are more than {MAX_FILE_BYTES}")
+    )
 
 
 def _list_imagefolder(uri: str, names: list[str]) -> list[SourceItem]:
-    """Images with the index of their class: the place of their first folder among all, in alphabetical order."""
+    """Label each image with the alphabetical rank of its top folder among all top folders."""
     loose = [name for name in names if "/" not in name]
     if loose:
         raise ConfigError(
             f"layout: {uri} holds {len(loose)} images outside of any class's folder, such as {loose[0]}; imagefolder"
-            " wants a folder a class and nothing beside them"
+            " needs one folder per class and no images beside them"
         )
     folders = [name.partition("/")[0] for name in names]
     index = {folder: number for number, folder in enumerate(sorted(set(folders)))}
@@ -82,7 +91,7 @@ def _list_imagefolder(uri: str, names: list[str]) -> list[SourceItem]:
 
 
 def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:
-    """FFHQ's 1024x1024 images, else its thumbnails; a mixture would hold every face twice."""
+    """Take FFHQ's 1024x1024 images, or else its thumbnails; a mixture would hold every face twice."""
     for folder in _FFHQ_ALIGNED:
         taken = names if name_of(uri) == folder else [n for n in names if folder in n.split("/")[:-1]]
         if taken:
@@ -90,14 +99,16 @@ def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:
     if name_of(uri) == _FFHQ_WILD or any(_FFHQ_WILD in name.split("/") for name in names):
         raise DataError(
             f"source: {uri} holds FFHQ's in-the-wild images: uncropped photos whose faces are not aligned, on which"
-            " SR3's face models are not trained. Take FFHQ's images1024x1024 or thumbnails128x128, add --align-faces"
-            " to align them here, or name --layout folder to take them as plain photos"
+            " SR3's face models are not trained. Use FFHQ's images1024x1024 or thumbnails128x128, add --align-faces"
+            " to align them here, or give --layout folder to use them as plain photos"
         )
-    raise ConfigError(f"layout: {uri} has none of FFHQ's folders ({', '.join(_FFHQ_ALIGNED)}); take auto or folder")
+    raise ConfigError(
+        f"layout: {uri} has none of FFHQ's folders ({', '.join(_FFHQ_ALIGNED)}); use --layout auto or folder"
+    )
 
 
 def _list_celebahq(uri: str, names: list[str]) -> list[SourceItem]:
-    """CelebA-HQ without its segmentation masks; of several resolutions, the largest."""
+    """Take CelebA-HQ without its segmentation masks; of several resolutions, take the largest."""
     photos = [name for name in names if not any("mask-anno" in part for part in name.split("/")[:-1])]
     sizes = {name: _celeba_size(name) for name in photos}
     largest = max(sizes.values(), default=0)
@@ -110,7 +121,7 @@ def _celeba_size(name: str) -> int:
 
 
 def _list_imagenet(uri: str, names: list[str]) -> list[SourceItem]:
-    """ImageNet's images with class index and WordNet id, by folder, file name, or the ground-truth file."""
+    """Label ImageNet's images with class index and WordNet id, by folder, file name or ground-truth file."""
     truth: dict[int, str] | None = None
     items = []
     for name in names:
@@ -121,12 +132,14 @@ def _list_imagenet(uri: str, names: list[str]) -> list[SourceItem]:
             synset = truth.get(int(validation[1]))
         items.append(SourceItem(name, name, label=CLASS_INDEX.get(synset or ""), synset=synset))
     if not any(item.synset for item in items):
-        raise ConfigError(f"layout: {uri} has no folder or file named after a synset (n01440764); take auto or folder")
+        raise ConfigError(
+            f"layout: {uri} has no folder or file named after a synset (n01440764); use --layout auto or folder"
+        )
     return items
 
 
 def synset_in(name: str) -> str | None:
-    """The WordNet id in a path: its last such folder, or the start of the file name (n01440764_10026.JPEG)."""
+    """The WordNet id in a path: the last folder that is one, or the start of the file name (n01440764_10026.JPEG)."""
     *folders, file = name.split("/")
     for part in (*reversed(folders), file.split(".")[0].split("_")[0]):
         if _SYNSET.fullmatch(part):
@@ -145,17 +158,17 @@ def _find_ground_truth(uri: str) -> str | None:
 
 
 def _read_ground_truth(uri: str) -> dict[int, str]:
-    """Number of each validation image -> WordNet id, from any of the three files that hold it.
+    """Read number of validation image -> WordNet id, from any of the kinds of file that state it.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: there is no such file, or it is damaged.
     """
     path = _find_ground_truth(uri)
     if path is None:
         raise DataError(
             f"source: {uri} holds ImageNet's validation images without their classes; put"
             " ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv or val.txt into it or beside it,"
-            " or name --layout folder to do without classes"
+            " or give --layout folder to do without classes"
         )
     lines = read_bytes(path).decode("utf-8", "replace").splitlines()
     try:

@@ -22,7 +22,7 @@ from pipelines.storage.uris import commit, join, temporary_path
 
 
 def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manifest:
-    """Write a stage's rejects.jsonl and manifest.json from the indices of its shards."""
+    """Write a stage's rejects.jsonl and manifest.json from the indices of its shards, all of which must exist."""
     directory = join(config.out, stage.name)
     temporary = temporary_path(join(directory, REJECTS))
     splits: dict[str, list] = {split: [] for split in SPLITS}

@@ -1,4 +1,4 @@
-"""Progress of a preparation: what it counts, and where it leaves it for `sr3 status`."""
+"""Progress of a preparation: its counters, and the file in which `sr3 status` finds it."""
 
 import json
 import time
@@ -11,21 +11,21 @@ from pipelines.runtime.progress_display import duration
 from pipelines.storage.uris import join, write_atomic
 
 PROGRESS = "progress.json"
-"""The last progress line of a preparation, in its folder, for `sr3 status`."""
+"""File in a preparation's folder with its last progress line."""
 
 _SAVE_EVERY_SECONDS = 2.0
 
 
 @dataclass(slots=True)
 class PrepareProgress:
-    """How far a preparation is."""
+    """How far a preparation has come."""
 
     num_shards: int
     """Shards to write in this run."""
     num_images: int
-    """Images planned for them."""
+    """Images planned for these shards."""
     num_shards_before: int = 0
-    """Shards that an earlier run has finished."""
+    """Shards that earlier runs have finished."""
     shards_done: int = 0
     """Shards written in this run."""
     images_done: int = 0
@@ -33,9 +33,9 @@ class PrepareProgress:
     num_samples: int = 0
     """Samples written in this run, all stages together."""
     num_rejects: int = 0
-    """Images rejected in this run by a stage or more."""
+    """Images that one stage or more rejected in this run."""
     seconds_of: Counter[str] = field(default_factory=Counter)
-    """Work by part: read, decode, resize, encode, write; over all workers."""
+    """Time by kind of work ("read", "decode", "resize", "encode", "write"), summed over all workers."""
     started: float = field(default_factory=time.monotonic)
     """Monotonic time of the start."""
 
@@ -54,12 +54,12 @@ class PrepareProgress:
 
     @property
     def share(self) -> float:
-        """Share of this run's shards that are written, 1 when all are."""
+        """Fraction of this run's shards that are written; 1 if all are."""
         return self.shards_done / self.num_shards if self.num_shards else 1.0
 
     @property
     def images_per_second(self) -> float:
-        """Images read a second, since the start."""
+        """Images read per second since the start."""
         return self.images_done / max(self.seconds, 1e-9)
 
     def line(self) -> str:
@@ -74,7 +74,7 @@ class PrepareProgress:
 
 
 def save_progress(out: str) -> Callable[[PrepareProgress], None]:
-    """A callback that leaves the progress in a preparation's folder, at most every two seconds."""
+    """Return a callback that saves the progress in a preparation's folder, at most every two seconds and at the end."""
     last = [-_SAVE_EVERY_SECONDS]
 
     def save(progress: PrepareProgress) -> None:

@@ -1,8 +1,8 @@
-"""Which image goes to which shard, decided before any is read, so that no scheduling can change it.
+"""Which image goes to which shard: decided before any image is read, so that scheduling cannot change it.
 
-OUT/prepare.json holds the configuration and one line a shard; OUT/plan.jsonl the images of each shard, which a worker
-reads by offset: neither the driver nor the object store carries millions of names. What a grown source adds later is
-in OUT/plan-0001.jsonl and on, in shards of its own.
+OUT/prepare.json holds the configuration and an entry for each shard; OUT/plan.jsonl holds a line for each shard with
+its images, which a worker reads by offset: neither the driver nor the object store carries millions of names. Images
+that are added to the source later get shards of their own, whose lines are in OUT/plan-0001.jsonl and so on.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ _FORMAT = JsonFormat(
 
 @dataclass(frozen=True, slots=True)
 class PlannedShard:
-    """One shard to write, the same for every stage."""
+    """A shard to write, the same for every stage."""
 
     name: str
     """File name, such as train-000000.tar."""
     split: str
     """ "train", "validation" or "test"."""
     num_images: int
-    """Images planned; fewer survive."""
+    """Images planned; rejected ones will be missing."""
     offset: int
     """First byte of its line in plan.jsonl."""
     size: int
@@ -50,44 +50,44 @@ class PlannedShard:
     fingerprint: str
     """Hash of that line."""
     addition: int = 0
-    """Which growth of the source it came with; 0 for what was there at first."""
+    """Number of the addition to the source that it came with; 0 for the original source."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All shards to write."""
+    """All shards of a preparation."""
 
     fingerprint: str
-    """Of the configuration."""
+    """Fingerprint of the configuration."""
     source_fingerprint: str
-    """Of the names in the source."""
+    """Hash of the names in the source."""
     layout: str
     """Layout of the source."""
     num_images: int
     """Images in the source."""
     num_ignored: int
-    """Files in the source that are no images by their names."""
+    """Files in the source that are not images, judging by their names."""
     shards: tuple[PlannedShard, ...]
-    """In order of their names; those of an addition after all before."""
+    """Shards in order of their names; those of an addition follow all earlier ones."""
     additions: tuple[str, ...] = ()
-    """Fingerprint of the names that each growth of the source brought."""
+    """Hash of the names that each addition to the source brought."""
 
     @property
     def identity(self) -> str:
-        """Of the configuration and of all additions: what a manifest is told apart by."""
+        """Fingerprint of the configuration and of all additions, by which manifests are told apart."""
         return fingerprint_of([self.fingerprint, *self.additions]) if self.additions else self.fingerprint
 
 
 def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
-    """Deal a source's images onto shards, and encode their lines for plan.jsonl.
+    """Deal a source's images to shards, and encode the lines of plan.jsonl.
 
-    The split of an image is a hash of its name. Inside a split the order is by hash too, so that a shard mixes a
-    source's folders; rows of one parquet row group stay together, as each group is read whole.
+    A hash of its name decides the split of an image. Inside a split the order is by hash too, so that each shard mixes
+    the source's folders; the rows of a parquet row group stay together, since a group is read as a whole.
     """
     by_split: dict[str, list[SourceItem]] = defaultdict(list)
     for item in source.items:
         by_split[_split_of(config, _digest(item).hex())].append(item)
-    shards, encoded = _deal(config, by_split)
+    shards, encoded = _deal(by_split, config.samples_per_shard, config.seed)
     plan = Plan(
         fingerprint(config),
         hashlib.sha256(encoded).hexdigest()[:16],
@@ -100,27 +100,27 @@ def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
 
 
 def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Plan, bytes] | None:
-    """Extend a plan by the images whose names it does not hold; None where there are none.
+    """Extend a plan by the images whose names it does not hold; None if there are none.
 
-    They are all for training, in shards of their own: what is held out stays as it is, so that models trained before
-    and after are measured on the same images, none of which either has seen.
+    All of them are for training, in shards of their own. The held-out splits stay as they are, so that models trained
+    before and after are measured on the same images, which neither has seen.
 
     Raises:
-        DataError: an image that it holds is of another class now.
+        DataError: an image of the plan has another class now.
     """
     known = {item.name: item.label for shard in plan.shards for item in load_items(config.out, shard)}
     for item in source.items:
         if item.name in known and known[item.name] != item.label:
             raise DataError(
                 f"source: {item.name} was of class {known[item.name]} and is now of {item.label}: classes in"
-                f" {config.source} have come or gone; let a new one's folder sort last, or take another --out"
+                f" {config.source} were added or removed; let a new class's folder sort last, or use another --out"
             )
     new = [item for item in source.items if item.name not in known]
     if not new:
         return None
     addition = len(plan.additions) + 1
     first = sum(shard.split == "train" for shard in plan.shards)
-    shards, encoded = _deal(config, {"train": new}, addition, first)
+    shards, encoded = _deal({"train": new}, config.samples_per_shard, config.seed, addition, first)
     extended = replace(
         plan,
         num_images=plan.num_images + len(new),
@@ -132,13 +132,17 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
 
 
 def _deal(
-    config: PrepareConfig, by_split: Mapping[str, Sequence[SourceItem]], addition: int = 0, first_number: int = 0
+    by_split: Mapping[str, Sequence[SourceItem]],
+    samples_per_shard: int,
+    seed: int,
+    addition: int = 0,
+    first_number: int = 0,
 ) -> tuple[list[PlannedShard], bytes]:
     shards, lines, offset = [], [], 0
     for split in SPLITS:
-        ordered = sorted(by_split.get(split, ()), key=lambda item: (_order_key(config, item), item))
-        for index, first in enumerate(range(0, len(ordered), config.samples_per_shard), first_number):
-            items = ordered[first : first + config.samples_per_shard]
+        ordered = sorted(by_split.get(split, ()), key=lambda item: (_order_key(seed, item), item))
+        for index, first in enumerate(range(0, len(ordered), samples_per_shard), first_number):
+            items = ordered[first : first + samples_per_shard]
             line = (json.dumps(items, separators=(",", ":")) + "\n").encode()
             digest = hashlib.sha256(line).hexdigest()[:16]
             name = f"{split}-{index:06d}.tar"
@@ -157,7 +161,7 @@ def write_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
 
 
 def is_begun(config: PrepareConfig, plan: Plan) -> bool:
-    """Whether config.out was begun with this plan; False where it was not begun.
+    """Whether config.out was begun with this plan; False if it was not begun at all.
 
     Raises:
         ConfigError: it was begun with another configuration; names every difference.
@@ -170,8 +174,8 @@ def is_begun(config: PrepareConfig, plan: Plan) -> bool:
     _check_config(config, before)
     if before["source_fingerprint"] != plan.source_fingerprint:
         raise DataError(
-            f"source: {config.source} is not what {config.out} was begun with ({before['num_images']} images then,"
-            f" {plan.num_images} now, or other names); take another --out, or --add-new for shards of what is new"
+            f"source: {config.source} has changed since {config.out} was begun ({before['num_images']} images then,"
+            f" {plan.num_images} now, or other names); use another --out, or --add-new to prepare the new images"
         )
     return True
 
@@ -180,8 +184,8 @@ def load_own_plan(config: PrepareConfig) -> Plan:
     """Read the plan in config.out, which must have been begun with the same configuration.
 
     Raises:
-        ConfigError: it was begun with another; names every difference.
-        DataError: there is none, or it is damaged.
+        ConfigError: it was begun with another one; names every difference.
+        DataError: there is no plan, or it is damaged.
     """
     plan, _ = load_plan(config.out)
     _check_config(config, _FORMAT.read(join(config.out, PLAN)))
@@ -197,19 +201,19 @@ def _check_config(config: PrepareConfig, before: dict[str, Any]) -> None:
     if changed:
         raise ConfigError(
             f"out: {config.out} was begun with another configuration ({'; '.join(changed)});"
-            " take another --out, or the configuration that it was begun with"
+            " use another --out, or the configuration that it was begun with"
         )
 
 
 def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
-    """Read the plan of a preparation, and the names of its stages.
+    """Read the plan of a preparation and the names of its stages.
 
     Raises:
-        DataError: there is none, or it is damaged.
+        DataError: there is no plan, or it is damaged.
     """
     path = join(out, PLAN)
     if not exists(path):
-        raise DataError(f"{out} holds no {PLAN}: nothing has been prepared there; run `sr3 prepare --out` with it")
+        raise DataError(f"{out} holds no {PLAN}: nothing has been prepared there; run `sr3 prepare --out {out}`")
     data = _FORMAT.read(path)
     with _FORMAT.decoding(path):
         shards = tuple(PlannedShard(**shard) for shard in data["shards"])
@@ -226,7 +230,11 @@ def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
 
 
 def load_items(out: str, shard: PlannedShard) -> list[SourceItem]:
-    """Read the images that are planned for a shard."""
+    """Read the images that are planned for a shard.
+
+    Raises:
+        DataError: its line in the plan is damaged.
+    """
     path = _lines_path(out, shard.addition)
     line = read_range(path, shard.offset, shard.size)
     if hashlib.sha256(line).hexdigest()[:16] != shard.fingerprint:
@@ -245,9 +253,8 @@ def _digest(item: SourceItem) -> bytes:
     return hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()
 
 
-def _order_key(config: PrepareConfig, item: SourceItem) -> bytes:
-    seed = str(config.seed).encode()
+def _order_key(seed: int, item: SourceItem) -> bytes:
     if item.how == "row":
-        group = hashlib.sha256(f"{config.seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
+        group = hashlib.sha256(f"{seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
         return group.digest() + item.size.to_bytes(8, "big")
-    return hashlib.sha256(seed + _digest(item)).digest()
+    return hashlib.sha256(str(seed).encode() + _digest(item)).digest()

@@ -1,4 +1,4 @@
-"""The work of one Ray task: the planned images of one shard -> one tar and index a stage, each image decoded once."""
+"""The work of one Ray task: a shard's planned images -> a tar and an index per stage; each image is decoded once."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,19 +24,19 @@ from sr3core.config import fingerprint
 
 @dataclass(frozen=True, slots=True)
 class ShardTask:
-    """One shard that is to be written."""
+    """A shard to write."""
 
     shard: PlannedShard
-    """Its line in the plan."""
+    """The shard as planned."""
     stages: tuple[str, ...]
-    """Stages of which it is missing."""
+    """Names of the stages to write it for."""
     duplicates: Mapping[str, str] = field(default_factory=dict)
-    """Names to leave out as duplicates -> the name that is kept."""
+    """Name of each image to leave out as a duplicate -> name under which its bytes are kept."""
 
 
 @dataclass(slots=True)
 class ShardReport:
-    """What a task did."""
+    """What a task has done."""
 
     shard: str
     """File name of the shard."""
@@ -45,13 +45,13 @@ class ShardReport:
     num_samples: int = 0
     """Samples written, all stages together."""
     num_rejects: int = 0
-    """Images that one stage or more does not hold."""
+    """Images that one stage or more rejected."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time spent on "read", "decode", "resize", "encode" and "write"."""
+    """Time by kind of work: "read", "decode", "align", "resize", "encode", "write"."""
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
-        """Add the time of a block to a part."""
+        """Add the duration of a block to a kind of work."""
         start = time.perf_counter()
         yield
         self.seconds[part] = self.seconds.get(part, 0.0) + time.perf_counter() - start
@@ -59,7 +59,7 @@ class ShardReport:
 
 @dataclass(slots=True)
 class _Open:
-    """A shard of one stage in the making."""
+    """A shard of one stage while it is being written."""
 
     stage: StageSpec
     writer: ShardWriter
@@ -70,10 +70,10 @@ class _Open:
 
 
 def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
-    """Write a shard of every stage that misses it; one image is in memory at a time.
+    """Write a shard for every stage of a task, with one image in memory at a time.
 
     Raises:
-        StorageError: the output cannot be written; nothing of the unfinished shards is left.
+        StorageError: the output cannot be written; no unfinished shards remain.
     """
     keep_freed_memory()
     report = ShardReport(task.shard.name)
@@ -96,7 +96,7 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
 def _add_image(
     config: PrepareConfig, item: SourceItem, shards: Sequence[_Open], duplicates: Mapping[str, str], report: ShardReport
 ) -> bool:
-    """Add one image to the shards; False where one of them rejected it."""
+    """Add one image to the shards; False if one of them rejected it."""
     try:
         if item.name in duplicates:
             raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {duplicates[item.name]!r}")
@@ -106,7 +106,7 @@ def _add_image(
             image = decode_image(data)
         if config.align_faces:
             with report.timed("align"):
-                image = _aligned(config, image)
+                image = _aligned(image, max(stage.high_size for stage in config.stage_specs))
     except DecodeError as error:
         for shard in shards:
             shard.rejects.append(Reject(item.name, error.reason, error.detail))
@@ -132,10 +132,9 @@ def _add_image(
     return fits
 
 
-def _aligned(config: PrepareConfig, image: DecodedImage) -> DecodedImage:
+def _aligned(image: DecodedImage, largest: int) -> DecodedImage:
     from pipelines.images.face_alignment import align_face  # an extra, and seconds to load
 
-    largest = max(stage.high_size for stage in config.stage_specs)
     return replace(image, pixels=align_face(image.pixels, largest), notes=(*image.notes, "face aligned"))
 
 
@@ -158,7 +157,7 @@ def _add_sample(
 
 
 def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> None:
-    """Commit the tar, then the index that marks it complete."""
+    """Commit the tar, then the index, which marks it complete."""
     sha256 = shard.writer.commit()
     index = ShardIndex(
         shard=task.shard.name,

@@ -1,4 +1,4 @@
-"""One image of a source and how to read it; what the listings in layouts.py and archives.py are made of."""
+"""One image of a source and how to read it; layouts and archives list sources as such items."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,24 +11,24 @@ class SourceItem(NamedTuple):
     """One image of a source, and how to read it."""
 
     name: str
-    """Name relative to the source: with the bytes it decides the key, on its own the split."""
+    """Name relative to the source. Name and bytes decide the record's key, the name alone the split."""
     path: str
-    """File, relative to the source; "" where the source itself is the file."""
+    """File that holds it, relative to the source; "" if the source is itself that file."""
     how: How = "file"
-    """The whole file, a range of it, a stored or deflated zip member, a parquet row; repeated: a name that came
-    before; damaged: something that is in the source and cannot be read."""
+    """How to read it: the whole file, a range of it, a stored or deflated zip member, or a parquet row. repeated: the
+    name occurred before; damaged: it is in the source but cannot be read."""
     offset: int = 0
-    """First byte, the zip member's header, or the parquet row group."""
+    """Offset of the first byte or of the zip member's header, or number of the parquet row group."""
     size: int = -1
-    """Bytes of a range or zip member, or the row within its group."""
+    """Bytes of the range or zip member, or number of the row in its group."""
     crc: int | None = None
-    """CRC-32 of the image, where the archive holds one."""
+    """CRC-32 of the image, if the archive states one."""
     label: int | None = None
-    """Class index, where the source has one."""
+    """Class index, if the source states one."""
     synset: str | None = None
-    """That class's WordNet id, for ImageNet, or folder."""
+    """Name of that class: its WordNet id (ImageNet) or its folder."""
     problem: str = ""
-    """What is damaged about it."""
+    """Why it is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,15 @@ class Source:
     uri: str
     """Folder, archive or prefix."""
     layout: str
-    """Which layout it was read as."""
+    """Layout by which it was listed."""
     items: list[SourceItem]
     """Its images, in order of their names."""
     ignored: list[str] = field(default_factory=list)
-    """Names of the other files: no image by their extension, or not of this layout."""
+    """Names of the other files: not images by their extension, or not part of the layout."""
 
 
 def in_order(items: Iterable[SourceItem]) -> list[SourceItem]:
-    """Sort by name, and mark every item whose name came before: archives may hold a name twice."""
+    """Sort items by name, and mark every item whose name occurred before: archives may hold a name twice."""
     ordered: list[SourceItem] = []
     for item in sorted(items, key=lambda item: (item.name, item.path, item.offset, item.size)):
         repeated = bool(ordered) and ordered[-1].name == item.name

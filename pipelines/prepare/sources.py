@@ -1,4 +1,4 @@
-"""What images there are: a source is listed once into items, each of which any worker can read on its own."""
+"""Sources of images: a source is listed once, as items that any worker can read on its own."""
 
 from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
@@ -11,20 +11,25 @@ _ARCHIVES = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}
 
 
 def open_source(uri: str, layout: str = "auto", will_align: bool = False) -> Source:
-    """List a source; layout "auto" looks at its names. will_align: unaligned faces are welcome.
+    """List the images of a source.
+
+    Args:
+        uri: folder, archive or s3:// prefix.
+        layout: how it is laid out; "auto" detects it from the names.
+        will_align: whether faces will be aligned, so that unaligned ones are acceptable.
 
     Raises:
-        DataError: it does not exist, holds no image, or is one that must not be trained on as it is.
-        ConfigError: it is not of the layout that was named.
+        DataError: it does not exist, holds no images, or holds unaligned faces.
+        ConfigError: it is not of the given layout.
     """
     if not exists(uri):
-        raise DataError(f"source: {uri} does not exist; name a folder, archive or s3:// prefix of images")
+        raise DataError(f"source: {uri} does not exist; give a folder, archive or s3:// prefix of images")
     files = {"": size_of(uri)} if is_file(uri) else dict(list_files(uri))
     if not files:
         raise DataError(f"source: {uri} holds no images: it is empty")
     found = _detect(uri, files) if layout == "auto" else layout
     if found == "ffhq" and will_align:
-        found = "folder"  # whatever faces there are
+        found = "folder"  # all photos, however they are arranged
     source = _list(uri, found, files)
     if not any(item.how not in ("damaged", "repeated") for item in source.items):
         raise DataError(_no_images(source))
@@ -32,14 +37,18 @@ def open_source(uri: str, layout: str = "auto", will_align: bool = False) -> Sou
 
 
 def read_item(uri: str, item: SourceItem) -> bytes:
-    """Read one image's bytes.
+    """Read the bytes of one image.
+
+    Args:
+        uri: the source.
+        item: the image.
 
     Raises:
-        DecodeError: it cannot be read, with the reason.
+        DecodeError: it cannot be read; carries the reason.
     """
     path = join(uri, item.path) if item.path else uri
     if item.how == "repeated":
-        raise DecodeError(RejectReason.DUPLICATE, "the source holds this name more than once; the first is taken")
+        raise DecodeError(RejectReason.DUPLICATE, "the source holds this name more than once; the first image is used")
     if item.how == "damaged":
         raise DecodeError(RejectReason.UNREADABLE, item.problem)
     if item.how != "row" and item.size > MAX_FILE_BYTES:
@@ -55,13 +64,13 @@ def read_item(uri: str, item: SourceItem) -> bytes:
 
 
 def _detect(uri: str, files: dict[str, int]) -> str:
-    """The layout of a source, from its names."""
+    """Detect the layout of a source from its names."""
     if "" in files:
         name = name_of(uri).lower()
         found = next((layout for end, layout in _ARCHIVES.items() if name.endswith(end)), None)
         if found is None:
             compressed = name.endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst"))
-            remedy = "decompress it to a .tar first" if compressed else "take a folder, .zip, .tar or .parquet"
+            remedy = "decompress it to a .tar first" if compressed else "use a folder, .zip, .tar or .parquet"
             raise DataError(f"source: {uri} is a file that cannot be read image by image; {remedy}")
         return found
     if found := layouts.detect(uri, files):
@@ -76,7 +85,7 @@ def _list(uri: str, layout: str, files: dict[str, int]) -> Source:
     if layout in _ARCHIVES.values():
         return archives.list_archives(uri, layout, files)
     if "" in files:
-        raise ConfigError(f"layout: {layout} is for folders, and {uri} is a file; take auto")
+        raise ConfigError(f"layout: {layout} is for folders, and {uri} is a file; use auto")
     return layouts.list_layout(uri, layout, files)
 
 

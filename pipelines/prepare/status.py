@@ -1,4 +1,4 @@
-"""How far a running or finished preparation is, from what lies in its folder alone."""
+"""The state of a running, interrupted or finished preparation, judged by its folder alone."""
 
 import json
 import time
@@ -15,48 +15,48 @@ _STALE_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class StageStatus:
-    """One stage of a preparation."""
+    """State of one stage of a preparation."""
 
     stage: str
     """Its name."""
     complete: bool
-    """Whether its manifest is written."""
+    """Whether its manifest and all its shards exist."""
     num_shards: int
     """Shards planned."""
     shards_done: int
-    """Shards finished, those that came out empty included."""
+    """Finished shards, including empty ones."""
     num_samples: int
     """Samples in them."""
     num_rejects: int
-    """Images that were planned for them and rejected."""
+    """Images that were planned for them but rejected."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrepareStatus:
-    """A preparation."""
+    """State of a preparation."""
 
     out: str
     """Its folder."""
     num_images: int
     """Images in the source."""
     num_ignored: int
-    """Files in the source that are no images by their names."""
+    """Files in the source that are not images, judging by their names."""
     layout: str
-    """How the source was read."""
+    """Layout by which the source was listed."""
     stages: tuple[StageStatus, ...]
     """Its stages."""
     last_line: str
-    """Progress line of the run that works on it, or worked on it last; empty before the first shard."""
+    """Last progress line of the current or last run; empty before the first shard."""
     seconds_since: float
     """Age of that line."""
 
     @property
     def complete(self) -> bool:
-        """Whether every stage is."""
+        """Whether every stage is complete."""
         return all(stage.complete for stage in self.stages)
 
     def lines(self) -> list[str]:
-        """The status for a person."""
+        """Describe the status in lines of text."""
         found = [f"{self.out}: {self.num_images} images (layout {self.layout}), {self.num_ignored} other files ignored"]
         for stage in self.stages:
             state = "complete" if stage.complete else "unfinished"
@@ -72,7 +72,7 @@ class PrepareStatus:
 
 
 def prepare_status(directory: str) -> PrepareStatus:
-    """Look at a preparation's folder.
+    """Determine the status of a preparation from its folder.
 
     Raises:
         DataError: nothing was prepared there.
@@ -88,7 +88,7 @@ def prepare_status(directory: str) -> PrepareStatus:
         for name in done:
             try:
                 index = load_index(folder, name)
-            except (DataError, StorageError):  # damaged: it will be written again, and verify names it
+            except (DataError, StorageError):  # damaged: `sr3 prepare` writes it again, `sr3 verify` names it
                 continue
             shards_done += 1
             num_samples += len(index.keys)

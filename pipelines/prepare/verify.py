@@ -1,4 +1,4 @@
-"""Re-check prepared shards: everything that is planned is there, whole, where the index says, with the right sums."""
+"""Checks prepared shards: all planned images are accounted for, and all bytes match indices and checksums."""
 
 import hashlib
 import tarfile
@@ -16,21 +16,21 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with prepared shards."""
+    """A problem with prepared shards."""
 
     path: str
-    """File or folder that it is about."""
+    """File or folder that has the problem."""
     problem: str
-    """What is wrong, for a person."""
+    """What is wrong, in words."""
 
 
 def verify(directory: str) -> list[Problem]:
-    """Check a stage's folder, or the folder of a whole preparation, and name every problem.
+    """Check a stage's folder, or that of a whole preparation, and list every problem.
 
-    Reads every shard once. A shard with a problem is made again by deleting it and its index, and preparing again.
+    Reads every shard once. To repair a shard, delete it and its index, and run `sr3 prepare` again.
 
     Raises:
-        DataError: the folder holds nothing that was prepared.
+        DataError: nothing was prepared in the folder.
     """
     if exists(join(directory, PLAN)):
         try:
@@ -60,19 +60,19 @@ def _verify_stage(directory: str, planned: tuple[PlannedShard, ...]) -> list[Pro
             problems += _verify_shard(directory, entry, index)
         except (DataError, StorageError) as error:
             problems.append(Problem(join(directory, name), str(error)))
-    problems += [Problem(directory, f"key {key} is there {count} times") for key, count in keys.items() if count > 1]
+    problems += [Problem(directory, f"key {key} occurs {count} times") for key, count in keys.items() if count > 1]
     for shard in planned:
         problems += _verify_planned(directory, shard, entries)
     for name, _ in list_files(directory):
         if name.endswith(".tar") and name not in entries:
             problems.append(Problem(join(directory, name), f"not in {MANIFEST}; delete it"))
         elif name.endswith(".tmp"):
-            problems.append(Problem(join(directory, name), "left by a process that was killed; delete it"))
+            problems.append(Problem(join(directory, name), "left behind by a process that was killed; delete it"))
     return problems
 
 
 def _verify_planned(directory: str, shard: PlannedShard, entries: dict[str, ShardEntry]) -> list[Problem]:
-    """Every planned image is in the shard or among its rejects."""
+    """Check that every planned image is in the shard or among its rejects."""
     path = join(directory, shard.name)
     try:
         index = load_index(directory, shard.name)
@@ -80,7 +80,7 @@ def _verify_planned(directory: str, shard: PlannedShard, entries: dict[str, Shar
         return [] if shard.name in entries else [Problem(path, f"no index: {error}")]
     found = len(index.keys) + len(index.rejects)
     if found != shard.num_images:
-        return [Problem(path, f"{shard.num_images} images were planned, {found} are in it or rejected")]
+        return [Problem(path, f"{shard.num_images} images were planned, but {found} are in the shard or rejected")]
     if index.keys and shard.name not in entries:
         return [Problem(path, f"{MANIFEST} does not name it")]
     return []
@@ -96,9 +96,11 @@ def _verify_shard(directory: str, entry: ShardEntry, index: ShardIndex) -> list[
         reader.skip_to_end()
     problems = []
     if reader.position != entry.num_bytes:
-        problems.append(Problem(path, f"{reader.position} bytes, expected {entry.num_bytes}; it is truncated or grew"))
+        problems.append(
+            Problem(path, f"{reader.position} bytes, expected {entry.num_bytes}; the shard is truncated or has grown")
+        )
     elif reader.sha256 != entry.sha256:
-        problems.append(Problem(path, "its SHA-256 is not the one in the manifest; it was changed"))
+        problems.append(Problem(path, "its SHA-256 differs from the manifest's; the shard was changed"))
     if wrong:
         problems.append(Problem(path, wrong))
     return problems
@@ -109,20 +111,20 @@ def _first_wrong_member(reader: "_HashingReader", index: ShardIndex) -> str | No
     for key, members in zip(index.keys, index.members, strict=True):
         for name, (offset, size) in sorted(members.items(), key=lambda item: item[1]):
             if offset - tarfile.BLOCKSIZE < reader.position:
-                return f"the index has {key}.{name} at byte {offset}, which another member covers"
+                return f"the index has {key}.{name} at byte {offset}, which lies in another member"
             reader.skip(offset - tarfile.BLOCKSIZE - reader.position)
             try:
                 header = tarfile.TarInfo.frombuf(reader.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
             except tarfile.HeaderError as error:
                 return f"no tar header for {key}.{name} before byte {offset}: {error}"
             if (header.name, header.size) != (f"{key}.{name}", size):
-                return f"the index has {key}.{name} of {size} bytes at {offset}, the tar {header.name} of {header.size}"
+                return f"the index has {key}.{name} of {size} bytes at {offset}, the tar has {header.name} of {header.size}"
             reader.skip(size)
     return None
 
 
 class _HashingReader:
-    """Reads a file from front to end and hashes what it passes."""
+    """Reads a file from beginning to end and hashes everything that it passes."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.position = 0
@@ -149,7 +151,7 @@ class _HashingReader:
 
 
 def describe(directory: str, problems: list[Problem]) -> str:
-    """What `verify` found, as lines for a person."""
+    """Describe what `verify` found in lines of text."""
     if not problems:
-        return f"{directory}: all shards are there and whole"
+        return f"{directory}: all shards are present and intact"
     return "\n".join(f"{name_of(problem.path)}: {problem.problem} ({problem.path})" for problem in problems)

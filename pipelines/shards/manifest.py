@@ -1,4 +1,4 @@
-"""What a folder of shards holds: manifest.json a stage, and an index beside each shard that marks it complete."""
+"""What a stage's folder holds: its manifest.json, and an index beside each shard that marks the shard complete."""
 
 from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
@@ -11,10 +11,10 @@ from pipelines.storage.versioned_json import JsonFormat
 from sr3core.errors import DataError
 
 FORMAT_VERSION = 1
-"""Version of manifests, indices and records; a loader refuses any other."""
+"""Version of manifests, indices and plans; loaders refuse any other."""
 
 MAX_NAMED_REJECTS = 1000
-"""Rejects that a manifest names; rejects.jsonl beside it names all."""
+"""Rejects that a manifest names; rejects.jsonl beside it names them all."""
 
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 
@@ -43,32 +43,32 @@ class ShardEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShardIndex:
-    """A shard's sidecar: where each sample lies, and which images are not in it."""
+    """The index of a shard: where each sample lies, and which images are not in it."""
 
     shard: str
     """File name of the tar."""
     fingerprint: str
-    """Of the configuration that made it."""
+    """Fingerprint of the configuration that made it."""
     plan: str
     """Fingerprint of the images that were planned for it."""
     num_bytes: int
-    """Size of the tar; 0 where every image was rejected and there is none."""
+    """Size of the tar; 0 if every image was rejected, in which case there is no tar."""
     sha256: str
     """SHA-256 of the tar."""
     keys: tuple[str, ...] = ()
     """Keys of the samples, in order."""
     members: tuple[dict[str, tuple[int, int]], ...] = ()
-    """Of each sample: member name without the key -> (offset, size) in the tar."""
+    """For each sample: member name without the key -> (offset, size) in the tar."""
     digests: tuple[str, ...] = ()
-    """Of each sample: SHA-256 of the source image's bytes."""
+    """For each sample: SHA-256 of the source image's bytes."""
     names: tuple[str, ...] = ()
-    """Of each sample: the source image's name."""
+    """For each sample: the source image's name."""
     labels: tuple[int | None, ...] = ()
-    """Of each sample: its class index, where labelled; None throughout in shards of before they were noted."""
+    """For each sample: its class index, None if it has none. Shards written before labels were noted have None only."""
     rejects: tuple[Reject, ...] = ()
-    """Images that were planned for the shard and are not in it."""
+    """Images that were planned for the shard but rejected."""
     excluded: dict[str, str] = field(default_factory=dict)
-    """Names that were left out as duplicates -> the name that is kept for their bytes."""
+    """Name of each duplicate that was left out -> name under which its bytes are kept."""
 
     @property
     def entry(self) -> ShardEntry:
@@ -78,29 +78,29 @@ class ShardIndex:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A complete stage."""
+    """The manifest of a complete stage."""
 
     format_version: int
     """FORMAT_VERSION of the code that wrote it."""
     stage: StageSpec
-    """What the shards are for."""
+    """The stage that the shards are for."""
     splits: dict[str, tuple[ShardEntry, ...]]
     """Shards of "train", "validation" and "test"; a split may be empty."""
     provenance: dict[str, Any]
-    """pipelines.runtime.provenance: configuration, versions, parents."""
+    """Configuration, versions and parents; see pipelines.runtime.provenance."""
     fingerprint: str
-    """Of the configuration."""
+    """Fingerprint of the configuration and of all additions to the source."""
     num_rejects: dict[str, int] = field(default_factory=dict)
-    """Rejected images by reason code."""
+    """Number of rejected images by reason code."""
     rejects: tuple[Reject, ...] = ()
-    """The first MAX_NAMED_REJECTS of them."""
+    """The first MAX_NAMED_REJECTS rejected images."""
     num_classes: int = 0
-    """One more than the largest class index; 0 where nothing is labelled."""
+    """The largest class index plus one; 0 if nothing is labelled."""
     num_unlabelled: int = 0
-    """Samples without a class, or with a negative one, which is how Hugging Face marks none."""
+    """Samples without a class, or with a negative one, by which Hugging Face marks unlabelled images."""
 
     def num_samples(self, split: str) -> int:
-        """Samples of a split."""
+        """Number of samples in a split."""
         return sum(entry.num_samples for entry in self.splits.get(split, ()))
 
 
@@ -108,7 +108,7 @@ def load_manifest(directory: str) -> Manifest:
     """Read DIRECTORY/manifest.json.
 
     Raises:
-        DataError: there is none (preparing has not finished), it is damaged, or of another format version.
+        DataError: it is missing (the preparation has not finished), damaged, or of another format version.
     """
     path = join(directory, MANIFEST)
     if not exists(path):
@@ -129,7 +129,7 @@ def load_manifest(directory: str) -> Manifest:
 
 
 def save_manifest(directory: str, manifest: Manifest) -> None:
-    """Write DIRECTORY/manifest.json: with it, a stage is complete."""
+    """Write DIRECTORY/manifest.json, which completes the stage."""
     write_atomic(join(directory, MANIFEST), _MANIFEST_FORMAT.encode(asdict(manifest)))
 
 
@@ -138,7 +138,7 @@ def load_index(directory: str, shard: str) -> ShardIndex:
 
     Raises:
         DataError: it is damaged or of another format version.
-        StorageError: there is none.
+        StorageError: it does not exist.
     """
     path = index_path(directory, shard)
     data = _INDEX_FORMAT.read(path)
@@ -161,7 +161,7 @@ def load_index(directory: str, shard: str) -> ShardIndex:
 
 
 def save_index(directory: str, index: ShardIndex) -> None:
-    """Write a shard's index, after its tar: with it, the shard is complete."""
+    """Write a shard's index, which completes the shard; its tar must have been written."""
     rows = zip(index.keys, index.members, index.digests, index.names, index.labels, strict=True)
     data = {
         "shard": index.shard,
@@ -177,12 +177,12 @@ def save_index(directory: str, index: ShardIndex) -> None:
 
 
 def index_path(directory: str, shard: str) -> str:
-    """Where a shard's index lies."""
+    """Path of a shard's index."""
     return join(directory, shard.removesuffix(".tar") + ".index.json")
 
 
 def count_rejects(rejects: tuple[Reject, ...]) -> dict[str, int]:
-    """How many rejects a reason."""
+    """Number of rejects for each reason."""
     return dict(sorted(Counter(reject.reason.value for reject in rejects).items()))
 
 

@@ -1,6 +1,6 @@
-"""The sample of a shard: KEY.hr.png, KEY.lr.png, KEY.json, and KEY.cls where labelled.
+"""The samples of a shard: KEY.hr.png, KEY.lr.png, KEY.json, and KEY.cls if labelled.
 
-Blurred variants are KEY.lr_blur0.png and so on, their sigmas in KEY.json; with image_format webp, .png is .webp.
+Blurred variants are KEY.lr_blur0.png and so on, their sigmas in KEY.json; with image_format webp, .png becomes .webp.
 """
 
 import hashlib
@@ -35,11 +35,11 @@ class Record:
     low: np.ndarray | None
     """Low-resolution input, uint8 (h, w, 3); None for a base model."""
     label: int | None
-    """Class index, where labelled."""
+    """Class index, None if unlabelled."""
     meta: dict[str, Any]
-    """What KEY.json says: name, size, format and notes of the source."""
+    """Content of KEY.json: name, size, format and notes of the source image."""
     low_blurred: tuple[np.ndarray, ...] = field(default=())
-    """Blurred variants of low; meta["blur_sigmas"] says how much."""
+    """Blurred variants of low, by the sigmas in meta["blur_sigmas"]."""
 
 
 def content_digest(data: bytes) -> str:
@@ -48,22 +48,23 @@ def content_digest(data: bytes) -> str:
 
 
 def record_key(name: str, digest: str) -> str:
-    """Key of a record: a hash of the source-relative name and of the bytes' digest."""
+    """Key of a record: a hash of the name relative to the source and of the bytes' digest."""
     return hashlib.sha256(name.encode("utf-8", "surrogateescape") + b"\0" + digest.encode()).hexdigest()[:_KEY_DIGITS]
 
 
 def make_pixels(pixels: np.ndarray, stage: StageSpec) -> tuple[np.ndarray, np.ndarray | None]:
-    """Make (high, low) of a stage from RGB (H, W, 3), as section 4 says.
+    """Make (high, low) of a stage from RGB (H, W, 3), as section 4 describes; low is None for a base model.
 
-    The largest central crop, area-resized to the high size; from that, antialiased bicubic to the low size.
+    The largest central crop is area-resized to the high size, and that is resized to the low size by antialiased
+    bicubic interpolation.
     """
-    assert min(pixels.shape[:2]) >= stage.high_size, "images that are too small are discarded before"
+    assert min(pixels.shape[:2]) >= stage.high_size, "images that are too small are rejected before"
     high = resize_area(largest_central_crop(pixels), stage.high_size)
     return high, None if stage.low_size is None else resize_bicubic(high, stage.low_size)
 
 
 def blur_sigmas(config: PrepareConfig, key: str) -> list[float]:
-    """Standard deviations of a record's baked variants: U(0, blur_sigma_max), a function of (seed, key, variant)."""
+    """Blur of a record's stored variants: sigmas from U(0, blur_sigma_max), a function of (seed, key, variant)."""
     draws = (derive_seed(config.seed, "bake-blur", key, index) / 2**63 for index in range(config.blur_variants))
     return [round(draw * config.blur_sigma_max, 4) for draw in draws]
 
@@ -71,7 +72,7 @@ def blur_sigmas(config: PrepareConfig, key: str) -> list[float]:
 def encode_record(
     config: PrepareConfig, key: str, high: np.ndarray, low: np.ndarray | None, label: int | None, meta: dict[str, Any]
 ) -> dict[str, bytes]:
-    """Encode a sample to its members, in the order that they are written in."""
+    """Encode a sample to its members, in the order in which they are written."""
     kind = config.image_format
     members = {f"hr.{kind}": encode_image(high, kind)}
     if low is not None:
@@ -88,7 +89,11 @@ def encode_record(
 
 
 def read_record(key: str, members: Mapping[str, bytes]) -> Record:
-    """Decode a sample from its members, by name without the key.
+    """Decode a sample.
+
+    Args:
+        key: key of the sample.
+        members: bytes of its members, by name without the key.
 
     Raises:
         DataError: a member is missing or damaged.
@@ -108,7 +113,7 @@ def read_record(key: str, members: Mapping[str, bytes]) -> Record:
 
 
 def encode_image(image: np.ndarray, kind: str) -> bytes:
-    """Encode uint8 RGB (H, W, 3) without loss, as "png" or "webp"."""
+    """Encode uint8 RGB (H, W, 3) losslessly, as "png" or "webp"."""
     if kind == "png":
         return encode_png(image)
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Writing one tar shard: USTAR, no times, no owners, so the same samples give the same bytes."""
+"""Writing a tar shard: USTAR without times and owners, so that the same samples give the same bytes."""
 
 import hashlib
 import os
@@ -13,7 +13,14 @@ _BLOCK = tarfile.BLOCKSIZE
 
 
 class ShardWriter:
-    """Builds a tar beside its final place and commits it whole; leaving early or by an exception leaves nothing."""
+    """Builds a tar beside its final place and commits it whole; without a commit, or after an error, nothing is left.
+
+    Args:
+        uri: where the tar appears, local or on S3.
+
+    Raises:
+        StorageError: its folder cannot be written to.
+    """
 
     def __init__(self, uri: str) -> None:
         self.keys: list[str] = []
@@ -35,7 +42,7 @@ class ShardWriter:
     ) -> None:
         try:
             self._file.close()
-        except OSError as failure:  # a full disk shows here again, when the buffer is flushed
+        except OSError as failure:  # a full disk shows again here, when the buffer is flushed
             if error is None:
                 raise self._failed(failure) from failure
         finally:
@@ -46,7 +53,7 @@ class ShardWriter:
         """Append one sample.
 
         Raises:
-            StorageError: the disk is full, or fails.
+            StorageError: the disk is full or fails.
         """
         places = {}
         for name, data in members.items():
@@ -60,10 +67,10 @@ class ShardWriter:
         self.members.append(places)
 
     def commit(self) -> str:
-        """Finish the tar, sync it to disk and make it appear; an empty one does not.
+        """Finish the tar, sync it to disk and make it appear; an empty tar is dropped.
 
         Returns:
-            The SHA-256 of the tar; empty for an empty shard.
+            The SHA-256 of the tar; "" for an empty one.
         """
         if not self.keys:
             return ""

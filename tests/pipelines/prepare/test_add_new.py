@@ -117,7 +117,7 @@ def test_a_class_that_would_renumber_others_is_refused(photos, tmp_path, ray_ses
     (source / "cat").mkdir()
     (source / "cat" / "a.jpg").write_bytes(pictures[9].read_bytes())
     with pytest.raises(
-        DataError, match=r"dog/a.jpg was of class 0 and is now of 1: .* let a new one's folder sort last"
+        DataError, match=r"dog/a.jpg was of class 0 and is now of 1: .* let a new class's folder sort last"
     ):
         add_new(config, quiet)
     assert sums(out) == before
@@ -157,5 +157,5 @@ def test_add_new_begins_where_nothing_is_and_refuses_another_configuration(photo
         add_new(config_for(source, tmp_path / "a", seed=1), quiet)
     extra = sorted(photos.glob("*.jpg"))[20]
     (source / extra.name).write_bytes(extra.read_bytes())
-    with pytest.raises(DataError, match="--add-new for shards of what is new"):
+    with pytest.raises(DataError, match="--add-new to prepare the new images"):
         prepare(config_for(source, tmp_path / "a"), quiet)

@@ -144,5 +144,5 @@ def test_parquet_of_plain_bytes_and_of_missing_bytes(tmp_path: Path) -> None:
     paths = open_source(str(tmp_path / "paths.parquet"))
     assert rejected(paths, paths.items[0].name).reason == RejectReason.UNREADABLE
     pq.write_table(pa.table({"text": ["no image"]}), tmp_path / "text.parquet")
-    with pytest.raises(DataError, match=r"no column of images among"):
+    with pytest.raises(DataError, match=r"no image column among"):
         open_source(str(tmp_path / "text.parquet"))

@@ -63,7 +63,7 @@ def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
 
 
 def test_no_source_and_no_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"does not exist; name a folder"):
+    with pytest.raises(DataError, match=r"does not exist; give a folder"):
         open_source(str(tmp_path / "none"))
     with pytest.raises(DataError, match=r"it is empty"):
         open_source(str(tmp_path))

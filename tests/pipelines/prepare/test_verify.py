@@ -53,7 +53,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_verify_finds(prepared: tuple[Path, PrepareSummary], tmp_path: Path, damage: str) -> None:
     assert verify(str(prepared[0])) == []
-    assert "all shards are there and whole" in describe(str(prepared[0]), [])
+    assert "all shards are present and intact" in describe(str(prepared[0]), [])
     out = copy_of(prepared[0], tmp_path / "copy")
     break_it, word = DAMAGES[damage]
     break_it(out / "16-32" / "train-000001.tar")
