@@ -118,7 +118,8 @@ def _first_wrong_member(reader: "_HashingReader", index: ShardIndex) -> str | No
             except tarfile.HeaderError as error:
                 return f"no tar header for {key}.{name} before byte {offset}: {error}"
             if (header.name, header.size) != (f"{key}.{name}", size):
-                return f"the index has {key}.{name} of {size} bytes at {offset}, the tar has {header.name} of {header.size}"
+                found = f"{header.name} of {header.size} bytes"
+                return f"the index has {key}.{name} of {size} bytes at {offset}, the tar has {found}"
             reader.skip(size)
     return None
 

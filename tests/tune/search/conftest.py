@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.ingest import batches
+from pipelines.ingest import split_reader
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_images, write_run
 
 
@@ -28,6 +28,6 @@ def make_run() -> Callable[..., TinyRun]:
 
 
 @pytest.fixture
-def images() -> batches.SplitImages:
+def images() -> split_reader.SplitImages:
     """16 held-out images."""
     return make_images(16, 1)

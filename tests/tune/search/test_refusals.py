@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import ray
 
-from pipelines.ingest import batches
+from pipelines.ingest import split_reader
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.tune.search.tiny_search import make_config
 from tune.search import task
@@ -66,9 +66,9 @@ def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> Non
 def test_a_second_split_that_is_empty_is_told_before_the_search(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
     prepared = task.load_split
 
-    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> batches.SplitImages:
+    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> split_reader.SplitImages:
         found = prepared(data, stage, split, limit)
-        return batches.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
+        return split_reader.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
 
     monkeypatch.setattr(task, "load_split", without_test)
     with pytest.raises(DataError, match=r"the test split .* has 0 images, .* set confirm_split to None, or prepare"):

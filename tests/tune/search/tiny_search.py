@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pipelines.ingest import batches
+from pipelines.ingest import split_reader
 from pipelines.runs.run_folder import StageRun, create_run
 from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.checkpoint import save_checkpoint, take_snapshot
@@ -47,15 +47,15 @@ def write_run(path: Path, with_checkpoint: bool = True, kind: Any = "sr3") -> Ti
     return TinyRun(str(path), stage)
 
 
-def make_images(count: int, seed: int) -> batches.SplitImages:
+def make_images(count: int, seed: int) -> split_reader.SplitImages:
     """Smooth random images and their quarter-size versions."""
     generator = np.random.default_rng(seed)
     low = generator.integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     high = low.repeat(4, axis=1).repeat(4, axis=2)
-    return batches.SplitImages(tuple(f"{seed}-{i}" for i in range(count)), low, high)
+    return split_reader.SplitImages(tuple(f"{seed}-{i}" for i in range(count)), low, high)
 
 
-def fake_load_split(data: str, stage: str, split: str, limit: int | None = None) -> batches.SplitImages:
+def fake_load_split(data: str, stage: str, split: str, limit: int | None = None) -> split_reader.SplitImages:
     """40 held-out images a split."""
     return make_images(min(limit or 40, 40), {"validation": 1, "test": 2}[split])
 
