@@ -21,6 +21,7 @@ _MAX_MEMORY = 9
 _BAND_ROWS = 64
 _IDAT_BYTES = 1 << 20
 _IHDR_BODY = slice(16, 29)
+_MAX_INFLATION = 1032  # bytes that one byte of a deflate stream can become, at most
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # channels -> the PNG's code for them
 _GREY, _RGB, _GREY_ALPHA, _RGBA = 0, 2, 4, 6
 _MODES = {_GREY: "mono", _RGB: "rgb", _RGBA: "rgba"}  # kornia_rs's names
@@ -192,6 +193,8 @@ def _decoded(decode: Callable[..., np.ndarray], data: bytes, colour_type: int) -
     if len(header) != 13:
         raise ValueError("truncated: the PNG ends within its header")
     width, height = struct.unpack_from(">II", header)
+    if width * height > _MAX_INFLATION * len(data):  # the decoder would ask for that memory first, and panic
+        raise ValueError(f"the PNG's header states {width}x{height} pixels, more than {len(data)} bytes can hold")
     try:
         return decode(data, (height, width), _MODES[colour_type])
     except Exception as error:  # the decoder raises plain exceptions

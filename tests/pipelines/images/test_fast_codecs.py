@@ -91,3 +91,12 @@ def test_a_record_that_is_cut_or_has_a_byte_changed_before_its_end_chunk_is_an_e
 def test_a_png_of_another_kind_is_an_error():
     with pytest.raises(ValueError, match="Grayscale"):
         decode_png_rgb(encode_png(np.zeros((4, 4, 1), np.uint8)))
+
+
+def test_a_header_that_states_more_pixels_than_the_file_can_hold_is_an_error():
+    data = bytearray(encode_png(pixel_bytes(0, 9, 21).reshape(9, 7, 3)))
+    data[16] = 0x67  # the highest byte of the width
+    with pytest.raises(ValueError, match=r"states 1728053255x9 pixels, more than \d+ bytes can hold"):
+        decode_png_rgb(bytes(data))
+    flat = encode_png(np.zeros((3000, 3000, 3), np.uint8))
+    assert decode_png_rgb(flat).shape == (3000, 3000, 3), "even the most compressible image can be read"
