@@ -19,7 +19,7 @@ class Options(Printable, OnRay):
     """Train on new images of a source, and promote the new model if it is better than the current one."""
 
     config: Annotated[Location, tyro.conf.Positional]
-    """JSON file: source, shards, what is trained and how it is judged; docs/retraining.md shows one."""
+    """JSON file: source, shards, what is trained and how it is judged; docs/how-to/retraining.md shows one."""
     always: bool = False
     """Train even if the source holds nothing new."""
     fresh: bool = False

@@ -47,6 +47,12 @@ def groups_of(options: Sequence[Option]) -> Iterator[tuple[str, list[Option]]]:
     yield from found.items()
 
 
+def _most_used_first(options: Sequence[Option], line: CommandLine) -> list[Option]:
+    """The options, those that `--help` shows before the others."""
+    order = {name: place for place, name in enumerate(line.essential)}
+    return sorted(options, key=lambda option: order.get(option.name, len(order)))
+
+
 def page_of(page: str, names: Sequence[str]) -> str:
     """A page, Markdown."""
     lines = [f"# sr3 {page}", ""]
@@ -59,7 +65,7 @@ def page_of(page: str, names: Sequence[str]) -> str:
         lines += ["```bash", *line.examples, "```", ""]
         for prefix, options in groups_of(options_of(line.options)):
             lines += [f"{heading} {prefix}", ""] if prefix else []
-            lines += [text for option in options for text in _definition(option)]
+            lines += [text for option in _most_used_first(options, line) for text in _definition(option)]
     return "\n".join(lines) + "\n"
 
 
