@@ -1,6 +1,10 @@
-"""What can be known of cluster/docker/Dockerfile without building it."""
+"""cluster/docker/Dockerfile without Docker: its text, and the steps that need neither a registry nor root."""
 
+import os
 import re
+import shutil
+import subprocess
+import sysconfig
 import tomllib
 from fnmatch import fnmatch
 from pathlib import Path
@@ -70,3 +74,67 @@ def test_every_version_comes_from_one_place():
         for tag in re.findall(r"REGISTRY/sr3:([\w.]+)-", path.read_text())
     }
     assert images == {PROJECT["project"]["version"]}
+
+
+def build_steps() -> list[tuple[str, str]]:
+    """The instructions of the first stage."""
+    every = instructions()
+    first, second = (index for index, (name, _) in enumerate(every) if name == "FROM")
+    return every[first + 1 : second]
+
+
+def needs_a_registry(step: str) -> bool:
+    return "-r requirements/" in step or "apt-get" in step
+
+
+def test_every_step_is_a_shell_command_and_reads_files_that_were_copied():
+    for name, words in instructions():
+        if name == "RUN":
+            subprocess.run(["sh", "-n", "-c", words], check=True)
+            for path in re.findall(r"-r (\S+)", words):
+                assert (ROOT / path).is_file(), path
+
+
+def test_the_build_stage_makes_an_environment_in_which_sr3_runs(tmp_path):
+    """Its steps in their order, on the copied files alone. What the locks install is this environment's instead."""
+    prefix, source, home = tmp_path / "sr3", tmp_path / "src", tmp_path / "home"
+    environment = {"PATH": f"{prefix}/bin:{os.environ['PATH']}", "HOME": str(home)}
+    source.mkdir()
+    home.mkdir()
+    for name, words in build_steps():
+        if name == "COPY":
+            *files, target = words.split()
+            for file in files:
+                copy_into(ROOT / file, source / target if len(files) == 1 else source / target / file)
+        elif name == "RUN" and needs_a_registry(words):
+            (site,) = prefix.glob("lib/python*/site-packages")
+            (site / "locked.pth").write_text(sysconfig.get_path("purelib"))
+            shutil.rmtree(site / "setuptools", ignore_errors=True)  # the lock replaces the one that Python brings
+        elif name == "RUN":
+            step = words.replace("/opt/sr3", str(prefix))
+            done = subprocess.run(["sh", "-c", step], cwd=source, env=environment, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+    shutil.rmtree(source)
+    for command in ("sr3 --help", "sr3 train small-16-64 --help", "python -m cluster --version"):
+        done = subprocess.run(command.split(), cwd=home, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    where = (
+        "import cluster.cli, pathlib, pipelines.report;"
+        "templates = pathlib.Path(pipelines.report.__file__).parent.glob('templates/*');"
+        "print(cluster.cli.__file__, *templates, sep='\\n')"
+    )
+    found = subprocess.run(
+        ["python", "-c", where], cwd=home, env=environment, capture_output=True, text=True, check=True
+    )
+    installed = found.stdout.splitlines()
+    assert all(path.startswith(str(prefix)) for path in installed), "the image's own files, not this checkout's"
+    assert len(installed) > 1, "templates are package data"
+
+
+def copy_into(file: Path, target: Path) -> None:
+    if file.is_dir():
+        shutil.copytree(file, target, ignore=shutil.ignore_patterns("__pycache__"))
+    elif target.is_dir():
+        shutil.copyfile(file, target / file.name)
+    else:
+        shutil.copyfile(file, target)
