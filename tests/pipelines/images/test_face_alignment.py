@@ -65,7 +65,6 @@ def test_beyond_the_border_the_photo_is_mirrored() -> None:
 
 
 def test_real_faces_come_out_aligned(shared_data: Path) -> None:
-    pytest.importorskip("dlib", reason="the extra align is not installed")
     paths = sorted((shared_data / "faces_eval" / "senate1024").glob("*.jpg"))[:3]
     assert paths
     for path in paths:
@@ -81,7 +80,6 @@ def test_real_faces_come_out_aligned(shared_data: Path) -> None:
 
 
 def test_no_face_is_a_reject() -> None:
-    pytest.importorskip("dlib", reason="the extra align is not installed")
     with pytest.raises(DecodeError) as caught:
         align_face(smooth(128), 64)
     assert caught.value.reason == RejectReason.NO_FACE
