@@ -1,5 +1,6 @@
 """Shared fixtures: one Ray and one S3 server a test process, and bundled photos."""
 
+import logging
 import os
 import shutil
 import signal
@@ -135,7 +136,7 @@ def ray_session() -> Iterator[str]:
         object_store_memory=500_000_000,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="WARNING",
+        logging_level=logging.WARNING,
     )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()

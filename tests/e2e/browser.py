@@ -1,6 +1,7 @@
 """A real browser for tests: how it is started, screens, what watches a page from inside, and contrasts."""
 
 import re
+from typing import Any
 
 from playwright.sync_api import Page
 
@@ -51,8 +52,13 @@ addEventListener("securitypolicyviolation", (event) => window.trouble.push(event
 })();
 """
 
-PHONE = {"viewport": {"width": 360, "height": 640}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
-DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+PHONE: dict[str, Any] = {
+    "viewport": {"width": 360, "height": 640},
+    "has_touch": True,
+    "is_mobile": True,
+    "device_scale_factor": 2,
+}
+DESKTOP: dict[str, Any] = {"viewport": {"width": 1280, "height": 800}}
 
 
 def luminance(page: Page, selector: str, name: str) -> float:

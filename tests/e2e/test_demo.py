@@ -22,7 +22,7 @@ def tiny_demo() -> RunConfig:
 @pytest.mark.slow
 def test_the_demo_ends_with_a_report_and_does_nothing_twice(photos, tmp_path, monkeypatch, capsys, ray_session):
     def tiny_search(**settings) -> SearchConfig:
-        return SearchConfig(**{**settings, "num_trials": 6, "num_refinements": 1, "num_images": 8, "num_steps": 3})
+        return SearchConfig(**{**settings, "num_trials": 8, "num_refinements": 1, "num_images": 8, "num_steps": 3})
 
     monkeypatch.setattr(demo, "PHOTOS", some_photos(photos, tmp_path / "photos", 100))
     monkeypatch.setattr(demo, "demo_preset", tiny_demo)

@@ -6,8 +6,10 @@ runs a command of sr3 whose training workers, once the checkpoint of step HELD_A
 the run folder and wait to be ended. The workers that take their place begin after that step and are not held.
 """
 
+import logging
 import signal
 import sys
+from typing import Any
 
 from tests.commands import ROOT
 
@@ -41,8 +43,10 @@ def main(address: str, *arguments: str) -> int:
 
     from cluster.cli import main as sr3
 
-    local = {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
-    ray.init(address, runtime_env=RUNTIME_ENV, log_to_driver=False, logging_level="ERROR", **local)
+    local: dict[str, Any] = (
+        {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
+    )
+    ray.init(address, runtime_env=RUNTIME_ENV, log_to_driver=False, logging_level=logging.ERROR, **local)
     return sr3(arguments)
 
 

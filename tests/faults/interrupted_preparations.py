@@ -92,11 +92,13 @@ class Pipe:
         return found[0]
 
     def heal(self) -> None:
-        """Put the image back, before whoever waits wakes up."""
+        """Put the image back, and give it to whoever waits already: the one that took the place of who was killed."""
         healed = self._path.with_name(f"{self._path.name}.healed")
         healed.write_bytes(self._data)
         os.replace(healed, self._path)
         if self._writer is not None:
+            with contextlib.suppress(BrokenPipeError):  # nobody waits
+                os.write(self._writer, self._data)  # fits into the pipe
             os.close(self._writer)
             self._writer = None
 

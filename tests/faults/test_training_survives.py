@@ -27,6 +27,13 @@ from tests.faults.gate import HELD_AT
 from tests.processes import kill, wait_for, workers_of
 
 
+def session_name() -> str:
+    """Of the tests' Ray."""
+    from ray._private.worker import global_worker
+
+    return global_worker.node.session_name
+
+
 def remove_orphans() -> None:
     """Free what a killed controller held. On a cluster with a dashboard Ray Train's own cleaner does it."""
     from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
@@ -57,7 +64,7 @@ def assert_resumes(folder: Path, data: str, reference) -> None:
 
 @pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::TrainController"])
 def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterrupted, tmp_path, ray_session, victim):
-    session = ray._private.worker.global_worker.node.session_name
+    session = session_name()
     process = start_held(tmp_path, data, ray_session)
     (worker,) = workers_of(session, victim)
     kill(worker)
@@ -80,7 +87,7 @@ def test_a_machine_that_goes_down_loses_nothing_but_the_steps_since_its_checkpoi
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_stopped_ends_its_workers_and_resumes(data, uninterrupted, tmp_path, ray_session, stop):
     """Ctrl-C, and what stops a job, while a worker is at work on a cluster that stays."""
-    session = ray._private.worker.global_worker.node.session_name
+    session = session_name()
     process = start_held(tmp_path, data, ray_session)
     process.send_signal(stop)
     _, errors = process.communicate()
