@@ -1,4 +1,4 @@
-"""`sr3 demo`: the whole chain on bundled photos. It reads top to bottom as a user's own script would."""
+"""`sr3 demo`: the whole chain on bundled photos. It reads from top to bottom, like a script of your own."""
 
 import json
 import logging
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def run_demo(out: Path) -> Path:
-    """Prepare, train, search, upscale, evaluate and report in `out`; what is done is used again.
+    """Prepare, train, search, upscale, evaluate and report in `out`; steps that are done are not repeated.
 
     Needs a running Ray. Returns the report's path.
 
@@ -78,14 +78,14 @@ def run_demo(out: Path) -> Path:
 
 
 class Clock:
-    """Wall-clock seconds of each part, kept beside the run; a part that was reused keeps its first time."""
+    """Wall-clock seconds of each step, stored with the run; steps that are not repeated keep their first times."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._parts: list[dict[str, Any]] = []
 
     def part(self, name: str, work: Callable[[], Any]) -> Any:
-        """Do a part and remember how long it took."""
+        """Do a step and record how long it took."""
         print(f"\n== {name}", flush=True)
         start = time.perf_counter()
         result = work()
@@ -93,11 +93,11 @@ class Clock:
         return result
 
     def write(self) -> None:
-        """Write timings.json unless an earlier run of more work is there."""
+        """Write timings.json, unless an earlier run, which did more of the work, wrote it."""
         if not self._path.is_file():
             write_atomic(self._path, json.dumps({"parts": self._parts}, indent=1))
 
     def describe(self) -> str:
-        """One line a part."""
+        """One line per step."""
         lines = [f"{part['name']:<16} {part['seconds']:7.1f} s" for part in self._parts]
-        return "\n".join(["", *lines, f"{'in all':<16} {sum(part['seconds'] for part in self._parts):7.1f} s"])
+        return "\n".join(["", *lines, f"{'total':<16} {sum(part['seconds'] for part in self._parts):7.1f} s"])

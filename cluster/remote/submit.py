@@ -20,12 +20,11 @@ from pipelines.runtime.provenance import git_commit
 from sr3core.errors import ConfigError, StorageError
 
 MAX_UPLOAD_BYTES = 50_000_000
-"""Of a working directory. It passes through the head's memory, and each node unpacks it for each job."""
+"""Largest working directory: it passes through the head's memory, and every node unpacks it for every job."""
 STOP_SECONDS = 30
-"""That a stopped job has to finish its write before it is killed."""
+"""Time that a stopped job has to finish what it is writing before it is killed."""
 CONFIG_NAME = "sr3-config.json"
-"""What --config FILE is called in the job's working directory."""
-
+"""Name of the --config file in the job's working directory."""
 log = logging.getLogger(__name__)
 
 
@@ -72,7 +71,7 @@ def job_name(command: str) -> str:
 
 
 def runtime_env(folder: Path | None, working_dir: str | None) -> dict[str, Any]:
-    """The job's runtime environment. Its variables are public on the cluster: no secret is ever put here."""
+    """The job's runtime environment. Its variables are public on the cluster, so it holds no secret."""
     variables = {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS), "PYTHONUNBUFFERED": "1"}
     if working_dir:
         variables["SR3_GIT_COMMIT"] = git_commit()  # what is uploaded has no .git
@@ -95,10 +94,10 @@ def staged(working_dir: str | None, config: dict[str, Any] | None) -> Iterator[P
 
 
 def copy_tracked(source: Path, folder: Path) -> None:
-    """Copy the files that git tracks, as they are now: code, and never data, runs, .git or an environment.
+    """Copy the files that git tracks, as they are now: code, but no data, runs, .git or environments.
 
     Raises:
-        ConfigError: source is no git checkout, or what it tracks is too large.
+        ConfigError: source is not a git checkout, or the tracked files are too large.
     """
     names = [name for name in _git(source, "ls-files", "-z", "--cached") if (source / name).is_file()]
     sizes = {name: (source / name).stat().st_size for name in names}
@@ -106,15 +105,15 @@ def copy_tracked(source: Path, folder: Path) -> None:
         largest = sorted(sizes, key=lambda name: -sizes[name])[:3]
         listed = ", ".join(f"{name} ({sizes[name] / 1e6:.1f} MB)" for name in largest)
         raise ConfigError(
-            f"--working-dir: git tracks {sum(sizes.values()) / 1e6:.0f} MB in {source}, at most"
-            f" {MAX_UPLOAD_BYTES / 1e6:.0f} MB are uploaded; largest: {listed}. Images and runs belong on storage that"
-            " the nodes see"
+            f"--working-dir: git tracks {sum(sizes.values()) / 1e6:.0f} MB in {source}, and at most"
+            f" {MAX_UPLOAD_BYTES / 1e6:.0f} MB can be uploaded; largest: {listed}. Keep images and runs on storage that"
+            " the nodes can reach"
         )
     new = [name for name in _git(source, "ls-files", "-z", "--others", "--exclude-standard") if name.endswith(".py")]
     if new:
         log.warning("note: not uploaded, since git does not track them: %s", ", ".join(new[:5]))
     for name in names:
-        if Path(name).name in (".gitignore", ".rayignore"):  # Ray would leave out what they name, though it is tracked
+        if Path(name).name in (".gitignore", ".rayignore"):  # Ray would leave out what they match, tracked or not
             continue
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, folder / name)
@@ -125,7 +124,7 @@ def _git(folder: Path, *arguments: str) -> list[str]:
         done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(
-            f"--working-dir: {folder} is no git checkout, so what is code in it cannot be told from data; leave the"
-            " option out where the nodes have sr3 installed"
+            f"--working-dir: {folder} is not a git checkout, so code and data in it cannot be told apart; leave out the"
+            " option if sr3 is installed on the nodes"
         ) from error
     return [name for name in done.stdout.split("\0") if name]

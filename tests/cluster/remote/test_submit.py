@@ -54,7 +54,7 @@ def test_a_large_checkout_is_refused_with_its_largest_files(checkout, tmp_path, 
 
 def test_a_folder_that_git_does_not_know_is_refused(tmp_path):
     (tmp_path / "plain").mkdir()
-    with pytest.raises(ConfigError, match="no git checkout"):
+    with pytest.raises(ConfigError, match="not a git checkout"):
         copy_tracked(tmp_path / "plain", tmp_path / "to")
 
 
