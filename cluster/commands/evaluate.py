@@ -119,27 +119,18 @@ def _of_run(options: Options, run: str) -> dict[str, Any]:
 
 
 def _of_folders(options: Options) -> dict[str, Any]:
-    config, variant = options.config, options.measure
-    references, out = str(options.references), str(options.out)  # Options.__post_init__ has checked that they are given
-    if options.unpaired:
-        from pipelines.evaluation.unpaired import evaluate_unpaired
+    from pipelines.evaluation.evaluate import Folders, evaluate_folders
 
-        return evaluate_unpaired(
-            options.outputs, references, out, variant, config.num_actors, options.cache, config.split
-        )
-    from pipelines.evaluation.evaluate import evaluate_folders
-
-    return evaluate_folders(
-        options.outputs,
-        references,
-        out,
-        options.inputs,
-        options.labels,
-        variant,
-        config.num_actors,
-        options.cache,
+    folders = Folders(
+        outputs=options.outputs,
+        references=str(options.references),  # Options.__post_init__ has checked that it and out are given
+        inputs=options.inputs,
+        labels=options.labels,
         samples=options.samples,
+        paired=not options.unpaired,
+        split=options.config.split,
     )
+    return evaluate_folders(folders, str(options.out), options.measure, options.config.num_actors, options.cache)
 
 
 def _checked_run(options: Options, location: str) -> str:

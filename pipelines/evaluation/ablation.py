@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.evaluation.evaluate import evaluate_run, feature_network
+from pipelines.evaluation.evaluate import evaluate_run
 from pipelines.evaluation.image_sets import ImageSet
-from pipelines.evaluation.measure import Measurer
+from pipelines.evaluation.measurer import Measurer
 from pipelines.evaluation.metric_intervals import Numbers, resampled_distances
+from pipelines.evaluation.networks import feature_network
 from pipelines.evaluation.paired_differences import Compared, average, difference
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import Samples, is_ablation, upscale_split

@@ -9,7 +9,13 @@ import numpy as np
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError
 from sr3core.features.extractors import FeatureNetwork, distance_label
-from sr3core.metrics.bootstrap import PairedGram, bootstrap_mean, bootstrap_values, normal_interval
+from sr3core.metrics.bootstrap import (
+    PairedGram,
+    bootstrap_mean,
+    bootstrap_values,
+    bootstrap_values_of_two,
+    normal_interval,
+)
 from sr3core.metrics.classification import top_k_errors
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
 from sr3core.metrics.inception_score import inception_score
@@ -47,12 +53,19 @@ def mean_with_interval(values: np.ndarray, config: MeasureConfig) -> dict[str, f
 
 
 def distance_numbers(ours: Embedded, theirs: Embedded, resampled: Resampled, config: MeasureConfig) -> Numbers:
-    """Fréchet and kernel distance, precision, recall, density and coverage of paired sets."""
-    count, dim = ours.features.shape
+    """Fréchet and kernel distance, precision, recall, density and coverage of two sets; n is the first one's size.
+
+    Args:
+        ours, theirs: the sets, paired or of any sizes.
+        resampled: the distances on resamples, for their intervals: of `resampled_distances` for paired sets, of
+            `resampled_set_distances` for others.
+        config: the metrics' variants.
+    """
     a, b = ours.features, theirs.features
-    frechet = frechet_distance_from_features(a, b) if count <= dim else frechet_distance(ours.moments, theirs.moments)
+    count, largest, dim = len(a), max(len(a), len(b)), a.shape[1]
+    frechet = frechet_distance_from_features(a, b) if largest <= dim else frechet_distance(ours.moments, theirs.moments)
     numbers = {"distance": with_interval(frechet, resampled.get("distance"), count, config)}
-    if count <= MAX_GRAM_IMAGES:
+    if largest <= MAX_GRAM_IMAGES:
         numbers["kid"] = with_interval(kernel_distance(a, b), resampled.get("kid"), count, config)
     else:
         numbers["kid"] = subset_kernel_distance(a, b)
@@ -76,6 +89,23 @@ def resampled_distances(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> 
         name: bootstrap_values(statistic, count, num_resamples=config.num_distance_resamples)
         for name, statistic in statistics.items()
     }
+
+
+def resampled_set_distances(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Resampled:
+    """Fréchet and kernel distance of resamples of both sets, independently; no kernel distance of large sets."""
+    few = config.num_distance_resamples
+    if not few or min(len(a), len(b)) <= 2:
+        return {}
+    distances: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {"distance": frechet_distance_from_features}
+    if max(len(a), len(b)) <= MAX_GRAM_IMAGES:
+        distances["kid"] = kernel_distance
+    return {name: _resampled_sets(distance, a, b, few) for name, distance in distances.items()}
+
+
+def _resampled_sets(
+    distance: Callable[[np.ndarray, np.ndarray], float], a: np.ndarray, b: np.ndarray, num_resamples: int
+) -> np.ndarray:
+    return bootstrap_values_of_two(lambda i, j: distance(a[i], b[j]), (len(a), len(b)), num_resamples=num_resamples)
 
 
 def subset_kernel_distance(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
@@ -147,6 +177,14 @@ def variants(
     if judge is not None:
         found |= {f"top_{k}_error": f"top-{k} error ({judge})" for k in (1, 5)}
     return found
+
+
+def rank_warning(count: int, dim: int, what: str = "images") -> str:
+    """What a distance of fewer images than features is worth."""
+    return (
+        f"{count} {what} are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
+        f" the distance is far too high; it compares only with others of n={count} on the same references"
+    )
 
 
 def interval_label(config: MeasureConfig) -> str:

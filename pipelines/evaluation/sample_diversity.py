@@ -5,12 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.evaluation.image_sets import ImageSet
-from pipelines.evaluation.measure import Measured, read_pixels
+from pipelines.evaluation.measurer import Measured, Measurer, MeasuringSetup, read_pixels
 from pipelines.evaluation.metric_intervals import Numbers, mean_with_interval
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError, DataError
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.diversity import feature_diversity, pixel_diversity
+
+
+def measure_diversity(
+    samples: Sequence[ImageSet], names: Sequence[str], network: FeatureNetwork, setup: MeasuringSetup
+) -> tuple[Numbers, dict[str, str]]:
+    """Measure how much sets of samples of the same inputs differ, one set a seed. Needs a running Ray.
+
+    Returns:
+        the numbers by metric, and each metric's variant in words.
+    """
+    measurer = Measurer(setup.cache, setup.config, [network])
+    features = [measurer.features(each, names, network) for each in samples]
+    measurer.run(setup.num_actors)
+    return diversity_numbers(samples, features, names, setup.config), diversity_variants(network, len(samples))
 
 
 def diversity_numbers(

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.evaluation.evaluate import evaluate_folders
+from pipelines.evaluation.evaluate import Folders, evaluate_folders
 from pipelines.evaluation.image_sets import ImageSet, read_labels
-from pipelines.evaluation.measure import read_pixels
+from pipelines.evaluation.measurer import read_pixels
 from pipelines.ingest.split_reader import SplitImages
 from pipelines.runs.run_folder import local_path, open_run
 from pipelines.sampling.held_out import end_to_end, save_png, upscale_images
@@ -58,12 +58,5 @@ def evaluate_table_3(
         for name, large in zip(names, made.read(method), strict=True):
             save_png(to_uint8(downsample_bicubic(to_float(large[None]), CROP_SIZE))[0], folder / method / f"{name}.png")
     outputs = [f"{method}={folder / method}" for method in made.methods]
-    return evaluate_folders(
-        outputs,
-        str(folder / "upscaled" / "reference"),
-        out,
-        labels=labels,
-        config=variant,
-        num_actors=config.num_actors,
-        setting=f"Table 3: {CHAIN}",
-    )
+    sets = Folders(outputs=outputs, references=str(folder / "upscaled" / "reference"), labels=labels)
+    return evaluate_folders(sets, out, variant, config.num_actors, setting=f"Table 3: {CHAIN}")

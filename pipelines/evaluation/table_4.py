@@ -4,9 +4,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
+from pipelines.evaluation.evaluate import write_evaluation
 from pipelines.evaluation.image_sets import ImageSet
-from pipelines.evaluation.unpaired import compare_sets
+from pipelines.evaluation.measurer import MeasuringSetup
+from pipelines.evaluation.unpaired import measure_sets
 from pipelines.runs.run_folder import Run, open_run
+from pipelines.runtime.provenance import provenance
 from pipelines.sampling.generate import image_name, sample_images
 from pipelines.sampling.generation_plan import Plan, plan_samples
 from pipelines.sampling.held_out import check_files_reach_all
@@ -40,8 +43,9 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
     sample_images(run, folder, _wanted(num_images, config))
     names = [image_name(number) for number in range(num_images)]
     drawn = ImageSet("sr3", folder, {name: join(folder, name) for name in names})
-    path, store = opened.path / "table-4.json", opened.path / "measured"
-    result = compare_sets([drawn], originals, path, store, variant, config.num_actors)
+    setup = MeasuringSetup(variant, opened.path / "measured", config.num_actors)
+    origin = provenance(variant) | {"outputs": [folder], "references": originals.folder}
+    result = write_evaluation(opened.path / "table-4.json", measure_sets([drawn], originals, setup), origin)
     opened.publish()
     return result
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.evaluation.image_sets import ImageSet, check_pairs
-from pipelines.evaluation.measure import read_pixels
+from pipelines.evaluation.measurer import read_pixels
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.runs.run_folder import local_path
 from pipelines.runtime.provenance import provenance

@@ -26,10 +26,10 @@ import ray
 import scipy.linalg
 from PIL import Image
 
-from pipelines.evaluation import measure
-from pipelines.evaluation.evaluate import feature_network
+from pipelines.evaluation import measurer
 from pipelines.evaluation.image_sets import ImageSet
-from pipelines.evaluation.measure import Measured, Measurer
+from pipelines.evaluation.measurer import Measured, Measurer
+from pipelines.evaluation.networks import feature_network
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.fid import Moments, frechet_distance
@@ -103,7 +103,7 @@ def main() -> None:
         every = ImageSet.read(options.images or folder, "images")
         names = sorted(every.files)[: options.num_images]
         images = ImageSet(every.name, every.folder, {name: every.files[name] for name in names})
-        measure.PART_IMAGES = max(1, len(names) // 16)  # eight parts a worker, so that none waits long for the other
+        measurer.PART_IMAGES = max(1, len(names) // 16)  # eight parts a worker, so that none waits long for the other
         network = feature_network()
         few = ImageSet(images.name, images.folder, {name: images.files[name] for name in names[:2]})
         extract(few, network, 2, folder)

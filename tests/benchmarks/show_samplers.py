@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from pipelines.evaluation.evaluate import feature_network
-from pipelines.evaluation.measure import features_of
+from pipelines.evaluation.measurer import features_of
+from pipelines.evaluation.networks import feature_network
 from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from sr3core.cascade import Stage, upscale

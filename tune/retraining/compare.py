@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipelines.evaluation.evaluate import measure
 from pipelines.evaluation.image_sets import ImageSet
+from pipelines.evaluation.measurer import MeasuringSetup
 from pipelines.evaluation.metric_intervals import MAX_GRAM_IMAGES
+from pipelines.evaluation.paired import PairedSets, measure_pairs
 from pipelines.runs.run_folder import write_atomic
 from pipelines.sampling.held_out import Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
@@ -119,9 +120,8 @@ def _measure(
     originals, low = (_images(samples["candidate"], method, method) for method in ("reference", "low"))
     models = [_images(made, "sr3", name) for name, made in samples.items()]
     config = MeasureConfig(level=promotion.level, num_distance_resamples=promotion.num_resamples)
-    measured = measure(
-        models, originals, low, keys, None, config, folder / "measured", evaluate.num_actors, network=network
-    )
+    sets = PairedSets(names=keys, methods=models, references=originals, inputs=low)
+    measured = measure_pairs(sets, MeasuringSetup(config, folder / "measured", evaluate.num_actors), network)
     values = {
         row["name"]: {objective: row[metric]["mean"] for objective, metric in METRICS.items()}
         for row in measured["methods"]

@@ -41,7 +41,7 @@ def ablation(tmp_path_factory, photos, ray_session):
                 parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
         save_checkpoint(each.checkpoints, take_snapshot(state), {})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
+        patch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
         result = compare_arms(str(run.path), EvaluateConfig(schedule="3", limit=10), MeasureConfig())
     return open_run(run.path), result
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.evaluation import measure
-from pipelines.evaluation.evaluate import evaluate_folders
+from pipelines.evaluation import measurer
+from pipelines.evaluation.evaluate import Folders, evaluate_folders
 from pipelines.evaluation.metric_intervals import tabulate
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError, DataError
@@ -31,7 +31,7 @@ NUM_IMAGES = 10
 def without_inception(monkeypatch):
     """Seeded features: an Inception an actor would cost minutes here, and they are tested in tests/sr3core."""
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
-    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -58,16 +58,21 @@ def pixels(folder: Path) -> np.ndarray:
     return np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
 
 
-def evaluate(folders: Path, out: Path, **options) -> dict:
+def paired(outputs: list[str], folder: Path, **others) -> Folders:
+    return Folders(outputs=outputs, references=str(folder / "references"), **others)
+
+
+def evaluate(folders: Path, out: Path, inputs=None, labels=None, samples=(), **options) -> dict:
     outputs = [f"{name}={folders / name}" for name in ("bicubic", "nearest")]
-    return evaluate_folders(outputs, str(folders / "references"), str(out), **options)
+    sets = paired(outputs, folders, inputs=inputs, labels=labels, samples=samples)
+    return evaluate_folders(sets, str(out), **options)
 
 
 @pytest.fixture(scope="module")
 def evaluated(folders, tmp_path_factory, ray_session):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
-        patch.setattr(measure, "PART_IMAGES", 4)
+        patch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
+        patch.setattr(measurer, "PART_IMAGES", 4)
         out = tmp_path_factory.mktemp("out") / "numbers.json"
         evaluate(folders, out, inputs=str(folders / "inputs"))
     return out
@@ -112,7 +117,7 @@ def test_the_table_prints_each_numbers_variant_and_interval(evaluated):
 
 
 def test_four_workers_agree_with_one_and_merged_moments_with_the_whole(evaluated, folders, tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "PART_IMAGES", 4)
+    monkeypatch.setattr(measurer, "PART_IMAGES", 4)
     four = evaluate(folders, tmp_path / "four.json", inputs=str(folders / "inputs"), num_actors=4)
     one = json.loads(evaluated.read_text())
     for ours, theirs in zip(four["methods"], one["methods"], strict=True):
@@ -120,14 +125,14 @@ def test_four_workers_agree_with_one_and_merged_moments_with_the_whole(evaluated
             assert ours[metric]["mean"] == pytest.approx(theirs[metric]["mean"], rel=1e-9), metric
     parts = sorted((tmp_path / "four.json.measured" / SeededFeatures().name).glob("*.npz"))
     assert len(parts) == 9  # three sets of 4 + 4 + 2
-    measured = measure.Measured(tuple(parts[:3]))
-    whole = measure.Moments.from_features(measured.features())
+    measured = measurer.Measured(tuple(parts[:3]))
+    whole = measurer.Moments.from_features(measured.features())
     np.testing.assert_allclose(measured.moments().mean, whole.mean, rtol=1e-9)
     np.testing.assert_allclose(measured.moments().scatter, whole.scatter, rtol=1e-9, atol=1e-12)
 
 
 def test_what_is_known_is_not_measured_again_and_a_changed_image_is(folders, tmp_path, monkeypatch, ray_session):
-    monkeypatch.setattr(measure, "PART_IMAGES", 5)
+    monkeypatch.setattr(measurer, "PART_IMAGES", 5)
     cache = tmp_path / "cache"
     first = evaluate(folders, tmp_path / "a.json", cache=str(cache))
     times = {path: path.stat().st_mtime_ns for path in cache.rglob("*.npz")}
@@ -192,8 +197,8 @@ def test_labels_add_classification_errors_on_references_too(folders, tmp_path, r
     stems = sorted(path.stem for path in (folders / "references").iterdir())
     labels = tmp_path / "labels.csv"
     labels.write_text("file,imagenet_index\n" + "".join(f"some/{stem}.jpg,{i}\n" for i, stem in enumerate(stems)))
-    outputs, references = [str(folders / "bicubic")], str(folders / "references")
-    result = evaluate_folders(outputs, references, str(tmp_path / "l.json"), labels=str(labels))
+    sets = paired([str(folders / "bicubic")], folders, labels=str(labels))
+    result = evaluate_folders(sets, str(tmp_path / "l.json"))
     for numbers in (result["methods"][0], result["references"]):
         assert 0 <= numbers["top_5_error"]["mean"] <= numbers["top_1_error"]["mean"] <= 1
         assert 1 <= numbers["inception_score"]["mean"] <= 1000
@@ -202,7 +207,7 @@ def test_labels_add_classification_errors_on_references_too(folders, tmp_path, r
     assert "not the paper's Inception Score" in table
     labels.write_text("file,imagenet_index\n" + "".join(f"{stem}.jpg,1\n" for stem in stems[2:]))
     with pytest.raises(DataError, match=f"no label for 2 of 10 images: {stems[0]}, {stems[1]}"):
-        evaluate_folders(outputs, references, str(tmp_path / "l.json"), labels=str(labels))
+        evaluate_folders(sets, str(tmp_path / "l.json"))
 
 
 def test_labels_that_cannot_be_read_are_said(folders, tmp_path):
@@ -222,7 +227,7 @@ def test_labels_that_cannot_be_read_are_said(folders, tmp_path):
 
 
 def test_labels_without_a_classifier_say_what_to_install(folders, tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.evaluation.evaluate.find_classifier", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.networks.find_classifier", lambda: None)
     labels = tmp_path / "labels.csv"
     stems = [path.stem for path in (folders / "references").iterdir()]
     labels.write_text("file,label\n" + "".join(f"{stem},1\n" for stem in stems))
@@ -236,7 +241,7 @@ def test_folders_that_do_not_pair_up_name_their_files(folders, tmp_path):
     for name in (stems[0], "stranger"):
         (tmp_path / "short" / f"{name}.png").write_bytes((folders / "bicubic" / f"{stems[0]}.png").read_bytes())
     with pytest.raises(DataError) as raised:
-        evaluate_folders([str(tmp_path / "short")], str(folders / "references"), str(tmp_path / "x.json"))
+        evaluate_folders(paired([str(tmp_path / "short")], folders), str(tmp_path / "x.json"))
     message = str(raised.value)
     assert f"9 references have no image in short ({tmp_path / 'short'}): {', '.join(stems[1:6])} and 4 more" in message
     assert f"1 images in short ({tmp_path / 'short'}) have no reference: stranger" in message
@@ -244,9 +249,9 @@ def test_folders_that_do_not_pair_up_name_their_files(folders, tmp_path):
 
 def test_outputs_of_one_name_are_refused(folders, tmp_path):
     with pytest.raises(ConfigError, match="are both called 'a'; give names: NAME=DIR"):
-        evaluate_folders(["a=x", "a=y"], str(folders / "references"), str(tmp_path / "x.json"))
+        evaluate_folders(paired(["a=x", "a=y"], folders), str(tmp_path / "x.json"))
     with pytest.raises(ConfigError, match="'=x' is neither DIR nor NAME=DIR"):
-        evaluate_folders(["=x"], str(folders / "references"), str(tmp_path / "x.json"))
+        evaluate_folders(paired(["=x"], folders), str(tmp_path / "x.json"))
 
 
 def test_sizes_that_differ_and_damaged_images_are_named(folders, tmp_path, ray_session, capsys):

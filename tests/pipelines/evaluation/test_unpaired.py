@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
+from pipelines.evaluation.evaluate import Folders, evaluate_folders
 from pipelines.evaluation.metric_intervals import Embedded, tabulate
-from pipelines.evaluation.unpaired import evaluate_unpaired, set_label, set_numbers
+from pipelines.evaluation.unpaired import set_label, set_numbers
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.features.extractors import SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
@@ -19,7 +20,7 @@ from sr3core.metrics.manifold import manifold_hits
 @pytest.fixture(autouse=True)
 def without_inception(monkeypatch):
     """Seeded features: Inception's are tested in tests/sr3core."""
-    monkeypatch.setattr("pipelines.evaluation.evaluate.find_inception", lambda: None)
+    monkeypatch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
 
 
 @pytest.fixture
@@ -61,18 +62,19 @@ def test_numbers_are_those_of_the_metrics_on_both_sets(folders, ray_session, cap
 
 def test_references_are_embedded_once_for_all_that_is_compared_with_them(folders, ray_session):
     cache = str(folders / "cache")
-    evaluate_unpaired([str(folders / "references")], str(folders / "references"), str(folders / "a.json"), cache=cache)
+
+    def compare(outputs: str, name: str, **options):
+        sets = Folders(outputs=[str(folders / outputs)], references=str(folders / "references"), paired=False)
+        return evaluate_folders(sets, str(folders / name), **options)
+
+    compare("references", "a.json", cache=cache)
     files = {path: path.stat().st_mtime_ns for path in (folders / "cache").rglob("*.npz")}
     assert len(files) == 1  # a set compared with itself is one set
-    result = evaluate_unpaired(
-        [str(folders / "outputs")], str(folders / "references"), str(folders / "b.json"), cache=cache
-    )
+    result = compare("outputs", "b.json", cache=cache)
     now = {path: path.stat().st_mtime_ns for path in (folders / "cache").rglob("*.npz")}
     assert files.items() <= now.items()
     assert len(now) == 2
-    again = evaluate_unpaired(
-        [str(folders / "outputs")], str(folders / "references"), str(folders / "c.json"), num_actors=2
-    )
+    again = compare("outputs", "c.json", num_actors=2)
     assert again["methods"] == result["methods"]
 
 

@@ -31,6 +31,18 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class MeasuringSetup:
+    """How sets of images are measured."""
+
+    config: MeasureConfig
+    """The metrics' variants."""
+    cache: Path
+    """Folder of measurements, keyed by content."""
+    num_actors: int | None = None
+    """Processes that measure in parallel; None takes one per GPU, or one. The numbers do not depend on it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
     """Some images of a set, in order, and the file that their measurements go to."""
 
