@@ -10,8 +10,10 @@ from typing import Any
 
 import jinja2
 
+from pipelines.report.gallery import extremes, gallery_rows, patches, strips
 from pipelines.report.paper_tables import ORDERINGS
-from pipelines.report.pictures import Pictures, title_of
+from pipelines.report.picture_metrics import measure_pictures
+from pipelines.report.pictures import Pictures, find_pictures, title_of
 from pipelines.report.stages import leaves, read_json, stage_facts
 from pipelines.report.study_section import study_section
 from pipelines.report.tables import ABLATION_FORMAT, EVALUATION_FORMAT, RunResults, paper_tables
@@ -55,8 +57,8 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     notes: list[str] = []
     ours, *theirs = (_results(each, notes) for each in (run, *others))
     evaluation = ours.evaluation
-    pictures = Pictures.find(run, evaluation["keys"] if evaluation else [], notes)
-    measured = pictures.measure(notes)
+    pictures = _pictures(run, evaluation["keys"] if evaluation else [], notes)
+    measured = measure_pictures(pictures, notes)
     cascade = [stage.config.model for stage in run.cascade()]
     return {
         "preset": run.config.name,
@@ -67,16 +69,16 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "evaluation": evaluation,
         "results": ours.methods,
         "others": theirs,
-        "paired": _paired(run, evaluation),
+        "paired": _paired([stage.name for stage in run.regressions()], evaluation),
         "orderings": ORDERINGS,
         "tables": paper_tables([ours, *theirs]),
         "ablation": next((each.ablation for each in (ours, *theirs) if each.ablation), None),
-        "gallery": pictures.rows(pictures.keys[:MAX_ROWS], measured),
-        "patches": pictures.patches(pictures.keys[:NUM_PATCHES]),
-        "strips": pictures.strips(),
+        "gallery": gallery_rows(pictures, pictures.keys[:MAX_ROWS], measured),
+        "patches": patches(pictures, pictures.keys[:NUM_PATCHES]),
+        "strips": strips(pictures),
         "num_pictures": len(pictures.keys),
         "measured": measured,
-        "extremes": pictures.extremes(measured),
+        "extremes": extremes(pictures, measured),
         "stages": ours.stages,
         "sampling": read_json(run.path / "samples" / "samples.json", None, notes),
         "timings": (read_json(run.path / "timings.json", None, notes) or {}).get("parts", []),
@@ -88,10 +90,19 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     }
 
 
+def _pictures(run: Run, keys: Sequence[str], notes: list[str]) -> Pictures:
+    """The pictures of a run: input, bicubic, each regression baseline (or ablation's arm), SR3, original."""
+    regressions = [stage.name for stage in run.regressions()]
+    trained = [stage.name for stage in run.cascade()] if is_ablation(run) else regressions
+    methods = {name: title_of(name, regressions) for name in ("low", "bicubic", *trained, "sr3", "reference")}
+    return find_pictures(run.path / "samples", methods, keys, notes)
+
+
 def _results(run: Run, notes: list[str]) -> RunResults:
     """What was measured of a run."""
     evaluation = read_json(run.path / "evaluation.json", EVALUATION_FORMAT, notes)
     cascade = [stage.config.model for stage in run.cascade()]
+    regressions = [stage.name for stage in run.regressions()]
     return RunResults(
         name=run.path.name,
         preset=run.config.name,
@@ -99,15 +110,15 @@ def _results(run: Run, notes: list[str]) -> RunResults:
         ends=(cascade[0].low_size or 0, cascade[-1].high_size) if cascade else None,
         stages=[stage_facts(stage, notes) for stage in run.stages],
         evaluation=evaluation,
-        methods={title_of(row["name"], run): row for row in evaluation["methods"]} if evaluation else {},
+        methods={title_of(row["name"], regressions): row for row in evaluation["methods"]} if evaluation else {},
         table_3=read_json(run.path / "table-3.json", EVALUATION_FORMAT, notes),
         table_4=read_json(run.path / "table-4.json", EVALUATION_FORMAT, notes),
         ablation=read_json(run.path / "ablation.json", ABLATION_FORMAT, notes),
     )
 
 
-def _paired(run: Run, evaluation: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
+def _paired(regressions: Sequence[str], evaluation: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
     """Metric -> regression's value minus SR3's on the same images, with its interval."""
     differences = (evaluation or {}).get("differences", {})
-    found = [differences[stage.name] for stage in run.regressions() if stage.name in differences]
+    found = [differences[name] for name in regressions if name in differences]
     return {name: gap for name, gap in found[0].items() if name != "than"} if len(found) == 1 else {}

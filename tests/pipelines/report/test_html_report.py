@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.report.gallery import patches, strips
 from pipelines.report.html_report import write_report
-from pipelines.report.pictures import Pictures
+from pipelines.report.pictures import find_pictures
 from pipelines.runs.run_folder import Run, create_run
 from pipelines.settings.presets import small_cascade
 from sr3core.errors import DataError
@@ -91,7 +92,7 @@ def test_grid_shows_the_first_images_in_order(page: Page, run: Run) -> None:
 def test_gallery_ends_before_the_file_is_too_large(
     tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipelines.report.pictures.MAX_GALLERY_BYTES", 50_000)
+    monkeypatch.setattr("pipelines.report.gallery.MAX_GALLERY_BYTES", 50_000)
     page = Page(write_report(str(make_run(tmp_path, photos, 8).path)).read_text())
     first = re.search(r"The first (\d) of 8", page.text["samples"])
     assert first
@@ -141,22 +142,23 @@ def test_losses_by_noise_level_are_drawn_at_a_few_moments(page: Page) -> None:
 def test_several_samples_of_one_input_and_where_they_differ(page: Page, run: Run) -> None:
     assert "Sample 3" in page.text["samples"]
     assert "Sample 4" not in page.text["samples"]
-    pictures = Pictures.find(run, json.loads((run.path / "evaluation.json").read_text())["keys"], [])
-    spreads = [strip["spread"] for strip in pictures.strips()]
+    keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
+    pictures = find_pictures(run.path / "samples", {"low": "Input", "sr3": "SR3", "reference": "Original"}, keys, [])
+    spreads = [strip["spread"] for strip in strips(pictures)]
     assert len(spreads) == 6
     # The deviation of three draws of the noise that the samples were given is sqrt(pi) / 2 of its own, on average.
     assert spreads == pytest.approx([9 * np.sqrt(np.pi) / 2] * 6, rel=0.15)
 
 
 def test_a_patch_is_cut_where_bicubic_misses_most(tmp_path: Path) -> None:
-    run = create_run(tmp_path / "run", demo_like(), str(tmp_path), {}, fresh=False)
     grey = np.full((64, 64, 3), 128, np.uint8)
     original = grey.copy()
     original[40:56, 8:24] = np.indices((16, 16)).sum(axis=0)[..., None] % 2 * 255
     for name, picture in {"low": grey[::4, ::4], "bicubic": grey, "reference": original}.items():
-        (run.path / "samples" / name).mkdir(parents=True)
-        Image.fromarray(picture).save(run.path / "samples" / name / "key.png")
-    (row,) = Pictures.find(run, ["key"], []).patches(["key"])
+        (tmp_path / name).mkdir()
+        Image.fromarray(picture).save(tmp_path / name / "key.png")
+    methods = {"low": "Input", "bicubic": "Bicubic", "reference": "Original"}
+    (row,) = patches(find_pictures(tmp_path, methods, ["key"], []), ["key"])
     assert row["frame"] == [100 * 8 / 64, 100 * 40 / 64, 25]
     cut = np.asarray(Image.open(io.BytesIO(base64.b64decode(row["cells"][-1]["patch"].partition(",")[2]))))
     np.testing.assert_array_equal(cut, original[40:56, 8:24])

@@ -1,0 +1,121 @@
+"""Rendering the report's pictures as data for the page: galleries, enlarged patches, extremes, strips of samples."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipelines.images.compact_png import encode_compact_png
+from pipelines.report.picture_metrics import RANKED, Measured, most_detailed_window
+from pipelines.report.pictures import Pictures
+
+MAX_GALLERY_BYTES = 9_000_000
+"""Beyond it the file would open slowly; the gallery ends early and says so."""
+MAX_EXTREME_BYTES = 1_500_000
+"""The same for each list of worst and best images."""
+NUM_EXTREMES = 3
+MAX_STRIPS = 6
+WHITE_DEVIATION = 32
+"""Standard deviation in grey levels that strips show as white."""
+
+
+def gallery_rows(
+    pictures: Pictures, keys: Sequence[str], measured: Measured, metric: str = "psnr", limit: int | None = None
+) -> list[dict[str, Any]]:
+    """Embed the pictures of these keys, each with its metric.
+
+    Args:
+        pictures: where they are.
+        keys: which images, in order; the first is always there.
+        measured: the metrics; missing ones are None.
+        metric: the one that is shown.
+        limit: bytes after which no further image is added; MAX_GALLERY_BYTES by default.
+    """
+    rows, total = [], 0
+    for key in keys:
+        contents = {name: pictures.file(name, key).read_bytes() for name in pictures.methods}
+        total += sum(map(len, contents.values()))
+        if rows and total > (limit or MAX_GALLERY_BYTES):
+            break
+        cells = [
+            {
+                "title": title,
+                "src": _data_uri(contents[name]),
+                "size": pictures.size(name, key),
+                "value": measured.get(key, {}).get(title, {}).get(metric),
+            }
+            for name, title in pictures.methods.items()
+        ]
+        centre = most_detailed_window(pictures, key).centre
+        rows.append({"key": key, "number": pictures.number(key), "cells": cells, "patch": centre})
+    return rows
+
+
+def patches(pictures: Pictures, keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Each key's pictures with a square marked, and what is in the square, as in Figures 3-5."""
+    found = []
+    for key in keys:
+        window, cells = most_detailed_window(pictures, key), []
+        for name, title in pictures.methods.items():
+            pixels = pictures.read(name, key)
+            cut = _png_uri(window.cut(pixels))
+            cells.append({"title": title, "src": _png_uri(pixels), "patch": cut})
+        frame = [100 * window.left, 100 * window.top, 100 * window.side]
+        found.append({"number": pictures.number(key), "cells": cells, "frame": frame})
+    return found
+
+
+def extremes(pictures: Pictures, measured: Measured) -> list[dict[str, Any]]:
+    """SR3's worst and best images by each metric: its failures, and what it does well."""
+    found = []
+    for metric, (title, more_is_better) in RANKED.items() if pictures.has("SR3") else ():
+        ranked = sorted(measured, key=lambda key: measured[key]["SR3"][metric], reverse=not more_is_better)
+        best = ranked[: -NUM_EXTREMES - 1 : -1] if len(ranked) >= 2 * NUM_EXTREMES else []
+        if ranked:
+            worst = gallery_rows(pictures, ranked[:NUM_EXTREMES], measured, metric, MAX_EXTREME_BYTES)
+            chosen = gallery_rows(pictures, best, measured, metric, MAX_EXTREME_BYTES)
+            found.append({"metric": metric, "title": title, "worst": worst, "best": chosen})
+    return found
+
+
+def strips(pictures: Pictures) -> list[dict[str, Any]]:
+    """Several samples of one input side by side, and where they differ: black nowhere, white by WHITE_DEVIATION."""
+    found = []
+    names = ["sr3", *pictures.repeats]
+    for key in pictures.keys[:MAX_STRIPS] if len(names) > 1 else ():
+        if not all(pictures.file(name, key).is_file() for name in names):
+            break
+        samples = [pictures.read(name, key) for name in names]
+        spread = np.stack(samples).astype(float).std(axis=0, ddof=1).mean(axis=2)
+        shown = {"Input": pictures.read("low", key)} if pictures.has("Input") else {}
+        shown |= {f"Sample {number}": pixels for number, pixels in enumerate(samples, 1)}
+        shown["Where they differ"] = np.clip(spread * (255 / WHITE_DEVIATION), 0, 255).astype(np.uint8)
+        shown |= {"Original": pictures.read("reference", key)} if pictures.has("Original") else {}
+        found.append(
+            {
+                "key": key,
+                "number": pictures.number(key),
+                "cells": [_strip_cell(title, pixels) for title, pixels in shown.items()],
+                "patch": (50.0, 50.0),
+                "spread": spread.mean(),
+            }
+        )
+    return found
+
+
+def _strip_cell(title: str, pixels: np.ndarray) -> dict[str, Any]:
+    return {
+        "title": title,
+        "src": _png_uri(pixels),
+        "size": (pixels.shape[1], pixels.shape[0]),
+        "value": None,
+    }
+
+
+def _png_uri(pixels: np.ndarray) -> str:
+    return _data_uri(encode_compact_png(pixels))
+
+
+def _data_uri(content: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
