@@ -147,7 +147,7 @@ def _checked_run(options: Options, location: str) -> str:
         return f"{made} against {len(originals.files)} {options.config.split} images of {originals.folder}"
     methods = methods_of(run)
     for stage in (stage for stages in methods.values() for stage in stages):
-        stage.check()
+        stage.weights.check()
         stage.schedule(options.config.schedule)
     return f"nearest, bicubic, {', '.join(methods)} of {location} on {options.photos or options.config.split} images"
 

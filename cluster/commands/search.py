@@ -47,7 +47,7 @@ def run(options: Options) -> int:
     from pipelines.runs.run_folder import open_run
     from tune.search.schedule_search import search
 
-    checkpoint = open_run(options.run).stage(options.config.stage).newest_checkpoint()
+    checkpoint = open_run(options.run).stage(options.config.stage).weights.newest()
     if options.dry_run:
         print(f"would try {options.config.num_trials} schedules for {checkpoint.path}")
         return DONE

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from pipelines.evaluation.evaluate import write_evaluation
@@ -37,9 +38,9 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
         DataError: the split is empty.
     """
     opened = open_run(run)
-    check_files_reach_all(opened)
+    check_files_reach_all(opened.bucket)
     plan, originals = plan_table_4(opened, num_images, config)
-    folder = _folder(opened, plan)
+    folder = _folder(opened.path, plan)
     sample_images(run, folder, _wanted(num_images, config))
     names = [image_name(number) for number in range(num_images)]
     drawn = ImageSet("sr3", folder, {name: join(folder, name) for name in names})
@@ -53,7 +54,7 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
 def plan_table_4(run: Run, num_images: int, config: EvaluateConfig) -> tuple[Plan, ImageSet]:
     """What is to be drawn, and the originals; checks all that `evaluate_table_4` needs."""
     wanted = _wanted(num_images, config)
-    plan = plan_samples(run, _folder(run, plan_samples(run, None, wanted)), wanted)
+    plan = plan_samples(run, _folder(run.path, plan_samples(run, None, wanted)), wanted)
     originals = ImageSet.read(join(run.data, plan.stages[-1].config.data_stage), "references", config.split)
     return plan, replace(originals, files=dict(islice(sorted(originals.files.items()), config.limit)))
 
@@ -68,5 +69,5 @@ def _wanted(num_images: int, config: EvaluateConfig) -> SampleConfig:
     )
 
 
-def _folder(run: Run, plan: Plan) -> str:
-    return str(run.path / "generated" / fingerprint_of(plan.content))
+def _folder(run: Path, plan: Plan) -> str:
+    return str(run / "generated" / fingerprint_of(plan.content))

@@ -239,7 +239,7 @@ def _collect(run: Run, folder: Path) -> dict[str, Path]:
     (folder / "config.json").write_text(json.dumps(content, indent=1))
     files = {"config.json": folder / "config.json"}
     for stage in run.stages:
-        info = stage.fetched(stage.newest_checkpoint())
+        info = stage.weights.fetch(stage.weights.newest())
         verify(info)
         place = f"{stage.name}/checkpoints/{info.path.name}"
         state = folder / stage.name / "state.json"

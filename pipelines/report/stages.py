@@ -9,9 +9,11 @@ from pipelines.report.pictures import note
 from pipelines.report.plots import NUM_STYLES, loss_charts
 from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_chart
 from pipelines.runs.run_folder import StageRun, read_metrics
+from pipelines.settings.train import PlacementConfig
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
 from sr3core.errors import CheckpointError
+from sr3core.hyperparameters import UNetConfig
 
 SEARCH_FORMAT = ("sr3-search", 2)  # written by tune, which pipelines may not import
 
@@ -50,36 +52,35 @@ def stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
         "name": stage.name,
         "config": config,
         "settings": leaves(to_dict(config)),
-        "num_parameters": _num_parameters(stage),
+        "num_parameters": _num_parameters(config.model.unet),
         "steps_done": lines[-1]["step"] if lines else 0,
         "finished": bool(lines) and lines[-1]["step"] >= config.num_steps,
         "seconds": lines[-1]["seconds"] if lines else None,
         "images_per_second": median(line["images_per_second"] for line in train) if train else None,
         "data_wait": median(line["data_wait"] for line in train) if train else None,
         "held_out": (held_out[0], min(held_out), held_out[-1]) if held_out else None,
-        "core_hours": _unit_hours(stage, lines),
+        "core_hours": _unit_hours(config.placement, lines),
         "charts": loss_charts(stage.name, lines),
         "searches": sorted(searches, key=lambda found: (found["num_steps"], found["name"])),
         "schedules": _schedules(stage, notes),
     }
 
 
-def _unit_hours(stage: StageRun, lines: list[dict[str, Any]]) -> float | None:
+def _unit_hours(place: PlacementConfig, lines: list[dict[str, Any]]) -> float | None:
     """Hours of GPUs, or of CPU cores where it trains on them."""
     if not lines:
         return None
-    place = stage.config.placement
     units = 1 if place.use_gpu else max(1, int(place.cpus_per_worker))
     return lines[-1]["seconds"] * max(place.num_workers, 1) * units / 3600
 
 
-def _num_parameters(stage: StageRun) -> int:
+def _num_parameters(config: UNetConfig) -> int:
     import torch
 
     from sr3core.networks.unet import UNet, num_parameters
 
     with torch.device("meta"):  # shapes alone: the paper's networks would take gigabytes
-        return num_parameters(UNet(stage.config.model.unet))
+        return num_parameters(UNet(config))
 
 
 def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:

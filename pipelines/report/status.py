@@ -2,10 +2,11 @@
 
 import time
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from pipelines.prepare.status import prepare_status
-from pipelines.runs.run_folder import StageRun, open_run, read_metrics
+from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.storage.uris import exists, join
 from pipelines.training.bad_steps import bad_steps
@@ -28,9 +29,9 @@ def status_of(path: str) -> dict[str, Any]:
                 "step": steps_done(stage),
                 "num_steps": stage.config.num_steps,
                 "progress": progress_of(stage),
-                "newest": newest_metrics(stage),
-                "error": outcome.error if (outcome := read_outcome(stage)) else None,
-                "bad_steps": sorted(bad_steps(stage)),
+                "newest": newest_metrics(stage.metrics),
+                "error": outcome.error if (outcome := read_outcome(stage.path)) else None,
+                "bad_steps": sorted(bad_steps(stage.incidents)),
                 "schedules": sorted(file.stem for file in stage.schedules.glob("*.json")),
             }
             for stage in run.stages
@@ -71,9 +72,9 @@ def _last_sign(stage: dict[str, Any]) -> str:
     return f", last sign of life {duration(max(time.time() - written, 0))} ago"
 
 
-def newest_metrics(stage: StageRun) -> dict[str, Any] | None:
+def newest_metrics(path: Path) -> dict[str, Any] | None:
     """The last line of metrics.jsonl about training steps; None before the first."""
-    lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
+    lines = [line for line in read_metrics(path) if line["kind"] == "train"]
     return lines[-1] if lines else None
 
 

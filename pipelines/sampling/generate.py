@@ -13,7 +13,7 @@ import numpy as np
 
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
-from pipelines.runs.run_folder import Run, open_run
+from pipelines.runs.run_folder import open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, refuse_more_actors_than_cpus
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress
@@ -58,7 +58,7 @@ def sample_images(
     write_atomic(join(out, RECORD), json.dumps({**record, "provenance": provenance(config)}, indent=1).encode())
     _delete_leftovers(out, config.numbers)
     if plan.todo:
-        _draw_on_actors(opened, plan, out, config, on_progress or print_progress())
+        _draw_on_actors(opened.location, plan, out, config, on_progress or print_progress())
     if plan.classes:
         write_atomic(join(out, LABELS), _labels(out, plan).encode())
     if config.grid is not None:
@@ -67,7 +67,7 @@ def sample_images(
 
 
 def _draw_on_actors(
-    run: Run, plan: Plan, out: str, config: SampleConfig, show: Callable[[SampleProgress], None]
+    run: str, plan: Plan, out: str, config: SampleConfig, show: Callable[[SampleProgress], None]
 ) -> None:
     import ray.data
 
@@ -79,7 +79,7 @@ def _draw_on_actors(
     drawn: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     drawn = drawn.map(
         Drawer,
-        fn_constructor_args=(run.location, out, to_dict(config), cpus, "cuda" if gpus else "cpu"),
+        fn_constructor_args=(run, out, to_dict(config), cpus, "cuda" if gpus else "cpu"),
         compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
         num_cpus=cpus,
         num_gpus=gpus or None,
@@ -105,7 +105,7 @@ class Drawer:
         self._out, self._config = out, from_dict(SampleConfig, config)
         self._plan = plan_samples(open_run(run), out, self._config)
         self._stages = [
-            Stage(stage.name, stage.model, stage.load_fast(self._config.inference, device), schedule)
+            Stage(stage.name, stage.model, stage.weights.load_fast(self._config.inference, device), schedule)
             for stage, schedule in zip(self._plan.stages, self._plan.schedules, strict=True)
         ]
 

@@ -103,7 +103,7 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
     """
     stages = generation_stages(run)
     for stage in stages:
-        stage.check()
+        stage.weights.check()
     schedules, classes = schedules_of(stages, config.schedule), classes_of(stages[0], config.classes)
     content = _content(stages, schedules, classes, config)
     there = _numbers_there(absolute(out), content) if out is not None else set()
@@ -129,7 +129,7 @@ def _content(
     config: SampleConfig,
 ) -> dict[str, Any]:
     """What decides an image besides its number, by name: for the record, and for the message if it is another."""
-    checkpoints = {f"{s.name}_checkpoint": fingerprint_of(s.newest_checkpoint().state["sha256"]) for s in stages}
+    checkpoints = {f"{s.name}_checkpoint": s.weights.fingerprint() for s in stages}
     walks = [[list(schedule.gammas), to_dict(schedule.sampler)] for schedule in schedules]
     return {
         **checkpoints,

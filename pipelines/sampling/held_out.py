@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
 from pipelines.ingest.split_reader import SplitImages, load_split
+from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
@@ -182,13 +183,13 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         ConfigError: see `check_files_reach_all`.
         DataError: the processes that upscale die.
     """
-    check_files_reach_all(run)
+    check_files_reach_all(run.bucket)
     methods = methods_of(run)
     stages = tuple({stage.name: stage for chain in reversed(methods.values()) for stage in chain}.values())
     for stage in stages:
-        stage.check()
+        stage.weights.check()
     schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
-    checkpoints = {stage.name: stage.newest_checkpoint().state["sha256"] for stage in stages}
+    checkpoints = {stage.name: stage.weights.newest().state["sha256"] for stage in stages}
     gammas = {name: asdict(s) for name, s in schedules.items() if s}
     names = ("nearest", "bicubic", *methods)
     samples = Samples(
@@ -205,11 +206,11 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         fingerprint=fingerprint_of([checkpoints, gammas, config.seed, identity, names, config.inference.precision]),
         repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )
-    _draw(run, config, samples, images)
+    _draw(run.location, config, samples, images)
     return samples
 
 
-def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImages) -> None:
+def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImages) -> None:
     """Make what is not there yet; what was made of something else is deleted first."""
     import ray
 
@@ -232,7 +233,7 @@ def _draw(run: Run, config: EvaluateConfig, samples: Samples, images: SplitImage
     device = "cuda" if gpus else "cpu"
 
     def make_actor() -> Any:
-        return upscaler.remote(run.location, to_dict(config), str(samples.folder), device)
+        return upscaler.remote(run, to_dict(config), str(samples.folder), device)
 
     count, total, start = 0, sum(len(task.keys) for task in tasks), time.monotonic()
     for task, error in run_on_actors(make_actor, tasks, num_actors):
@@ -260,7 +261,7 @@ def _is_done(task: Task, samples: Samples) -> bool:
     return all((samples.folder / name / f"{key}.png").is_file() for name in made for key in task.keys)
 
 
-def check_files_reach_all(run: Run) -> None:
+def check_files_reach_all(bucket: BucketRun | None) -> None:
     """What actors make of a run goes into its folder, which for a run in a bucket is this machine's working copy.
 
     Raises:
@@ -271,8 +272,8 @@ def check_files_reach_all(run: Run) -> None:
     here = ray.get_runtime_context().get_node_id()
     able = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     others = [node for node in able if node != here]
-    if run.bucket is not None and others:
+    if bucket is not None and others:
         raise ConfigError(
-            f"{run.location} is in a bucket, and {len(others)} other nodes could not write into this one's working"
+            f"{bucket.uri} is in a bucket, and {len(others)} other nodes could not write into this one's working"
             " copy; measure it on one machine, or copy the run to a file system that all nodes share"
         )

@@ -205,7 +205,7 @@ def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
 
     stages = {}
     for stage in run.cascade():
-        info, schedule = stage.newest_checkpoint(), stage.schedule(config.schedule)
+        info, schedule = stage.weights.newest(), stage.schedule(config.schedule)
         assert schedule is not None, "a cascade's stages are SR3's"
         stages[stage.name] = {
             "step": info.step,

@@ -90,7 +90,7 @@ def checked_run(run: str, config: UpscaleConfig) -> Run:
     opened = open_run(run)
     end_to_end(opened)
     for stage in opened.cascade():
-        stage.check()
+        stage.weights.check()
         stage.schedule(config.schedule)
     return opened
 

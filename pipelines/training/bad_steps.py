@@ -7,8 +7,7 @@ from typing import Any
 
 import torch
 
-from pipelines.runs.run_folder import StageRun, read_metrics
-from pipelines.training.worker_group import Team
+from pipelines.runs.run_folder import read_metrics
 from sr3core.training import StepStatistics
 
 MOST_SAMPLES = 16
@@ -22,8 +21,15 @@ class Incidents:
     gradient's norm, and the worst samples with their losses.
     """
 
-    def __init__(self, stage: StageRun, team: Team) -> None:
-        self._stage, self._team = stage, team
+    def __init__(self, path: Path, rank: int, stop: bool) -> None:
+        """Start with no steps.
+
+        Args:
+            path: incidents.jsonl.
+            rank: this worker's.
+            stop: whether a bad step ends the training.
+        """
+        self._path, self._rank, self._stop = path, rank, stop
         self._steps: list[tuple[int, tuple[str, ...], StepStatistics]] = []
 
     def add(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> None:
@@ -37,46 +43,41 @@ class Incidents:
         bad = [step for step, flag in zip(steps, flags, strict=True) if flag]
         if bad:
             seen = steps[-1][0]
-            write_incidents(self._stage, [{"seen_at": seen, **self._describe(*step)} for step in bad])
-        return bool(bad) and self._stage.config.optimizer.bad_steps == "stop"
+            write_incidents(self._path, [{"seen_at": seen, **self._describe(*step)} for step in bad])
+        return bool(bad) and self._stop
 
     def _describe(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> dict[str, Any]:
         losses = statistics.sample_losses.tolist()
         worst = sorted(zip(losses, keys, strict=True), key=lambda pair: (pair[0] == pair[0], -pair[0]))[:MOST_SAMPLES]
         return {
             "step": step,
-            "worker": self._team.rank,
+            "worker": self._rank,
             "gradient_norm": str(float(statistics.gradient_norm)),  # JSON knows no nan
             "samples": [{"key": key, "loss": str(loss)} for loss, key in worst],
         }
 
 
-def write_incidents(stage: StageRun, lines: Sequence[dict[str, Any]]) -> None:
+def write_incidents(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     """Append lines to incidents.jsonl; every worker may, a line is one write."""
-    stage.path.mkdir(parents=True, exist_ok=True)
-    with incidents_path(stage).open("a") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
         for line in lines:
             file.write(json.dumps(line) + "\n")
 
 
-def incidents_path(stage: StageRun) -> Path:
-    """Where a stage's bad steps are written."""
-    return stage.path / "incidents.jsonl"
-
-
-def bad_steps(stage: StageRun) -> set[int]:
+def bad_steps(path: Path) -> set[int]:
     """The steps that were left out so far."""
-    return {line["step"] for line in read_metrics(incidents_path(stage))}
+    return {line["step"] for line in read_metrics(path)}
 
 
-def describe_last_incident(stage: StageRun) -> str:
+def describe_last_incident(path: Path) -> str:
     """The first bad step of those that were seen last, in a sentence, with what to do."""
-    lines = read_metrics(incidents_path(stage))
+    lines = read_metrics(path)
     first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
     last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
     return (
         f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was left out; its worst samples:"
-        f" {keys} (all in {incidents_path(stage)}). Look at them, lower optimizer.learning_rate or set"
+        f" {keys} (all in {path}). Look at them, lower optimizer.learning_rate or set"
         " optimizer.gradient_clip; optimizer.bad_steps=skip goes on without such steps"
     )

@@ -92,7 +92,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
 def superseded(stage: StageRun) -> list[CheckpointInfo]:
     """Checkpoints that are neither among the newest keep_checkpoints nor a milestone nor regression's best."""
     config, found = stage.config, list_checkpoints(stage.checkpoints)
-    kept = {info.step for info in found[-config.keep_checkpoints :]} | {stage.newest_checkpoint().step}
+    kept = {info.step for info in found[-config.keep_checkpoints :]} | {stage.weights.newest().step}
     if config.milestone_every is not None:
         kept |= {info.step for info in found if info.step % config.milestone_every == 0}
     return [info for info in found if info.step not in kept]
@@ -114,7 +114,7 @@ def resume(stage: StageRun, state: TrainState, team: Team) -> None:
     if step is None:
         return
     info = next(info for info in list_checkpoints(stage.checkpoints) if info.step == step)
-    restore(stage.fetched(info), state)
+    restore(stage.weights.fetch(info), state)
     log.warning("%s: resumed at step %d", stage.name, step)
 
 
@@ -122,7 +122,7 @@ def _newest_whole(stage: StageRun) -> int | None:
     found = list_checkpoints(stage.checkpoints)
     for info in reversed(found):
         try:
-            verify(stage.fetched(info))
+            verify(stage.weights.fetch(info))
         except CheckpointError as error:
             log.error("%s", error)
             continue

@@ -20,18 +20,18 @@ class Outcome:
 
 def write_outcome(stage: StageRun, error: str | None) -> None:
     """Write how it went, also into the run's bucket."""
-    path = _path(stage)
+    path = _path(stage.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(asdict(Outcome(error, time.time()))))
     if stage.bucket is not None:
         stage.bucket.push(path)
 
 
-def read_outcome(stage: StageRun) -> Outcome | None:
+def read_outcome(folder: Path) -> Outcome | None:
     """How it went; None for a stage that no command has trained yet."""
-    path = _path(stage)
+    path = _path(folder)
     return Outcome(**json.loads(path.read_text())) if path.is_file() else None
 
 
-def _path(stage: StageRun) -> Path:
-    return stage.path / "outcome.json"
+def _path(folder: Path) -> Path:
+    return folder / "outcome.json"

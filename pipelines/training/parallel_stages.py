@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
+from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_folder import Run, StageRun, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.settings.train import TrainConfig
@@ -63,7 +64,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     over = threading.Event()
     try:
         futures = {stage.name: start(stage, waits, over) for stage in todo}
-        watch(todo, futures, waits, lambda: _look(run, grids))
+        watch(todo, futures, waits, lambda: _look(run.bucket, grids))
     finally:
         over.set()  # Ray goes away after an interrupt, which is no reason to start anything again
     grids.finish()
@@ -87,10 +88,10 @@ def check_stages(configs: Sequence[TrainConfig]) -> None:
         check_trackers(config.placement)
 
 
-def _look(run: Run, grids: SampleGrids) -> None:
+def _look(bucket: BucketRun | None, grids: SampleGrids) -> None:
     """Between two lines of progress: see what workers on other machines have written, and start sample grids."""
-    if run.bucket is not None:
-        run.bucket.pull()
+    if bucket is not None:
+        bucket.pull()
     grids.look()
 
 
@@ -129,7 +130,7 @@ def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Eve
         waits[stage.name] = text
 
     if stage.config.placement.num_workers:
-        wait_for_resources(stage, say)
+        wait_for_resources(stage.name, stage.config.placement, say)
         waits.pop(stage.name, None)
     train_stage(stage, over)
 

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 
-from pipelines.runs.run_folder import StageRun
 from pipelines.settings.train import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
 
@@ -55,11 +54,12 @@ def lacking(placement: PlacementConfig) -> str:
     )
 
 
-def wait_for_resources(stage: StageRun, say: Callable[[str], None]) -> None:
+def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str], None]) -> None:
     """Wait until all workers of a stage fit, asking the autoscaler for the nodes meanwhile.
 
     Args:
-        stage: the stage.
+        name: the stage's.
+        placement: of its workers.
         say: called with what is waited for: at once if nodes are missing, and every few seconds.
 
     Raises:
@@ -68,21 +68,20 @@ def wait_for_resources(stage: StageRun, say: Callable[[str], None]) -> None:
     """
     from ray.util.placement_group import placement_group, remove_placement_group
 
-    placement = stage.config.placement
     started = time.monotonic()
     # A group of the trainer's own shape, pending, is what the autoscaler acts on; Ray Train then makes its own.
     group = placement_group([resources_per_worker(placement)] * fewest_workers(placement), strategy="PACK")
     try:
         if missing := lacking(placement):
-            say(describe_wait(stage.name, placement, missing, 0))
+            say(describe_wait(name, placement, missing, 0))
         while not group.wait(POLL_SECONDS):
             waited, missing = time.monotonic() - started, lacking(placement)
             if missing and waited > placement.wait_seconds:
                 raise ConfigError(
-                    f"{stage.name}: placement asks for {missing}, and in placement.wait_seconds ="
+                    f"{name}: placement asks for {missing}, and in placement.wait_seconds ="
                     f" {placement.wait_seconds:g} no nodes came; see the autoscaler's log, or lower num_workers"
                 )
-            say(describe_wait(stage.name, placement, missing, waited))
+            say(describe_wait(name, placement, missing, waited))
     finally:
         remove_placement_group(group)
 

@@ -33,7 +33,7 @@ class SampleGrids:
 
         for stage in self._stages:
             for info in list_checkpoints(stage.checkpoints):
-                path = grid_path(stage, info.step)
+                path = grid_path(stage.path, info.step)
                 every = stage.config.sample_every or info.step + 1
                 if info.step % every == 0 and path not in self._tasks and not path.exists():
                     # No CPU is reserved: it would wait for the training that it is to show.
@@ -53,9 +53,9 @@ class SampleGrids:
                 log.warning("%s was not drawn: %s", path, str(error).strip().splitlines()[-1])
 
 
-def grid_path(stage: StageRun, step: int) -> Path:
+def grid_path(folder: Path, step: int) -> Path:
     """Where a stage's grid of a step is."""
-    return stage.path / "samples" / f"step-{step:08d}.png"
+    return folder / "samples" / f"step-{step:08d}.png"
 
 
 def draw_grid(run: str, stage_name: str, step: int) -> None:
@@ -82,7 +82,7 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
     model = stage.config.model
     images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
     network = UNet(model.unet)
-    info = stage.fetched(read_info(stage.checkpoints / f"step-{step:08d}"))
+    info = stage.weights.fetch(read_info(stage.checkpoints / f"step-{step:08d}"))
     load_weights(network, sampling_weights(info))
     schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
     ready, seeds = Stage(stage.name, model, network.eval(), schedule), [SEED + i for i in range(len(images.keys))]
@@ -94,6 +94,7 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
         x_up = upsample_bicubic(low, model.high_size).clamp(-1, 1)
         rows = [to_uint8(x_up), to_uint8(upscale(ready, low, seeds)), images.high]
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
-    write_atomic(str(grid_path(stage, step)), encode_compact_png(grid))
+    path = grid_path(stage.path, step)
+    write_atomic(str(path), encode_compact_png(grid))
     if stage.bucket is not None:
-        stage.bucket.push(grid_path(stage, step))
+        stage.bucket.push(path)

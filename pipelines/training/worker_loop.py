@@ -12,7 +12,7 @@ from pipelines.ingest.batches import batches_from
 from pipelines.ingest.split_reader import check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.settings.train import TrainConfig
-from pipelines.training.bad_steps import Incidents, describe_last_incident, incidents_path
+from pipelines.training.bad_steps import Incidents, describe_last_incident
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.training.metrics_log import MetricsLog
 from pipelines.training.resources import fewest_workers, resources_per_worker
@@ -54,7 +54,7 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
             log.warning("%s: the process that controls its workers died; starting it again", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray is not to start it again
-        raise TrainingError(f"{stage.name}: {describe_last_incident(stage)}")
+        raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents)}")
 
 
 def make_trainer(stage: StageRun) -> "TorchTrainer":
@@ -106,7 +106,8 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     trainer = Trainer(config.model, config.optimizer, config.seed)
     forward = team.wrap(state.model, config)
     validation = Validation(stage, trainer, team)
-    metrics, incidents = MetricsLog(stage, state.step, team), Incidents(stage, team)
+    metrics = MetricsLog(stage, state.step, team)
+    incidents = Incidents(stage.incidents, team.rank, stop=config.optimizer.bad_steps == "stop")
     checkpoints = CheckpointWriter(stage, team)
     if state.step == 0:
         metrics.write({"step": 0, "kind": "validation", **validation(state)})
@@ -124,7 +125,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
         if _due(state.step, config.log_every, config):
             rate = learning_rate_at(config.optimizer, state.step - 1)
             metrics.write({"step": state.step, "kind": "train", "learning_rate": rate, **metrics.interval()})
-            checkpoints.publish_metrics(stage.metrics, incidents_path(stage))
+            checkpoints.publish_metrics(stage.metrics, stage.incidents)
             if incidents.look():
                 break
         held_out: dict[str, float] = {}

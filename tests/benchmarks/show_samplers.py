@@ -56,7 +56,7 @@ def draw(stage: Stage, low: np.ndarray, keys: tuple[str, ...], batch: int) -> np
 def identity_of(stage: StageRun, schedule: InferenceSchedule, images: SplitImages, features: str, batch: int) -> str:
     """Of all that decides a measurement."""
     walk = [list(schedule.gammas), to_dict(schedule.sampler)]
-    return fingerprint_of([stage.newest_checkpoint().state["sha256"], walk, images.keys, features, batch])
+    return fingerprint_of([stage.weights.newest().state["sha256"], walk, images.keys, features, batch])
 
 
 def picture(rows: list[tuple[str, np.ndarray]]) -> Image.Image:
@@ -115,9 +115,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     stage = open_run(options.run).stage(options.stage)
-    stage.check()
+    stage.weights.check()
     images = load_split(stage.data, stage.config.data_stage, options.split, options.images)
-    network = InferenceNetwork(stage.load_network(), options.device)
+    network = InferenceNetwork(stage.weights.load(), options.device)
     features = feature_network()
     references, label = features_of(features, list(images.high)), distance_label(features, len(images.keys))
     bicubic = to_uint8(upsample_bicubic(to_float(images.low.copy()), stage.model.high_size).clamp(-1, 1))

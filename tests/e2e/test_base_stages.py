@@ -65,7 +65,7 @@ def train_arguments(folder):
 def test_the_base_model_is_trained_beside_the_cascade_and_learns(cascade, capsys):
     base = open_run(cascade / "run").base()
     assert base is not None
-    assert base.newest_checkpoint().step == 40
+    assert base.weights.newest().step == 40
     held_out = [line for line in read_metrics(base.metrics) if line["kind"] == "validation"]
     assert held_out[-1]["loss"] < 0.9 * held_out[0]["loss"]
     assert main(["status", str(cascade / "run")]) == 0

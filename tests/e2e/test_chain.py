@@ -59,7 +59,7 @@ def test_the_corrupt_photo_is_named_and_the_rest_prepared(chain):
 
 def test_every_stage_is_trained_and_learns(chain):
     for stage in open_run(chain / "run").stages:
-        assert stage.newest_checkpoint().step > 0
+        assert stage.weights.newest().step > 0
         held_out = [line["loss"] for line in read_metrics(stage.metrics) if line["kind"] == "validation"]
         # An untrained SR3 network knows nothing; an untrained regression is bicubic already, and hard to beat at once.
         share = 0.9 if stage.config.model.kind == "sr3" else 0.97

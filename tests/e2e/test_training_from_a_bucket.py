@@ -98,8 +98,8 @@ def test_a_run_from_a_bucket_has_the_weights_of_one_from_a_disk(proxy, shards, r
     assert proxy.counts["503"] > 0
     assert proxy.counts["cut"] > 0, "the server was to fail while training read from it"
     (one,), (other,) = local.stages, remote.stages
-    expected = load_file(one.newest_checkpoint().path / "model.safetensors")
-    for name, weight in load_file(other.newest_checkpoint().path / "model.safetensors").items():
+    expected = load_file(one.weights.newest().path / "model.safetensors")
+    for name, weight in load_file(other.weights.newest().path / "model.safetensors").items():
         assert torch.equal(weight, expected[name]), name
     losses = [[line["loss"] for line in read_metrics(stage.metrics)] for stage in (one, other)]
     assert losses[0] == losses[1]
@@ -154,10 +154,10 @@ def test_a_run_in_a_bucket_is_resumed_and_watched_from_another_machine(
     assert [line["step"] for line in read_metrics(stage_run.metrics)] == [
         line["step"] for line in read_metrics(alone.metrics)
     ]
-    expected = load_file(alone.newest_checkpoint().path / "model.safetensors")
-    for key, weight in stage_run.load_network().state_dict().items():
+    expected = load_file(alone.weights.newest().path / "model.safetensors")
+    for key, weight in stage_run.weights.load().state_dict().items():
         assert weight.shape == expected[key].shape
-    ours = load_file(stage_run.newest_checkpoint().path / "model.safetensors")
+    ours = load_file(stage_run.weights.newest().path / "model.safetensors")
     for key, weight in ours.items():
         assert torch.equal(weight, expected[key]), key
     stored = {name.split("/")[2] for name, _ in list_files(location) if "/checkpoints/" in name}

@@ -99,9 +99,9 @@ def test_grids_and_tensorboard_are_there_after_a_run(data, tmp_path):
     assert train_run(run)[0].error is None
     (stage,) = run.stages
     for step in (10, 20):
-        with Image.open(grid_path(stage, step)) as grid:
+        with Image.open(grid_path(stage.path, step)) as grid:
             assert grid.size == (6 * 16, 3 * 16), "input, sample, original of six held-out images"
-    first, last = (Image.open(grid_path(stage, step)).tobytes() for step in (10, 20))
+    first, last = (Image.open(grid_path(stage.path, step)).tobytes() for step in (10, 20))
     row = len(first) // 3
     assert first[:row] == last[:row], "the same images"
     assert first[row : 2 * row] != last[row : 2 * row], "other weights"
@@ -152,7 +152,7 @@ def test_a_disk_that_fills_up_leaves_the_checkpoint_before_and_says_so(data, tmp
     (tmp_path / "config.json").write_bytes(config)
     probe = start(tmp_path / "probe", data, num_steps=5)
     assert train_run(probe)[0].error is None
-    size = sum(path.stat().st_size for path in probe.stages[0].newest_checkpoint().path.iterdir())
+    size = sum(path.stat().st_size for path in probe.stages[0].weights.newest().path.iterdir())
     script = (
         f"mount -t tmpfs -o size={int(2.5 * size)} tmpfs {run.path} && cp {tmp_path}/config.json {run.path} &&"
         f" {sys.executable} -c '{DRIVER}' {run.path};"

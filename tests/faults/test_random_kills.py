@@ -107,8 +107,8 @@ def test_twenty_random_kills_in_one_run(data, zygote, tmp_path):
     assert not list(stage.checkpoints.glob(".writing-*")), "what the killed ones left is swept away"
     (alone,) = open_run(straight.path).stages
     for name in ("model.safetensors", "ema.safetensors"):
-        expected = load_file(alone.newest_checkpoint().path / name)
-        for key, weight in load_file(stage.newest_checkpoint().path / name).items():
+        expected = load_file(alone.weights.newest().path / name)
+        for key, weight in load_file(stage.weights.newest().path / name).items():
             assert weight.equal(expected[key]), f"{name}: {key}"
     lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
     assert [line["step"] for line in lines] == list(range(5, NUM_STEPS + 1, 5))

@@ -105,7 +105,7 @@ def test_a_damaged_newest_checkpoint_falls_back_loudly(data, uninterrupted, tmp_
     run = start(tmp_path / "run", data, placement__num_workers=0, num_steps=30)
     train_run(run)
     (stage,) = run.stages
-    newest = stage.newest_checkpoint().path / "optimizer.pt"
+    newest = stage.weights.newest().path / "optimizer.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
     wanted = fault_config(placement__num_workers=0)
     config_file = run.path / "config.json"

@@ -216,7 +216,7 @@ class _Session:
             if stage.name not in there:
                 self.report(f"retrain: {version} has no stage {stage.name}, which starts from nothing")
                 continue
-            info = there[stage.name].fetched(there[stage.name].newest_checkpoint())
+            info = there[stage.name].weights.fetch(there[stage.name].weights.newest())
             verify(info)
             settings = stage.config
             warm_start(stage.checkpoints, settings.model, settings.optimizer, settings.seed, sampling_weights(info))

@@ -14,7 +14,7 @@ from sr3core.features.extractors import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
 from tune.search.artifacts import Confirmation, TrialRecord, best_of
 from tune.search.objective import Task, judge, schedule_fingerprint
-from tune.search.settings import SearchConfig
+from tune.search.settings import SearchConfig, TrialResources
 from tune.search.task import load_task, reference_features
 from tune.search.trial import NUMBERS, reason
 
@@ -40,15 +40,15 @@ def confirm(
     if config.confirm_split is None:
         return None
     task = load_task(stage, config, confirm=True)
-    task = replace(task, references=reference_features(task, config))
+    task = replace(task, references=reference_features(task, config.trial_resources))
     label = distance_label(task.feature_network, len(task.keys))
     compared = {schedule_fingerprint(trial.schedule): trial for trial in winners}
     for winner in winners:
-        for trial in _rivals(winner, trials, config):
+        for trial in _rivals(winner, trials, every=config.confirm_defaults == "all"):
             compared.setdefault(schedule_fingerprint(trial.schedule), trial)
     for trial in others:
         compared.setdefault(schedule_fingerprint(trial.schedule), trial)
-    judged = _judge_all(task, list(compared.values()), config)
+    judged = _judge_all(task, list(compared.values()), config.trial_resources)
     for trial in judged:
         value = "failed" if trial.distance is None else f"{trial.distance:.4g}"
         report(f"confirmation on {config.confirm_split}: {trial.name}: {label}: {value}")
@@ -84,7 +84,7 @@ def _chain(schedule: InferenceSchedule) -> TrialRecord:
     )
 
 
-def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], config: SearchConfig) -> list[TrialRecord]:
+def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], every: bool) -> list[TrialRecord]:
     """The default of its budget, and the best of the other defaults or all of them, also those that a rung stopped."""
     defaults = [
         trial
@@ -93,7 +93,7 @@ def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], config: SearchCo
     ]
     plain = [trial for trial in defaults if trial.name.startswith("trained-respaced")]
     best = best_of(defaults)
-    return [*plain, *(defaults if config.confirm_defaults == "all" or best is None else [best])]
+    return [*plain, *(defaults if every or best is None else [best])]
 
 
 def _is_better(winner: TrialRecord, others: Sequence[TrialRecord]) -> bool | None:
@@ -103,9 +103,9 @@ def _is_better(winner: TrialRecord, others: Sequence[TrialRecord]) -> bool | Non
     return winner.objective < min(values)
 
 
-def _judge_all(task: Task, trials: Sequence[TrialRecord], config: SearchConfig) -> list[TrialRecord]:
-    cpus, gpus = config.cpus_per_trial, config.gpus_per_trial
-    remote = ray.remote(judge).options(num_cpus=cpus, num_gpus=gpus, max_retries=config.max_retries)
+def _judge_all(task: Task, trials: Sequence[TrialRecord], resources: TrialResources) -> list[TrialRecord]:
+    cpus, gpus = resources.cpus, resources.gpus
+    remote = ray.remote(judge).options(num_cpus=cpus, num_gpus=gpus, max_retries=resources.max_retries)
     shared = ray.put(task)
     jobs = [remote.remote(shared, trial.schedule, cpus, gpus) for trial in trials]
     return [_judged(trial, job, task) for trial, job in zip(trials, jobs, strict=True)]

@@ -41,7 +41,7 @@ from tune.search.plots import write_plots
 from tune.search.settings import SearchConfig
 from tune.search.space import RefinementSpace, SearchSpace, Space
 from tune.search.table import format_table
-from tune.search.task import check_confirmation, checkpoint_fingerprint, load_task, reference_features
+from tune.search.task import check_confirmation, load_task, reference_features
 from tune.search.trial import Rungs, ScheduleTrial, TrialNotes
 from tune.search.warm_start import warm_starts
 
@@ -83,7 +83,8 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     opened = open_run(run)
     stage = opened.stage(config.stage)
     task = load_task(stage, config)
-    check_confirmation(stage, config)
+    if config.confirm_split is not None:
+        check_confirmation(stage.data, stage.config.data_stage, config.confirm_split)
     longer = chains(stage.config.model.noise_schedule, config.confirm_steps)
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
@@ -94,7 +95,7 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
         return publish_schedules(stage, known, folder)
     total = config.num_trials + config.num_refinements
     report(f"search {stage.name}: {len(ledger.finished)} of {total} trials are known")
-    task = replace(task, references=reference_features(task, config))
+    task = replace(task, references=reference_features(task, config.trial_resources))
     session = _Session(stage, task, config, ledger, report)
     session.explore()
     session.refine()
@@ -275,8 +276,8 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
     winner = front[-1] if front else best_of(trials)
     if winner is None:
         raise Sr3Error(f"every trial of {session.ledger.folder} failed; the first: {trials[0].error}")
-    parents = {"checkpoint": checkpoint_fingerprint(stage), "task": task.identity}
-    origin = {"checkpoint_step": stage.newest_checkpoint().step, "data": stage.data}
+    parents = {"checkpoint": stage.weights.fingerprint(), "task": task.identity}
+    origin = {"checkpoint_step": stage.weights.newest().step, "data": stage.data}
     return SearchReport(
         stage=stage.name,
         num_steps=config.num_steps,

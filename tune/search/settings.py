@@ -44,6 +44,15 @@ class ObjectiveWeights:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class TrialResources:
+    """What each trial, and each other task of a search, may use."""
+
+    cpus: float
+    gpus: float
+    max_retries: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
     """The search for one stage's inference schedule: `sr3 search`."""
 
@@ -157,6 +166,11 @@ class SearchConfig:
             self.num_concurrent is None or self.num_concurrent >= 1,
             f"num_concurrent: {self.num_concurrent} is not positive",
         )
+
+    @property
+    def trial_resources(self) -> TrialResources:
+        """What each trial may use."""
+        return TrialResources(cpus=self.cpus_per_trial, gpus=self.gpus_per_trial, max_retries=self.max_retries)
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -19,7 +19,7 @@ from sr3core.features.extractors import (
     load_inception,
 )
 from tune.search.objective import Task, extract
-from tune.search.settings import FeatureChoice, SearchConfig
+from tune.search.settings import FeatureChoice, SearchConfig, TrialResources
 
 
 def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> Task:
@@ -37,11 +37,15 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     """
     if stage.config.model.kind != "sr3":
         raise ConfigError(f"stage: {stage.name} is a {stage.config.model.kind} model, which has no schedule to search")
-    checkpoint = checkpoint_fingerprint(stage)
+    checkpoint = stage.weights.fingerprint()
     split = config.confirm_split if confirm else config.split
     assert split is not None
     images = load_split(stage.data, stage.config.data_stage, split, config.num_images)
-    _check_count(len(images.keys), 2 if confirm else config.num_images, split, stage, confirm)
+    place = f"{stage.data}/{stage.config.data_stage}"
+    if confirm:
+        _check_count(place, split, len(images.keys), 2, "set confirm_split to None")
+    else:
+        _check_count(place, split, len(images.keys), config.num_images, "lower num_images")
     features = feature_network(config.features)
     purpose = "confirmation" if confirm else "search"
     content = {
@@ -53,7 +57,7 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     }
     return Task(
         model=stage.config.model,
-        network=stage.load_network(),
+        network=stage.weights.load(),
         feature_network=features,
         keys=images.keys,
         low=images.low,
@@ -70,33 +74,22 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     )
 
 
-def check_confirmation(stage: StageRun, config: SearchConfig) -> None:
+def check_confirmation(data: str, data_stage: str, split: str) -> None:
     """See that the second split is there before a search that takes hours begins.
 
     Raises:
         DataError: it has too few images.
     """
-    if config.confirm_split is not None:
-        images = load_split(stage.data, stage.config.data_stage, config.confirm_split, 2)
-        _check_count(len(images.keys), 2, config.confirm_split, stage, confirm=True)
+    found = len(load_split(data, data_stage, split, 2).keys)
+    _check_count(f"{data}/{data_stage}", split, found, 2, "set confirm_split to None")
 
 
-def _check_count(found: int, wanted: int, split: str, stage: StageRun, confirm: bool) -> None:
+def _check_count(place: str, split: str, found: int, wanted: int, remedy: str) -> None:
     if found < wanted:
-        lower = "set confirm_split to None" if confirm else "lower num_images"
         raise DataError(
-            f"the {split} split of {stage.data}/{stage.config.data_stage} has {found} images, the search needs"
-            f" {wanted}: {lower}, or prepare the data with a larger {split}_fraction"
+            f"the {split} split of {place} has {found} images, the search needs {wanted}: {remedy}, or prepare the data"
+            f" with a larger {split}_fraction"
         )
-
-
-def checkpoint_fingerprint(stage: StageRun) -> str:
-    """Identity of the newest checkpoint's content.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    return fingerprint_of(stage.newest_checkpoint().state["sha256"])
 
 
 def feature_network(choice: FeatureChoice) -> FeatureNetwork:
@@ -116,16 +109,16 @@ def feature_network(choice: FeatureChoice) -> FeatureNetwork:
     return SeededFeatures()
 
 
-def reference_features(task: Task, config: SearchConfig) -> np.ndarray:
+def reference_features(task: Task, resources: TrialResources) -> np.ndarray:
     """Features of the held-out originals, computed on the cluster once and kept."""
     path = task.cache / task.identity / f"references-{len(task.keys)}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)
-    remote = ray.remote(extract).options(num_cpus=config.cpus_per_trial, num_gpus=config.gpus_per_trial)
+    remote = ray.remote(extract).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
     network = ray.put(task.feature_network)
-    size = max(config.batch_size, -(-len(task.keys) // 16))
+    size = max(task.batch_size, -(-len(task.keys) // 16))
     parts = [task.high[start : start + size] for start in range(0, len(task.keys), size)]
-    jobs = [remote.remote(network, part, config.batch_size, config.gpus_per_trial) for part in parts]
+    jobs = [remote.remote(network, part, task.batch_size, resources.gpus) for part in parts]
     features = np.concatenate(ray.get(jobs))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.npy")

@@ -73,8 +73,8 @@ def test_a_version_is_a_run_that_samples_as_the_run_that_it_was_made_of(registry
     assert (version.name, version.metrics) == ("v0001", METRICS)
     opened = open_run(find_model(version.uri))
     for ours, theirs in zip(opened.stages, run.stages, strict=True):
-        expected = dict(theirs.load_network().named_parameters())
-        for name, parameter in ours.load_network().named_parameters():
+        expected = dict(theirs.weights.load().named_parameters())
+        for name, parameter in ours.weights.load().named_parameters():
             assert parameter.equal(expected[name])
         assert ours.config == theirs.config
     names = [name for name, _ in uris.list_files(version.uri)]
@@ -167,7 +167,7 @@ def test_a_version_with_another_byte_is_refused(registry, run, file, capsys):
     assert main(["models", registry.uri, "--verify"]) == 1
     assert file in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="is damaged"):
-        open_run(find_model(uris.join(registry.uri, "v0001"))).stage("8-16").load_network()
+        open_run(find_model(uris.join(registry.uri, "v0001"))).stage("8-16").weights.load()
 
 
 def test_a_schedule_that_is_no_part_of_a_version_is_not_used(tmp_path, run):

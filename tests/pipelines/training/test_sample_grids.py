@@ -30,7 +30,7 @@ def test_a_base_models_grid_is_its_samples_and_the_originals(data, tmp_path, num
         state.step = step
         save_checkpoint(stage.checkpoints, take_snapshot(state), {})
         draw_grid(run.location, stage.name, step)
-    first, last = (np.asarray(Image.open(grid_path(stage, step))) for step in (1, 2))
+    first, last = (np.asarray(Image.open(grid_path(stage.path, step))) for step in (1, 2))
     assert first.shape == (2 * 8, 6 * 8, 3)
     assert np.array_equal(first[8:], last[8:]), "the same originals"
     assert first[:8].std() > 0

@@ -32,7 +32,7 @@ def task(tiny_run: Any, images: Any) -> Task:
     network = SeededFeatures()
     return Task(
         model=tiny_run.stage.config.model,
-        network=tiny_run.stage.load_network(),
+        network=tiny_run.stage.weights.load(),
         feature_network=network,
         keys=images.keys,
         low=images.low,

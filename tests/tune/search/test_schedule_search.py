@@ -209,7 +209,7 @@ def test_a_trial_that_dies_is_retried_then_recorded(
             return super().forward(x_up, y_t, gamma)
 
     monkeypatch.setattr(
-        "pipelines.runs.run_folder.StageRun.load_network", lambda stage: Deadly(stage.config.model.unet).eval()
+        "pipelines.runs.stage_weights.StageWeights.load", lambda weights: Deadly(weights.model.unet).eval()
     )
     lines: list[str] = []
     report = search(tiny_run.path, make_config(num_images=8, warm_starts=()), lines.append).report

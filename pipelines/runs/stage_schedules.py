@@ -1,0 +1,53 @@
+"""Choosing a stage's inference schedule: a file, a searched one, or the trained schedule respaced."""
+
+from pathlib import Path
+
+from sr3core.config import did_you_mean
+from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import ModelConfig
+
+DEFAULT_STEPS = 100
+"""Section 2.4's budget."""
+
+
+def choose_schedule(folder: Path, model: ModelConfig, wanted: str | None = None) -> InferenceSchedule | None:
+    """The inference schedule to use; None for regression.
+
+    Args:
+        folder: RUN/<stage>/schedules.
+        model: the stage's.
+        wanted: a file, the name of a schedule in the folder, or a number of steps: the trained schedule respaced. By
+            default best-*.json of the most steps, else the trained schedule respaced to DEFAULT_STEPS.
+
+    Raises:
+        ConfigError: no such schedule, or it has more steps than the network was trained with, or noise levels below
+            those that it was trained at.
+        CheckpointError: the schedule's file is damaged.
+    """
+    if model.kind == "regression":
+        return None
+    noise = model.noise_schedule
+    best = sorted(folder.glob("best-*.json"), key=lambda path: int(path.stem.removeprefix("best-")))
+    if wanted is None and not best:
+        return default_schedule(noise, min(DEFAULT_STEPS, noise.num_steps))
+    if wanted is not None and wanted.isdecimal():
+        return default_schedule(noise, int(wanted))
+    path = best[-1] if wanted is None else _find(folder, wanted)
+    from sr3core.cascade import check_levels  # torch takes seconds to import
+
+    found = schedule_from_json(path.read_text(), str(path))
+    try:
+        check_levels(model, found)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return found
+
+
+def _find(folder: Path, wanted: str) -> Path:
+    for path in (Path(wanted), folder / wanted, folder / f"{wanted}.json"):
+        if path.is_file():
+            return path
+    known = [path.stem for path in folder.glob("*.json")]
+    hint = did_you_mean(wanted, known) if known else "run `sr3 search` to make some"
+    raise ConfigError(f"schedule: {wanted!r} is neither a file, a number of steps nor one of {folder}; {hint}")
