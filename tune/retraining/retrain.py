@@ -80,7 +80,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
             state = None
         if state is not None:
             session.check_config(state)
-            report(f"retrain: going on with {state.folder}")
+            report(f"retrain: resuming {state.folder}")
         else:
             state = session.begin(always)
         if state is None:
@@ -159,8 +159,8 @@ class _Session:
             },
         )
         self._write(state)
-        start = f"from {state.start}" if state.start else "from nothing"
-        self.report(f"retrain: beginning {state.folder}, {start}")
+        start = f"from the weights of {state.start}" if state.start else "from random weights"
+        self.report(f"retrain: starting {state.folder} {start}")
         return state
 
     def run(self, state: State) -> Outcome:

@@ -1,5 +1,6 @@
 """PNGs through the fast decoder: the pixels that an encoder of our own, filter by filter, put in."""
 
+import io
 import struct
 import zlib
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
-from pipelines.images.fast_codecs import check_png, decode_png_16, decode_png_rgb, encode_png
+from pipelines.images.fast_codecs import PngWriter, check_png, decode_png_16, decode_png_rgb, encode_png
 
 CHANNELS = {0: 1, 2: 3, 4: 2, 6: 4}
 

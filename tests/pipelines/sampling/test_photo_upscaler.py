@@ -1,208 +1,152 @@
-"""Finding photos and naming outputs; what a photo's file keeps, against Pillow."""
+"""The actor that upscales one photo: every kind of photo, tiles, precision, what fails."""
 
-import io
+import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image, ImageCms
+import torch
+from PIL import Image
 
-from pipelines.images import colour
 from pipelines.images.decoding import decode_photo
-from pipelines.images.fast_codecs import PngWriter
-from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.sampling.photo_finder import find_photos, name_outputs
-from pipelines.sampling.photo_upscaler import upscale_alpha
-from pipelines.sampling.photo_writer import form_of, write_photo
-from sr3core.errors import ConfigError, DataError
+from pipelines.images.rejects import RejectReason
+from pipelines.runs.run_folder import open_run
+from pipelines.sampling.photo_finder import Photo
+from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, upscale_alpha
+from pipelines.sampling.upscale_records import RECORDS
+from pipelines.settings.inference import InferenceConfig
+from pipelines.settings.upscale import UpscaleConfig
+from sr3core.cascade import pad, refine
+from sr3core.config import to_dict
+from sr3core.images.pixels import to_float, to_uint8
+from sr3core.images.resize import upsample_bicubic
+from sr3core.randomness import NoiseField, derive_seed
+from tests.pipelines.sampling.photos import picture, saved
 
 
-def saved(image: Image.Image, kind: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
+def upscaler(run: Path, out: Path, **options: object) -> PhotoUpscaler:
+    """The actor's class in this process."""
+    config = UpscaleConfig(schedule="2", **options)  # type: ignore[arg-type]
+    return PhotoUpscaler(str(run), str(out), to_dict(config), 1, "cpu")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("a.jpg", "b.PNG", "notes.txt", "deep/c.webp", "deep/er/d.tif", ".hidden.png", "up/a.png"):
-        path = tmp_path / "in" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"x")
-    return tmp_path / "in"
+def upscaled(run: Path, folder: Path, data: bytes, **options: object) -> tuple[PhotoReport, Image.Image]:
+    """Upscale one photo's bytes without Ray."""
+    (folder / "photo").write_bytes(data)
+    report = upscaler(run, folder, **options).work((Photo(str(folder / "photo"), "photo"), "out.png"))
+    assert report.reason is None, report.detail
+    return report, Image.open(report.output)
 
 
-def names(*inputs: object, **options: object) -> list[str]:
-    return [photo.name for photo in find_photos([str(text) for text in inputs], **options)]  # type: ignore[arg-type]
-
-
-def test_folders_files_and_patterns(folder: Path) -> None:
-    assert names(folder) == ["a.jpg", "b.PNG"]
-    assert names(folder, recursive=True) == ["a.jpg", "b.PNG", "deep/c.webp", "deep/er/d.tif", "up/a.png"]
-    without = ["a.jpg", "b.PNG", "deep/c.webp", "deep/er/d.tif"]
-    assert names(folder, recursive=True, leave_out=str(folder / "up")) == without
-    assert names(folder / "up", recursive=True, leave_out=str(folder / "up")) == ["a.png"]
-    assert names(folder / "deep" / "c.webp", folder / "notes.txt") == ["c.webp", "notes.txt"]
-    assert names(folder / "*.jpg") == ["a.jpg"]
-    assert names(folder / "deep" / "**" / "*.tif") == ["er/d.tif"]
-    assert names(folder, folder / "a.jpg") == ["a.jpg", "b.PNG"], "each once"
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> None:
-    (tmp_path / "scan[1].png").write_bytes(b"x")
-    (tmp_path / "scan1.png").write_bytes(b"x")
-    assert names(tmp_path / "scan[1].png") == ["scan[1].png"]
-
-
-def test_what_is_not_there_is_named(folder: Path) -> None:
-    for text in ("nowhere", "*.bmp"):
-        with pytest.raises(DataError, match="no such file or folder"):
-            names(folder / text)
-    (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="no image found; a pattern in quotes"):
-        names(folder / "empty")
-
-
-def test_outputs_keep_names_and_never_replace_a_photo(folder: Path) -> None:
-    photos = find_photos([str(folder)], recursive=True, leave_out=str(folder / "up"))
-    assert list(name_outputs(photos, "/out", "png")) == ["a.png", "b.png", "deep/c.png", "deep/er/d.png"]
-    for name in ("a.bmp", "b.gif", "up/b.jpg", "up/c.png", "c.jpg"):
-        (folder / name).write_bytes(b"x")
-    with pytest.raises(
-        DataError, match=r"a.bmp and .*a.jpg would both become a.jpg; .* and 2 more\. Rename one of each"
-    ):
-        name_outputs(find_photos([str(folder), str(folder / "up")]), "/out", "jpg")
-    with pytest.raises(ConfigError, match="is among the images"):
-        name_outputs(find_photos([str(folder / "a.jpg")]), str(folder), "jpg")
-
-
-# --- what a file keeps ------------------------------------------------------------------------------------------------
-
-
-def profile_of(space: str) -> bytes:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile(space)).tobytes()  # type: ignore[arg-type]
-
-
-def wide_profile() -> bytes:
-    """sRGB with its primaries moved outwards, as a wide-gamut display has them."""
-    import struct
-
-    profile = bytearray(profile_of("sRGB"))
-    for index in range(struct.unpack_from(">I", profile, 128)[0]):
-        kind, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * index)
-        if kind == b"gXYZ":  # Adobe RGB's green
-            struct.pack_into(">3i", profile, offset + 8, *(round(v * 65536) for v in (0.2053, 0.6257, 0.0609)))
-        if kind == b"rXYZ":
-            struct.pack_into(">3i", profile, offset + 8, *(round(v * 65536) for v in (0.6097, 0.3111, 0.0195)))
-    return bytes(profile)
-
-
-def rewritten(data: bytes, kind: str, quality: int | None = None) -> Image.Image:
-    """What a photo becomes where upscaling is the identity."""
+def test_a_photo_is_the_cascade_of_its_pixels_in_one_piece(cascade_run: Path, tmp_path: Path) -> None:
+    """What is written is, bit for bit, what the stages make of the decoded pixels on the noise of (seed, bytes)."""
+    data = saved(picture(0, 13, 21))
+    _, image = upscaled(cascade_run, tmp_path, data, seed=5)
     photo = decode_photo(data)
-    form = form_of(photo, 1, kind)  # type: ignore[arg-type]
-    rows = [slice(top, top + 5) for top in range(0, len(photo.pixels), 5)]
-    strips = (form.convert(photo.pixels[at], None if photo.alpha is None else photo.alpha[at]) for at in rows)
-    file = io.BytesIO()
-    write_photo(file, form, strips, kind, quality)  # type: ignore[arg-type]
-    return Image.open(io.BytesIO(file.getvalue()))
+    (record,) = (tmp_path / RECORDS).glob("*.json")
+    seed = derive_seed(5, "photo", json.loads(record.read_text())["source"]["sha256"])
+    low = to_float(photo.pixels[None])
+    torch.set_num_threads(1)
+    for stage in [stage.load("2") for stage in open_run(cascade_run).cascade()]:
+        height, width = (2 * side for side in low.shape[-2:])
+        x_up = pad(upsample_bicubic(low, (height, width)), height + -height % 4, width + -width % 4)
+        low = refine(stage, low, x_up, NoiseField(derive_seed(seed, stage.name)).windows([(0, 0)]))
+    np.testing.assert_array_equal(np.asarray(image), to_uint8(low)[0])
 
 
-def gradient(mode: str) -> Image.Image:
-    y, x = np.mgrid[0:23, 0:31]
-    rgba = np.stack([x * 8, y * 11, (x + y) * 4, 255 - x * 8], axis=-1).astype(np.uint8)
-    return Image.fromarray(rgba).convert(mode)
+def test_a_photo_in_bfloat16_differs_by_a_rounding_and_is_another_output(cascade_run: Path, tmp_path: Path) -> None:
+    data = saved(picture(0, 13, 21))
+    first, image = upscaled(cascade_run, tmp_path, data)
+    exact = np.asarray(image).astype(int)
+    second, image = upscaled(cascade_run, tmp_path, data, inference=InferenceConfig(precision="bfloat16"))
+    rounded = np.asarray(image).astype(int)
+    assert first.made
+    assert second.made, "what float32 had made does not stand for it"
+    assert 0 < np.abs(rounded - exact).mean() < 8
+    assert not upscaled(cascade_run, tmp_path, data, inference=InferenceConfig(precision="bfloat16"))[0].made
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "LA", "1", "P"])
-def test_png_keeps_colours_grey_and_transparency(mode: str) -> None:
-    image = gradient("RGB").convert("P") if mode == "P" else gradient(mode)
-    again = rewritten(saved(image), "png")
-    assert again.mode == {"1": "L", "P": "RGB"}.get(mode, mode)
-    np.testing.assert_array_equal(np.asarray(again), np.asarray(image.convert(again.mode)))
+@pytest.mark.parametrize(
+    ("source", "mode"),
+    [
+        (picture(1, 7, 11), "RGB"),
+        (picture(1, 7, 11, 1), "L"),
+        (picture(1, 7, 11, 2), "LA"),
+        (picture(1, 7, 11, 4), "RGBA"),
+        (Image.fromarray(np.full((7, 11), 40_000, np.uint16)), "L"),
+        (picture(1, 7, 11).quantize(8), "RGB"),
+        (picture(1, 1, 1), "RGB"),
+        (picture(1, 1, 19), "RGB"),
+        (picture(1, 19, 1, 4), "RGBA"),
+    ],
+    ids=["rgb", "grey", "grey-alpha", "rgba", "grey-16", "palette", "1x1", "1-high", "1-wide"],
+)
+def test_every_mode_and_shape(cascade_run: Path, tmp_path: Path, source: Image.Image, mode: str) -> None:
+    _, image = upscaled(cascade_run, tmp_path, saved(source), tile=16, overlap=4)
+    assert image.mode == mode
+    assert image.size == (4 * source.width, 4 * source.height)
 
 
-def test_palette_transparency_becomes_an_alpha_channel() -> None:
-    image = gradient("RGB").quantize(16)
-    again = rewritten(saved(image, transparency=3), "png")
-    assert again.mode == "RGBA"
-    index = np.asarray(image)
-    np.testing.assert_array_equal(np.asarray(again)[..., 3], np.where(index == 3, 0, 255))
-    shown = np.asarray(again)[index != 3][:, :3]
-    np.testing.assert_array_equal(shown, np.asarray(image.convert("RGB"))[index != 3])
+def test_transparency_is_bicubic(cascade_run: Path, tmp_path: Path) -> None:
+    alpha = np.zeros((12, 16), np.uint8)
+    alpha[3:9, 4:12] = 255
+    _, image = upscaled(cascade_run, tmp_path, saved(Image.fromarray(np.dstack([picture(2, 12, 16), alpha]))), tile=32)
+    expected = Image.fromarray(alpha.astype(np.float32)).resize((64, 48), Image.Resampling.BICUBIC)
+    assert np.abs(np.asarray(image)[..., 3] - np.clip(np.asarray(expected), 0, 255)).max() <= 0.501
 
 
-def test_jpeg_composites_onto_white_and_says_so_and_webp_keeps_transparency() -> None:
-    data = saved(gradient("RGBA"))
-    assert form_of(decode_photo(data), 1, "jpeg").notes == ("transparency on white",)
-    white = Image.new("RGBA", (31, 23), "white")
-    expected = np.asarray(Image.alpha_composite(white, gradient("RGBA")).convert("RGB")).astype(int)
-    assert np.abs(np.asarray(rewritten(data, "jpeg", 100)) - expected).max() <= 6
-    assert rewritten(saved(gradient("L")), "jpeg").mode == "L"
-    webp = rewritten(data, "webp", 100)
-    assert webp.mode == "RGBA"
-    np.testing.assert_array_equal(np.asarray(webp)[..., 3], np.asarray(gradient("RGBA"))[..., 3])
-
-
-@pytest.mark.parametrize("kind", ["png", "jpeg", "webp"])
-def test_a_profile_is_converted_back_to_and_embedded(kind: str) -> None:
-    profile = wide_profile()
-    colours = np.full((23, 31, 3), (120, 140, 100), np.uint8)  # inside sRGB
-    image = Image.fromarray(colours)
-    assert np.abs(decode_photo(saved(image, icc_profile=profile)).pixels.astype(int) - colours).max() > 3
-    again = rewritten(saved(image, icc_profile=profile), kind, None if kind == "png" else 100)
-    assert again.info["icc_profile"] == profile
-    assert np.abs(np.asarray(again).astype(int) - colours).max() <= 3
-
-
-def test_a_profile_of_no_use_leaves_srgb_and_a_note() -> None:
-    for image, profile in ((gradient("RGB"), b"no profile"), (gradient("L"), profile_of("sRGB"))):
-        photo = decode_photo(saved(image, icc_profile=profile))
-        form = form_of(photo, 1, "png")
-        assert form.profile == b""
-        assert form.notes == ("colour profile left out: the output is sRGB",)
-        assert "icc_profile" not in rewritten(saved(image, icc_profile=profile), "png").info
-    assert rewritten(saved(gradient("RGB"), icc_profile=profile_of("sRGB")), "png").info["icc_profile"]
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_orientation_is_applied_to_colours_and_transparency_and_not_written(orientation: int, kind: str) -> None:
-    from PIL import ImageOps
-
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_the_orientation_is_applied(cascade_run: Path, tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = saved(gradient("RGBA" if kind == "PNG" else "RGB"), kind, exif=exif)
-    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
-    again = rewritten(data, "png")
-    np.testing.assert_array_equal(np.asarray(again), np.asarray(expected))
-    assert 0x0112 not in again.getexif()
+    _, image = upscaled(cascade_run, tmp_path, saved(picture(3, 6, 10), exif=exif))
+    assert image.size == ((24, 40) if orientation == 6 else (40, 24))
+    assert 0x0112 not in image.getexif()
 
 
-def test_16_bits_grey_stays_grey() -> None:
-    wide = np.linspace(0, 65535, 23 * 31).reshape(23, 31).astype(np.uint16)
-    again = rewritten(saved(Image.fromarray(wide)), "png")
-    assert again.mode == "L"
-    np.testing.assert_array_equal(np.asarray(again), np.rint(wide / 257))
+def test_tiles_change_a_photo_little_and_batches_of_them_nothing(cascade_run: Path, tmp_path: Path) -> None:
+    data = saved(picture(4, 24, 24).resize((24, 24)).convert("RGB"))
+    made = {}
+    for name, options in {"one": {}, "tiles": {"tile": 48}, "batch": {"tile": 48, "batch": 3}}.items():
+        (tmp_path / name).mkdir()
+        made[name] = np.asarray(upscaled(cascade_run, tmp_path / name, data, **options)[1]).astype(int)
+    assert np.abs(made["tiles"] - made["batch"]).max() <= 1  # convolutions may round differently by batch size
+    assert 0 < np.abs(made["tiles"] - made["one"]).mean() < 0.2 * np.abs(made["one"] - made["one"].mean()).mean()
 
 
-def test_cmyk_becomes_srgb() -> None:
-    again = rewritten(saved(Image.new("CMYK", (31, 23), (0, 255, 255, 0)), "JPEG", quality=100), "png")
-    assert again.mode == "RGB"
-    assert np.abs(np.asarray(again).astype(int) - [255, 0, 0]).max() <= 3
+@pytest.mark.parametrize(
+    ("data", "options", "reason", "text"),
+    [
+        (b"", {}, RejectReason.EMPTY, "empty"),
+        (b"this is no image", {}, RejectReason.NOT_AN_IMAGE, "no known image format"),
+        (saved(picture(0, 9, 9))[:60], {}, RejectReason.TRUNCATED, ""),
+        (saved(picture(0, 40, 50)), {"max_megapixels": 0.03}, RejectReason.TOO_LARGE, "--max-megapixels"),
+        (saved(picture(0, 1, 5000)), {"format": "webp"}, RejectReason.TOO_LARGE, "16383 pixels a side; take png"),
+    ],
+    ids=["empty", "text", "cut", "bomb", "format"],
+)
+def test_what_fails_says_why(
+    cascade_run: Path, tmp_path: Path, data: bytes, options: dict, reason: RejectReason, text: str
+) -> None:
+    (tmp_path / "photo").write_bytes(data)
+    report = upscaler(cascade_run, tmp_path, **options).work((Photo(str(tmp_path / "photo"), "photo"), "out"))
+    assert report.reason is reason
+    assert text in report.detail
+    assert os.listdir(tmp_path) == ["photo"], "nothing is left behind"
 
 
-def test_a_format_that_cannot_hold_the_size_is_told() -> None:
-    photo = decode_photo(saved(Image.new("RGB", (5000, 1))))
-    with pytest.raises(DecodeError, match=r"20000x4, and webp ends at 16383 pixels a side; take png") as caught:
-        form_of(photo, 4, "webp")
-    assert caught.value.reason is RejectReason.TOO_LARGE
-    assert form_of(photo, 4, "png").size == (4, 20000)
+def test_a_limit_that_is_raised_lets_a_photo_through(cascade_run: Path, tmp_path: Path) -> None:
+    _, image = upscaled(cascade_run, tmp_path, saved(picture(0, 40, 50)), max_megapixels=0.033)
+    assert image.size == (200, 160)
 
 
-# --- transparency -----------------------------------------------------------------------------------------------------
+def test_an_output_that_cannot_be_written_is_that_photos_failure(cascade_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "photo").write_bytes(saved(picture(0, 5, 5)))
+    (tmp_path / "out").write_bytes(b"a file where a folder should be")
+    actor = upscaler(cascade_run, tmp_path / "out")
+    report = actor.work((Photo(str(tmp_path / "photo"), "photo"), "photo.png"))
+    assert report.reason is RejectReason.UNWRITTEN
 
 
 @pytest.mark.parametrize(("height", "width"), [(23, 31), (1, 9), (9, 1), (1, 1)])
@@ -213,38 +157,3 @@ def test_alpha_is_upscaled_as_pillow_does_in_floating_point_and_clipped(height: 
     expected = np.clip(np.asarray(exact), 0, 255)
     strips = [upscale_alpha(alpha, size, top, 2) for top in range(0, size[0], 2)]
     assert np.abs(np.concatenate(strips) - expected).max() <= 0.501
-
-
-@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**32 - 1))
-def test_colour_under_transparent_pixels_does_not_matter(height: int, width: int, seed: int) -> None:
-    random = np.random.default_rng(seed)
-    alpha = random.choice(np.array([0, 0, 80, 255], np.uint8), (height, width))
-    pixels, others = (random.integers(0, 256, (height, width, 3), dtype=np.uint8) for _ in range(2))
-    others[alpha > 0] = pixels[alpha > 0]
-    filled = colour.fill_transparent(pixels, alpha)
-    np.testing.assert_array_equal(filled, colour.fill_transparent(others, alpha))
-    np.testing.assert_array_equal(filled[alpha > 0], pixels[alpha > 0])
-    if (alpha > 0).any():
-        visible = pixels[alpha > 0]
-        assert (filled.min(axis=(0, 1)) >= visible.min(axis=0)).all()
-        assert (filled.max(axis=(0, 1)) <= visible.max(axis=0)).all()
-
-
-def test_a_red_disc_on_transparent_black_gets_no_dark_rim() -> None:
-    y, x = np.mgrid[0:32, 0:32]
-    alpha = np.where((x - 15) ** 2 + (y - 15) ** 2 < 100, 255, 0).astype(np.uint8)
-    pixels = np.where(alpha[..., None] > 0, (200, 20, 20), 0).astype(np.uint8)
-    assert (colour.fill_transparent(pixels, alpha) == (200, 20, 20)).all()
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4])
-@pytest.mark.parametrize(("height", "width"), [(1, 1), (200, 3), (3, 200)])
-def test_a_png_written_in_strips_is_read_by_pillow(channels: int, height: int, width: int) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
-    file = io.BytesIO()
-    writer = PngWriter(file, height, width, channels)
-    for top in range(0, height, 7):
-        writer.write(pixels[top : top + 7])
-    writer.close()
-    again = np.asarray(Image.open(io.BytesIO(file.getvalue()))).reshape(height, width, channels)
-    np.testing.assert_array_equal(again, pixels)

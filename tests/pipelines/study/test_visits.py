@@ -11,11 +11,10 @@ from itsdangerous import TimestampSigner, URLSafeTimedSerializer
 
 from pipelines.study.answers import progress
 from pipelines.study.database import Database, answers, open_database, presentations
-from pipelines.study.refusals import RateLimit, Refused
+from pipelines.study.refusals import Refused
 from pipelines.study.study_folder import Study
 from pipelines.study.tokens import Tokens
 from pipelines.study.visits import Response, Visits
-from sr3core.errors import ConfigError, DataError
 from tests.study_subjects import make_study, right_answer
 
 
@@ -272,35 +271,3 @@ def test_progress_counts_groups(visits, study, clock, database):
     assert sum(group["done"] for group in found["groups"]) == 1
     assert sum(group["active"] for group in found["groups"]) == 1
     assert found["num_answers"] == 6
-
-
-def test_a_database_of_another_study_and_other_databases_are_refused(study, tmp_path):
-    open_database(None, tmp_path / "a.sqlite", "other").close()
-    with pytest.raises(DataError, match="holds the answers of study other"):
-        open_database(None, tmp_path / "a.sqlite", study.fingerprint)
-    with pytest.raises(ConfigError, match="'mysql' is not supported"):
-        open_database("mysql://x/y", tmp_path / "a.sqlite", study.fingerprint)
-    with pytest.raises(ConfigError, match="is no database address"):
-        open_database("what is this", tmp_path / "a.sqlite", study.fingerprint)
-
-
-def test_sqlite_writes_ahead_and_waits_for_the_disk(database):
-    with database.read() as connection:
-        assert connection.scalar(sa.text("PRAGMA journal_mode")) == "wal"
-        assert connection.scalar(sa.text("PRAGMA synchronous")) == 2  # FULL
-
-
-def test_a_rate_limit_lets_a_burst_through_and_then_so_many_a_second():
-    now = [0.0]
-    limit = RateLimit(2, 5, lambda: now[0])
-    for _ in range(5):
-        limit.take("a")
-    with pytest.raises(Refused) as refused:
-        limit.take("a")
-    assert refused.value.status == 429
-    assert refused.value.retry_after == pytest.approx(0.5)
-    limit.take("b")  # everybody has a bucket
-    now[0] += 0.5
-    limit.take("a")
-    with pytest.raises(Refused):
-        limit.take("a")

@@ -1,34 +1,20 @@
-"""A real, tiny search on Ray Tune: what it leaves, and how it goes on."""
+"""A real, tiny search on Ray Tune: what it leaves, and how it resumes."""
 
 import builtins
 import inspect
-import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
-from sr3core.config import from_dict, to_dict
 from sr3core.diffusion.schedules import check_gammas, schedule_from_json
-from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
-from sr3core.networks.unet import UNet
-from tests.commands import ROOT
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_config, write_run
-from tune.search.artifacts import SearchResult, TrialRecord, best_of, find_searches, front_of, read_search
-from tune.search.defaults import defaults
+from tune.search.artifacts import SearchResult, find_searches, read_search
 from tune.search.schedule_search import search
 from tune.search.settings import ObjectiveWeights, SearchConfig
-from tune.search.table import format_table
-
-DRIVER = Path(__file__).with_name("search_driver.py")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,82 @@
+"""Who else is at work: another promotion meanwhile, a lease that is lost, a training that fails and gives it back."""
+
+import re
+import threading
+
+import pytest
+
+from cluster.cli import main
+from pipelines.registry.registry import Registry
+from pipelines.settings.train import RunConfig
+from pipelines.storage.journal import Journal
+from pipelines.storage.lease import hold, is_held
+from sr3core.config import override
+from sr3core.errors import StorageError
+from tests.processes import wait_for
+from tests.tune.retraining.chains import add_photos, make_config, retrained, write
+from tune.retraining.retrain import retrain
+
+pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
+
+
+def test_a_model_that_others_promoted_meanwhile_is_what_counts(chain, photos, monkeypatch):
+    """Between comparison and promotion somebody promotes: the new model is compared with that one."""
+    add_photos(photos, chain, 60, 70)
+    assert retrained(chain, 1, "--always", searches=()) == 0
+    add_photos(photos, chain, 70, 80)
+    promote, registry = Registry.promote, Registry(str(chain / "models"))
+    calls = []
+
+    def meddled(self, name, why, after):
+        calls.append(why)
+        if len(calls) == 1:
+            registry.roll_back("v0002")
+        return promote(self, name, why, after)
+
+    monkeypatch.setattr(Registry, "promote", meddled)
+    assert retrained(chain, 160, searches=()) == 0
+    assert len(calls) == 2
+    assert "of v0001 on" in calls[0]
+    assert "of v0002 on" in calls[1]
+    assert [entry.content["version"] for entry in registry.history()] == ["v0001", "v0002", "v0003"]
+
+
+def test_a_training_that_fails_is_reported_the_old_model_stays_and_the_lease_is_free(chain, photos, capsys):
+    add_photos(photos, chain, 60, 70)
+    config = make_config(chain, 100, searches=())
+    wild = override(config.run_config.stages[0], optimizer__learning_rate=1e30, optimizer__gradient_clip=None)
+    config = make_config(chain, 100, searches=(), run=RunConfig(name="wild", stages=(wild,)))
+    assert main(["retrain", write(chain, config)]) == 1
+    message = capsys.readouterr().err
+    assert re.search(r"retraining-0002: training failed: 8-16: ", message)
+    assert "--fresh gives this retraining up" in message
+    registry = Registry(str(chain / "models"))
+    assert registry.promoted()[0].name == "v0001"
+    lease = Journal(registry.lease)
+    assert lease.last().content["purpose"] == f"retraining in {chain / 'work'}", "the retraining had it"
+    assert not is_held(lease.last()), "though its process is alive"
+    with hold(registry.lease, "the next one", 5):
+        assert is_held(lease.last())
+
+
+def test_a_retraining_that_has_lost_its_lease_stops_before_it_publishes_anything(chain, photos):
+    """Another process takes it for dead and takes the lease over while it is at work."""
+    add_photos(photos, chain, 60, 70)
+    registry = Registry(str(chain / "models"))
+    journal = Journal(registry.lease)
+
+    def take_over(line: str) -> None:
+        if not line.startswith("retrain: starting"):
+            return
+        while (
+            journal.append(journal.last(), {"owner": "another", "purpose": "its own", "since": 0.0, "until": 9e9})
+            is None
+        ):
+            pass
+        wait_for(lambda: not any(thread.name == "lease" for thread in threading.enumerate()))  # it has noticed
+
+    with pytest.raises(StorageError, match=r"lost the lease: another \(its own"):
+        retrain(make_config(chain, 2, searches=(), lease_seconds=1.0), report=take_over)
+    assert [version.name for version in registry.versions()] == ["v0001"]
+    assert registry.promoted()[0].name == "v0001"
+    assert journal.last().content["owner"] == "another", "what is another's is not given back"

@@ -1,0 +1,58 @@
+"""What would fail at night is refused at once: configurations, held-out images, states that cannot be read."""
+
+import json
+import re
+
+import pytest
+
+from cluster.cli import main
+from sr3core.config import override, to_dict
+from sr3core.errors import ConfigError
+from tests.tune.retraining.chains import add_photos, make_config, retrained
+from tune.search.settings import SearchConfig
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"registry": ""}, "registry: empty"),
+        ({"work": "s3://bucket/work"}, "work: s3://bucket/work is a URI"),
+        ({"searches": (SearchConfig(stage="8-61"),)}, "the run has no stage '8-61'"),
+        ({"num_steps": 0}, "num_steps: 0 is not positive"),
+        ({"run": "demo", "searches": ()}, "prepare.stages: 12-24, 12-48, 24-48 missing"),
+        ({"run": "dmeo"}, "did you mean 'demo'"),
+    ],
+)
+def test_what_would_fail_at_night_is_refused_now(changes, message, tmp_path):
+    values = {"num_steps": 5, **changes}
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        make_config(tmp_path, values.pop("num_steps"), **values)
+
+
+def test_a_misspelt_key_is_named(tmp_path, capsys):
+    content = to_dict(make_config(tmp_path, 5))
+    content["promotion"]["objektive"] = "fid"
+    (tmp_path / "retrain.json").write_text(json.dumps(content))
+    assert main(["retrain", str(tmp_path / "retrain.json")]) == 2
+    assert "unknown key 'promotion.objektive', did you mean 'objective'" in capsys.readouterr().err
+
+
+def test_too_few_held_out_images_are_reported_before_the_training(photos, tmp_path, ray_session, capsys):
+    add_photos(photos, tmp_path, 0, 20)
+    prepare = override(make_config(tmp_path, 5).prepare, test_fraction=0.0)
+    assert retrained(tmp_path, 5, prepare=prepare) == 1
+    assert "holds 0 test images" in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [('{"format"', "is damaged"), ('{"format": "sr3-retraining", "format_version": 9}', "format version 9")],
+)
+def test_a_state_that_cannot_be_read_is_named(photos, tmp_path, ray_session, capsys, text, message):
+    folder = tmp_path / "work" / "retraining-0001"
+    folder.mkdir(parents=True)
+    (folder / "state.json").write_text(text)
+    add_photos(photos, tmp_path, 0, 3)
+    assert retrained(tmp_path, 5) == 1
+    assert message in capsys.readouterr().err
