@@ -39,7 +39,7 @@ def assert_identical(first: Run, second: Run) -> None:
     """The newest checkpoints of two runs have the same weights, bit by bit."""
     (one,), (other,) = first.stages, second.stages
     for name in ("model.safetensors", "ema.safetensors"):
-        ours, theirs = (load_file(stage.newest_checkpoint().path / name) for stage in (one, other))
+        ours, theirs = (load_file(stage.weights.newest().path / name) for stage in (one, other))
         assert ours.keys() == theirs.keys()
         for key in ours:
             assert torch.equal(ours[key], theirs[key]), f"{name}: {key}"

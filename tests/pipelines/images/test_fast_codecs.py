@@ -102,3 +102,16 @@ def test_a_header_that_states_more_pixels_than_the_file_can_hold_is_an_error():
         decode_png_rgb(bytes(data))
     flat = encode_png(np.zeros((3000, 3000, 3), np.uint8))
     assert decode_png_rgb(flat).shape == (3000, 3000, 3), "even the most compressible image can be read"
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (200, 3), (3, 200)])
+def test_a_png_written_in_strips_is_read_by_pillow(channels: int, height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    file = io.BytesIO()
+    writer = PngWriter(file, height, width, channels)
+    for top in range(0, height, 7):
+        writer.write(pixels[top : top + 7])
+    writer.close()
+    again = np.asarray(Image.open(io.BytesIO(file.getvalue()))).reshape(height, width, channels)
+    np.testing.assert_array_equal(again, pixels)

@@ -78,6 +78,6 @@ def better(
     lease = Journal(Registry(str(folder / "models")).lease)
     wait_for(lambda: is_held(lease.last()))
     command = [sys.executable, "-m", "cluster", "retrain", config]
-    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    second = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert driver.status() == 0
     return folder, child, second

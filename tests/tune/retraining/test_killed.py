@@ -2,13 +2,9 @@
 
 import json
 
-import pytest
-
 from pipelines.registry.registry import Registry
 from tests.tune.retraining.chains import add_photos, make_config, moved, retrained, state, write
 from tests.tune.retraining.retrain_driver import POINTS
-
-pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
 
 
 def test_killed_at_every_point_it_ends_the_same(first, better, photos, driver, tmp_path):

@@ -16,8 +16,6 @@ from tests.processes import wait_for
 from tests.tune.retraining.chains import add_photos, make_config, retrained, write
 from tune.retraining.retrain import retrain
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
-
 
 def test_a_model_that_others_promoted_meanwhile_is_what_counts(chain, photos, monkeypatch):
     """Between comparison and promotion somebody promotes: the new model is compared with that one."""

@@ -10,8 +10,6 @@ from pipelines.settings.train import RunConfig
 from sr3core.config import override
 from tests.tune.retraining.chains import add_photos, make_config, moved, retrained, state
 
-pytestmark = pytest.mark.timeout(900)  # the first test of a fixture waits for whole retrainings
-
 
 def test_the_first_retraining_promotes_whatever_it_is(first):
     registry = Registry(str(first / "models"))

@@ -2,15 +2,12 @@
 
 from typing import Any
 
-import pytest
-
 from sr3core.diffusion.schedules import schedule_from_json
 from tests.tune.search.tiny_search import make_config
 from tune.search.artifacts import front_of
 from tune.search.schedule_search import search
 
 
-@pytest.mark.timeout(600)
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     config = make_config(num_steps=6, front=(2, 6), num_trials=18, num_images=8, name="front")
     said: list[str] = []

@@ -24,7 +24,6 @@ from tune.search.table import format_table
 DRIVER = Path(__file__).with_name("search_driver.py")
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, stop: signal.Signals) -> None:
     address = ray.get_runtime_context().gcs_address
@@ -58,7 +57,6 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, 
     assert measured.items() <= {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}.items()
 
 
-@pytest.mark.timeout(600)
 def test_a_trial_that_dies_is_retried_then_recorded(
     tiny_run: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
