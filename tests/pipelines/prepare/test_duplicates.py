@@ -1,0 +1,65 @@
+"""Duplicates by bytes: the smallest name is kept, original ones before added ones; only stale shards are redone."""
+
+from pathlib import Path
+
+import pytest
+
+from pipelines.prepare.duplicates import find_duplicates, tasks_without_duplicates
+from pipelines.prepare.shard_plan import load_own_plan, plan_addition, write_plan
+from pipelines.prepare.shard_task import ShardTask, write_shard
+from pipelines.prepare.sources import open_source
+from pipelines.settings.prepare import PrepareConfig
+from pipelines.shards.manifest import load_index
+from tests.pipelines.prepare.preparations import picture
+from tests.preparing import prepared_without_ray
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PrepareConfig:
+    """Eight images, of which b, d and g have the same bytes; two a shard, written once."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for number, name in enumerate("abcdefgh"):
+        (source / f"{name}.png").write_bytes(picture(1 if name in "bdg" else 10 + number))
+    config = PrepareConfig(
+        source=str(source),
+        out=str(tmp_path / "out"),
+        stages=("8-16", "16-32"),
+        samples_per_shard=2,
+        validation_fraction=0,
+    )
+    prepared_without_ray(config)
+    return config
+
+
+def test_the_smallest_name_is_kept(config: PrepareConfig) -> None:
+    plan = load_own_plan(config)
+    assert find_duplicates(config.out, plan, config.stage_specs) == {"d.png": "b.png", "g.png": "b.png"}
+
+
+def test_shards_with_duplicates_are_written_once_more_and_not_again(config: PrepareConfig) -> None:
+    plan = load_own_plan(config)
+    tasks = list(tasks_without_duplicates(config, plan))
+    assert {name: kept for task in tasks for name, kept in task.duplicates.items()} == {
+        "d.png": "b.png",
+        "g.png": "b.png",
+    }
+    assert all(task.stages == ("8-16", "16-32") for task in tasks)
+    for task in tasks:
+        write_shard(config, task)
+    assert list(tasks_without_duplicates(config, plan)) == []
+    assert find_duplicates(config.out, plan, config.stage_specs) == {"d.png": "b.png", "g.png": "b.png"}
+    kept = [name for shard in plan.shards for name in load_index(f"{config.out}/16-32", shard.name).names]
+    assert sorted(kept) == [f"{name}.png" for name in "abcefh"]
+
+
+def test_an_added_copy_never_replaces_what_was_there_first(config: PrepareConfig) -> None:
+    source = Path(config.source)
+    (source / "0 first by name.png").write_bytes((source / "a.png").read_bytes())
+    plan = load_own_plan(config)
+    added = plan_addition(config, open_source(config.source), plan)
+    assert added is not None
+    extended, lines = added
+    write_plan(config, extended, lines)
+    write_shard(config, ShardTask(extended.shards[-1], config.stages))
+    assert find_duplicates(config.out, extended, config.stage_specs)["0 first by name.png"] == "a.png"
