@@ -52,7 +52,7 @@ class SplitImages:
     high: np.ndarray
     """(N, H, W, 3) uint8."""
     labels: tuple[int | None, ...] = ()
-    """Class index of each image, None where it has none."""
+    """Class index of each image, None if it is unlabelled."""
 
 
 def load_split(data: str, stage: str, split: str, limit: int | None = None) -> SplitImages:

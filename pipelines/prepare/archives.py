@@ -210,5 +210,5 @@ def _read_at(file: IO[bytes], offset: int, size: int) -> bytes:
 
 
 def _slice(file: IO[bytes], start: int, size: int) -> RangeFile:
-    """A part of a file as a file of its own."""
+    """Open a part of a file as a separate file."""
     return RangeFile(lambda offset, wanted: _read_at(file, start + offset, wanted), size)

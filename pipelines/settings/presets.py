@@ -1,4 +1,4 @@
-"""Runs by name, as typed functions: the paper's (section 4, Table A.1) and the demo's. Nothing heavy is imported."""
+"""Presets: runs by name, as typed functions. The paper's (section 4, Table A.1), the demo's and small ones."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ PAPER_PLACEMENT = PlacementConfig(num_workers=8, use_gpu=True, cpus_per_worker=6
 
 
 def sr3_stage(low_size: int, unet: UNetConfig, blur: bool = False) -> TrainConfig:
-    """An SR3 stage as the paper trains it: L1, Adam 1e-4 after 10k warm-up steps, batch 256, 1M steps."""
+    """An SR3 stage, trained as in the paper: L1, Adam at 1e-4 after 10k warm-up steps, batch 256, 1M steps."""
     return TrainConfig(
         name=f"{low_size}-{unet.image_size}",
         model=ModelConfig(low_size=low_size, high_size=unet.image_size, unet=unet),
@@ -37,9 +37,9 @@ def sr3_stage(low_size: int, unet: UNetConfig, blur: bool = False) -> TrainConfi
 
 
 def ddpm_stage() -> TrainConfig:
-    """Section 4.3's unconditional base model, a DDPM: mean squared error, and the rest as SR3 is trained.
+    """Section 4.3's unconditional base model, a DDPM: mean squared error, otherwise trained like SR3.
 
-    Deviation: gamma varies inside the steps, as SR3's does, so that any inference schedule can be searched.
+    Deviation: gamma varies within the steps, as SR3's does, so that any inference schedule can be searched.
     """
     unet = unet_base_64()
     model = ModelConfig(kind="base", high_size=unet.image_size, unet=unet, objective=ObjectiveConfig(norm=2))
@@ -49,8 +49,8 @@ def ddpm_stage() -> TrainConfig:
 def improved_ddpm_stage() -> TrainConfig:
     """Section 4.3's class-conditional base model, an Improved DDPM: cosine levels, learned variance, hybrid loss.
 
-    Deviation: T is 2000 ("in all our experiments", section 2.4), theirs is 4000. No class is hidden in training; for
-    guidance give objective.class_dropout 0.1.
+    Deviation: T is 2000 ("in all our experiments", section 2.4) instead of Improved DDPM's 4000. Classes are never
+    dropped in training; set objective.class_dropout to 0.1 for guidance.
     """
     unet = unet_improved_64()
     model = ModelConfig(
@@ -64,7 +64,7 @@ def improved_ddpm_stage() -> TrainConfig:
 
 
 def regression_of(stage: TrainConfig, learning_rate: float = 1e-5) -> TrainConfig:
-    """The regression baseline of an SR3 stage: the same network, mean squared error, 1e-5 (section 4)."""
+    """The regression baseline of an SR3 stage: the same network, mean squared error, learning rate 1e-5 (section 4)."""
     return override(
         stage,
         name=f"{stage.name}-regression",
@@ -76,49 +76,49 @@ def regression_of(stage: TrainConfig, learning_rate: float = 1e-5) -> TrainConfi
 
 
 def faces_16_128() -> RunConfig:
-    """Table A.1 row 1, Figure 5: 16 -> 128 faces."""
+    """Table A.1, row 1, and Figure 5: 16 -> 128 faces."""
     return RunConfig(name="faces-16-128", stages=(sr3_stage(16, unet_16_128()),))
 
 
 def faces_64_512() -> RunConfig:
-    """Table A.1 row 3, Figure 4: 64 -> 512 faces."""
+    """Table A.1, row 3, and Figure 4: 64 -> 512 faces."""
     return RunConfig(name="faces-64-512", stages=(sr3_stage(64, unet_64_512()),))
 
 
 def imagenet_64_256() -> RunConfig:
-    """Table A.1 row 2, Figure 3: 64 -> 256 natural images, trained with blur (Table 5)."""
+    """Table A.1, row 2, and Figure 3: 64 -> 256 natural images, trained with blur (Table 5)."""
     return RunConfig(name="imagenet-64-256", stages=(sr3_stage(64, unet_64_256(), blur=True),))
 
 
 def table_1() -> RunConfig:
-    """Table 1: 16 -> 128 faces, SR3 beside its regression baseline."""
+    """Table 1: 16 -> 128 faces, SR3 and its regression baseline."""
     return with_regression("table-1", faces_16_128())
 
 
 def table_2() -> RunConfig:
-    """Tables 2 and 3: 64 -> 256 natural images, SR3 beside its regression baseline."""
+    """Tables 2 and 3: 64 -> 256 natural images, SR3 and its regression baseline."""
     return with_regression("table-2", imagenet_64_256())
 
 
 def with_regression(name: str, run: RunConfig) -> RunConfig:
-    """A run of one SR3 stage with its regression baseline beside it."""
+    """Add the regression baseline to a run of one SR3 stage."""
     (stage,) = run.stages
     return RunConfig(name=name, stages=(stage, regression_of(stage)))
 
 
 def faces_16x() -> RunConfig:
-    """Section 4.3: 16 times larger faces, 64 -> 256 -> 1024, the stages side by side."""
+    """Section 4.3: faces enlarged 16 times, 64 -> 256 -> 1024, the stages trained in parallel."""
     stages = (sr3_stage(64, unet_64_256(), blur=True), sr3_stage(256, unet_256_1024(), blur=True))
     return RunConfig(name="faces-16x", stages=stages)
 
 
 def faces_cascade() -> RunConfig:
-    """Section 4.3, Figure 8: 1024x1024 faces from noise, base 64 -> 256 -> 1024, the stages side by side."""
+    """Section 4.3, Figure 8: 1024x1024 faces from noise, base 64 -> 256 -> 1024, the stages trained in parallel."""
     return RunConfig(name="faces-cascade", stages=(ddpm_stage(), *faces_16x().stages))
 
 
 def imagenet_cascade() -> RunConfig:
-    """Table 4, Figure 9: 256x256 natural images of a class from noise, base 64 -> 256, side by side."""
+    """Table 4, Figure 9: 256x256 natural images of given classes from noise, base 64 -> 256, trained in parallel."""
     return RunConfig(name="imagenet-cascade", stages=(improved_ddpm_stage(), *imagenet_64_256().stages))
 
 
@@ -136,8 +136,8 @@ def table_5(stage: TrainConfig, num_seeds: int = 1) -> RunConfig:
     """Table 5's arms of any SR3 stage: with blur and L1 (its rows 2 and 4), without blur (row 1), with L2 (row 3).
 
     Args:
-        stage: what the arms have in common; its share of blurred visits, where it has one, is theirs.
-        num_seeds: trainings of each arm, which differ in all that is random.
+        stage: what the arms have in common; if it has a blur probability, the blurred arms use it.
+        num_seeds: trainings of each arm, with different seeds.
     """
     arms = {"blur-l1": _arm(stage), "no-blur": _arm(stage, blur=False), "l2": _arm(stage, norm=2)}
     stages = [
@@ -156,10 +156,11 @@ def _arm(stage: TrainConfig, blur: bool = True, norm: int = 1) -> TrainConfig:
 def small_stage(
     low_size: int | None, high_size: int, base_channels: int, num_steps: int, num_workers: int
 ) -> TrainConfig:
-    """A stage that learns in minutes on CPUs, a base model for low_size None; not in the paper.
+    """A stage that learns in minutes on CPUs, for low_size None a base model; not in the paper.
 
-    Deviation: v instead of epsilon, cosine noise levels, a rate of 2e-3 and an average over 100 steps, because hundreds
-    of steps must do: after 550 of the 32 -> 64 stage, cosine instead of linear levels brought 1.5 dB.
+    Deviation: v instead of epsilon, cosine noise levels, a learning rate of 2e-3 and an average over 100 steps, because
+    a few hundred steps have to suffice: after 550 steps of the 32 -> 64 stage, cosine levels gained 1.5 dB over linear
+    ones.
     """
     return TrainConfig(
         name=f"{low_size or 'base'}-{high_size}",
@@ -192,7 +193,7 @@ def small_stage(
 
 
 def demo() -> RunConfig:
-    """A cascade 12 -> 24 -> 48 and the regression baseline 12 -> 48, which train in minutes on two CPU cores."""
+    """A cascade 12 -> 24 -> 48 and the regression baseline 12 -> 48; they train in minutes on two CPU cores."""
     baseline = regression_of(small_stage(12, 48, base_channels=16, num_steps=200, num_workers=1), learning_rate=1e-3)
     return RunConfig(
         name="demo",
@@ -205,7 +206,7 @@ def demo() -> RunConfig:
 
 
 def small_16_64() -> RunConfig:
-    """One small stage 16 -> 64 for a first try on one's own images, on a laptop; not in the paper."""
+    """One small stage 16 -> 64, for a first try with your own images on a laptop; not in the paper."""
     stage = small_stage(16, 64, base_channels=16, num_steps=2000, num_workers=1)
     return RunConfig(name="small-16-64", stages=(stage,))
 
@@ -241,10 +242,10 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {make().name: make for make in _AL
 
 
 def preset(name: str) -> RunConfig:
-    """A preset by name.
+    """Return a preset by name.
 
     Raises:
-        ConfigError: there is none; suggests the nearest.
+        ConfigError: there is none of that name; suggests the most similar one.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}, {did_you_mean(name, PRESETS)}")

@@ -9,7 +9,7 @@ class RangeFile(io.RawIOBase):
     """A read-only, seekable file of a known size.
 
     Args:
-        read_at: reads `size` bytes at `offset`, at most to the end of what is there: read_at(offset, size).
+        read_at: called as read_at(offset, size); may return fewer bytes at the end.
         size: bytes of the file.
     """
 

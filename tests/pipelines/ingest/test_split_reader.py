@@ -46,9 +46,7 @@ def test_shards_of_another_stage_and_missing_ones_are_named(data):
         load_split(data, "nothing", "train")
 
 
-def test_classes_that_the_data_lack_or_the_model_does_not_have_are_told_before_training(
-    labelled, tmp_path, ray_session
-):
+def test_classes_that_do_not_fit_the_model_are_reported_before_training(labelled, tmp_path, ray_session):
     with pytest.raises(
         DataError, match=r"holds classes up to 1, stage base-16 takes 0 to 0: set unet.num_classes to 2"
     ):

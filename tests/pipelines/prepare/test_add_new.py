@@ -127,7 +127,7 @@ def test_a_class_that_would_renumber_others_is_refused(photos, tmp_path, ray_ses
     assert dict(zip(index.names, index.labels, strict=True)) == {"rat/a.jpg": 2}
 
 
-def test_a_killed_addition_goes_on_to_the_same_bytes(photos, tmp_path, ray_session):
+def test_a_killed_addition_resumes_to_the_same_bytes(photos, tmp_path, ray_session):
     import ray
 
     values = {"stages": ("8-16",), "samples_per_shard": 4, "num_workers": 1}

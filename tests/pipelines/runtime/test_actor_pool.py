@@ -29,7 +29,7 @@ def make_worker():
     return ray.remote(Worker).options(num_cpus=1).remote()
 
 
-def test_who_dies_is_replaced_and_a_task_that_kills_twice_is_told(ray_session, tmp_path):
+def test_a_dead_actor_is_replaced_and_a_task_that_kills_twice_is_reported(ray_session, tmp_path):
     import ray.exceptions
 
     tasks = [1, 13, 2, str(tmp_path / "died once"), 3]

@@ -48,7 +48,7 @@ def test_the_same_samples_give_the_same_bytes_without_time_and_owner(tmp_path):
             assert data[member.offset :][257:265] == b"ustar\x0000"
 
 
-def test_who_leaves_early_or_by_an_error_leaves_nothing(tmp_path):
+def test_without_a_commit_or_after_an_error_nothing_is_left(tmp_path):
     with ShardWriter(str(tmp_path / "a.tar")) as writer:
         writer.add("a", SAMPLES["a"])
     with pytest.raises(ZeroDivisionError), ShardWriter(str(tmp_path / "a.tar")) as writer:  # noqa: PT012

@@ -35,7 +35,7 @@ def test_processes_that_race_for_a_journal_write_every_entry_once(place):
     assert journal.last() == entries[-1]
 
 
-def test_who_has_seen_only_what_is_forgotten_is_not_first(place):
+def test_a_writer_that_has_seen_only_deleted_entries_is_not_first(place):
     journal = Journal(place)
     seen = [NOTHING]
     for number in range(6):

@@ -77,7 +77,7 @@ def test_a_process_number_that_was_given_again_does_not_hold_the_lease(tmp_path)
         assert Journal(str(tmp_path)).last().content["purpose"] == "next"
 
 
-def test_who_could_not_renew_stops_before_it_writes_anything(tmp_path):
+def test_a_holder_that_could_not_renew_stops_before_it_writes(tmp_path):
     place = str(tmp_path / "lease")
     with hold(place, "stalled", 0.5) as held:
         os.rename(place, tmp_path / "gone")  # its storage goes away
@@ -86,7 +86,7 @@ def test_who_could_not_renew_stops_before_it_writes_anything(tmp_path):
             wait_for(lambda: held.check())
 
 
-def test_who_was_taken_for_dead_learns_it(tmp_path):
+def test_a_holder_whose_lease_was_taken_is_told(tmp_path):
     place, journal = str(tmp_path), Journal(str(tmp_path))
     with hold(place, "slow", 1.0) as held:
         last = journal.last()

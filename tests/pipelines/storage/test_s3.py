@@ -33,7 +33,7 @@ def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
         uris.read_bytes(f"s3://images/none{query}")
 
 
-def test_a_read_goes_on_where_a_cut_connection_broke_off(bucket: tuple[FaultyProxy, str]) -> None:
+def test_a_read_resumes_after_a_cut_connection(bucket: tuple[FaultyProxy, str]) -> None:
     proxy, query = bucket
     data = os.urandom(5_000_000)
     uri = f"s3://images/large{query}"
@@ -108,7 +108,7 @@ def as_other(bucket: tuple[FaultyProxy, str], monkeypatch: pytest.MonkeyPatch) -
     s3._client.cache_clear()
 
 
-def test_a_bucket_that_denies_access_is_told_with_what_to_give(
+def test_a_denied_access_is_reported_with_its_remedy(
     bucket: tuple[FaultyProxy, str], as_other: Callable[..., None]
 ) -> None:
     options = bucket[1]
@@ -135,6 +135,6 @@ def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing
     assert not list(list_files(uri))
 
 
-def test_a_bucket_that_is_not_there_is_told(bucket: tuple[FaultyProxy, str]) -> None:
+def test_a_missing_bucket_is_reported(bucket: tuple[FaultyProxy, str]) -> None:
     with pytest.raises(StorageError, match=r"s3://none/x.*create the bucket first"):
         list(list_files(f"s3://none/x{bucket[1]}"))
