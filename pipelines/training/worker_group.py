@@ -12,8 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.train import TrainConfig
-from sr3core.networks.compiled import Compiled
-from sr3core.networks.precision import InPrecision
+from sr3core.networks.execution import accelerate, set_gpu_arithmetic
 from sr3core.networks.unet import UNet
 
 
@@ -29,9 +28,7 @@ class Team:
         """The network as the training step calls it: under autocast, its gradients averaged over the workers."""
         if config.placement.recompute_activations:
             network.recompute_activations()
-        module: nn.Module = InPrecision(network, config.precision)
-        if config.placement.compile:
-            module = Compiled(module)
+        module = accelerate(network, config.precision, "default" if config.placement.compile else None)
         if self.world_size == 1:
             return module
         return DistributedDataParallel(module, gradient_as_bucket_view=True)
@@ -67,6 +64,7 @@ def join_team(config: TrainConfig) -> Team:
 
 
 def set_up_process(config: TrainConfig) -> None:
-    """A worker's number of threads, and its allocator's habits."""
+    """A worker's number of threads, its allocator's habits, and its GPU's arithmetic: torch's defaults, said aloud."""
     keep_freed_memory()
+    set_gpu_arithmetic(tf32_convolutions=True, tf32_products=False)
     torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))

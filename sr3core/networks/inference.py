@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from sr3core.hyperparameters import InferencePrecision
-from sr3core.networks.compiled import Compiled
-from sr3core.networks.precision import InPrecision
+from sr3core.networks.execution import accelerate, set_gpu_arithmetic
 from sr3core.networks.unet import UNet
 
 
@@ -40,12 +39,11 @@ class InferenceNetwork(nn.Module):
         network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == "bfloat16":
             _round_weights(network)
-        if self.device.type == "cuda":
-            _allow_tf32(precision != "float32")
-        module: nn.Module = InPrecision(network, precision)
-        if compiled:
-            module = Compiled(module, "reduce-overhead" if self.device.type == "cuda" else "default")
-        self._call: Any = module
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            set_gpu_arithmetic(tf32_convolutions=precision != "float32", tf32_products=precision != "float32")
+        compile_mode = ("reduce-overhead" if on_gpu else "default") if compiled else None
+        self._call: Any = accelerate(network, precision, compile_mode)
 
     def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
         """As the network's; float32."""
@@ -58,9 +56,3 @@ def _round_weights(network: UNet) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module not in apart:
             module.to(torch.bfloat16)
-
-
-def _allow_tf32(allowed: bool) -> None:
-    """Of this process; torch has no way to say it of a network."""
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed

@@ -29,10 +29,9 @@ from sr3core.cascade import Stage, upscale
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
 from sr3core.networks.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024, unet_tiny
-from sr3core.networks.compiled import Compiled
+from sr3core.networks.execution import accelerate
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.networks.inference import InferenceNetwork
-from sr3core.networks.precision import InPrecision
 from sr3core.networks.unet import UNet, num_parameters
 from sr3core.training import Batch, Trainer, create_state
 
@@ -78,9 +77,8 @@ def sampling(model: ModelConfig, options: Any, compiled: bool) -> Callable[[int]
 def training(model: ModelConfig, options: Any, compiled: bool) -> Callable[[int], Callable[[], object]]:
     """Batch -> a call that takes one step of Algorithm 1."""
     state = create_state(model, OptimizerConfig(), 0, options.device)
-    trainer, forward = Trainer(model, OptimizerConfig(), 0), InPrecision(state.model.train(), options.precision)
-    if compiled:
-        forward = Compiled(forward)
+    trainer = Trainer(model, OptimizerConfig(), 0)
+    forward = accelerate(state.model.train(), options.precision, "default" if compiled else None)
 
     def of_batch(batch: int) -> Callable[[], object]:
         low_size = model.low_size or 0

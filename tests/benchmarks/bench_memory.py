@@ -16,11 +16,11 @@ import sys
 import torch
 
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
-from sr3core.networks.precision import InPrecision
+from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state
 
-SETTINGS: dict[str, tuple[int, bool, str]] = {
+SETTINGS: dict[str, tuple[int, bool, InferencePrecision]] = {
     "plain": (1, False, "float32"),
     "4 micro-batches": (4, False, "float32"),
     "recomputed": (1, True, "float32"),
@@ -48,7 +48,7 @@ def measure(setting: str, size: int, width: int, batch: int) -> dict[str, float]
     state, trainer = create_state(model, OptimizerConfig(), 0), Trainer(model, OptimizerConfig(), 0)
     if recomputes:
         state.model.recompute_activations()
-    network = InPrecision(state.model, precision)
+    network = accelerate(state.model, precision, None)
     warm = Batch(torch.zeros(1, 3, size // 4, size // 4), torch.zeros(1, 3, size, size), (0,))
     trainer.step(state, network, [warm])  # gradients and Adam's moments are there from now on
     before = peak_bytes()

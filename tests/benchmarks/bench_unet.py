@@ -46,9 +46,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.runtime.allocator import keep_freed_memory
-from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
-from sr3core.networks.compiled import Compiled
-from sr3core.networks.precision import InPrecision
+from sr3core.hyperparameters import InferencePrecision, ModelConfig, OptimizerConfig, UNetConfig
+from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state
 
@@ -98,7 +97,9 @@ def images(size: int, batch: int) -> tuple[Tensor, Tensor]:
     return low, torch.rand(batch, 3, size, size, generator=generator) * 2 - 1
 
 
-def our_calls(config: UNetConfig, batch: int, precision: str = "float32", compiled: bool = False) -> tuple[Call, Call]:
+def our_calls(
+    config: UNetConfig, batch: int, precision: InferencePrecision = "float32", compiled: bool = False
+) -> tuple[Call, Call]:
     """(forward pass, training step)."""
     model = ModelConfig(low_size=LOW_SIZE, high_size=config.image_size, unet=config)
     optimizer = OptimizerConfig()
@@ -107,9 +108,7 @@ def our_calls(config: UNetConfig, batch: int, precision: str = "float32", compil
     part = Batch(low, high, tuple(range(batch)))
     x_up, gamma = torch.randn_like(high), torch.rand(batch, dtype=torch.float64)
 
-    network: torch.nn.Module = InPrecision(state.model, precision)
-    if compiled:
-        network = Compiled(network)
+    network = accelerate(state.model, precision, "default" if compiled else None)
 
     def forward() -> Tensor:
         with torch.inference_mode():

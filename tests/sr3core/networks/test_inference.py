@@ -1,14 +1,17 @@
 """Networks made fast give what the plain ones give; what cannot be compiled runs as it is."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from sr3core.hyperparameters import UNetConfig
+from sr3core.networks.execution import set_gpu_arithmetic
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
@@ -73,13 +76,40 @@ def test_bfloat16_leaves_noise_levels_apart_and_the_output_unrounded():
     assert not torch.equal(output, output.bfloat16().float())
 
 
+@pytest.fixture
+def switches():
+    backends = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = [backend.allow_tf32 for backend in backends], torch.backends.cudnn.benchmark
+    yield backends
+    for backend, value in zip(backends, before[0], strict=True):
+        backend.allow_tf32 = value
+    torch.backends.cudnn.benchmark = before[1]
+
+
+@pytest.mark.parametrize(("convolutions", "products"), [(True, False), (False, False), (True, True)])
+def test_the_switches_of_the_gpu_are_set_in_one_place(switches, convolutions, products):
+    torch.backends.cudnn.benchmark = True
+    set_gpu_arithmetic(tf32_convolutions=convolutions, tf32_products=products)
+    assert [backend.allow_tf32 for backend in switches] == [convolutions, products]
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_nobody_else_sets_them():
+    """They are the process's: two who set them would undo each other's choice."""
+    root = Path(__file__).resolve().parents[3]
+    files = [path for package in ("sr3core", "pipelines", "tune", "cluster") for path in (root / package).rglob("*.py")]
+    assert files
+    found = [path.name for path in files if re.search(r"allow_tf32|cudnn\.benchmark =", path.read_text())]
+    assert found == ["execution.py"]
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated")
 def test_a_compiled_network_is_the_same_for_every_shape(caplog):
     fast = InferenceNetwork(network(SMALLEST), compiled=True)
     for size in (8, 16):
         torch.testing.assert_close(*outputs(fast, size, SMALLEST), rtol=1e-4, atol=1e-5)
-    assert "going on without it" not in caplog.text
+    assert "continuing without it" not in caplog.text
 
 
 PROGRAM = """
@@ -97,4 +127,4 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so_once(tmp_path)
     environment = {**os.environ, "CXX": "/no/such/compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "same\n", done.stderr
-    assert done.stderr.count("torch.compile failed, going on without it") == 1
+    assert done.stderr.count("torch.compile failed, continuing without it") == 1
