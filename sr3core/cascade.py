@@ -1,10 +1,9 @@
 """Cascades (section 4.3): stages chained, the output of one being the condition of the next; images from noise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import lcm
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,7 +13,7 @@ from torch.nn import functional
 from sr3core.diffusion.equations import Noise
 from sr3core.diffusion.guidance import as_denoiser
 from sr3core.diffusion.projection import BackProjection
-from sr3core.diffusion.sampling import sample
+from sr3core.diffusion.sampling import Progress, sample
 from sr3core.diffusion.schedules import InferenceSchedule, check_gammas, training_gammas
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
@@ -64,39 +63,26 @@ def check_levels(model: ModelConfig, schedule: InferenceSchedule) -> None:
     check_gammas(np.array(schedule.gammas), float(training_gammas(model.noise_schedule)[-1]))
 
 
-class Link(Protocol):
-    """What check_chain needs of a stage."""
-
-    @property
-    def name(self) -> str:
-        """The stage's name."""
-        ...
-
-    @property
-    def model(self) -> ModelConfig:
-        """What it maps."""
-        ...
-
-
-def check_chain(stages: Sequence[Link]) -> None:
+def check_chain(models: Sequence[tuple[str, ModelConfig]]) -> None:
     """Refuse stages whose sizes do not follow one another; a base model can only be the first.
+
+    Args:
+        models: each stage's name and model, in the cascade's order.
 
     Raises:
         ConfigError: names the two stages.
     """
-    for before, after in pairwise(stages):
-        if after.model.kind == "base":
-            raise ConfigError(f"stage {after.name} is a base model, which takes no image from {before.name}")
-        if before.model.high_size != after.model.low_size:
+    for (before, model), (after, next_model) in pairwise(models):
+        if next_model.kind == "base":
+            raise ConfigError(f"stage {after} is a base model, which takes no image from {before}")
+        if model.high_size != next_model.low_size:
             raise ConfigError(
-                f"stage {before.name} ends at {before.model.high_size} pixels, but {after.name} starts at"
-                f" {after.model.low_size}; a cascade needs them equal"
+                f"stage {before} ends at {model.high_size} pixels, but {after} starts at {next_model.low_size};"
+                " a cascade needs them equal"
             )
 
 
-def upscale(
-    stage: Stage, low: Tensor, seeds: Sequence[int], progress: Callable[[int, int], None] | None = None
-) -> Tensor:
+def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Tensor:
     """Upscale by one stage; images of any size, deterministic an image.
 
     Args:
@@ -115,9 +101,7 @@ def upscale(
     return refine(stage, low, x_up, noise, progress)
 
 
-def refine(
-    stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Callable[[int, int], None] | None = None
-) -> Tensor:
+def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Progress | None = None) -> Tensor:
     """Turn a stage's condition into its output: images, or tiles of one.
 
     Args:
@@ -144,20 +128,16 @@ def refine(
     return high[..., :height, :width].clamp(-1, 1)
 
 
-def run_cascade(
-    stages: Sequence[Stage], low: Tensor, seeds: Sequence[int], progress: Callable[[int, int], None] | None = None
-) -> Tensor:
+def run_cascade(stages: Sequence[Stage], low: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Tensor:
     """Upscale through all stages: (B, 3, h, w) -> (B, 3, M h, M w), M being the product of the magnifications.
 
     progress is told of the denoising steps done out of those of all stages together.
     """
-    check_chain(stages)
+    check_chain([(stage.name, stage.model) for stage in stages])
     budgets = [stage.num_steps for stage in stages]
     image = low
     for index, stage in enumerate(stages):
-        done = sum(budgets[:index])
-        report = (lambda step, _, done=done: progress(done + step, sum(budgets))) if progress else None
-        image = upscale(stage, image, seeds, report)
+        image = upscale(stage, image, seeds, _part_of(progress, sum(budgets[:index]), sum(budgets)))
     return image
 
 
@@ -165,7 +145,7 @@ def generate(
     stages: Sequence[Stage],
     seeds: Sequence[int],
     classes: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Draw images from noise: the base model, then every super-resolution stage (section 4.3).
 
@@ -182,22 +162,31 @@ def generate(
         ConfigError: the first stage is no base model, the sizes do not follow one another, or the base model does not
             take these classes.
     """
-    check_chain(stages)
+    check_chain([(stage.name, stage.model) for stage in stages])
     base, *rest = stages
     steps = sum(stage.num_steps for stage in stages)
-    report = (lambda step, _: progress(step, steps)) if progress else None
-    image = draw(base, seeds, classes, report)
+    image = draw(base, seeds, classes, _part_of(progress, 0, steps))
     if not rest:
         return image
-    report = (lambda step, _: progress(base.num_steps + step, steps)) if progress else None
-    return run_cascade(rest, image, seeds, report)
+    return run_cascade(rest, image, seeds, _part_of(progress, base.num_steps, steps))
+
+
+def _part_of(progress: Progress | None, done_before: int, total: int) -> Progress | None:
+    """What a stage reports its own steps to, where `progress` counts those of all stages."""
+    if progress is None:
+        return None
+
+    def report(step: int, _: int) -> None:
+        progress(done_before + step, total)
+
+    return report
 
 
 def draw(
     base: Stage,
     seeds: Sequence[int],
     classes: Sequence[int] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Draw a base model's images, (B, 3, H, W) in [-1, 1]; arguments and errors as generate's."""
     size = base.model.high_size

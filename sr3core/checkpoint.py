@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -126,7 +126,7 @@ def delete_unfinished(directory: Path) -> None:
 
 def list_checkpoints(directory: Path) -> list[CheckpointInfo]:
     """The committed checkpoints below directory, oldest first; unfinished ones are not among them."""
-    found = []
+    found: list[CheckpointInfo] = []
     for path in directory.glob("step-*") if directory.is_dir() else ():
         if _NAME.match(path.name) and (path / "state.json").is_file():
             found.append(read_info(path))
@@ -237,7 +237,11 @@ def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> No
 
 def _copied(tree: Any) -> Any:
     """The same tree with copies of its tensors in the host's memory."""
-    return tree_map(lambda leaf: leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf, tree)
+
+    def copy(leaf: Any) -> Any:
+        return leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf
+
+    return tree_map(copy, tree)
 
 
 def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:

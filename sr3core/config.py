@@ -6,7 +6,8 @@ import hashlib
 import json
 import types
 import typing
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any, TypeVar, cast
 
 from sr3core.errors import ConfigError
 
@@ -84,9 +85,9 @@ def scientific(config: Any) -> Any:
         kept = {f: value for f, value in values.items() if not (f.metadata.get("added") and value == _default(f))}
         return {f.name: scientific(value) for f, value in kept.items()}
     if isinstance(config, list | tuple):
-        return [scientific(item) for item in config]
+        return [scientific(item) for item in cast("Iterable[Any]", config)]
     if isinstance(config, dict):
-        return {key: scientific(value) for key, value in config.items()}
+        return {key: scientific(value) for key, value in cast("dict[str, Any]", config).items()}
     return config
 
 
@@ -98,9 +99,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """Name every leaf in which two JSON values differ, as `optimizer.learning_rate: 0.0001 -> 0.0003`."""
     if isinstance(old, dict) and isinstance(new, dict):
-        lines = []
-        for key in sorted(old.keys() | new.keys()):
-            lines += differences(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        before, after = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
+        lines: list[str] = []
+        for key in sorted(before.keys() | after.keys()):
+            lines += differences(before.get(key), after.get(key), f"{path}.{key}" if path else key)
         return lines
     return [] if old == new else [f"{path}: {_brief(old)} -> {_brief(new)}"]
 
@@ -121,14 +123,14 @@ def _unknown_keys(cls: Any, data: Any, path: str) -> typing.Iterator[str]:
     if not isinstance(data, dict):
         return
     known = _field_types(cls)
-    for key, value in data.items():
+    for key, value in cast("dict[str, Any]", data).items():
         if key not in known:
             yield _unknown(key, path, known)
             continue
         where = f"{path}{key}"
         inner, many = _dataclass_inside(known[key])
         if inner is not None and many and isinstance(value, list):
-            for index, item in enumerate(value):
+            for index, item in enumerate(cast("list[Any]", value)):
                 yield from _unknown_keys(inner, item, f"{where}[{index}].")
         elif inner is not None:
             yield from _unknown_keys(inner, value, f"{where}.")

@@ -92,7 +92,7 @@ class TileGrid:
     def weights(self) -> tuple[Tensor, Tensor]:
         """Weights (rows of tiles, tile height) and (columns of tiles, tile width); a pixel's share is their product."""
         pairs = ((self.tops, self.tile[0]), (self.lefts, self.tile[1]))
-        down, across = (torch.from_numpy(blend_weights(starts, side)).float() for starts, side in pairs)
+        down, across = (torch.as_tensor(blend_weights(starts, side)).float() for starts, side in pairs)
         return down, across
 
 
@@ -166,8 +166,8 @@ def plan_cascade(stages: Sequence[Stage], height: int, width: int, tiling: Tilin
     Raises:
         ConfigError: the stages do not follow one another, or the tiling does not suit one.
     """
-    check_chain(stages)
-    grids = []
+    check_chain([(stage.name, stage.model) for stage in stages])
+    grids: list[TileGrid] = []
     for stage in stages:
         height, width = height * stage.model.magnification, width * stage.model.magnification
         grids.append(plan_tiles(height, width, *tiling.tile_of(stage), stage.size_multiple))

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import cast
 
 import numpy as np
 import torch
@@ -106,8 +107,8 @@ def create_state(
     model: ModelConfig, optimizer: OptimizerConfig, seed: int, device: str | torch.device = "cpu"
 ) -> TrainState:
     """Initialise network, average and optimiser; the same weights for the same seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
+        torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
         network = UNet(model.unet)
     # Convolutions of images are a third faster in this layout, on CPUs and on tensor cores.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -120,7 +121,7 @@ def create_state(
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay average + (1 - decay) weights, for all weights at once; decay 0 copies them."""
-    update_all = get_ema_multi_avg_fn(decay)  # lerp_, but one kernel for hundreds of tensors
+    update_all = cast("Callable[..., None]", get_ema_multi_avg_fn(decay))  # lerp_, but one kernel for all tensors
     update_all(list(average.parameters()), list(network.parameters()), 0)
 
 
@@ -165,7 +166,7 @@ def draw_noise(
     uniform = torch.stack([torch.rand(2, generator=generator, dtype=torch.float64) for generator in generators]).numpy()
     gamma = sample_gamma(gammas, uniform[:, 0], uniform[:, 1], objective.gamma_uniform_in)
     epsilon = torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in generators])
-    return send(torch.from_numpy(gamma), device), send(epsilon, device), step_of(gammas, gamma)
+    return send(torch.as_tensor(gamma), device), send(epsilon, device), step_of(gammas, gamma)
 
 
 def hide_classes(
@@ -223,7 +224,7 @@ class Trainer:
         if fraction is not None:
             # The mean learns from L_simple alone, as theirs: L_vlb's gradient of it is much noisier.
             epsilon_hat = epsilon_from_output(objective.target, prediction.detach(), y_t, gamma)
-            previous = send(torch.from_numpy(self._gammas[t - 1]), gamma.device)
+            previous = send(torch.as_tensor(self._gammas[t - 1]), gamma.device)
             bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
             losses = losses + objective.bound_weight * (len(self._gammas) - 1) * bound
         return SampleLosses(losses, t)
@@ -265,7 +266,7 @@ class Trainer:
         for index, batch in enumerate(micro_batches, 1):
             with nullcontext() if index == len(micro_batches) else without_sync():
                 losses = self.losses(forward, batch, state.step).values
-                (losses.sum() / count).backward()
+                (losses.sum() / count).backward()  # pyright: ignore[reportUnknownMemberType]
             sample_losses.append(losses.detach())
         norm, is_bad = self._update(state)
         all_losses = torch.cat(sample_losses)

@@ -52,7 +52,7 @@ def generation_stages(run: Run) -> tuple[StageRun, ...]:
             " faces-cascade, or give this run images to `sr3 upscale`"
         )
     stages = (base, *run.cascade())
-    check_chain(stages)
+    check_chain([(stage.name, stage.model) for stage in stages])
     return stages
 
 

@@ -120,7 +120,7 @@ def end_to_end(run: Run) -> str:
     cascade = run.cascade()
     if not cascade:
         raise ConfigError(f"{run.path} has no SR3 stage to upscale with")
-    check_chain(cascade)
+    check_chain([(stage.name, stage.model) for stage in cascade])
     return f"{cascade[0].config.model.low_size}-{cascade[-1].config.model.high_size}"
 
 

@@ -5,11 +5,17 @@ Equation (4)'s and 1 - alpha_t, and are trained by the variational bound, a term
 """
 
 import math
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from sr3core.diffusion.equations import per_image, q_posterior, reverse_mean
+
+# torch does not type these: the normal distribution function and its logarithm.
+ndtr = cast("Callable[[Tensor], Tensor]", torch.special.ndtr)  # pyright: ignore[reportUnknownMemberType]
+log_ndtr = cast("Callable[[Tensor], Tensor]", torch.special.log_ndtr)  # pyright: ignore[reportUnknownMemberType]
 
 HALF_BIN = 1 / 255
 """Half the distance of neighbouring grey levels, in images in [-1, 1]."""
@@ -75,11 +81,11 @@ def decoder_log_likelihood(y_0: Tensor, mean: Tensor, variance: Tensor) -> Tenso
         mean, variance: of the reverse step at t = 1, like y_0 or broadcast to it.
     """
     deviation = variance.sqrt()
-    above = torch.special.log_ndtr((y_0 + HALF_BIN - mean) / deviation)
-    below = torch.special.log_ndtr((mean - y_0 + HALF_BIN) / deviation)
+    above = log_ndtr((y_0 + HALF_BIN - mean) / deviation)
+    below = log_ndtr((mean - y_0 + HALF_BIN) / deviation)
     # Both sides of the mean have the same mass; left of it, the difference of two small numbers stays exact.
     distance = -(y_0 - mean).abs()
-    upper, lower = (torch.special.ndtr((distance + side) / deviation) for side in (HALF_BIN, -HALF_BIN))
+    upper, lower = (ndtr((distance + side) / deviation) for side in (HALF_BIN, -HALF_BIN))
     inside = (upper - lower).clamp(min=1e-12).log()
     return torch.where(y_0 < -0.999, above, torch.where(y_0 > 0.999, below, inside))
 

@@ -7,7 +7,7 @@ is the paper's t, so alpha_t = gammas[t] / gammas[t - 1].
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -218,7 +218,7 @@ class InferenceSchedule:
     """What people call it."""
     format_version: int = SCHEDULE_FORMAT_VERSION
     """Version of this file format."""
-    provenance: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict[str, Any])
     """Where it comes from: checkpoint, data, search."""
 
     def __post_init__(self) -> None:
@@ -247,10 +247,11 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
         ConfigError: gammas that do not fall strictly within (0, 1], or other values that are not allowed.
     """
     try:
-        data = json.loads(text)
+        content: Any = json.loads(text)
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{origin} is no schedule file: {error}") from error
-    version = data.get("format_version") if isinstance(data, dict) else None
+    data = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+    version = data.get("format_version")
     if version == 1 and isinstance(data.get("sampler"), dict):
         clip = "static" if data["sampler"].get("clip", True) else "none"
         data = {**data, "sampler": {**data["sampler"], "clip": clip}, "format_version": SCHEDULE_FORMAT_VERSION}

@@ -126,7 +126,7 @@ class ResNet50(Classifier):
         network.bn1 = nn.BatchNorm2d(64)
         channels = 64
         for number, (depth, width) in enumerate(((3, 64), (4, 128), (6, 256), (3, 512)), 1):
-            blocks = []
+            blocks: list[nn.Module] = []
             for index in range(depth):
                 blocks.append(Bottleneck(channels, width, stride=2 if index == 0 and number > 1 else 1))
                 channels = 4 * width
@@ -209,7 +209,8 @@ class EfficientNetLite0(Classifier):
     def build(cls) -> nn.Module:
         network = nn.Module()
         network._conv_stem, network._bn0 = SameConv(3, 32, 3, stride=2, bias=False), _norm(32)
-        blocks, channels = [], 32
+        blocks: list[nn.Module] = []
+        channels = 32
         for depth, kernel, stride, expansion, out_channels in cls.stages:
             for index in range(depth):
                 blocks.append(MBConv(channels, out_channels, kernel, stride if index == 0 else 1, expansion))

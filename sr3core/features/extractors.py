@@ -105,6 +105,8 @@ class InceptionFID(FeatureNetwork):
     """
 
     dim = NUM_FEATURES
+    head: Tensor | None
+    """The last layer's weights, (1008, 2048); None where the file has none."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -131,10 +133,7 @@ class InceptionFID(FeatureNetwork):
 
     def head_weights(self) -> tuple[Tensor, Tensor | None]:
         """See `FeatureNetwork.head_weights`. The bias is left out, as the Inception Score's own code does."""
-        if self.head is None:
-            return super().head_weights()
-        assert isinstance(self.head, Tensor)
-        return self.head, None
+        return super().head_weights() if self.head is None else (self.head, None)
 
 
 class SeededFeatures(FeatureNetwork):
@@ -173,7 +172,7 @@ class SeededFeatures(FeatureNetwork):
     def embed(self, images: Tensor) -> Tensor:
         """Embed: see `FeatureNetwork.embed`."""
         x = (images - 128) / 128
-        means = []
+        means: list[Tensor] = []
         for kernel in self.kernels:
             x = leaky_relu(conv2d(x, kernel, stride=2, padding=1), 0.2)
             means.append(x.mean(dim=(2, 3)))

@@ -38,7 +38,7 @@ class Conv(nn.Conv2d):
     ) -> None:
         height, width = (kernel, kernel) if isinstance(kernel, int) else kernel
         padding = (height // 2, width // 2) if pad else (0, 0)
-        super().__init__(in_channels, out_channels, (height, width), stride, padding)
+        super().__init__(in_channels, out_channels, (height, width), stride, padding)  # pyright: ignore[reportUnknownMemberType]
         self.key = f"{block}.{name}" if block else name
 
     def forward(self, input: Tensor) -> Tensor:

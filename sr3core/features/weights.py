@@ -5,9 +5,10 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from sr3core.errors import CheckpointError
@@ -48,14 +49,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except Exception as error:  # what the two readers say of damaged bytes has no common base
         raise CheckpointError(f"{path} is no weight file: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    weights = cast("dict[str, Any]", content) if isinstance(content, dict) else None
+    if weights is None or not all(isinstance(value, Tensor) for value in weights.values()):
         raise CheckpointError(f"{path} holds no state_dict, a name -> tensor table; save one, or give safetensors")
-    return content
+    return weights
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
 BICUBIC_A = -0.5
 """Keys' parameter as TensorFlow and Pillow have it; torch's plain bicubic uses -0.75 and differs by up to 25/255."""
 
+Float = type[np.float32] | type[np.float64]
+
 _BAND_ROWS = 16  # wide weight matrices are mostly zeros; bands of this many rows are mostly not
 
 
@@ -47,10 +49,10 @@ def _area_bands(in_size: int, out_size: int) -> tuple[_Band, ...]:
     """The weights as whole numbers: rows sum to in_size / gcd(in_size, out_size)."""
     whole = gcd(in_size, out_size)
     numerator, denominator = in_size // whole, out_size // whole
-    bands = []
+    bands: list[_Band] = []
     for first, last in _row_ranges(out_size):
         edges = np.arange(first, last + 1) * numerator
-        pixel = np.arange(edges[0] // denominator, -(-edges[-1] // denominator))
+        pixel = np.arange(int(edges[0]) // denominator, -(-int(edges[-1]) // denominator))
         overlap = np.minimum(edges[1:, None], (pixel + 1) * denominator)
         overlap = overlap - np.maximum(edges[:-1, None], pixel * denominator)
         bands.append(_Band(first, last, int(pixel[0]), np.clip(overlap, 0, None).astype(np.float64)))
@@ -70,7 +72,7 @@ def bicubic_weights(in_size: int, out_size: int) -> np.ndarray:
 def _bicubic_bands(in_size: int, out_size: int) -> tuple[_Band, ...]:
     scale = in_size / out_size
     stretch = max(scale, 1.0)
-    bands = []
+    bands: list[_Band] = []
     for first, last in _row_ranges(out_size):
         centre = (np.arange(first, last) + 0.5) * scale
         low = max(int(centre[0] - 2 * stretch), 0)
@@ -164,7 +166,7 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
     return _to_uint8(_along_columns(columns, _along_rows(rows, image, np.float64), np.float64))
 
 
-def _along_rows(bands: tuple[_Band, ...], image: np.ndarray, dtype: type) -> np.ndarray:
+def _along_rows(bands: tuple[_Band, ...], image: np.ndarray, dtype: Float) -> np.ndarray:
     """(H', H) weights times (H, W, C) -> (H', W, C)."""
     height, width, channels = image.shape
     flat = image.reshape(height, width * channels)
@@ -175,7 +177,7 @@ def _along_rows(bands: tuple[_Band, ...], image: np.ndarray, dtype: type) -> np.
     return out.reshape(-1, width, channels)
 
 
-def _along_columns(bands: tuple[_Band, ...], image: np.ndarray, dtype: type) -> np.ndarray:
+def _along_columns(bands: tuple[_Band, ...], image: np.ndarray, dtype: Float) -> np.ndarray:
     """(W', W) weights times (H, W, C) -> (H, W', C); channels ride along as a block-diagonal matrix."""
     height, width, channels = image.shape
     flat = image.reshape(height, width * channels).astype(dtype, copy=False)
@@ -189,7 +191,7 @@ def _along_columns(bands: tuple[_Band, ...], image: np.ndarray, dtype: type) -> 
     return out.reshape(height, -1, channels)
 
 
-def _exact_type(largest: int) -> type:
+def _exact_type(largest: int) -> Float:
     """The narrower float type that holds every whole number up to largest."""
     return np.float32 if largest < 2**24 else np.float64
 
@@ -223,7 +225,7 @@ def upsample_bicubic_window(
 
     from sr3core.transfer import send
 
-    spans = []
+    spans: list[tuple[slice, Tensor]] = []
     for axis in (0, 1):
         bands = _bicubic_bands(images.shape[axis - 2], size[axis])
         low, weights = _dense_rows(bands, corner[axis], corner[axis] + window[axis])

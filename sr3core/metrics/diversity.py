@@ -33,7 +33,7 @@ def feature_diversity(features: np.ndarray) -> float:
     """
     vectors = np.asarray(features, dtype=np.float64)
     check_features(vectors)
-    return _mean_pairwise(torch.from_numpy(vectors))
+    return _mean_pairwise(torch.as_tensor(vectors))
 
 
 def _mean_pairwise(vectors: Tensor) -> float:

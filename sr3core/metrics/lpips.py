@@ -73,7 +73,7 @@ class Lpips(nn.Module):
         weight = self.get_buffer("lin0_model_1_weight")
         shift, scale = (weight.new_tensor(values)[:, None, None] for values in (_SHIFT, _SCALE))
         x = (images.to(weight.device).movedim(-1, 1).float() / 127.5 - 1 - shift) / scale
-        found = []
+        found: list[Tensor] = []
         for name, (*_, stride, padding, pooled) in zip(_OFFICIAL, LAYERS, strict=True):
             x = functional.max_pool2d(x, 3, 2) if pooled else x
             kernel, bias = (self.get_buffer(f"{name}.{part}".replace(".", "_")) for part in ("weight", "bias"))

@@ -52,7 +52,7 @@ class Compiled(nn.Module):
     def __init__(self, network: nn.Module, mode: CompileMode = "default") -> None:
         super().__init__()
         self.network = network
-        self._call: Any = torch.compile(network, mode=mode)
+        self._call: Any = torch.compile(network, mode=mode)  # pyright: ignore[reportUnknownMemberType]
         self._has_graphs = mode == "reduce-overhead"
         self._compiled_for: set[tuple[torch.Size, ...]] = set()
 

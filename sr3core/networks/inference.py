@@ -36,7 +36,7 @@ class InferenceNetwork(nn.Module):
         self.device = torch.device(device)
         self.size_multiple = network.size_multiple
         # Convolutions of images are faster in this layout, on CPUs and on tensor cores.
-        network = network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == "bfloat16":
             _round_weights(network)
         on_gpu = self.device.type == "cuda"

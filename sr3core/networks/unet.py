@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
 from sr3core.hyperparameters import UNetConfig
 from sr3core.networks.blocks import (
@@ -154,7 +154,7 @@ class UNetBlock(ResidualBlock):
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W')."""
         if self.recomputes and torch.is_grad_enabled():
-            return checkpoint(self._compute, h, embedding, use_reentrant=False)
+            return cast("Tensor", checkpoint(self._compute, h, embedding, use_reentrant=False))
         return self._compute(h, embedding)
 
     def _compute(self, h: Tensor, embedding: Tensor) -> Tensor:

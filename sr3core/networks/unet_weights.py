@@ -1,9 +1,11 @@
 """A U-Net's weights in a safetensors file: compared with the network, and read, under older names too."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, cast
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from sr3core.errors import CheckpointError
 from sr3core.networks.unet import UNet
@@ -28,11 +30,9 @@ def check_weights(network: UNet, path: Path) -> None:
     """
     new_names = names_since_version_1(network)
     try:
-        with safe_open(path, "pt") as file:
-            found = {
-                new_names.get(key, key): tuple(file.get_slice(key).get_shape())
-                for key in file.keys()  # noqa: SIM118 (no dict)
-            }
+        with cast("AbstractContextManager[Any]", safe_open(path, "pt")) as file:
+            names: list[str] = list(file.keys())
+            found = {new_names.get(name, name): tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}

@@ -15,7 +15,7 @@ import sys
 
 import torch
 
-from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
+from sr3core.hyperparameters import InferencePrecision, ModelConfig, OptimizerConfig, UNetConfig
 from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state

@@ -237,7 +237,7 @@ def test_a_cascade_tells_its_progress_over_all_stages(batch):
 
 def test_stages_that_do_not_follow_one_another_are_refused():
     with pytest.raises(ConfigError, match="stage a ends at 16 pixels, but b starts at 8"):
-        check_chain([stage("a", 8, 16), stage("b", 8, 16)])
+        check_chain([("a", model()), ("b", model())])
 
 
 def test_regression_needs_no_schedule(batch):
