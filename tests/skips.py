@@ -41,14 +41,8 @@ def find_postgres() -> Path | None:
 
 
 def shared_folder() -> Path:
-    """What some machines have beside the repository: sample images, the paper's text, KubeRay's schemas."""
+    """What some machines have beside the repository: sample images and the paper's text."""
     return Path(__file__).resolve().parents[2] / "shared"
-
-
-def _has_no_crds() -> bool:
-    from tests.cluster.test_kuberay import CRDS
-
-    return not CRDS.is_dir()
 
 
 ALLOWED = (
@@ -59,11 +53,7 @@ ALLOWED = (
     Allowed("mount namespaces are not permitted", lambda: not can_mount(), "full and read-only disks of a study"),
     Allowed("no setpriv", lambda: shutil.which("setpriv") is None, "a read-only file of a study"),
     Allowed("there is no compiler", lambda: shutil.which("g++") is None, "torch.compile"),
-    Allowed("root", lambda: os.geteuid() != 0, "what gives up root's rights"),
     Allowed("not beside this checkout", lambda: not shared_folder().is_dir(), "larger sample data, the paper's text"),
-    Allowed(
-        "KubeRay's CRDs are not at", _has_no_crds, "manifests against KubeRay's schemas (core kinds by names alone)"
-    ),
 )
 
 

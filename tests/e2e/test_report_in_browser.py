@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -165,7 +166,7 @@ def test_phone_has_no_sideways_scroll(browser: Browser, report: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_is_readable_in_both_schemes(browser: Browser, report: str, scheme: str) -> None:
+def test_text_is_readable_in_both_schemes(browser: Browser, report: str, scheme: Literal["light", "dark"]) -> None:
     page = browser.new_page(color_scheme=scheme)
     page.goto(report)
     ground = luminance(page, "body", "backgroundColor")

@@ -97,7 +97,7 @@ def test_people_at_once_by_mouse_keys_touch_and_with_a_reload(chromium, study, s
                 visit(browser, server.address, "reload", DESKTOP, by_key, reload_at=2),
             )
             await browser.close()
-            return found
+            return list(found)
 
     ends = asyncio.run(everybody())
     names = ("mouse", "keys", "space", "touch", "reload")

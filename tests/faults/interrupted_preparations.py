@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -115,7 +115,12 @@ class Driver:
     """A Python process that prepares what it is told, and is told by lines; leaving the block ends it."""
 
     def __init__(
-        self, folder: Path, script: str, *arguments: str, within: tuple[str, ...] = (), **variables: str
+        self,
+        folder: Path,
+        script: str,
+        *arguments: str,
+        within: tuple[str, ...] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._log_path = folder / "driver.log"
         self._log = open(self._log_path, "wb")  # noqa: SIM115
@@ -124,7 +129,7 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=clean_environment(PYTHONPATH=str(ROOT), **variables),
+            env=clean_environment(PYTHONPATH=str(ROOT), **(variables or {})),
             text=True,
             start_new_session=True,
         )

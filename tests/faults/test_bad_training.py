@@ -111,7 +111,7 @@ def test_grids_and_tensorboard_are_there_after_a_run(data, tmp_path):
 
 def scalars(folder: Path) -> set[tuple[str, int]]:
     """(name, step) of what TensorBoard's event files hold, read by their framing: length, sum, message, sum."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue] - made at run time
 
     found = set()
     for path in folder.iterdir():

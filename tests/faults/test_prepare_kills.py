@@ -93,7 +93,7 @@ def test_a_node_lost_in_the_middle_of_a_shard(
 ) -> None:
     folder, pipe = piped
     config = json.dumps(to_dict(config_for(folder, tmp_path / "out")))
-    with Driver(tmp_path, CLUSTER, config, **HEALTH) as driver:
+    with Driver(tmp_path, CLUSTER, config, variables=HEALTH) as driver:
         driver.tell(str(pipe.reader()))
         assert driver.answer() == "lost"
         pipe.heal()

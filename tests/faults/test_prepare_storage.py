@@ -22,7 +22,10 @@ def test_s3_that_answers_503_cuts_connections_and_fails_uploads(
         keys = [item["Key"] for item in client.list_objects_v2(Bucket="faulty", Prefix=prefix).get("Contents", [])]
         return {key[len(prefix) :]: client.get_object(Bucket="faulty", Key=key)["Body"].read() for key in keys}
 
-    with FaultyProxy(s3_server.port) as proxy, Driver(tmp_path, DRIVER, ray_session, AWS_MAX_ATTEMPTS="4") as driver:
+    with (
+        FaultyProxy(s3_server.port) as proxy,
+        Driver(tmp_path, DRIVER, ray_session, variables={"AWS_MAX_ATTEMPTS": "4"}) as driver,
+    ):
 
         def uri(path: str) -> str:
             return f"s3://faulty/{path}?endpoint_override={proxy.endpoint}"

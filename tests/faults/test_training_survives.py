@@ -31,6 +31,7 @@ def session_name() -> str:
     """Of the tests' Ray."""
     from ray._private.worker import global_worker
 
+    assert global_worker.node is not None
     return global_worker.node.session_name
 
 
