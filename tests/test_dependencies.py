@@ -112,7 +112,7 @@ def test_the_locks_agree_and_lie_within_the_ranges():
     for requirement in DIRECT:
         pin = TORCH if requirement.name == "torch" else runtime[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version(pin)), requirement
-    for extra in ("classifier", "dev", "docs", "study"):
+    for extra in EXTRAS:
         for requirement in map(Requirement, EXTRAS[extra]):
             if requirement.name != PROJECT["name"]:
                 assert requirement.specifier.contains(version(development[canonicalize_name(requirement.name)]))
