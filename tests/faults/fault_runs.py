@@ -15,6 +15,7 @@ NUM_STEPS = 60
 HEALTH = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
 }
 """Environment of a Ray that soon sees that a node is gone; a node that answers late, on a busy machine, is not gone."""
