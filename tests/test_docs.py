@@ -169,3 +169,13 @@ def test_troubleshooting_quotes_messages_that_the_program_prints():
     long_enough = [part for part in parts if len(part) > 7]
     assert len(long_enough) > 12
     assert [part for part in long_enough if part not in code] == []
+
+
+def test_contributing_names_what_its_files_hold():
+    items = re.findall(
+        r"^\d\. `([a-z\d_/]+\.py)`: (.*?)(?=^\d\. |^#|\Z)", PAGES[1].read_text(), re.MULTILINE | re.DOTALL
+    )
+    named = [(path, name) for path, text in items for name in re.findall(r"`(?:\w+\.)?([A-Za-z]\w+|_\w+)`", text)]
+    assert len(named) > 10
+    missing = [(path, name) for path, name in named if not re.search(rf"\b{name}\b", (ROOT / path).read_text())]
+    assert missing == [("pipelines/prepare/layouts.py", "_list_NAME")], "the name of a new one"
