@@ -1,4 +1,4 @@
-"""Table 5: what one change costs. Arms are the stages of one run, compared on the same images with the same noise."""
+"""Table 5: the effect of single changes. Arms are stages of one run, compared on the same images and noise."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ DISTANCES = ("distance", "kid")
 
 @dataclass(frozen=True, slots=True)
 class Arm:
-    """Trainings that differ in their seeds alone."""
+    """Trainings that differ only in their seeds."""
 
     stages: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -36,7 +36,7 @@ def arms_of(run: Run) -> list[Arm]:
     """The arms of an ablation; all others are compared with the first.
 
     Raises:
-        ConfigError: the run is no ablation.
+        ConfigError: the run is not an ablation.
     """
     if not is_ablation(run):
         raise ConfigError(f"{run.location} is no ablation: its SR3 stages have to be several, all of the same sizes")
@@ -64,7 +64,7 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
     Writes RUN/evaluation.json and RUN/ablation.json.
 
     Raises:
-        ConfigError: the run is no ablation.
+        ConfigError: the run is not an ablation.
     """
     opened = open_run(run)
     arms = arms_of(opened)
@@ -96,7 +96,7 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
 
 
 def _row(arm: Arm, differences: Numbers, first: Arm, rows: Mapping[str, Any]) -> dict[str, Any]:
-    """An arm as it is written: its differences from the first, and each training's own numbers."""
+    """An arm's entry: its differences from the first arm, and each training's own numbers."""
 
     def by_seed(each: Arm, metric: str) -> list[float]:
         return [rows[stage][metric]["mean"] for stage in each.stages]
@@ -115,11 +115,11 @@ def _row(arm: Arm, differences: Numbers, first: Arm, rows: Mapping[str, Any]) ->
 
 
 def verdict(metric: str, gap: Mapping[str, float], ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """What a difference says: images may be sure of it while the next training says the opposite.
+    """What a difference means: it may be significant over images while another training shows the opposite.
 
     Args:
-        metric: whose difference it is.
-        gap: it, with its interval over images.
+        metric: the metric.
+        gap: the difference, with its interval over images.
         ours, theirs: the metric of each training, seed by seed.
     """
     if "low" not in gap or gap["low"] <= 0 <= gap["high"]:
@@ -132,7 +132,7 @@ def verdict(metric: str, gap: Mapping[str, float], ours: Sequence[float], theirs
 
 
 def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureConfig) -> dict[str, Compared]:
-    """Of every training, image by image. evaluate_run has measured it all: this reads what it kept."""
+    """Every training's measurements, image by image, from the cache that evaluate_run has filled."""
     network = feature_network()
     measurer = Measurer(samples.folder.parent / "measured", variant, [network])
     reference, low = (ImageSet.of_samples(samples.folder, name, samples.keys) for name in ("reference", "low"))
@@ -148,11 +148,14 @@ def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureC
 
 
 def tabulate_ablation(ablation: Mapping[str, Any]) -> str:
-    """Each arm's means, and how far it is from the first arm, with intervals."""
+    """Each arm's means and differences from the first arm, with intervals."""
     lines = [f"{ablation['num_images']} {ablation['split']} images; {ablation['intervals']}"]
     for arm in ablation["arms"]:
         seeds = f", seeds {', '.join(map(str, arm['seeds']))}" if len(arm["seeds"]) > 1 else ""
-        lines += ["", f"{arm['name']}{seeds}: {'; '.join(arm['changes']) or 'what the others are compared with'}"]
+        lines += [
+            "",
+            f"{arm['name']}{seeds}: {'; '.join(arm['changes']) or 'the arm that the others are compared with'}",
+        ]
         for metric, numbers in arm["numbers"].items():
             gap = arm["differences"].get(metric)
             line = f"  {ablation['variants'][metric].partition(' (')[0]:<24} {numbers['mean']:10.4g}"

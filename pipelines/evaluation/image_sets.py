@@ -1,4 +1,4 @@
-"""Sets of images to be compared: which files belong together, their contents' hashes, their labels.
+"""Sets of images to compare: which files belong together, hashes of their contents, their labels.
 
 A set is a folder's files, or a split of prepared shards, whose images are read where they lie in the tars.
 """
@@ -17,9 +17,9 @@ from sr3core.errors import ConfigError, DataError
 from sr3core.features.classifiers import NUM_CLASSES
 
 NUM_NAMED = 5
-"""Files that a message names before it counts the rest."""
+"""Number of files that a message names before it counts the rest."""
 _MEMBER = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
-"""An image in a tar: the tar, its first byte, its number of bytes."""
+"""An image in a tar: the tar, the image's offset and size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class ImageSet:
 
 
 def read_image(file: str) -> bytes:
-    """The bytes of a set's image: of a path, of an s3:// URI, or of a part of a tar at either.
+    """Read a set's image: a path, an s3:// URI, or a part of a tar at either.
 
     Raises:
         StorageError: it cannot be read.
@@ -70,7 +70,7 @@ def read_image(file: str) -> bytes:
 
 
 def _originals(directory: str, split: str | None) -> dict[str, str]:
-    """Key -> where the high-resolution image lies, of every sample of a split."""
+    """Key -> location of the high-resolution image, for every sample of a split."""
     if split is None:
         raise DataError(f"{directory} holds shards; here a folder of images is wanted")
     shards = [shard.name for shard in load_manifest(directory).splits.get(split, ()) if shard.num_samples]
@@ -89,7 +89,7 @@ def named_folders(texts: Sequence[str]) -> dict[str, str]:
     """Read "NAME=DIR" or "DIR", whose name is the folder's own, into name -> folder.
 
     Raises:
-        ConfigError: a name is empty or there twice.
+        ConfigError: a name is empty or given twice.
     """
     found: dict[str, str] = {}
     for text in texts:
@@ -129,7 +129,7 @@ def check_pairs(references: ImageSet, others: Sequence[ImageSet]) -> list[str]:
 def read_labels(path: str, names: Sequence[str]) -> list[int]:
     """ImageNet class index of each named image, from a CSV with columns `file` and `imagenet_index` (or `label`).
 
-    Files are matched by name without folder and ending; rows of other files are passed over.
+    Files are matched by name without folder and ending; rows of other files are ignored.
 
     Raises:
         DataError: the file cannot be read, lacks a column, contradicts itself, or has no label for an image.

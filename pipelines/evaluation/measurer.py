@@ -1,8 +1,8 @@
-"""Measuring sets of images on Ray actors: features and pixelwise metrics, a part of a set at a time, kept by content.
+"""Measuring sets of images on Ray actors: features and pixelwise metrics, part by part, cached by content.
 
-A part is a fixed number of images whatever the number of workers, and a part's file is named by a hash of what it
-holds: the images' bytes, the network, the variant. So any number of workers gives the same numbers, what an
-interrupted evaluation has measured is not measured again, and a reference set is embedded once for all methods.
+A part has a fixed number of images for any number of workers, and its file is named by a hash of what it depends on:
+the images' bytes, the network, the variant. So any number of workers gives the same numbers, an interrupted evaluation
+measures nothing twice, and a reference set is embedded once for all methods.
 """
 
 import logging
@@ -44,19 +44,19 @@ class MeasuringSetup:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some images of a set, in order, and the file that their measurements go to."""
+    """Some images of a set, in order, and the file for their measurements."""
 
     target: Path
     files: tuple[str, ...]
     network: str | None
-    """Which features; None for the pixelwise metrics."""
+    """Name of the feature network; None for the pixelwise metrics."""
     references: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The parts of one set, after they were measured."""
+    """One set's parts; readable once they were measured."""
 
     parts: tuple[Path, ...]
 
@@ -99,7 +99,7 @@ class PartMeasurer:
         self._config = config
 
     def work(self, part: Part) -> str:
-        """Measure a part; its file is committed or not there. What is wrong with its images, or ""."""
+        """Measure a part and write its file atomically; returns what is wrong with its images, or ""."""
         try:
             if part.network is None:
                 content = self._pixelwise(part)
@@ -155,7 +155,7 @@ def features_of(network: FeatureNetwork, pictures: Sequence[np.ndarray]) -> np.n
 
 
 class Measurer:
-    """Collects what is to be measured, then measures it all in one pass. Needs a running Ray."""
+    """Collects requests, then measures them all in one pass. Needs a running Ray."""
 
     def __init__(self, cache: Path, config: MeasureConfig, networks: Sequence[FeatureNetwork]) -> None:
         self._cache, self._config = cache, config
@@ -165,7 +165,7 @@ class Measurer:
         self._parts: dict[Path, Part] = {}
 
     def features(self, images: ImageSet, names: Sequence[str], network: FeatureNetwork) -> Measured:
-        """Ask for a set's features."""
+        """Request a set's features."""
         hashes = self._hashes_of(images, names)
         parts = []
         for chosen in _slices(len(names)):
@@ -176,7 +176,7 @@ class Measurer:
     def pixelwise(
         self, images: ImageSet, references: ImageSet, inputs: ImageSet | None, names: Sequence[str]
     ) -> Measured:
-        """Ask for PSNR and SSIM of a set against its references, and consistency with its inputs."""
+        """Request PSNR and SSIM of a set against its references, and consistency with its inputs."""
         sets = [images, references, *([inputs] if inputs else [])]
         hashes = [self._hashes_of(each, names) for each in sets]
         variant = [self._config.y_channel, self._config.crop_border, *([self._lpips.name] if self._lpips else [])]
@@ -188,7 +188,7 @@ class Measurer:
         return self._ask(parts)
 
     def run(self, wanted: int | None = None) -> None:
-        """Measure what was asked for and is not known yet, on as many actors as are wanted, and tell how far it is.
+        """Measure the requested parts that are not cached, and log the progress.
 
         Raises:
             DataError: an image cannot be read, or sizes differ; names the files.
@@ -197,7 +197,7 @@ class Measurer:
 
         todo = [part for part in self._parts.values() if not part.target.is_file()]
         total = sum(len(part.files) for part in todo)
-        log.info("evaluate: %d of %d parts are known", len(self._parts) - len(todo), len(self._parts))
+        log.info("evaluate: %d of %d parts are cached", len(self._parts) - len(todo), len(self._parts))
         if not todo:
             return
         resources, num_actors = ray.cluster_resources(), actors_on_cluster(wanted)
@@ -242,7 +242,7 @@ def read_pixels(file: str) -> np.ndarray:
     """A file's pixels, uint8 (H, W, 3).
 
     Raises:
-        DataError: it is no usable image; names it.
+        DataError: it is not a usable image; names it.
     """
     try:
         return decode_image(read_image(file)).pixels

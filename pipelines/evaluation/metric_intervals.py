@@ -1,4 +1,4 @@
-"""From measurements to the numbers of a table: each with its interval, and under the words of its variant."""
+"""From measurements to a table's numbers, each with its interval and its variant in words."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from sr3core.metrics.manifold import NUM_NEIGHBOURS, manifold_hits
 from sr3core.randomness import derive_seed
 
 MAX_GRAM_IMAGES = 4096
-"""Largest set whose inner products are all kept, at 8 bytes for each of n x n; KID of more is taken on subsets."""
+"""Largest set whose n x n inner products are held in memory, 8 bytes each; KID of larger sets uses subsets."""
 Numbers = dict[str, dict[str, float]]
 Resampled = Mapping[str, np.ndarray]
 """Metric -> its value on each resample of the images."""
@@ -109,13 +109,13 @@ def _resampled_sets(
 
 
 def subset_kernel_distance(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """KID as it is reported for large sets: the mean over subsets, and how much one subset scatters."""
+    """KID as reported for large sets: the mean over subsets, and the standard deviation of one subset."""
     subsets = kernel_distance_of_subsets(a, b, np.random.default_rng(derive_seed(0, "kid-subsets")))
     return {"mean": subsets.mean, "std_of_subsets": subsets.std, "n": len(a)}
 
 
 def manifold_numbers(a: np.ndarray, b: np.ndarray, config: MeasureConfig) -> Numbers:
-    """Precision, recall, density and coverage; nothing for sets of too few images."""
+    """Precision, recall, density and coverage; empty for sets of too few images."""
     if min(len(a), len(b)) <= NUM_NEIGHBOURS:
         return {}
     hits = manifold_hits(a, b)
@@ -144,14 +144,14 @@ def classification_numbers(logits: np.ndarray, labels: Sequence[int], config: Me
 def variants(
     network: FeatureNetwork, count: int, config: MeasureConfig, scored: FeatureNetwork | None, judge: str | None
 ) -> dict[str, str]:
-    """Each metric's variant in words; what cannot be measured is not there.
+    """Each metric's variant in words; metrics that cannot be measured are omitted.
 
     Args:
-        network: of the distances.
+        network: gives the features for the distances.
         count: images.
         config: what else decides a number.
-        scored: network of the Inception Score, None without one.
-        judge: the classifier in words, None without labels.
+        scored: the network of the Inception Score; None without one.
+        judge: the classifier in words; None without labels.
     """
     channels = "BT.601 luma" if config.y_channel else "RGB"
     pixels = f"{channels}, {config.crop_border} pixels cut off each side, mean over images"
@@ -188,14 +188,14 @@ def rank_warning(count: int, dim: int, what: str = "images") -> str:
 
 
 def interval_label(config: MeasureConfig) -> str:
-    """What the intervals are."""
+    """How the intervals are computed, in words."""
     few = config.num_distance_resamples
     sets = f"those of sets ± {few} resamples' deviation, normal" if few else "none for distances between sets"
     return f"{config.level:.0%} bootstrap intervals over images: {config.num_resamples} resamples, percentile; {sets}"
 
 
 def has_logits(network: FeatureNetwork) -> bool:
-    """Whether a network can judge: not every weight file of Inception can."""
+    """Whether a network has logits; not every weight file of Inception does."""
     try:
         network.head_weights()
     except ConfigError:
@@ -204,7 +204,7 @@ def has_logits(network: FeatureNetwork) -> bool:
 
 
 def with_interval(estimate: float, resampled: np.ndarray | None, count: int, config: MeasureConfig) -> dict[str, float]:
-    """A statistic of a set with its standard error and interval, from its values on resamples; none without them."""
+    """A set's statistic, with standard error and interval if its values on resamples are given."""
     numbers: dict[str, float] = {"mean": estimate, "n": count}
     if resampled is not None:
         error = float(np.std(resampled, ddof=1))
@@ -214,7 +214,7 @@ def with_interval(estimate: float, resampled: np.ndarray | None, count: int, con
 
 
 def tabulate(evaluation: dict[str, Any]) -> str:
-    """The methods' numbers side by side, a metric a row, each row under the words of its variant."""
+    """The methods' numbers side by side, one metric per row, labelled with its variant in words."""
     columns = {method["name"]: method for method in evaluation["methods"]}
     if evaluation.get("references"):
         columns["references"] = evaluation["references"]

@@ -1,4 +1,4 @@
-"""Differences between methods on the same images: resampled together, so that what makes an image hard cancels."""
+"""Differences between methods on the same images, resampled together, so that an image's difficulty cancels."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,15 +11,14 @@ from pipelines.settings.evaluate import MeasureConfig
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What one method's images measured."""
+    """One method's measurements."""
 
     values: Mapping[str, np.ndarray]
-    """Metric -> a number an image."""
+    """Metric -> one value per image."""
     distances: Mapping[str, float]
-    """Distance -> of all images."""
+    """Distance -> its value over all images."""
     resampled: Resampled
-    """Distance -> of each resample of the images, the same resamples for every method; nothing where none were asked
-    for."""
+    """Distance -> its value on each resample of the images, the same for every method; empty if none were requested."""
 
 
 def difference(ours: Sequence[Compared], theirs: Sequence[Compared], config: MeasureConfig) -> Numbers:

@@ -1,4 +1,4 @@
-"""How much a method's samples of one input differ (section 5): over folders of the same images, one a seed."""
+"""How much a method's samples of one input differ (section 5), over folders of the same images, one per seed."""
 
 from collections.abc import Sequence
 
@@ -33,11 +33,11 @@ def diversity_numbers(
     """Mean over inputs of the mean distance between all pairs of an input's samples, in pixels and in features.
 
     Raises:
-        ConfigError: there is one folder of samples only.
+        ConfigError: there is only one folder of samples.
         DataError: an input's samples differ in size; names it.
     """
     if len(samples) < 2:
-        raise ConfigError(f"--samples needs at least two folders, one a seed, got {samples[0].folder}")
+        raise ConfigError(f"--samples needs at least two folders, one per seed, got {samples[0].folder}")
     by_pixels = []
     for name in names:
         pictures = [read_pixels(each.files[name]) for each in samples]
@@ -53,7 +53,7 @@ def diversity_numbers(
 
 
 def diversity_variants(network: FeatureNetwork, num_samples: int) -> dict[str, str]:
-    """Both numbers' variants in words."""
+    """Both metrics' variants in words."""
     pairs = f"all pairs of {num_samples} samples an input, mean over inputs"
     return {
         "pixel_diversity": f"diversity, RMS difference in grey levels ({pairs})",

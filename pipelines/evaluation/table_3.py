@@ -1,4 +1,4 @@
-"""Table 3 for a run's 4x cascade on labelled photos: the chain of images, then classification beside the metrics."""
+"""Table 3 for a run's 4x cascade on labelled photos: makes the images, then classifies and measures them."""
 
 import hashlib
 import shutil
@@ -26,14 +26,14 @@ def evaluate_table_3(
     """Classify what a run makes of photos' 56x56 crops, beside its regression
     baseline, bicubic, nearest and the crops themselves. Needs a running Ray.
 
-    The images stay in OUT.images; the same command again upscales only what is not there.
+    The images stay in OUT.images; running the same command again upscales only missing ones.
 
     Args:
         run: run folder whose cascade goes from 64 to 256 pixels.
         photos: folder of labelled photos, of any size.
         labels: CSV of their classes, for `image_sets.read_labels`.
         out: JSON file to write.
-        config: the schedule, seed, limit and number of actors; the split is not looked at.
+        config: the schedule, seed, limit and number of actors; the split is not used.
         variant: the metrics' variants.
 
     Raises:
@@ -47,7 +47,7 @@ def evaluate_table_3(
     folder = local_path(out).with_name(f"{local_path(out).name}.images")
     originals = ImageSet.read(photos, "photos")
     names = sorted(originals.files)[: config.limit]
-    read_labels(labels, names)  # told before anything is made
+    read_labels(labels, names)  # checked before anything is made
     references = [table_3_reference(read_pixels(originals.files[name])) for name in names]
     low = np.concatenate([table_3_input(reference[None]) for reference in references])
     images = SplitImages(tuple(names), low, np.stack(references))

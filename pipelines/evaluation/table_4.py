@@ -24,12 +24,12 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
     """Draw images with a run's cascade and measure how far they are from originals: FID-50k with 50,000. Needs a
     running Ray.
 
-    Writes RUN/table-4.json; the images stay in RUN/generated, a folder for all that were drawn alike, and the same
-    command again, or one for more images, draws only those that are not there.
+    Writes RUN/table-4.json; the images stay in RUN/generated, in a folder for each way of drawing them. The
+    same command again, or one for more images, draws only the missing ones.
 
     Args:
         run: run folder with a base model.
-        num_images: how many, the classes in turn.
+        num_images: how many; they cycle through the classes.
         config: the split of the originals, how many of them at most, the schedules, seed and number of actors.
         variant: the metrics' variants.
 
@@ -52,7 +52,7 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
 
 
 def plan_table_4(run: Run, num_images: int, config: EvaluateConfig) -> tuple[Plan, ImageSet]:
-    """What is to be drawn, and the originals; checks all that `evaluate_table_4` needs."""
+    """The images to draw and the originals; checks everything that `evaluate_table_4` needs."""
     wanted = _wanted(num_images, config)
     plan = plan_samples(run, _folder(run.path, plan_samples(run, None, wanted)), wanted)
     originals = ImageSet.read(join(run.data, plan.stages[-1].config.data_stage), "references", config.split)

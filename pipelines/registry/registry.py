@@ -1,10 +1,10 @@
-"""A registry of models on a disk or in a bucket: versions that never change, and which of them is promoted.
+"""A model registry on a disk or in a bucket: immutable versions, and a pointer to the promoted one.
 
 REGISTRY/v0001/             a run folder with weights to sample from and schedules: `sr3 upscale --run REGISTRY/v0001`
-REGISTRY/v0001/claim.json   whose number this is
-REGISTRY/v0001/version.json metrics, provenance, sha256 of every file; written last: with it the version is there
-REGISTRY/promoted/          a journal of promotions and rollbacks; its last entry is in force
-REGISTRY/lease/             held by the retraining that is at work
+REGISTRY/v0001/claim.json   which retraining owns this number
+REGISTRY/v0001/version.json metrics, provenance, sha256 of every file; written last: it makes the version complete
+REGISTRY/promoted/          a journal of promotions and rollbacks; its last entry counts
+REGISTRY/lease/             held by the running retraining
 """
 
 import hashlib
@@ -51,24 +51,24 @@ class Version:
 
     @property
     def retraining(self) -> str:
-        """What made it."""
+        """The retraining that made it."""
         return self.content["retraining"]
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """How it was measured."""
+        """Its metrics, and how they were measured."""
         return self.content["metrics"]
 
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """A registry; an empty folder or prefix is an empty one."""
+    """A registry; an empty folder or prefix is an empty registry."""
 
     uri: str
 
     @property
     def lease(self) -> str:
-        """Where its lease is."""
+        """URI of its lease."""
         return join(self.uri, LEASE)
 
     def versions(self) -> list[Version]:
@@ -90,7 +90,7 @@ class Registry:
         return Version(name, join(self.uri, name), _FORMAT.read(path))
 
     def promoted(self) -> tuple[Version | None, Entry]:
-        """The version in force, None before the first promotion; and the entry that says so, for `promote`."""
+        """The promoted version, None before the first promotion; and the journal entry that says so, for `promote`."""
         entry = self._journal.last()
         return (self.version(entry.content["version"]) if entry.number else None), entry
 
@@ -99,13 +99,13 @@ class Registry:
         return list(self._journal.entries())
 
     def publish(self, run: Run, retraining: str, metrics: dict[str, Any], provenance: dict[str, Any]) -> Version:
-        """Make a run's newest weights and its schedules a version; the same retraining again finds what it has made.
+        """Publish a run's newest weights and its schedules as a version; idempotent for the same retraining.
 
         Args:
             run: a trained run.
-            retraining: a name that no other retraining has.
-            metrics: JSON data: how it was measured.
-            provenance: JSON data: what it comes from.
+            retraining: a name unique among all retrainings.
+            metrics: JSON data: the metrics, and how they were measured.
+            provenance: JSON data: what it was made from.
 
         Raises:
             CheckpointError: a checkpoint of the run is damaged.
@@ -129,22 +129,22 @@ class Registry:
         return self.version(name)
 
     def promote(self, name: str, why: str, after: Entry) -> bool:
-        """Put a version in force; False if the registry has moved on since `after`, the entry that was in force then.
+        """Promote a version; False if the journal has moved on since `after`, its last entry as the caller saw it.
 
         Raises:
             ConfigError: there is no such version.
-            CheckpointError: a file of it is missing or not what it was.
+            CheckpointError: one of its files is missing or was changed.
         """
         self.verify(name)
         content = {"version": name, "previous": after.content.get("version"), "why": why}
         return self._append(after, content) is not None
 
     def roll_back(self, name: str | None = None) -> str:
-        """Put an earlier version in force again, by default the one that the current one replaced; its name.
+        """Promote an earlier version again, by default the one that the current one replaced; returns its name.
 
         Raises:
-            ConfigError: there is no such version, or none before, or another process was faster.
-            CheckpointError: a file of it is missing or not what it was.
+            ConfigError: there is no such version, or no earlier one, or another process promoted one at the same time.
+            CheckpointError: one of its files is missing or was changed.
         """
         current, last = self.promoted()
         if name is None:
@@ -160,15 +160,17 @@ class Registry:
         previous = current.name if current else None
         content = {"version": name, "previous": previous, "why": "rollback", "rollback": True}
         if self._append(last, content) is None:
-            raise ConfigError(f"{self.uri}: another process has just promoted a version; look again, then repeat this")
+            raise ConfigError(
+                f"{self.uri}: another process has just promoted a version; check `sr3 models`, then repeat this"
+            )
         return name
 
     def verify(self, name: str) -> None:
-        """Compare every file of a version with its sha256, weights too.
+        """Compare every file of a version, including the weights, with its recorded sha256.
 
         Raises:
             ConfigError: there is no such version.
-            CheckpointError: a file is missing or not what it was.
+            CheckpointError: a file is missing or was changed.
         """
         version = self.version(name)
         for path, expected in version.content["sha256"].items():
@@ -182,14 +184,14 @@ class Registry:
         return self._journal.append(after, {**content, "by": owner(), "time": time.time()})
 
     def _names(self) -> list[str]:
-        """Claimed versions, complete or not, the oldest first."""
+        """Names of the claimed versions, complete or not, the oldest first."""
         if not exists(self.uri):
             return []
         found = {name.partition("/")[0] for name, _ in list_files(self.uri) if name.endswith((VERSION, CLAIM))}
         return sorted((name for name in found if _NAME.fullmatch(name)), key=lambda name: int(name[1:]))
 
     def _claim(self, retraining: str) -> str:
-        """The number of a retraining's version: the one that it has claimed, or the next that is free."""
+        """The name of a retraining's version: the one that it has claimed, or the next free one."""
         data = json.dumps({"retraining": retraining}).encode()
         names = self._names()
         for name in names:
@@ -202,20 +204,23 @@ class Registry:
 
 
 def find_model(location: str) -> str:
-    """The run folder to sample with: of a registry its promoted version, of anything else what it is.
+    """The run folder to sample with: a registry's promoted version; any other location is returned unchanged.
 
-    A version's small files are compared with their sums here, its weights when they are loaded.
+    A version's small files are verified here, its weights when they are loaded.
 
     Raises:
         DataError: a registry without a promoted version.
-        CheckpointError: a version's files are not what they were.
+        CheckpointError: a version's files were changed.
     """
     location = absolute(location)
     if not exists(join(location, "config.json")):
         registry = Registry(location)
         version, _ = registry.promoted()
         if version is None and registry.versions():
-            raise DataError(f"{location} is a registry without a promoted version; `sr3 models --promote` takes one")
+            raise DataError(
+                f"{location} is a registry without a promoted version; `sr3 models {location} --promote VERSION` sets"
+                " one"
+            )
         location = version.uri if version is not None else location
     if exists(join(location, VERSION)):
         _check_small_files(location, _FORMAT.read(join(location, VERSION))["sha256"])
@@ -228,7 +233,7 @@ def _check_small_files(location: str, sums: dict[str, str]) -> None:
             _check(location, path, expected)
     for path, _ in list_files(location):
         if "/schedules/" in path and path not in sums:
-            raise CheckpointError(f"{join(location, path)} is no part of this version, and would be used; delete it")
+            raise CheckpointError(f"{join(location, path)} is no part of this version, but would be used; delete it")
 
 
 def _collect(run: Run, folder: Path) -> dict[str, Path]:
@@ -252,11 +257,11 @@ def _collect(run: Run, folder: Path) -> dict[str, Path]:
 def _check(uri: str, path: str, expected: str) -> None:
     file = join(uri, *path.split("/"))
     if not exists(file):
-        raise CheckpointError(f"{file} is missing; take another version, or restore it")
+        raise CheckpointError(f"{file} is missing; restore it, or use another version")
     with open_seekable(file) as opened:
         found = hashlib.file_digest(opened, "sha256").hexdigest()
     if found != expected:
-        raise CheckpointError(f"{file} is damaged: its sha256 is not the recorded one; take another version")
+        raise CheckpointError(f"{file} is damaged: its sha256 is not the recorded one; use another version")
 
 
 def _sha256(path: Path) -> str:
@@ -265,12 +270,12 @@ def _sha256(path: Path) -> str:
 
 
 def describe(registry: Registry) -> Iterator[str]:
-    """A line a version: name, whether it is in force, when it was promoted, how it was measured, what it comes from."""
+    """A line per version: name, whether it is promoted, when it was, its metrics, its retraining."""
     current, _ = registry.promoted()
     times = {entry.content["version"]: entry.content for entry in registry.history()}
     versions = registry.versions()
     if not versions:
-        yield f"{registry.uri} holds no version; `sr3 retrain` makes the first"
+        yield f"{registry.uri} holds no version; `sr3 retrain` creates the first"
     for version in versions:
         entry = times.get(version.name)
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["time"])) if entry else "not promoted"

@@ -1,4 +1,4 @@
-"""`sr3 status`: how far a run or a preparation is, from files alone, so also from another machine."""
+"""`sr3 status`: the progress of a run or a preparation, from files alone, so also from another machine."""
 
 import time
 from dataclasses import asdict
@@ -16,7 +16,7 @@ from sr3core.errors import DataError
 
 
 def status_of(path: str) -> dict[str, Any]:
-    """State of a run folder or a preparation.
+    """The state of a run or a preparation.
 
     Raises:
         DataError: path is neither.
@@ -45,7 +45,7 @@ def status_of(path: str) -> dict[str, Any]:
 
 
 def describe(status: dict[str, Any]) -> str:
-    """The state in lines for people."""
+    """The state as readable lines."""
     if status["kind"] == "preparation":
         return "\n".join(status["lines"])
     lines = [f"run of preset {status['preset']} on {status['data']}"]
@@ -59,13 +59,13 @@ def describe(status: dict[str, Any]) -> str:
 
 
 def _describe_bad_steps(steps: list[int]) -> str:
-    """`2 bad steps left out, the last at 1200; incidents.jsonl names their samples`."""
+    """`2 bad steps skipped, the last at 1200; incidents.jsonl names their samples`."""
     what = f"{len(steps)} bad steps" if len(steps) > 1 else "1 bad step"
     return f"{what} left out, the last at {steps[-1]}; incidents.jsonl names their samples"
 
 
 def _last_sign(stage: dict[str, Any]) -> str:
-    """How long a stage that is not done has been silent: one whose command has ended, or hangs, is told by it."""
+    """How long an unfinished stage has been silent, which reveals a command that has ended or hangs."""
     written = (stage["newest"] or {}).get("written")
     if written is None or stage["step"] >= stage["num_steps"]:
         return ""

@@ -1,11 +1,11 @@
-"""Runs in a bucket: the bucket holds what is true, a working copy on each machine is what the code reads and writes.
+"""Runs in a bucket: the bucket is the source of truth; code reads and writes a working copy on each machine.
 
-A working copy has all of a run's small files and only those checkpoints' weights that were asked for. Files are
-uploaded whole, a checkpoint's state.json last, and deleted first: a reader sees a whole checkpoint or none, as on a
-disk.
+A working copy holds all of a run's small files, and the weights of only those checkpoints that were requested. Files
+are uploaded whole; a checkpoint's state.json is uploaded last and deleted first, so that a reader sees a complete
+checkpoint or none, as on a disk.
 
-For each file that both have, .sync remembers the bucket's version and when the copy was last changed. So a file that
-this machine has changed since is never overwritten by the bucket's, whatever process looks, and no clocks are compared.
+For each file that exists on both sides, .sync records the bucket's version and the copy's modification time. So a file
+that this machine has changed since is never overwritten by the bucket's, by any process, and no clocks are compared.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # it imports torch
     from sr3core.checkpoint import CheckpointInfo
 
 WORKING_COPIES = Path(os.environ.get("SR3_WORKING_COPIES", Path.home() / ".cache" / "sr3" / "runs"))
-"""Where working copies are; what is in there can be deleted when no run is at work."""
+"""Folder of working copies; its content can be deleted while no run is active."""
 
 _HEAVY = (".safetensors", ".pt")
 _MARKER = "state.json"
@@ -38,11 +38,11 @@ class BucketRun:
 
     @property
     def folder(self) -> Path:
-        """The working copy: one a URI."""
+        """The working copy; each URI has its own."""
         return WORKING_COPIES / hashlib.sha256(absolute(self.uri).encode()).hexdigest()[:16]
 
     def pull(self) -> None:
-        """Bring the working copy's small files up to date; checkpoints that the bucket has no more are deleted."""
+        """Update the working copy's small files; delete checkpoints that are gone from the bucket."""
         versions = dict(s3.list_versions(self.uri))
         for name, version in versions.items():
             path, known = self.folder / name, self._record(self.folder / name)
@@ -58,10 +58,10 @@ class BucketRun:
                 shutil.rmtree(marker.parent)
 
     def fetch(self, info: "CheckpointInfo", names: tuple[str, ...] | None = None) -> None:
-        """Download files of a checkpoint, or all of them, where they are not there yet.
+        """Download a checkpoint's files, all or those named, unless they are present.
 
         Raises:
-            CheckpointError: the bucket has lost one.
+            CheckpointError: a file is missing in the bucket.
         """
         for name in info.state["sha256"] if names is None else names:
             path = info.path / name
@@ -72,7 +72,7 @@ class BucketRun:
                 s3.download(uri, path)
 
     def push(self, *paths: Path) -> None:
-        """Upload files of the working copy, but for those that are not there or have not changed since."""
+        """Upload files of the working copy, except missing and unchanged ones."""
         for path in paths:
             known = self._record(path)
             changed = path.stat().st_mtime_ns if path.is_file() else None  # read first: an append meanwhile is another
@@ -85,7 +85,7 @@ class BucketRun:
         self.push(*(file for file in sorted(path.iterdir()) if file.name != _MARKER), path / _MARKER)
 
     def push_results(self) -> None:
-        """Upload all small files that are not a checkpoint's: schedules, searches, evaluations, samples, reports."""
+        """Upload all small files outside checkpoints: schedules, searches, evaluations, samples, reports."""
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             parts = path.relative_to(self.folder).parts
             if not {"checkpoints", "ray", _RECORDS} & set(parts) and not path.name.startswith("."):
@@ -108,7 +108,7 @@ class BucketRun:
         return join(self.uri, *path.relative_to(self.folder).parts)
 
     def _record(self, path: Path) -> tuple[str, int] | None:
-        """(version in the bucket, change of the copy in ns) when both were last the same."""
+        """(version in the bucket, copy's modification time in ns) when both were last equal."""
         try:
             version, changed = self._record_path(path).read_text().split()
         except FileNotFoundError:

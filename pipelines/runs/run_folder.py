@@ -28,9 +28,9 @@ RESULTS = (
     *("samples", "generated", "evaluation.json", "table-3.json", "table-3.json.images", "table-4.json"),
     *("ablation.json", "report.html"),
 )
-"""What commands write beside the stages' folders that is of their checkpoints; a run started over has none of it."""
+"""What commands derive from the checkpoints beside the stages' folders; starting a run over deletes it."""
 NUM_BUCKETS = 8
-"""Equal parts of the steps 1..T, of which each has a held-out loss of its own in metrics.jsonl."""
+"""Number of equal parts of the steps 1..T that have their own held-out loss in metrics.jsonl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Run:
         return tuple(StageRun(self.path / config.name, config, self.data, self.bucket) for config in self.config.stages)
 
     def publish(self) -> None:
-        """Bring what a command wrote into the bucket; nothing to do for a run on a disk."""
+        """Upload a command's results to the bucket; does nothing for a run on a disk."""
         if self.bucket is not None:
             self.bucket.push_results()
 
@@ -85,10 +85,10 @@ class Run:
 
 
 def open_run(path: str | Path) -> Run:
-    """Open a run folder, or through a working copy a run in a bucket.
+    """Open a run folder, or a run in a bucket through a working copy.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a run.
         ConfigError: its configuration is of another format version or invalid.
     """
     location, bucket, path = path, *_find(path)
@@ -98,7 +98,7 @@ def open_run(path: str | Path) -> Run:
         content = json.loads((path / "config.json").read_text())
     except FileNotFoundError as error:
         raise DataError(
-            f"{location} is no run: it has no config.json; `sr3 train PRESET --out {location}` makes one"
+            f"{location} is no run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
         ) from error
     except ValueError as error:
         raise DataError(f"{path}/config.json is damaged: {error}") from error
@@ -119,7 +119,7 @@ def _find(location: str | Path) -> tuple[BucketRun | None, Path]:
 
 
 def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints: dict[str, str], fresh: bool) -> Run:
-    """Start a run folder, or open it again to go on.
+    """Create a run folder, or open an existing one to resume it.
 
     Args:
         path: the folder, or s3:// URI.
@@ -129,9 +129,9 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         fresh: delete what an earlier run left.
 
     Raises:
-        ConfigError: the folder holds a run of another scientific configuration, or on other data; lists differences.
-            Another number of steps is none: no step depends on how many follow, so a run can be trained longer. A run
-            that never made a step, such as one that the cluster had no room for, may become another.
+        ConfigError: the folder holds a run of another scientific configuration, or on other data; lists the
+            differences. Another number of steps is not one: no step depends on how many follow, so a run can be
+            trained longer. A run that never made a step, for example for lack of resources, may be replaced.
     """
     location, bucket, path = path, *_find(path)
     if bucket is not None:
@@ -158,8 +158,8 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         changed += differences(recorded, data_fingerprints, "data")
         if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):
             raise ConfigError(
-                f"{path} holds a run of another configuration: {'; '.join(changed)}. Take another --out, or --fresh to"
-                " delete that run"
+                f"{path} holds a run of another configuration: {'; '.join(changed)}. Choose another --out, or"
+                " pass --fresh to delete that run"
             )
         if not changed:
             content["provenance"] = old.provenance
@@ -215,7 +215,7 @@ def local_path(path: str | Path) -> Path:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write a small text file so that readers see the old or the new one, never a part.
+    """Write a small text file atomically: readers see the old or the new one, never a part.
 
     Raises:
         StorageError: it cannot be written.

@@ -1,7 +1,7 @@
-"""Images from noise, numbered: a run's base model and the stages that enlarge its samples, on Ray Data's actors.
+"""Numbered images from noise: a run's base model and the stages that enlarge its samples, on Ray Data's actors.
 
 An image is a pure function of the checkpoints, the schedules, the seed, its number and its class, whatever the batch,
-the number of actors or how often the command was interrupted. OUT/samples.json says of what the images there are made.
+the number of actors or how often the command was interrupted. OUT/samples.json records what the images were made from.
 """
 
 import json
@@ -35,15 +35,15 @@ _LEFTOVER = re.compile(r"\.[0-9a-f]{8}-(\d{6,})\.png\.tmp")
 def sample_images(
     run: str, out: str, config: SampleConfig, on_progress: Callable[[SampleProgress], None] | None = None
 ) -> Plan:
-    """Draw images from noise to OUT/000000.png and on, their classes to OUT/labels.csv. Needs a running Ray.
+    """Draw images from noise to OUT/000000.png onwards, with their classes in OUT/labels.csv. Needs a running Ray.
 
-    What `out` already holds is not drawn again.
+    Images that `out` already holds are not drawn again.
 
     Args:
         run: run folder or s3:// URI.
         out: folder or s3:// prefix.
         config: how many, of which classes.
-        on_progress: told after every batch; by default shown on standard error.
+        on_progress: called after every batch; by default progress is printed to standard error.
 
     Returns:
         what was done.
@@ -110,7 +110,7 @@ class Drawer:
         ]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """{numbers (B,)} -> {numbers, error}; an image is there whole, or not at all."""
+        """{numbers (B,)} -> {numbers, error}; each image is written atomically."""
         from sr3core.cascade import generate
         from sr3core.images.pixels import to_uint8
         from sr3core.randomness import derive_seed
@@ -133,7 +133,7 @@ def image_name(number: int) -> str:
 
 
 def _delete_leftovers(out: str, numbers: range) -> None:
-    """Delete what killed processes left of these images; others may be at work on other numbers."""
+    """Delete temporary files that killed processes left of these images; others may be drawing other numbers."""
     for name, _ in list(list_files(out)):
         if (found := _LEFTOVER.fullmatch(name)) and int(found[1]) in numbers:
             delete(join(out, name))
@@ -145,7 +145,7 @@ def _labels(out: str, plan: Plan) -> str:
 
 
 def _grid(out: str, plan: Plan, numbers: Sequence[int]) -> bytes:
-    """Images side by side, in the order of their numbers; a column a class where that is narrow enough."""
+    """Images side by side in the order of their numbers; one column per class where that is narrow enough."""
     fit = round(len(numbers) ** 0.5)
     columns = len(plan.classes) if 1 < len(plan.classes) <= min(_GRID_COLUMNS, len(numbers)) else fit
     images = [decode_image(read_bytes(join(out, image_name(number)))).pixels for number in numbers]

@@ -1,4 +1,4 @@
-"""What `sr3 sample` would do: its stages, schedules and classes, and the images that are not there yet."""
+"""What `sr3 sample` will do: its stages, schedules and classes, and the images that are missing."""
 
 import json
 import re
@@ -19,16 +19,16 @@ IMAGE_NAME = re.compile(r"(\d{6,})\.png")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `sr3 sample` would do, checked."""
+    """What `sr3 sample` will do, checked."""
 
     stages: tuple[StageRun, ...]
     """The base model and what follows it."""
     schedules: tuple[InferenceSchedule, ...]
     """One a stage."""
     classes: tuple[int, ...]
-    """That the images have in turn; none where the base model knows none."""
+    """Classes that the images cycle through; empty for a base model without classes."""
     todo: tuple[int, ...]
-    """Numbers of the images that are not there yet."""
+    """Numbers of the missing images."""
     content: dict[str, Any]
     """What decides an image besides its number, by name."""
 
@@ -79,7 +79,7 @@ def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[Infere
 
 
 def classes_of(base: StageRun, wanted: str | None) -> tuple[int, ...]:
-    """The classes that images have in turn.
+    """The classes that images cycle through.
 
     Raises:
         ConfigError: the base model knows none, or not all of these.
@@ -96,7 +96,7 @@ def classes_of(base: StageRun, wanted: str | None) -> tuple[int, ...]:
 
 
 def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
-    """Check everything that can be checked before any network is loaded; out None stands for an empty folder.
+    """Check everything that can be checked before a network is loaded; out None stands for an empty folder.
 
     Raises:
         ConfigError, CheckpointError: the run cannot be drawn from as asked, or `out` holds other images.
@@ -128,7 +128,7 @@ def _content(
     classes: Sequence[int],
     config: SampleConfig,
 ) -> dict[str, Any]:
-    """What decides an image besides its number, by name: for the record, and for the message if it is another."""
+    """Everything but its number that determines an image, by name: for the record, and to report differences."""
     checkpoints = {f"{s.name}_checkpoint": s.weights.fingerprint() for s in stages}
     walks = [[list(schedule.gammas), to_dict(schedule.sampler)] for schedule in schedules]
     return {

@@ -1,4 +1,4 @@
-"""Upscaling held-out images for evaluation, through every method of a run; photos are upscaled in upscale.py."""
+"""Upscaling held-out images for evaluation, with every method of a run; photos are upscaled in upscale.py."""
 
 import json
 import logging
@@ -23,7 +23,7 @@ from sr3core.errors import ConfigError, DataError
 
 TASK_IMAGES = 16
 NUM_REPEATED = 8
-"""Held-out images of which SR3 draws several samples (section 5 saw modes dropped)."""
+"""Held-out images of which SR3 draws several samples (section 5 observed dropped modes)."""
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +58,7 @@ class SplitUpscaler:
         self._seed, self._folder, self._device = wanted.seed, Path(folder), device
         fast = wanted.inference, device
         self._methods = {
-            # A stage's name keys its noise: an ablation's arms, named differently, are to see the same.
+            # A stage's name keys its noise; an ablation's arms have different names and must see the same noise.
             name: [replace(stage.load(wanted.schedule, *fast), name=stage.config.data_stage) for stage in stages]
             for name, stages in methods_of(opened).items()
         }
@@ -86,7 +86,7 @@ class SplitUpscaler:
 
 
 def methods_of(run: Run) -> dict[str, tuple[StageRun, ...]]:
-    """Trained methods that are compared: the regression baselines and "sr3", or an ablation's arms; each one's stages.
+    """Compared methods -> their stages: the regression baselines and "sr3", or an ablation's arms.
 
     Raises:
         ConfigError: see `end_to_end`.
@@ -99,13 +99,13 @@ def methods_of(run: Run) -> dict[str, tuple[StageRun, ...]]:
 
 
 def is_ablation(run: Run) -> bool:
-    """Whether the SR3 stages are several of the same sizes, to be compared, instead of a cascade."""
+    """Whether the SR3 stages are several of equal sizes, to be compared, rather than a cascade."""
     sizes = [stage.config.data_stage for stage in run.cascade()]
     return len(sizes) > 1 and len(set(sizes)) == 1
 
 
 def repeated(number: int) -> str:
-    """Folder of SR3's samples with the number-th other noise."""
+    """Name of the folder of SR3's samples with the number-th other noise."""
     return f"sr3-{number}"
 
 
@@ -148,7 +148,7 @@ class Samples:
 def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, data: str | None = None) -> Samples:
     """Apply every method of a run to held-out images and keep their outputs. Needs a running Ray.
 
-    What is there already from the same checkpoints, schedules, seed and images is used again.
+    Outputs that exist from the same checkpoints, schedules, seed and images are reused.
 
     Args:
         run: run folder.
@@ -169,14 +169,14 @@ def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, 
 
 
 def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder: Path, identity: Any) -> Samples:
-    """Apply every method of a run to low-resolution images; makes only what is not there. Needs a running Ray.
+    """Apply every method of a run to low-resolution images; makes only missing outputs. Needs a running Ray.
 
     Args:
         run: the run.
         config: the schedule, the noise, how many actors.
         images: what to upscale, of the size that the run starts from, and the originals.
-        folder: receives low/, reference/ and a folder a method; what was made of something else in it is deleted.
-        identity: tells these images from others, as JSON.
+        folder: receives low/, reference/ and a folder per method; outputs made from anything else are deleted.
+        identity: distinguishes these images from others, as JSON data.
 
     Raises:
         CheckpointError: a stage has no checkpoint, or one of another network.
@@ -211,7 +211,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
 
 
 def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImages) -> None:
-    """Make what is not there yet; what was made of something else is deleted first."""
+    """Make the missing outputs; those made from anything else are deleted first."""
     import ray
 
     marker = samples.folder / "samples.json"
@@ -262,7 +262,7 @@ def _is_done(task: Task, samples: Samples) -> bool:
 
 
 def check_files_reach_all(bucket: BucketRun | None) -> None:
-    """What actors make of a run goes into its folder, which for a run in a bucket is this machine's working copy.
+    """Check that actors can write into a run's folder, which for a run in a bucket is this machine's working copy.
 
     Raises:
         ConfigError: the run is in a bucket, and the cluster would start actors on other machines too.
@@ -275,5 +275,5 @@ def check_files_reach_all(bucket: BucketRun | None) -> None:
     if bucket is not None and others:
         raise ConfigError(
             f"{bucket.uri} is in a bucket, and {len(others)} other nodes could not write into this one's working"
-            " copy; measure it on one machine, or copy the run to a file system that all nodes share"
+            " copy; evaluate it on one machine, or copy the run to a file system that all nodes share"
         )

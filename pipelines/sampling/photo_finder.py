@@ -1,4 +1,4 @@
-"""People's photos: finding them in files, folders, patterns and buckets, and naming what becomes of them."""
+"""Finding users' photos in files, folders, patterns and buckets, and naming their outputs."""
 
 import glob
 import os
@@ -16,7 +16,7 @@ _PATTERN = re.compile(r"[*?\[]")
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """One image to work on."""
+    """One image to upscale."""
 
     uri: str
     """Absolute path, or s3:// URI."""
@@ -30,7 +30,7 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
     Args:
         inputs: files, folders, patterns (`*` and `[...]` within a name, `**` across folders), locally or at s3://.
         recursive: look into the folders of folders too.
-        leave_out: a folder that is not looked into where it lies below an input: it holds what was made of them.
+        leave_out: a folder to skip where it lies below an input: the outputs'.
 
     Raises:
         DataError: an input does not exist or match, or none holds an image.
@@ -40,12 +40,12 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
     for text in inputs:
         photos = _find(absolute(text), recursive)
         if photos is None:
-            raise DataError(f"{text}: no such file or folder, and as a pattern it matches none")
+            raise DataError(f"{text}: no such file or folder, and as a pattern it matches nothing")
         if leave_out and _is_below(leave_out, _split_pattern(absolute(text))[0]):
             photos = [photo for photo in photos if not _is_below(photo.uri, leave_out)]
         found.update((photo.uri, photo) for photo in photos if photo.uri not in found)
     if not found:
-        deeper = "" if recursive else '; a pattern in quotes, "DIR/**/*.png", looks into folders of folders too'
+        deeper = "" if recursive else '; a quoted pattern, "DIR/**/*.png", also searches subfolders'
         raise DataError(f"{', '.join(inputs)}: no image found{deeper}")
     return list(found.values())
 
@@ -103,8 +103,8 @@ def name_outputs(photos: Sequence[Photo], out: str, ending: str) -> dict[str, Ph
     """Name each photo's output below `out`: like the photo, with another ending.
 
     Raises:
-        DataError: photos would get one name; names the first ones.
-        ConfigError: a photo would be replaced by its output.
+        DataError: several photos would get the same output name; lists the first ones.
+        ConfigError: an output would overwrite a photo.
     """
     named: dict[str, Photo] = {}
     clashes = []
@@ -122,5 +122,7 @@ def name_outputs(photos: Sequence[Photo], out: str, ending: str) -> dict[str, Ph
     sources = {photo.uri for photo in photos}
     for name in named:
         if join(out, name) in sources:
-            raise ConfigError(f"out: {join(out, name)} is among the images; take another --out, that keeps them")
+            raise ConfigError(
+                f"out: {join(out, name)} is among the images; choose another --out, so that they are kept"
+            )
     return named

@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PhotoReport:
-    """What became of one photo."""
+    """The result for one photo."""
 
     source: str
     """Its URI."""
     output: str
-    """Where its output is, or would be."""
+    """URI of its output, whether it exists or not."""
     made: bool = False
-    """Whether this run made the output; it was there already where this is False and there is no reason."""
+    """Whether this run made the output; if False and there is no reason, it existed already."""
     reason: RejectReason | None = None
-    """Why there is none."""
+    """Why there is no output."""
     detail: str = ""
-    """What exactly, for a person."""
+    """The details in words."""
     notes: tuple[str, ...] = ()
     """What was converted, or could not be kept."""
 
@@ -59,12 +59,12 @@ class PhotoUpscaler:
         self._progress: TileProgress | None = None
 
     def progress(self) -> tuple[int, int, float]:
-        """Tiles done, tiles in all and share of the steps done of the photo at work."""
+        """Tiles done, tiles in all and fraction of the steps done, of the current photo."""
         known = self._progress
         return (known.tiles_done, known.num_tiles, known.steps_done / known.num_steps) if known else (0, 0, 0.0)
 
     def work(self, task: tuple[Photo, str]) -> PhotoReport:
-        """Upscale a photo to OUT/name; the output is committed whole, or not there."""
+        """Upscale a photo to OUT/name; the output is written atomically."""
         photo, name = task
         report = PhotoReport(photo.uri, join(self._out, name))
         try:
@@ -74,7 +74,7 @@ class PhotoUpscaler:
         except (MemoryError, RuntimeError) as error:
             if not isinstance(error, MemoryError) and "alloc" not in str(error).lower():
                 raise
-            detail = "does not fit into memory; take a smaller --tile or --batch"
+            detail = "does not fit into memory; use a smaller --tile or --batch"
             return PhotoReport(report.source, report.output, reason=RejectReason.TOO_LARGE, detail=detail)
         finally:
             self._progress = None
@@ -109,7 +109,7 @@ class PhotoUpscaler:
     def _upscale(
         self, stages: "list[Stage]", photo: DecodedPhoto, form: PhotoForm, digest: str
     ) -> Iterator[np.ndarray]:
-        """The output's rows as form has them, from the top down; the noise depends on the photo's bytes and seed."""
+        """The output's rows in its form, from the top down; the noise depends on the photo's bytes and the seed."""
         import torch
 
         from sr3core.images.pixels import to_float, to_uint8
@@ -148,7 +148,7 @@ class PhotoUpscaler:
 
 @contextlib.contextmanager
 def _unwritten() -> Iterator[None]:
-    """Turn a failure to write into one photo's reason."""
+    """Turn a failure to write into this photo's reason."""
     try:
         yield
     except (StorageError, OSError) as error:
@@ -196,7 +196,7 @@ def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: 
 
 
 def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
-    """What decides an output besides the photo: weights, schedules, seed, tiles and format, as JSON types.
+    """What determines an output besides the photo: weights, schedules, seed, tiles and format, as JSON types.
 
     Raises:
         CheckpointError: a stage is not trained.

@@ -1,7 +1,7 @@
 """Writing upscaled photos: sRGB strips -> the source's colours, grey or transparency -> PNG, JPEG or WebP.
 
 A PNG is written strip by strip and needs no room for the image; JPEG and WebP hold it in memory. Metadata other than
-the colour profile is left out: sizes, previews and orientation in it would be wrong, and a place be told unasked.
+the colour profile is dropped: sizes, previews and orientation would be wrong, and a location would be disclosed.
 """
 
 from collections.abc import Iterable
@@ -22,10 +22,10 @@ ENDINGS: dict[str, str] = {"png": "png", "jpeg": "jpg", "webp": "webp"}
 """File name ending of each format."""
 
 DEFAULT_QUALITY = 95
-"""Of JPEG and WebP: close to the eye's limits, at a fifth of PNG's size."""
+"""Quality of JPEG and WebP: visually near lossless, at a fifth of PNG's size."""
 
 _TOLD = ("16 bits", "orientation", "stray bytes", "mode CMYK", "mode LAB")
-"""Of the decoder's notes, those that are not undone: an output has the colours and transparency of its source."""
+"""The decoder's notes that the output does not undo; it does restore its source's colours and transparency."""
 
 _LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383, "png": 2**31 - 1}
 
@@ -45,7 +45,7 @@ class PhotoForm:
     profile: bytes
     """The colour profile to convert to and to embed; empty is sRGB."""
     notes: tuple[str, ...]
-    """What was converted, or could not be kept."""
+    """What was converted or dropped."""
 
     @property
     def num_channels(self) -> int:
@@ -61,7 +61,7 @@ class PhotoForm:
 
 
 def form_of(photo: DecodedPhoto, magnification: int, kind: PhotoFormat) -> PhotoForm:
-    """What of a photo a format can keep: grey stays grey, and transparency and profile stay, where it holds them.
+    """What a format can keep of a photo: grey, transparency and colour profile, where the format supports them.
 
     Raises:
         DecodeError: the output is larger than the format allows.

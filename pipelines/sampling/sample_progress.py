@@ -8,7 +8,7 @@ from pipelines.runtime.progress_display import duration
 
 @dataclass(slots=True)
 class SampleProgress:
-    """How far the drawing is."""
+    """Progress of drawing images."""
 
     num_images: int
     """Images to draw in this run."""
@@ -21,7 +21,7 @@ class SampleProgress:
 
     @property
     def share(self) -> float:
-        """Share of this run's images that are drawn."""
+        """Fraction of this run's images that are drawn."""
         return self.images_done / self.num_images
 
     def line(self) -> str:

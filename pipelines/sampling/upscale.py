@@ -1,4 +1,4 @@
-"""Upscaling people's photos: any number, size and format, in tiles, on Ray actors; what is done is not done again."""
+"""Upscaling photos of any number, size and format, in tiles, on Ray actors; finished outputs are not made again."""
 
 import hashlib
 import time
@@ -22,22 +22,22 @@ from sr3core.config import to_dict
 
 @dataclass(slots=True)
 class UpscaleProgress:
-    """How far a run over photos is."""
+    """Progress of upscaling photos."""
 
     num_photos: int
     """Photos in all."""
     photos_done: int = 0
-    """Photos that are finished, there already, or failed."""
+    """Photos that are finished, existed already, or failed."""
     num_failed: int = 0
     """Photos that failed."""
     at_work: list[tuple[int, int, float]] = field(default_factory=list)
-    """Tiles done, tiles in all and share of the steps done, for each photo at work."""
+    """Tiles done, tiles in all and fraction of the steps done, for each photo in progress."""
     started: float = field(default_factory=time.monotonic)
     """Monotonic time of the start."""
 
     @property
     def share(self) -> float:
-        """Share of the photos that is done, those at work counted in part; 1 only at the end."""
+        """Fraction of the photos that are done, counting those in progress in part; 1 only at the end."""
         if self.photos_done == self.num_photos:
             return 1.0
         return min((self.photos_done + sum(share for *_, share in self.at_work)) / self.num_photos, 0.999)
@@ -64,7 +64,7 @@ def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[
 
 
 def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConfig) -> Iterator[str]:
-    """What upscale_photos would do, a line a photo; reads the photos, writes nothing."""
+    """What upscale_photos would do, one line per photo; reads the photos, writes nothing."""
     out = absolute(out)
     photos = list_photos(images, out, config)
     settings = settings_of(checked_run(run, config), config)
@@ -85,7 +85,7 @@ def checked_run(run: str, config: UpscaleConfig) -> Run:
     """Open a run and refuse one that cannot upscale, before any actor starts.
 
     Raises:
-        ConfigError, CheckpointError: tell why.
+        ConfigError, CheckpointError: it cannot.
     """
     opened = open_run(run)
     end_to_end(opened)
@@ -104,18 +104,18 @@ def upscale_photos(
 ) -> list[PhotoReport]:
     """Upscale photos of any size and format through a run's cascade to files named like them in `out`.
 
-    Needs a running Ray. An output that is there from the same bytes and settings is not made again; from others, it is.
+    Needs a running Ray. An output that exists from the same bytes and settings is kept; from others, it is made again.
 
     Args:
         run: run folder.
         images: files, folders, patterns, s3:// prefixes.
         out: folder or s3:// prefix.
         config: how.
-        on_progress: told twice a second; by default shown on standard error.
+        on_progress: called twice a second; by default progress is printed to standard error.
 
     Raises:
         ConfigError: the run holds no SR3 stage, or an output would replace a photo.
-        DataError: nothing to upscale, or two photos of one name.
+        DataError: nothing to upscale, or two photos with the same output name.
     """
     import ray
 
@@ -125,7 +125,7 @@ def upscale_photos(
     num_actors = actors_on_cluster(config.num_actors)
     threads, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
     device, resources = "cuda" if gpus else "cpu", {"num_cpus": threads, "num_gpus": gpus}
-    upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread tells progress
+    upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread reports progress
 
     def make_actor() -> Any:
         return upscaler.remote(opened.location, out, to_dict(config), threads, device)
@@ -148,7 +148,7 @@ def upscale_photos(
 
 
 def _ask(actor: Any) -> tuple[int, int, float] | None:
-    """An actor's progress, unless it is only starting, or dying."""
+    """An actor's progress; None while it is starting or dying."""
     import ray
     import ray.exceptions
 

@@ -1,7 +1,7 @@
-"""The record of an upscaled photo: OUT/.sr3/NAME.json tells from which bytes and settings OUT/NAME was made.
+"""The record of an upscaled photo: OUT/.sr3/NAME.json says from which bytes and settings OUT/NAME was made.
 
-It is written twice: before the photo is put in its place, as "writing", and afterwards as "done". So a file that has no
-record is not ours, and one whose record is not done is made again.
+It is written twice: as "writing" before the photo is moved into place, and as "done" afterwards. So a file without a
+record is not ours, and one whose record is not "done" is made again.
 """
 
 import json
@@ -18,7 +18,7 @@ FORMAT_VERSION = 1
 
 
 def record_of(source: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
-    """What decides an output, as JSON types.
+    """What determines an output, as JSON types.
 
     Args:
         source: name and sha256 of the photo's bytes.
@@ -28,10 +28,10 @@ def record_of(source: dict[str, str], settings: dict[str, Any]) -> dict[str, Any
 
 
 def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | None:
-    """How `record` differs from what OUT/NAME was made of: empty where nothing is to be done.
+    """How `record` differs from what OUT/NAME was made from; empty if nothing needs to be done.
 
     Returns:
-        a line a difference; None where there is a file that no record of ours tells of.
+        a line per difference; None if there is a file without a record of ours.
     """
     path = join(out, name)
     record_path = join(out, RECORDS, f"{name}.json")
@@ -47,6 +47,6 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
 
 
 def save_record(out: str, name: str, record: dict[str, Any], status: str, output: dict[str, Any]) -> None:
-    """Write the record of OUT/NAME: status "writing" or "done", and what the output is."""
+    """Write the record of OUT/NAME: status "writing" or "done", and the output's size."""
     content = {**record, "status": status, "output": output, "versions": versions(), "git_commit": git_commit()}
     write_atomic(join(out, RECORDS, f"{name}.json"), json.dumps(content, indent=1).encode())

@@ -1,4 +1,4 @@
-"""What a study declares before anybody answers: frozen dataclasses, checked when made."""
+"""What a study declares before data collection: frozen dataclasses, checked when constructed."""
 
 import re
 from dataclasses import dataclass, field
@@ -29,19 +29,19 @@ CONSENT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exclusions:
-    """Rules by which answers are left out; part of the frozen study, so that nobody chooses them by the results."""
+    """Rules by which answers are excluded; part of the frozen study, so that nobody can choose them by the results."""
 
     max_failed_checks: int = 1
-    """A subject who fails more attention checks than this is left out."""
+    """A subject who fails more attention checks than this is excluded."""
     max_same_side: float = 0.95
-    """A subject who chose the same side in a larger share of the trials is left out; 1 keeps all, as do few trials
-    need: of four, chance alone puts one subject in eight on one side."""
+    """A subject who chose the same side in a larger fraction of the trials is excluded. 1 keeps everyone; use it with
+    few trials: with four, one subject in eight chooses a single side by chance alone."""
     max_exposure_error_seconds: float = 0.1
-    """A trial whose images were visible for longer or shorter than declared, by more than this, is left out."""
+    """A trial whose images were visible for longer or shorter than declared by more than this is excluded."""
     drop_focus_lost: bool = True
-    """Leave out a trial during whose viewing time the page lost focus."""
+    """Exclude trials in which the page lost focus during the viewing time."""
     drop_seen_again: bool = True
-    """Leave out a trial that was shown more than once, after a reload say."""
+    """Exclude trials that were shown more than once, for example after a reload."""
 
     def __post_init__(self) -> None:
         require(self.max_failed_checks >= 0, f"max_failed_checks: {self.max_failed_checks} is negative")
@@ -51,42 +51,42 @@ class Exclusions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyConfig:
-    """A 2AFC study: the defaults are section 4.2.2's."""
+    """A two-alternative forced-choice study; the defaults are those of section 4.2.2."""
 
     task: Task
-    """1: with the low-resolution input in between, "a better high quality version"; 2: without, "from a camera"."""
+    """1: with the low-resolution input in between ("a better high quality version"); 2: without ("from a camera")."""
     num_images: int = 100
-    """Images of the study; a random choice where the folders hold more."""
+    """Images in the study; chosen at random where the folders hold more."""
     subjects_per_model: int = 50
-    """People who complete the study, for each model and viewing time."""
+    """Subjects who complete the study, per model and viewing time."""
     trials_per_subject: int = 50
-    """Images that each of them is shown."""
+    """Images that each subject is shown."""
     viewing_seconds: tuple[float, ...] = (3.0,)
-    """How long images are visible; several times make a group of subjects each."""
+    """How long images are visible; each of several times has its own group of subjects."""
     num_attention_checks: int = 4
-    """Trials among the others with one image that is obviously spoilt."""
+    """Attention checks among the trials: pairs with one obviously spoilt image."""
     num_practice_trials: int = 3
-    """Trials before the others that do not count."""
+    """Practice trials at the start, which do not count."""
     abandoned_after_minutes: float = 30.0
-    """A person who was silent for so long makes room for another; who comes back later goes on all the same."""
+    """After this long without a request a subject's place goes to another; who returns may still continue."""
     answer_within_minutes: float = 10.0
-    """A token is good for so long; later the pair is shown again."""
+    """How long a shown pair can be answered; after that it is shown again."""
     exclusions: Exclusions = field(default_factory=Exclusions)
-    """Which answers will be left out."""
+    """Which answers are excluded from the results."""
     participant_parameters: tuple[str, ...] = ("PROLIFIC_PID", "workerId", "participant")
-    """Names under which the address may carry the participant's id; the first that is there counts."""
+    """URL parameters that may carry the participant's id; the first one present is used."""
     completion_code: str = ""
-    """What people get to see at the end; empty makes a random one."""
+    """Code shown to subjects at the end; empty generates a random one."""
     completion_url: str = ""
-    """Where people are sent at the end; {code} and {participant} are filled in. Empty: nowhere."""
+    """URL that subjects are sent to at the end; {code} and {participant} are filled in. Empty: none."""
     title: str = "A study of image quality"
-    """Heading of the pages."""
+    """Title of the pages."""
     consent: tuple[str, ...] = CONSENT
-    """Paragraphs that people agree to; name who is responsible and how to reach them."""
+    """Paragraphs that subjects consent to; they should name who is responsible and how to reach them."""
     contact: str = ""
-    """Who answers questions; shown below the consent text and at the end."""
+    """Contact for questions; shown below the consent text and at the end."""
     seed: int = 0
-    """Of the choice of images, of who sees what on which side, and of the order."""
+    """Seed for the choice of images, their assignment to subjects and sides, and their order."""
 
     def __post_init__(self) -> None:
         for name in ("num_images", "subjects_per_model", "trials_per_subject"):
@@ -98,7 +98,7 @@ class StudyConfig:
         require(
             self.trials_per_subject <= self.num_images,
             f"trials_per_subject: {self.trials_per_subject} is more than num_images {self.num_images};"
-            " nobody sees an image twice",
+            " no subject sees an image twice",
         )
         require(
             self.num_attention_checks <= self.trials_per_subject,
@@ -119,37 +119,37 @@ class StudyConfig:
             not self.completion_url or self.completion_url.startswith(("https://", "http://")),
             f"completion_url: {self.completion_url!r} does not begin with https://",
         )
-        require(bool(self.consent) and all(self.consent), "consent: a text is needed")
+        require(bool(self.consent) and all(self.consent), "consent: must not be empty")
 
     @property
     def question(self) -> str:
-        """What is asked, in the paper's words."""
+        """The question, in the paper's words."""
         return QUESTIONS[self.task]
 
     @property
     def num_positions(self) -> int:
-        """Trials that a person goes through, practice and attention checks among them."""
+        """Trials per subject, including practice and attention checks."""
         return self.num_practice_trials + self.trials_per_subject + self.num_attention_checks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServeConfig:
-    """Where the server listens and what it allows; nothing here changes a result."""
+    """Where the server listens and what it allows; none of this changes a result."""
 
     host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 is reached from other machines."""
+    """Address to listen on; 0.0.0.0 makes it reachable from other machines."""
     port: int = 8100
-    """Port; 0 takes a free one."""
+    """Port; 0 picks a free one."""
     database: DatabaseAddress | None = None
-    """SQLAlchemy address such as postgresql+psycopg://user@host/name; default: STUDY/study.sqlite."""
+    """SQLAlchemy URL such as postgresql+psycopg://user@host/name; default: STUDY/study.sqlite."""
     root_path: str = ""
     """Path under which a proxy serves the study, such as /study."""
     forwarded_allow_ips: str = "127.0.0.1"
-    """Proxies whose X-Forwarded headers are believed, comma-separated; * believes everyone."""
+    """Proxies whose X-Forwarded headers are trusted, comma-separated; * trusts everyone."""
     requests_per_second: float = 20.0
-    """Requests that one participant may make, on average; a short burst may be ten times that."""
+    """Average request rate allowed per participant; short bursts may be ten times that."""
     requests_per_second_per_address: float = 400.0
-    """The same for one network address, behind which a whole institute may sit."""
+    """The same per network address, which a whole institute may share."""
 
     def __post_init__(self) -> None:
         require(0 <= self.port <= 65535, f"port: {self.port} is not in 0..65535")

@@ -1,4 +1,4 @@
-"""Bad steps: which samples were in them, and whether the run goes on (OptimizerConfig.bad_steps)."""
+"""Bad steps: which samples they contained, and whether training continues (OptimizerConfig.bad_steps)."""
 
 import json
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ from pipelines.runs.run_folder import read_metrics
 from sr3core.training import StepStatistics
 
 MOST_SAMPLES = 16
-"""Samples named an incident and worker: those without a finite loss, or of the largest."""
+"""Samples named per bad step and worker: those whose loss is not finite, then those with the largest."""
 
 
 class Incidents:
-    """Remembers an interval's steps on the device; looks at them, once, at its end.
+    """Collects an interval's steps on the device and examines them once, at its end.
 
-    incidents.jsonl has a line a bad step and worker: the step at which it was seen, the step itself, the worker, the
-    gradient's norm, and the worst samples with their losses.
+    incidents.jsonl has a line for each bad step and worker: the step at which it was noticed, the step itself, the
+    worker, the gradient's norm, and the worst samples with their losses.
     """
 
     def __init__(self, path: Path, rank: int, stop: bool) -> None:
@@ -33,11 +33,11 @@ class Incidents:
         self._steps: list[tuple[int, tuple[str, ...], StepStatistics]] = []
 
     def add(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> None:
-        """Remember a step without waiting for it."""
+        """Record a step without waiting for the device."""
         self._steps.append((step, keys, statistics))
 
     def look(self) -> bool:
-        """Write down the bad steps since the last look; whether the run is to stop."""
+        """Write the bad steps since the last call to incidents.jsonl; whether training must stop."""
         steps, self._steps = self._steps, []
         flags = torch.stack([statistics.is_bad for _, _, statistics in steps]).tolist()
         bad = [step for step, flag in zip(steps, flags, strict=True) if flag]
@@ -58,7 +58,7 @@ class Incidents:
 
 
 def write_incidents(path: Path, lines: Sequence[dict[str, Any]]) -> None:
-    """Append lines to incidents.jsonl; every worker may, a line is one write."""
+    """Append lines to incidents.jsonl; any worker may, since each line is a single write."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         for line in lines:
@@ -66,18 +66,18 @@ def write_incidents(path: Path, lines: Sequence[dict[str, Any]]) -> None:
 
 
 def bad_steps(path: Path) -> set[int]:
-    """The steps that were left out so far."""
+    """The steps that were skipped so far."""
     return {line["step"] for line in read_metrics(path)}
 
 
 def describe_last_incident(path: Path) -> str:
-    """The first bad step of those that were seen last, in a sentence, with what to do."""
+    """The first of the bad steps noticed last, in a sentence, with the remedy."""
     lines = read_metrics(path)
     first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
     last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
     return (
         f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was left out; its worst samples:"
-        f" {keys} (all in {path}). Look at them, lower optimizer.learning_rate or set"
+        f" {keys} (all in {path}). Inspect them, lower optimizer.learning_rate or set"
         " optimizer.gradient_clip; optimizer.bad_steps=skip goes on without such steps"
     )

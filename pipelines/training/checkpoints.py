@@ -1,4 +1,4 @@
-"""A stage's checkpoints: written beside the training, kept by rule, and found again after a crash."""
+"""A stage's checkpoints: written in the background, retained by rule, and found again after a crash."""
 
 import errno
 import json
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class CheckpointWriter:
     """Writes a stage's checkpoints in a thread of worker 0; training waits only while the state is copied.
 
-    At most one is being written: a second one waits for it. What went wrong in the thread is raised by the next call.
+    Only one is written at a time: the next one waits for it. An error in the thread is raised by the next call.
     """
 
     def __init__(self, stage: StageRun, team: Team) -> None:
@@ -40,20 +40,20 @@ class CheckpointWriter:
             delete_unfinished(stage.checkpoints)
 
     def publish_metrics(self, *paths: Path) -> None:
-        """Bring the lines so far into the run's bucket, unless the thread is busy; on a disk there is nothing to do."""
+        """Upload these files to the run's bucket, unless the thread is busy; does nothing for a run on a disk."""
         if self._writes and self._stage.bucket is not None and (self._pending is None or self._pending.done()):
             self.finish()
             self._pending = self._thread.submit(self._stage.bucket.push, *paths)
 
     def write(self, state: TrainState, held_out: dict[str, float]) -> None:
-        """Copy the state and start to write it."""
+        """Copy the state and start writing it."""
         if not self._writes:
             return
         self.finish()
         self._pending = self._thread.submit(write_checkpoint, self._stage, take_snapshot(state), held_out)
 
     def finish(self) -> None:
-        """Wait until what was started is committed.
+        """Wait until the checkpoint being written is committed.
 
         Raises:
             StorageError: it could not be written.
@@ -64,10 +64,10 @@ class CheckpointWriter:
 
 
 def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, float]) -> None:
-    """Commit a checkpoint with its provenance, then delete those that are not to be kept.
+    """Commit a checkpoint with its provenance, then delete those that the retention rules no longer keep.
 
     Raises:
-        StorageError: the disk is full, or refuses; the checkpoints before are as they were.
+        StorageError: the disk is full or refuses to write; earlier checkpoints are unchanged.
     """
     parents = json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
     extra = {"validation_psnr": held_out.get("psnr"), "provenance": provenance(stage.config, parents)}
@@ -75,7 +75,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
         path = save_checkpoint(stage.checkpoints, snapshot, extra)
     except OSError as error:
         delete_unfinished(stage.checkpoints)
-        remedy = "free some space, or lower keep_checkpoints" if error.errno == errno.ENOSPC else "mend that"
+        remedy = "free some space, or lower keep_checkpoints" if error.errno == errno.ENOSPC else "fix that"
         raise StorageError(
             f"{stage.checkpoints}: step {snapshot.step} could not be saved ({error.strerror}); {remedy} and"
             " give the same command again: it goes on from the checkpoint before"
@@ -90,7 +90,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
 
 
 def superseded(stage: StageRun) -> list[CheckpointInfo]:
-    """Checkpoints that are neither among the newest keep_checkpoints nor a milestone nor regression's best."""
+    """Checkpoints to delete: not among the newest keep_checkpoints, no milestone, and not regression's best."""
     config, found = stage.config, list_checkpoints(stage.checkpoints)
     kept = {info.step for info in found[-config.keep_checkpoints :]} | {stage.weights.newest().step}
     if config.milestone_every is not None:
@@ -99,16 +99,16 @@ def superseded(stage: StageRun) -> list[CheckpointInfo]:
 
 
 def steps_done(stage: StageRun) -> int:
-    """Steps that the newest checkpoint holds; 0 without one."""
+    """The newest checkpoint's step; 0 without one."""
     found = list_checkpoints(stage.checkpoints)
     return found[-1].step if found else 0
 
 
 def resume(stage: StageRun, state: TrainState, team: Team) -> None:
-    """Load the newest whole checkpoint, the same on every worker; a damaged one is skipped, loudly.
+    """Load the newest intact checkpoint, the same on every worker; damaged ones are logged and skipped.
 
     Raises:
-        CheckpointError: there are checkpoints, but none is whole: what they cost is not thrown away unasked.
+        CheckpointError: there are checkpoints, but none is intact; training does not silently start over.
     """
     step = team.same(_newest_whole(stage) if team.rank == 0 else None)
     if step is None:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: losses and speeds of a stage, one JSON object a line."""
+"""metrics.jsonl: a stage's losses and speeds, one JSON object per line."""
 
 import json
 import resource
@@ -17,7 +17,7 @@ from sr3core.training import StepStatistics
 
 
 class MetricsLog:
-    """metrics.jsonl, written by worker 0; a resumed run drops the lines of steps that will be done again."""
+    """metrics.jsonl, written by worker 0; resuming drops the lines of steps that will be repeated."""
 
     def __init__(self, stage: StageRun, resume_step: int, team: Team) -> None:
         self._path, self._team, self._config = stage.metrics, team, stage.config
@@ -34,7 +34,7 @@ class MetricsLog:
             write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def waiting(self) -> "MetricsLog":
-        """Context that counts its time as waiting for data."""
+        """Context whose duration counts as waiting for data."""
         return self
 
     def __enter__(self) -> None:
@@ -44,12 +44,12 @@ class MetricsLog:
         self._waited += time.perf_counter() - self._wait_start
 
     def add(self, statistics: StepStatistics) -> None:
-        """Remember a step's statistics without reading them, which would wait for the device."""
+        """Record a step's statistics without reading them, which would wait for the device."""
         self._losses.append(statistics.loss)
         self._norms.append(statistics.gradient_norm)
 
     def interval(self) -> dict[str, float | int]:
-        """Means and speed since the last call, over all workers; mfu where the device's peak is known."""
+        """Means and speeds since the last call, over all workers; mfu where the device's peak FLOP/s are known."""
         now = time.perf_counter()
         means = self._team.mean(torch.stack([torch.stack(self._losses).mean(), torch.stack(self._norms).mean()]))
         steps, seconds = len(self._losses), now - self._since
@@ -67,7 +67,7 @@ class MetricsLog:
         return result
 
     def write(self, line: dict[str, Any]) -> None:
-        """Append a line, with the training time so far and the time of day."""
+        """Append a line with the training time so far and the wall-clock time; worker 0 alone writes."""
         if self._team.rank != 0:
             return
         seconds = self._seconds_before + time.perf_counter() - self._start
@@ -78,7 +78,7 @@ class MetricsLog:
             sink.log(line["step"], numbers)
 
     def close(self) -> None:
-        """Let the trackers write out what is still on its way."""
+        """Flush and close the trackers."""
         for sink in self._sinks:
             sink.close()
 
@@ -88,7 +88,7 @@ def _step_flops(config: TrainConfig) -> float:
 
 
 def _peak_memory(device: torch.device) -> float:
-    """Largest allocation so far on a GPU, else the process's largest resident size; bytes."""
+    """Peak allocation on a GPU, else the process's peak resident size; bytes."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0

@@ -1,4 +1,4 @@
-"""How the last command that trained a stage ended, for those who ask later or elsewhere: RUN/<stage>/outcome.json."""
+"""How a stage's last training ended, readable later and from other machines: RUN/<stage>/outcome.json."""
 
 import json
 import time
@@ -10,16 +10,16 @@ from pipelines.runs.run_folder import StageRun, write_atomic
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a stage's training."""
+    """How a stage's last training ended."""
 
     error: str | None
-    """Why it failed; None while it trains, and when it is done or was interrupted."""
+    """Why it failed; None while it trains, and after it finished or was interrupted."""
     written: float
     """Unix time, seconds."""
 
 
 def write_outcome(stage: StageRun, error: str | None) -> None:
-    """Write how it went, also into the run's bucket."""
+    """Record an outcome, also in the run's bucket."""
     path = _path(stage.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(asdict(Outcome(error, time.time()))))
@@ -28,7 +28,7 @@ def write_outcome(stage: StageRun, error: str | None) -> None:
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """How it went; None for a stage that no command has trained yet."""
+    """Read a stage folder's outcome; None if no command has trained it yet."""
     path = _path(folder)
     return Outcome(**json.loads(path.read_text())) if path.is_file() else None
 

@@ -21,9 +21,9 @@ from pipelines.training.worker_loop import train_stage
 from sr3core.errors import Sr3Error, StorageError
 
 PERIOD_SECONDS = 2.0
-"""Between two looks at the stages' progress."""
+"""Interval between two checks of the stages' progress."""
 LOG_SECONDS = 15.0
-"""Between two lines in a job's log."""
+"""Interval between two progress lines in a job's log."""
 log = logging.getLogger(__name__)
 
 
@@ -33,21 +33,21 @@ class StageResult:
 
     stage: str
     step: int
-    """Steps that its newest checkpoint holds."""
+    """Its newest checkpoint's step."""
     error: str | None
-    """Why it failed; None when it is done."""
+    """Why it failed; None if it finished."""
 
 
 def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
-    """Train the stages of a run side by side on the running Ray cluster; a failed one does not stop the others.
+    """Train the stages of a run in parallel on the running Ray cluster; a failed one does not stop the others.
 
     Args:
         run: the run.
-        names: only these stages; all by default. Stages that are done are left alone.
+        names: train only these stages; all by default. Finished stages are skipped.
 
     Raises:
-        ConfigError: an unknown stage, or one that needs more than the cluster has and its autoscaler can add.
-        DataError: the data are not what a stage wants.
+        ConfigError: an unknown stage, or one that needs more than the cluster has or its autoscaler can add.
+        DataError: the data do not fit a stage.
     """
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
@@ -66,22 +66,22 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         futures = {stage.name: start(stage, waits, over) for stage in todo}
         watch(todo, futures, waits, lambda: _look(run.bucket, grids))
     finally:
-        over.set()  # Ray goes away after an interrupt, which is no reason to start anything again
+        over.set()  # Ray shuts down after an interrupt, which is no reason to restart anything
     grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     for stage in todo:
         try:
             write_outcome(stage, errors[stage.name])
-        except StorageError as error:  # a full disk may be why it failed; the results must not be lost with it
+        except StorageError as error:  # a full disk may be why it failed; do not lose the results over it
             log.warning("%s: how it ended cannot be written down: %s", stage.name, error)
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
 
 
 def check_stages(configs: Sequence[TrainConfig]) -> None:
-    """See that stages could train here, before anything of theirs is written or deleted.
+    """Check that stages can train here, before any of their files is written or deleted.
 
     Raises:
-        ConfigError: one needs more than the cluster has and its autoscaler can add, or a tracker that is not installed.
+        ConfigError: one needs more than the cluster has or its autoscaler can add, or a tracker that is not installed.
     """
     for config in configs:
         check_resources(config)
@@ -89,14 +89,14 @@ def check_stages(configs: Sequence[TrainConfig]) -> None:
 
 
 def _look(bucket: BucketRun | None, grids: SampleGrids) -> None:
-    """Between two lines of progress: see what workers on other machines have written, and start sample grids."""
+    """Between two progress lines: fetch what workers on other machines wrote, and start sample grids."""
     if bucket is not None:
         bucket.pull()
     grids.look()
 
 
 class Training(Future[None]):
-    """A stage's training: as a context it is over when its block is, and keeps the error that ended it."""
+    """A stage's training; as a context manager it completes with its block and keeps the error that ended it."""
 
     def __enter__(self) -> None:
         self.set_running_or_notify_cancel()
@@ -106,11 +106,11 @@ class Training(Future[None]):
             self.set_result(None)
         else:
             self.set_exception(error)
-        return True  # whoever asks for the result is told
+        return True  # result() and exception() report it
 
 
 def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> Training:
-    """Train a stage in a thread of its own, which does not keep an interrupted command from ending."""
+    """Train a stage in its own daemon thread, which does not keep an interrupted command alive."""
     training = Training()
 
     def work() -> None:
@@ -122,10 +122,10 @@ def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> Trai
 
 
 def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Event) -> None:
-    """Train a stage as soon as its workers fit; meanwhile `waits` says what it waits for. `over` ends it for good."""
+    """Train a stage as soon as its workers fit; until then `waits` says what it waits for. `over` prevents restarts."""
 
     def say(text: str) -> None:
-        if stage.name not in waits:  # at once: nodes may come before the next line of progress
+        if stage.name not in waits:  # immediately: nodes may arrive before the next progress line
             log.info(text)
         waits[stage.name] = text
 
@@ -138,13 +138,13 @@ def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Eve
 def watch(
     stages: Sequence[StageRun], futures: dict[str, Training], waits: dict[str, str], look: Callable[[], None]
 ) -> None:
-    """Print progress until all are done: one line that rewrites itself on a terminal, plain lines in a job's log.
+    """Print progress until all have ended: a self-updating line on a terminal, plain lines in a job's log.
 
     Args:
         stages: those that train.
         futures: stage -> its training.
-        waits: stage -> what it waits for, while it does.
-        look: called at each look.
+        waits: stage -> what it is waiting for; stages that train are not in it.
+        look: called before each line.
     """
     printed = time.monotonic()
     while wait(futures.values(), timeout=PERIOD_SECONDS).not_done:
@@ -160,7 +160,7 @@ def watch(
 
 
 def progress_of(stage: StageRun) -> str:
-    """`32-64 120/500 loss 0.14 85 images/s, 0:40 left`, from metrics.jsonl; also for a run that trains elsewhere."""
+    """`32-64 120/500 loss 0.14 85 images/s, 0:40 left`, from metrics.jsonl; works for a run on another machine too."""
     total = stage.config.num_steps
     lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
     if not lines:
@@ -174,7 +174,7 @@ def progress_of(stage: StageRun) -> str:
 
 
 def describe_failure(future: Training) -> str | None:
-    """The reason for which a trainer failed, in one line; the worker's own error rather than Ray's wrapping."""
+    """Why a trainer failed, in one line: the worker's own error rather than Ray's wrapper; None if it did not."""
     error = future.exception()
     if error is None:
         return None

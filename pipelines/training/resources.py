@@ -1,4 +1,4 @@
-"""The resources of a stage's workers: waited for, aloud, where nodes can come; refused where none can."""
+"""The resources of a stage's workers: wait for them where nodes can join, refuse where none can."""
 
 import time
 from collections.abc import Callable
@@ -7,23 +7,23 @@ from pipelines.settings.train import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
 
 POLL_SECONDS = 2.0
-"""Between two looks at what is there."""
+"""Interval between two checks of the cluster's resources."""
 
 
 def resources_per_worker(placement: PlacementConfig) -> dict[str, float]:
-    """What Ray reserves for each worker, by its name of the resource."""
+    """What Ray reserves for each worker: resource name -> amount."""
     return {"CPU": placement.cpus_per_worker, **({"GPU": 1} if placement.use_gpu else {}), **placement.resources}
 
 
 def fewest_workers(placement: PlacementConfig) -> int:
-    """With how many workers a stage can start."""
+    """The smallest number of workers with which a stage can start."""
     return placement.min_workers or placement.num_workers
 
 
 def check_resources(config: TrainConfig) -> None:
-    """Refuse what a Ray of this command's own can never give, since Ray would wait for it for ever.
+    """Refuse what this command's own Ray can never provide, since Ray would wait for it forever.
 
-    To a cluster that was joined nodes can come, by its autoscaler or by hand: it is waited for them.
+    A cluster that was joined may still gain nodes, by its autoscaler or by hand; for those training waits.
 
     Raises:
         ConfigError: names what is missing.
@@ -42,7 +42,7 @@ def check_resources(config: TrainConfig) -> None:
 
 
 def lacking(placement: PlacementConfig) -> str:
-    """What all nodes together do not have, though nothing else ran on them; empty where they have it."""
+    """What all nodes together lack even when idle; empty if they lack nothing."""
     import ray
 
     total = ray.cluster_resources()
@@ -55,16 +55,16 @@ def lacking(placement: PlacementConfig) -> str:
 
 
 def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str], None]) -> None:
-    """Wait until all workers of a stage fit, asking the autoscaler for the nodes meanwhile.
+    """Wait until all workers of a stage fit, and meanwhile ask the autoscaler for nodes.
 
     Args:
         name: the stage's.
         placement: of its workers.
-        say: called with what is waited for: at once if nodes are missing, and every few seconds.
+        say: called with what is awaited: immediately if nodes are missing, and every few seconds.
 
     Raises:
-        ConfigError: nodes that are not there have not come within placement.wait_seconds. For workers that other jobs
-            keep busy there is no limit.
+        ConfigError: missing nodes did not join within placement.wait_seconds. Waiting for resources that other
+            jobs occupy has no limit.
     """
     from ray.util.placement_group import placement_group, remove_placement_group
 
@@ -97,4 +97,4 @@ def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: f
         f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
         for kind, amount in resources_per_worker(placement).items()
     )
-    return f"{name} waits for others to end: it needs {needed}, {waited:.0f} s"
+    return f"{name} waits for other jobs: it needs {needed}, {waited:.0f} s"

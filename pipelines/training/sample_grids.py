@@ -15,20 +15,20 @@ from sr3core.checkpoint import list_checkpoints
 NUM_IMAGES = 6
 NUM_STEPS = 25
 SEED = 0
-"""Of the noise, the same in every grid: what changes from grid to grid is the network."""
+"""Seed for the noise, the same in every grid: only the network changes from grid to grid."""
 
 log = logging.getLogger(__name__)
 
 
 class SampleGrids:
-    """Starts a task for each checkpoint that is to have a grid and has none."""
+    """Starts a task for each checkpoint that is due a grid and has none."""
 
     def __init__(self, stages: Sequence[StageRun]) -> None:
         self._stages = [stage for stage in stages if stage.config.sample_every is not None]
         self._tasks: dict[Path, Any] = {}
 
     def look(self) -> None:
-        """Start what is due."""
+        """Start the tasks that are due."""
         import ray
 
         for stage in self._stages:
@@ -36,12 +36,12 @@ class SampleGrids:
                 path = grid_path(stage.path, info.step)
                 every = stage.config.sample_every or info.step + 1
                 if info.step % every == 0 and path not in self._tasks and not path.exists():
-                    # No CPU is reserved: it would wait for the training that it is to show.
+                    # No CPU is reserved: the task would wait for the training that it shows.
                     task: Any = ray.remote(num_cpus=0, max_retries=1)(draw_grid)
                     self._tasks[path] = task.remote(stage.location, stage.name, info.step)
 
     def finish(self, timeout_seconds: float = 300.0) -> None:
-        """Draw the last ones; a grid that fails is told, and fails nothing else."""
+        """Draw the remaining grids; one that fails is logged and fails nothing else."""
         import ray
         from ray.exceptions import RayError
 
@@ -54,14 +54,14 @@ class SampleGrids:
 
 
 def grid_path(folder: Path, step: int) -> Path:
-    """Where a stage's grid of a step is."""
+    """Path of the grid of a step in a stage's folder."""
     return folder / "samples" / f"step-{step:08d}.png"
 
 
 def draw_grid(run: str, stage_name: str, step: int) -> None:
-    """Sample held-out images with a checkpoint's averaged weights: input, sample and original, a row each.
+    """Sample held-out images with a checkpoint's averaged weights: a row each of inputs, samples and originals.
 
-    A base model has no input; its row of samples has the originals' classes.
+    A base model has no inputs; its samples are of the originals' classes.
     """
     import os
 

@@ -1,4 +1,4 @@
-"""Who gets a stage's metrics beside metrics.jsonl: TensorBoard, and as extras MLflow and Weights & Biases."""
+"""Trackers that receive a stage's metrics besides metrics.jsonl: TensorBoard and, as extras, MLflow and W&B."""
 
 import contextlib
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from sr3core.errors import ConfigError
 
 
 class Sink(Protocol):
-    """Takes a stage's numbers."""
+    """Receives a stage's metrics."""
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Take named numbers of a step."""
+        """Log a step's values by name."""
         ...
 
     def close(self) -> None:
-        """Write out what is still on its way."""
+        """Flush and close."""
         ...
 
 
 class TensorBoard:
-    """Event files in RUN/STAGE/tensorboard; a resumed run takes back what it will do again."""
+    """Event files in RUN/STAGE/tensorboard; resuming purges the steps that will be repeated."""
 
     def __init__(self, stage: StageRun, resume_step: int) -> None:
         from tensorboardX import SummaryWriter
@@ -32,18 +32,18 @@ class TensorBoard:
         self._writer = SummaryWriter(folder, purge_step=resume_step + 1 if resume_step else None, flush_secs=10)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Take named numbers of a step."""
+        """Log a step's values by name."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def close(self) -> None:
-        """Write out what is still on its way."""
+        """Flush and close."""
         self._writer.close()
 
 
 class MLflow:
-    """A run of the experiment that MLFLOW_EXPERIMENT_NAME names, at MLFLOW_TRACKING_URI; the same after a resume."""
+    """A run of the experiment MLFLOW_EXPERIMENT_NAME at MLFLOW_TRACKING_URI; resuming continues the same run."""
 
     def __init__(self, stage: StageRun, resume_step: int) -> None:
         self._mlflow = _imported("mlflow")
@@ -54,7 +54,7 @@ class MLflow:
             self._mlflow.log_dict(to_dict(stage.config), "config.json")
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Take named numbers of a step."""
+        """Log a step's values by name."""
         self._mlflow.log_metrics(values, step=step, run_id=self._run.info.run_id)
 
     def close(self) -> None:
@@ -63,7 +63,7 @@ class MLflow:
 
 
 class WeightsAndBiases:
-    """A run of the project that WANDB_PROJECT names; the same one again after a resume."""
+    """A run of the project WANDB_PROJECT; resuming continues the same run."""
 
     def __init__(self, stage: StageRun, resume_step: int) -> None:
         wandb = _imported("wandb")
@@ -73,11 +73,11 @@ class WeightsAndBiases:
             _remember_run(stage, "wandb", self._run.id)
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Take named numbers of a step."""
+        """Log a step's values by name."""
         self._run.log(values, step=step)
 
     def close(self) -> None:
-        """Wait until all is sent."""
+        """Wait until everything is sent."""
         self._run.finish()
 
 
@@ -89,7 +89,7 @@ _SINKS: dict[Tracker, Callable[[StageRun, int], Sink]] = {
 
 
 def _known_run(stage: StageRun, tracker: str) -> str | None:
-    """What the tracker called this stage's run when it started; `--fresh` forgets it with all else."""
+    """The tracker's identifier of this stage's run, recorded at its start; `--fresh` deletes it with the rest."""
     path = stage.path / f"{tracker}-run"
     return path.read_text() if path.is_file() else None
 

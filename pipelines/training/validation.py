@@ -1,4 +1,4 @@
-"""Held-out loss, by noise level too, and PSNR for the choice of regression's checkpoint (section 4)."""
+"""Held-out loss, also by noise level, and PSNR to choose regression's checkpoint (section 4)."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from sr3core.training import Batch, Trainer, TrainState
 
 
 class Validation:
-    """Held-out loss (and for regression PSNR) with the averaged weights, the same noise every time."""
+    """Held-out loss (and for regression PSNR) with the averaged weights and the same noise every time."""
 
     def __init__(self, stage: StageRun, trainer: Trainer, team: Team) -> None:
         self._trainer, self._team = trainer, team
@@ -34,9 +34,9 @@ class Validation:
 
     @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """Mean loss an image; PSNR in dB for regression, for others the loss in NUM_BUCKETS equal parts of 1..T.
+        """Mean loss per image; for regression also PSNR in dB, for others the loss in NUM_BUCKETS equal parts of 1..T.
 
-        loss_bucket_0 is that of the least noisy levels; a bucket that no image fell into is left out.
+        loss_bucket_0 is that of the least noisy levels; empty buckets are omitted.
         """
         network = state.ema if state.ema is not None and state.step else state.model
         network.eval()
@@ -53,7 +53,7 @@ class Validation:
         return {**result, **means}
 
     def _sums(self, network: nn.Module, part: slice) -> Tensor:
-        """Of a part of this worker's images: loss, PSNR, loss by bucket and images by bucket."""
+        """Sums over a part of this worker's images: loss, PSNR, loss per bucket and images per bucket."""
         device, model = self._team.device, self._trainer.model
         positions = tuple(range(self._team.rank, self._count, self._team.world_size))[part]
         low = None if model.kind == "base" else to_float(self._mine.low[part])

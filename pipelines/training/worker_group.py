@@ -1,4 +1,4 @@
-"""A worker and the other workers of its stage: the only place that knows ranks."""
+"""A stage's workers as one of them sees them: the only place that knows ranks."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -25,7 +25,7 @@ class Team:
     device: torch.device
 
     def wrap(self, network: UNet, config: TrainConfig) -> nn.Module:
-        """The network as the training step calls it: under autocast, its gradients averaged over the workers."""
+        """The network as the training step calls it: under autocast, with gradients averaged over the workers."""
         if config.placement.recompute_activations:
             network.recompute_activations()
         module = accelerate(network, config.precision, "default" if config.placement.compile else None)

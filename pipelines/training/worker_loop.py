@@ -1,4 +1,4 @@
-"""One stage on Ray Train: TorchTrainer and its worker loop."""
+"""One stage on Ray Train: TorchTrainer and the loop that each worker runs."""
 
 import logging
 import threading
@@ -29,14 +29,14 @@ log = logging.getLogger(__name__)
 
 
 def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
-    """Train a stage to its last step on the running Ray cluster, going on from its newest checkpoint.
+    """Train a stage to its last step on the running Ray cluster, resuming from its newest checkpoint.
 
     Args:
         stage: the stage.
-        over: set when the command ends, so that what dies with it is not started again.
+        over: set when the command ends, so that what ends with it is not restarted.
 
     Raises:
-        DataError: its shards are not there, not whole, or another stage's.
+        DataError: its shards are missing, incomplete, or another stage's.
         TrainingError: it stopped itself at a bad step.
         ray.train.TrainingFailedError: workers failed more than placement.max_failures times.
         ray.exceptions.ActorDiedError: Ray Train's controller did.
@@ -48,12 +48,12 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
         try:
             make_trainer(stage).fit()
             break
-        except ray.exceptions.ActorDiedError:  # Ray Train starts workers again, but nobody starts its controller again
+        except ray.exceptions.ActorDiedError:  # Ray Train restarts workers, but nothing restarts its controller
             if not failures_left or (over is not None and over.is_set()):
                 raise
-            log.warning("%s: the process that controls its workers died; starting it again", stage.name)
+            log.warning("%s: the process that controls its workers died; restarting it", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
-    if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray is not to start it again
+    if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents)}")
 
 
@@ -75,7 +75,7 @@ def make_trainer(stage: StageRun) -> "TorchTrainer":
             resources_per_worker=resources_per_worker(placement),
         ),
         run_config=ray.train.RunConfig(
-            # A fresh name: what resumes is our own scan of the run folder, which knows what was committed.
+            # A fresh name: we resume from our own scan of the run folder, which knows what was committed.
             name=f"{stage.name}-{time.time_ns()}",
             storage_path=str(stage.path / "ray"),
             failure_config=ray.train.FailureConfig(max_failures=placement.max_failures),

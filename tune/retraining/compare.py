@@ -1,4 +1,4 @@
-"""A new model against the promoted one on the same held-out images with the same noise: which is better, how surely."""
+"""Comparing a new model with the promoted one on the same held-out images and noise: which is better, how surely."""
 
 import json
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ METRICS: dict[PromotionObjective, str] = {
     "ssim": "ssim",
     "consistency": "consistency",
 }
-"""What can decide -> its name in an evaluation."""
+"""Promotion objective -> its metric's name in an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,26 +32,26 @@ class Comparison:
     """How a model was measured, and against which."""
 
     identity: str
-    """Of the images and outputs that were compared, and the way."""
+    """Identity of the compared images and outputs, and of the way they were compared."""
     label: str
-    """What the objective is, in words."""
+    """The objective in words."""
     num_images: int
     split: str
     candidate: dict[str, float]
     """Metric -> value."""
     promoted: dict[str, float] | None = None
-    """The same of the model in force; None where there is none."""
+    """The same for the promoted model; None if there is none."""
     improvement: float | None = None
-    """In the objective, positive where the candidate is better."""
+    """Improvement in the objective; positive if the candidate is better."""
     low: float | None = None
     """Lower end of the improvement's interval over images."""
     high: float | None = None
     level: float = 0.95
-    """Of the interval."""
+    """Confidence level of the interval."""
 
     @property
     def is_better(self) -> bool:
-        """Whether the candidate is better beyond the error bars; so is the first of all."""
+        """Whether the candidate is better beyond the error bars; the very first model counts as better."""
         return self.promoted is None or (self.low is not None and self.low > 0)
 
     def describe(self, objective: str, against: str | None) -> str:
@@ -76,11 +76,11 @@ def compare(
 ) -> Comparison:
     """Sample held-out images with both models, measure them, and bootstrap the difference over images.
 
-    Needs a running Ray. What an earlier call in the same folder has sampled and measured is used again.
+    Needs a running Ray. Samples and measurements of an earlier call in the same folder are reused.
 
     Args:
         candidate: run folder of the new model.
-        promoted: that of the model in force; None where there is none.
+        promoted: that of the promoted model; None if there is none.
         data: prepared folder with the held-out images.
         evaluate: which of them, and how they are sampled.
         promotion: what is compared.

@@ -1,10 +1,10 @@
-"""The chain on a timer: what is new -> shards -> warm start -> train -> search -> compare -> promote or keep.
+"""The scheduled chain: new images -> shards -> warm start -> train -> search -> compare -> promote or keep.
 
-    WORK/retraining-0001/state.json    what it is about and how it ended; there from its first moment
-    WORK/retraining-0001/run/          its run folder; checkpoints go when it has ended, the registry has the weights
+    WORK/retraining-0001/state.json    its configuration, data and outcome; written first
+    WORK/retraining-0001/run/          its run folder; checkpoints are deleted at the end, the registry has the weights
     WORK/retraining-0001/against-*/    held-out images of the new and the promoted model, and the comparison
 
-Each part finds what it has done, so a retraining that was killed anywhere goes on when the same command comes again.
+Each step finds what it has already done, so a retraining that was killed anywhere resumes with the same command.
 """
 
 import json
@@ -47,28 +47,28 @@ class Outcome:
     """How a retraining ended."""
 
     folder: Path | None
-    """Its own; None where there was nothing to do."""
+    """Its own folder; None if there was nothing to do."""
     version: str | None
-    """What it made."""
+    """The version that it published."""
     promoted: bool
-    """Whether that is in force now."""
+    """Whether that version is promoted now."""
     why: str
-    """In words and numbers."""
+    """The reason, in words and numbers."""
 
 
 def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, report: Report = print_line) -> Outcome:
-    """Run or continue one retraining; needs a running Ray.
+    """Run or resume one retraining. Needs a running Ray.
 
     Args:
         config: the chain.
-        always: train even if the source holds nothing new.
-        fresh: give up a retraining that has not ended, and begin another.
-        report: takes lines of progress.
+        always: train even if the source has no new images.
+        fresh: abandon an unfinished retraining and start another.
+        report: receives lines of progress.
 
     Raises:
-        StorageError: another retraining holds the registry's lease; says which.
-        ConfigError: an unfinished retraining was begun with another configuration.
-        Sr3Error: a stage failed to train, or the data or the promoted model are not what is needed.
+        StorageError: another retraining holds the registry's lease, which the message names, or this one lost it.
+        ConfigError: the unfinished retraining was started with another configuration.
+        Sr3Error: a stage failed to train, or the data or the promoted model do not fit.
     """
     registry = Registry(absolute(config.registry))
     work = local_path(config.work)
@@ -76,7 +76,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
         session = _Session(config, registry, work, lease, report)
         state = session.unfinished()
         if state is not None and fresh:
-            session.end(state, Outcome(state.folder, None, False, "given up by --fresh"))
+            session.end(state, Outcome(state.folder, None, False, "abandoned by --fresh"))
             state = None
         if state is not None:
             session.check_config(state)
@@ -97,29 +97,29 @@ class State:
 
     @property
     def name(self) -> str:
-        """What no other retraining is called."""
+        """Its name, unique among all retrainings."""
         return self.content["name"]
 
     @property
     def start(self) -> str | None:
-        """The version whose weights it starts from."""
+        """The version whose weights it starts from; None for random weights."""
         return self.content["start"]
 
 
 class _Session:
-    """One call of retrain(): what its parts share."""
+    """One call of retrain(): what its steps share."""
 
     def __init__(self, config: RetrainConfig, registry: Registry, work: Path, lease: Lease, report: Report) -> None:
         self.config, self.registry, self.work, self.lease, self.report = config, registry, work, lease, report
         self.data = absolute(config.prepare.out)
 
     def unfinished(self) -> State | None:
-        """The retraining that has not ended."""
+        """The unfinished retraining, if there is one."""
         states = self._states()
         return states[-1] if states and states[-1].content["end"] is None else None
 
     def check_config(self, state: State) -> None:
-        """Refuse to go on with another configuration.
+        """Refuse to resume with another configuration.
 
         Raises:
             ConfigError: names every difference.
@@ -132,7 +132,7 @@ class _Session:
             )
 
     def begin(self, always: bool) -> State | None:
-        """Prepare what is new and begin a retraining; None where there is nothing new to train on."""
+        """Prepare new images and start a retraining; None if there is nothing new to train on."""
         summary = add_new(self.config.prepare)
         self._check_held_out()
         identity = self._training_data()
@@ -140,7 +140,7 @@ class _Session:
         self.report(f"retrain: {summary.num_images} images are known; {counts}")
         states = self._states()
         for ended in states:
-            _delete_checkpoints(ended)  # of one that was killed just then
+            _delete_checkpoints(ended)  # of one that was killed just before it did so
         known = [state.content["data"] for state in states if state.content["end"]["version"] is not None]
         known += [version.content["provenance"]["data"] for version in self.registry.versions()]
         if identity in known and not always:
@@ -164,7 +164,7 @@ class _Session:
         return state
 
     def run(self, state: State) -> Outcome:
-        """Do what is missing of a retraining."""
+        """Carry out the remaining steps of a retraining."""
         run = self.trained(state)
         for wanted in self.config.searches:
             self.lease.check()
@@ -207,14 +207,14 @@ class _Session:
         return run
 
     def _start_warm(self, run: Run, version: str) -> None:
-        """Give stages that have not begun the weights of the same stages of a version."""
+        """Initialise stages without checkpoints from the weights of the same stages of a version."""
         model = open_run(find_model(self.registry.version(version).uri))
         there = {stage.name: stage for stage in model.stages}
         for stage in run.stages:
             if list_checkpoints(stage.checkpoints):
                 continue
             if stage.name not in there:
-                self.report(f"retrain: {version} has no stage {stage.name}, which starts from nothing")
+                self.report(f"retrain: {version} has no stage {stage.name}, which starts from random weights")
                 continue
             info = there[stage.name].weights.fetch(there[stage.name].weights.newest())
             verify(info)
@@ -223,20 +223,20 @@ class _Session:
             self.report(f"retrain: {stage.name} starts from {version}, {settings.num_steps} steps")
 
     def compared(self, state: State, run: Run, against: str | None) -> Comparison:
-        """The comparison with a version."""
+        """Compare the run with a version, or with nothing."""
         place = find_model(self.registry.version(against).uri) if against else None
         folder = state.folder / f"against-{against or 'nothing'}"
         return compare(str(run.path), place, self.data, self.config.evaluate, self.config.promotion, folder)
 
     def end(self, state: State, outcome: Outcome) -> Outcome:
-        """Note how it ended; a version is in the registry, so the training's own checkpoints can go."""
+        """Record the outcome and delete the training's own checkpoints: a published version is in the registry."""
         ended = {"version": outcome.version, "promoted": outcome.promoted, "why": outcome.why}
         self._write(State(state.folder, {**state.content, "end": ended}))
         _delete_checkpoints(state)
         return outcome
 
     def _check_held_out(self) -> None:
-        """Refuse too few held-out images before days of training rather than after."""
+        """Refuse too few held-out images before the training, not days later."""
         config, split = self.config, self.config.evaluate.split
         found = load_manifest(join(self.data, config.judged_stage)).num_samples(split)
         if found < MIN_HELD_OUT:

@@ -18,17 +18,18 @@ HIGHER_IS_BETTER = ("psnr", "ssim")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromotionConfig:
-    """What a new model must be better in than the promoted one, and how surely."""
+    """The metric in which a new model must beat the promoted one, and how surely."""
 
     objective: PromotionObjective = "fid"
-    """What is compared; without Inception weights fid and kid are distances on other features, and say so."""
+    """Metric that is compared. Without Inception weights, fid and kid are distances on other features, and labelled as
+    such."""
     features: FeatureChoice = "auto"
-    """Feature network: inception fails without weights, seeded is a stand-in that is never called FID, auto takes
-    inception where it finds weights."""
+    """Feature network. inception fails without its weights; seeded is a stand-in that is never called FID; auto uses
+    inception where its weights are found, else seeded."""
     level: float = 0.95
-    """Probability of the interval around the improvement, which must lie above zero."""
+    """Confidence level of the interval around the improvement; the whole interval must lie above zero."""
     num_resamples: int = 50
-    """Bootstrap resamples of the held-out images, the same for both models; each is two distances."""
+    """Bootstrap resamples of the held-out images, the same for both models; each one costs two distances."""
 
     def __post_init__(self) -> None:
         require(0 < self.level < 1, f"level: {self.level} is not between 0 and 1")
@@ -37,29 +38,31 @@ class PromotionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RetrainConfig:
-    """A chain that is run again and again on a source that grows: `sr3 retrain`."""
+    """A chain of commands that is run repeatedly on a growing source: `sr3 retrain`."""
 
     prepare: PrepareConfig
-    """The source, and the folder of its shards. What the first preparation holds out stays held out; what comes later
-    is for training."""
+    """The source, and the folder for its shards. Images that the first preparation held out stay held out; images
+    added later are used for training."""
     run: str | RunConfig
-    """What is trained: a preset's name, or what `sr3 train PRESET --print-config` prints."""
+    """What to train: a preset's name, or the output of `sr3 train PRESET --print-config`."""
     registry: str = field(metadata=PLACEMENT)
-    """Folder or s3:// prefix of the models."""
+    """Folder or s3:// prefix of the model registry."""
     work: str = field(metadata=PLACEMENT)
-    """Folder on a file system that all nodes share; each retraining has one of its own in it."""
+    """Folder on a file system that all nodes share; each retraining gets a subfolder."""
     warm_start: bool = True
-    """Start from the promoted model's weights, with a fresh optimiser; False starts from nothing each time."""
+    """Start from the promoted model's weights, with a fresh optimiser; False starts from random weights each time."""
     num_steps: int | None = None
-    """Steps of a training that starts warm; None takes as many as the run's stages say."""
+    """Training steps of a warm start; by default as many as the run's stages have."""
     searches: tuple[SearchConfig, ...] = ()
-    """Schedule searches after the training, at most one a stage and budget; a stage without one has the default."""
+    """Schedule searches after the training, at most one per stage and budget; a stage without one uses the default
+    schedule."""
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    """Held-out images on which the new and the promoted model are compared, with the same noise."""
+    """The held-out images on which the new and the promoted model are compared, with the same noise."""
     promotion: PromotionConfig = field(default_factory=PromotionConfig)
-    """When the new model takes the promoted one's place."""
+    """When the new model replaces the promoted one."""
     lease_seconds: float = field(default=120.0, metadata=PLACEMENT)
-    """How long a registry waits for a retraining that has died on another machine; longer than clocks differ."""
+    """Seconds until the registry is free again after a retraining died on another machine; must exceed the difference
+    between the machines' clocks."""
 
     def __post_init__(self) -> None:
         require(bool(self.registry), "registry: empty; name a folder or s3:// prefix for the models")
@@ -71,7 +74,7 @@ class RetrainConfig:
         for search in self.searches:
             require(search.stage in stages, f"searches: the run has no stage {search.stage!r}, only {list(stages)}")
         missing = sorted(self.data_stages - set(self.prepare.stages))
-        require(not missing, f"prepare.stages: {', '.join(missing)} missing, which the run and its evaluation read")
+        require(not missing, f"prepare.stages: {', '.join(missing)} missing, which the run and its evaluation need")
 
     @property
     def run_config(self) -> RunConfig:
@@ -80,7 +83,7 @@ class RetrainConfig:
 
     @property
     def warm_run_config(self) -> RunConfig:
-        """What is trained where weights to start from are there."""
+        """What is trained when there are weights to start from."""
         run = self.run_config
         if self.num_steps is None:
             return run

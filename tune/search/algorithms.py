@@ -1,4 +1,4 @@
-"""The searchers: fixed schedules first, then what Optuna or a grid suggests."""
+"""The search algorithms: fixed schedules first, then the suggestions of Optuna or a grid."""
 
 import importlib.util
 import warnings
@@ -19,15 +19,15 @@ from tune.search.space import RefinementSpace, SearchSpace, Space, distributions
 
 
 class ScheduleSearcher(Searcher):
-    """Proposes fixed schedules first, then what the algorithm suggests.
+    """Proposes fixed schedules first, then the algorithm's suggestions.
 
     Args:
         space: decodes the algorithm's points.
-        origin: what to call them.
-        fixed: to be tried first: trials that a kill interrupted, defaults, warm starts.
+        origin: recorded for each of the algorithm's proposals.
+        fixed: tried first: interrupted trials, defaults, warm starts.
         algorithm: proposes points of the space.
-        ledger: is told of what begins.
-        budget_of: the budget of a schedule that costs so many evaluations.
+        ledger: records each trial that starts.
+        budget_of: number of evaluations -> the budget of such a schedule.
     """
 
     def __init__(
@@ -70,26 +70,25 @@ class ScheduleSearcher(Searcher):
         }
 
     def _renamed(self, schedule: InferenceSchedule) -> InferenceSchedule:
-        """Give a schedule that an algorithm proposes once more a name of its own."""
-
+        """Give a schedule that the algorithm proposes again a new name."""
         names = (schedule.name, *(f"{schedule.name}-{n}" for n in range(2, len(self._names) + 3)))
         return replace(schedule, name=next(name for name in names if name not in self._names))
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Pass an intermediate result on."""
+        """Pass an intermediate result to the algorithm."""
         key = (trial_id, result["num_images"])
         if trial_id in self._asked and key not in self._told:  # a retried trial reports its rungs again
             self._told.add(key)
             self._algorithm.on_trial_result(trial_id, result)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Pass the end of a trial on; the algorithm must not take a stopped trial's value for one of all images."""
+        """Pass the end of a trial to the algorithm, which must not take a stopped trial's value as complete."""
         if trial_id in self._asked:
             complete = result if result and result.get("complete") else None
             self._algorithm.on_trial_complete(trial_id, complete, error)
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is what a search goes on from, and no pickle is ever read."""
+        """Does nothing: a search resumes from the ledger, and no pickle is ever read."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Not used."""
@@ -108,7 +107,7 @@ class Listed(Searcher):
         return self._points.popleft() if self._points else Searcher.FINISHED  # type: ignore[return-value]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Learns nothing."""
+        """Does nothing: a grid does not learn."""
 
 
 def create_algorithm(
@@ -119,25 +118,29 @@ def create_algorithm(
     told: Sequence[TrialRecord],
     front: bool = False,
 ) -> Searcher:
-    """Make an algorithm, and tell it what an interrupted search found.
+    """Create an algorithm, and feed it what an interrupted search found.
 
     Args:
         name: which.
         space: what it searches.
-        seed: of its draws.
-        num_trials: how many it will be asked for, with those it is told of.
+        seed: for its draws.
+        num_trials: how many it will be asked for, including the known ones.
         told: ended trials with points of the space.
-        front: minimise the number of evaluations as well.
+        front: also minimise the number of evaluations.
 
     Raises:
         ConfigError: the grid has fewer points than trials, or the space has none.
     """
     if name == "grid":
         if not isinstance(space, SearchSpace):
-            raise ConfigError("algorithm: grid has no points for a refinement; take num_refinements=0 or another")
+            raise ConfigError(
+                "algorithm: grid has no points for a refinement; set num_refinements=0 or use another algorithm"
+            )
         points = space.grid(num_trials, seed)
         if len(points) < num_trials:
-            raise ConfigError(f"num_trials: the grid has {len(points)} points, fewer than {num_trials}; take fewer")
+            raise ConfigError(
+                f"num_trials: the grid has {len(points)} points, fewer than {num_trials}; lower num_trials"
+            )
         known = [trial.point for trial in told]
         return Listed([point for point in points if point not in known])
     return _optuna(name, space, seed, num_trials, told, front)
@@ -150,14 +153,14 @@ def _optuna(
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    # The seed moves on with what is known, or the algorithm would repeat its first suggestions after a kill.
+    # The seed advances with the known trials, or the algorithm would repeat its first suggestions after a kill.
     sampler = _sampler(name, space, seed + len(told), num_trials)
     numbers_only = name == "cmaes"
     found = distributions(space, numbers_only)
     storage = optuna.storages.InMemoryStorage()
     metric, mode = (["objective", "num_evaluations"], ["min", "min"]) if front else ("objective", "min")
     search = OptunaSearch(
-        # CMA-ES needs every dimension in every point; the others are not told of one that has no effect.
+        # CMA-ES needs every dimension in every point; the others omit those without effect.
         space=found if numbers_only else partial(propose, space),
         metric=metric,
         mode=mode,
@@ -172,7 +175,7 @@ def _optuna(
 
 
 def _as_optuna(trial: TrialRecord, found: dict[str, Any], front: bool) -> Any:
-    """An ended trial as Optuna's. A stopped one is pruned, not complete: its value is of fewer images."""
+    """A finished trial as Optuna's. A stopped one is pruned, not complete: its value is from fewer images."""
     from optuna.trial import TrialState, create_trial
 
     assert trial.point is not None

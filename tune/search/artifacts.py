@@ -1,8 +1,8 @@
-"""What a search leaves in RUN/<stage>/search/<steps>-<fingerprint>/, and reading it back.
+"""The files of a search in RUN/<stage>/search/<steps>-<fingerprint>/, and reading them back.
 
 search.json     the result: every trial, the best, the confirmation (SearchReport)
-trials/         one file a trial begun or ended: what a killed search goes on from
-../measured/    features and metrics by what they depend on, shared by all searches; may be deleted
+trials/         one file per trial started or finished: a killed search resumes from them
+../measured/    features and metrics, keyed by what they depend on, shared by all searches; may be deleted
 """
 
 import json
@@ -41,24 +41,24 @@ class TrialRecord:
     name: str
     origin: Origin
     status: Status
-    """done: judged by all images; stopped: by fewer, since others were better at its rung; failed: see error."""
+    """done: judged on all images; stopped: on fewer, since others were better at its rung; failed: see error."""
     num_steps: int
     num_evaluations: int
-    """What a sample costs; more than num_steps where the sampler evaluates twice a step."""
+    """Network evaluations per sample; more than num_steps if the sampler evaluates twice per step."""
     budget: int
-    """How many evaluations it was allowed: only trials of equal budgets compete."""
+    """Network evaluations that it was allowed: only trials of equal budgets compete."""
     gammas: tuple[float, ...]
     sampler: SamplerConfig
     num_images: int = 0
-    """By how many images the numbers below were found: only equal numbers compare."""
+    """Images that the numbers below were measured on: only values at equal numbers compare."""
     objective: float | None = None
-    """What the search minimises."""
+    """The value that the search minimises."""
     distance: float | None = None
-    """The Fréchet distance; SearchReport.label says on which features."""
+    """Fréchet distance; SearchReport.label names the features."""
     standard_error: float | None = None
-    """Of distance, by the jackknife over images."""
+    """Jackknife standard error of distance over images."""
     objective_error: float | None = None
-    """Of objective, by the same; like kid_error, None in a search from before there was one."""
+    """The same of objective; like kid_error, None in searches from before it was recorded."""
     kid: float | None = None
     kid_error: float | None = None
     psnr: float | None = None
@@ -66,35 +66,35 @@ class TrialRecord:
     consistency: float | None = None
     """In units of 1e-5."""
     seconds_per_image: float | None = None
-    """Sampling alone, on whatever the search ran on."""
+    """Sampling time alone, on the search's hardware."""
     point: dict[str, Any] | None = None
-    """The point of the search space; None for a schedule that is none."""
+    """Its point in the search space; None for schedules from elsewhere."""
     rung_objectives: tuple[float, ...] = ()
-    """The objective at every rung that it reached."""
+    """The objective at each rung that it reached."""
     error: str | None = None
     """Why it failed."""
 
     @property
     def schedule(self) -> InferenceSchedule:
-        """What was judged."""
+        """The schedule that was judged."""
         return InferenceSchedule(gammas=self.gammas, sampler=self.sampler, name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
-    """The winner and defaults on a second held-out split with fresh noise: a search overfits its own."""
+    """The winner and defaults on a second held-out split with fresh noise, since a search overfits its own split."""
 
     split: str
     num_images: int
     label: str
-    """Names the distance."""
+    """Name of the distance."""
     trials: tuple[TrialRecord, ...]
     """The winner first, then the default, then others."""
     winner_is_better: bool | None
-    """Whether the winner's objective is below that of every other schedule of its budget; None without any."""
+    """Whether the winner's objective is below that of every other schedule of its budget; None if there is none."""
 
     def stays_ahead(self, name: str) -> bool | None:
-        """Whether a front's schedule has a lower objective than all others that cost no more; None without any."""
+        """Whether a schedule of the front beats all others that cost no more; None if there are none."""
         here = next((trial for trial in self.trials if trial.name == name), None)
         if here is None or here.objective is None:
             return None
@@ -110,16 +110,16 @@ class SearchReport:
     stage: str
     num_steps: int
     label: str
-    """Names the distance: feature network and number of images."""
+    """Name of the distance: feature network and number of images."""
     is_fid: bool
     """Whether distance may be called FID."""
     feature_network: str
     split: str
     num_images: int
     front: tuple[str, ...]
-    """Names of the trials that none as cheap beats, by rising cost; empty unless several budgets were searched."""
+    """Names of the trials that no equally cheap one beats, by rising cost; empty for a single budget."""
     best: str
-    """Name of the trial with the lowest objective among those judged by all images."""
+    """Name of the trial with the lowest objective among those judged on all images."""
     default: str
     """Name of the trial that would be used without a search."""
     trials: tuple[TrialRecord, ...]
@@ -128,7 +128,7 @@ class SearchReport:
     provenance: dict[str, Any]
     """Checkpoint, data, versions."""
     seconds: float
-    """Wall-clock time of the search, without what earlier attempts had done."""
+    """Wall-clock time of the search, without earlier attempts."""
     format: Literal["sr3-search"] = "sr3-search"
     format_version: int = SEARCH_FORMAT_VERSION
 
@@ -187,7 +187,7 @@ class Proposal:
 
 @dataclass(slots=True)
 class Ledger:
-    """The trials of one search on disk: what was begun, what ended. One driver writes it.
+    """The trials of one search on disk: which were started, which finished. Only one driver writes it.
 
     Raises:
         ConfigError: the folder holds the trials of another search.
@@ -195,7 +195,7 @@ class Ledger:
 
     folder: Path
     identity: dict[str, Any]
-    """What decides which schedules are tried and how they are judged; kept in identity.json."""
+    """Everything that decides which schedules are tried and how they are judged; stored in identity.json."""
     finished: list[TrialRecord] = field(default_factory=list)
     interrupted: list[Proposal] = field(default_factory=list)
 
@@ -205,7 +205,7 @@ class Ledger:
         changed = differences(json.loads(marker.read_text()), identity) if marker.is_file() else []
         if changed:
             raise ConfigError(
-                f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or take"
+                f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or use"
                 " another name"
             )
         write_atomic(marker, json.dumps(identity, indent=1))
@@ -219,11 +219,11 @@ class Ledger:
                 self.interrupted.append(Proposal(schedule, begun["origin"], begun["point"]))
 
     def begin(self, proposal: Proposal) -> None:
-        """Note that a trial starts."""
+        """Record that a trial starts."""
         self._write(proposal.schedule.name, {"index": len(self.finished), "begun": to_dict(proposal), "ended": None})
 
     def end(self, record: TrialRecord) -> None:
-        """Note how a trial ended."""
+        """Record how a trial ended."""
         self._write(record.name, {"index": len(self.finished), "begun": None, "ended": to_dict(record)})
         self.finished.append(record)
 
@@ -232,13 +232,13 @@ class Ledger:
 
 
 def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
-    """The lowest objective among the trials judged by all images."""
+    """The trial with the lowest objective among those judged on all images; None if there are none."""
     done = [trial for trial in trials if trial.status == "done" and trial.objective is not None]
     return min(done, key=lambda trial: trial.objective, default=None)  # type: ignore[arg-type]
 
 
 def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
-    """The trials judged by all images that none of as few or fewer evaluations beats, by rising cost."""
+    """The trials judged on all images that no other of at most their evaluations beats, by rising cost."""
     found: list[TrialRecord] = []
     for cost in sorted({trial.num_evaluations for trial in trials}):
         best = best_of([trial for trial in trials if trial.num_evaluations == cost])
@@ -248,7 +248,7 @@ def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
 
 
 def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
-    """Write the best schedules where `sr3 upscale` looks for them; what this search's front has lost is deleted."""
+    """Write the best schedules where `sr3 upscale` looks for them; delete those that left this search's front."""
     for path in stage.schedules.glob("front-*.json"):
         if _search_of(path) == folder.name:
             path.unlink()
@@ -265,7 +265,7 @@ def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> Se
 
 
 def _search_of(path: Path) -> str | None:
-    """The search that wrote a schedule; None for a file that is not ours to judge."""
+    """The search that wrote a schedule; None for files of other origin."""
     try:
         return schedule_from_json(path.read_text(), path.name).provenance.get("search")
     except CheckpointError:

@@ -1,4 +1,4 @@
-"""The confirmation of a winner on a second held-out split with fresh noise, since a search overfits its own."""
+"""Confirming the winner on a second held-out split with fresh noise, since a search overfits its own split."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,14 +27,14 @@ def confirm(
     others: Sequence[TrialRecord],
     report: Callable[[str], None],
 ) -> Confirmation | None:
-    """Judge the winners, the defaults of their budgets, and others, by the second split with fresh noise.
+    """Judge the winners, the defaults of their budgets, and others, on the second split with fresh noise.
 
     Args:
         stage: of which run.
-        config: the search; without confirm_split nothing is done.
+        config: the search's; without confirm_split, returns None.
         trials: all trials.
         winners: the best, or the front.
-        others: what else to judge there, such as `chains`.
+        others: further schedules to judge, such as `chains`.
         report: takes lines of progress.
     """
     if config.confirm_split is None:
@@ -85,7 +85,7 @@ def _chain(schedule: InferenceSchedule) -> TrialRecord:
 
 
 def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], every: bool) -> list[TrialRecord]:
-    """The default of its budget, and the best of the other defaults or all of them, also those that a rung stopped."""
+    """Its budget's default, and the best of the other defaults or all of them, including those that a rung stopped."""
     defaults = [
         trial
         for trial in trials

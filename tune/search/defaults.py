@@ -25,7 +25,7 @@ def defaults(training: NoiseScheduleConfig, num_evaluations: int) -> tuple[Infer
 
     Args:
         training: the schedule that the network was trained with.
-        num_evaluations: what each may cost; heun's two a step take half as many steps, and of an even number one less.
+        num_evaluations: each one's budget; heun, with two per step, takes half as many steps, and one fewer if even.
     """
     respaced = default_schedule(training, num_evaluations)
     smallest = float(training_gammas(training)[-1])

@@ -1,7 +1,7 @@
-"""The held-out objective of section 2.4's search: what a schedule is judged by, alike for every schedule.
+"""The held-out objective of section 2.4's search, by which every schedule is judged alike.
 
-Inputs, noise and references are the same for all trials. A schedule's measurements are kept on disk a rung at a
-time, so that a search that is killed, or asks again for a schedule, measures nothing twice.
+Inputs, noise and references are the same for all trials. A schedule's measurements are stored per rung, so that a
+search that is resumed, or tries a schedule again, measures nothing twice.
 """
 
 import time
@@ -36,7 +36,7 @@ class DivergedError(ArithmeticError):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Task:
-    """Everything that a trial needs; put into the object store once, loaded once an actor."""
+    """Everything that a trial needs; stored in the object store once, loaded once per actor."""
 
     model: ModelConfig
     network: UNet
@@ -51,7 +51,7 @@ class Task:
     references: np.ndarray
     """Features of high, (N, D): computed once."""
     identity: str
-    """Fingerprint of what a measurement depends on besides the schedule."""
+    """Fingerprint of everything but the schedule that a measurement depends on."""
     cache: Path
     """Folder of measurements."""
     purpose: str
@@ -65,7 +65,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Measurements:
-    """What was measured on some images with one schedule; parts join in the order of the images."""
+    """Measurements of some images with one schedule, in the order of the images."""
 
     features: np.ndarray
     """(n, D) float32."""
@@ -76,20 +76,20 @@ class Measurements:
     consistency: np.ndarray
     """(n,) in units of 1e-5."""
     seconds: np.ndarray
-    """(n,) sampling time, a batch's divided by its size."""
+    """(n,) sampling time in seconds: a batch's, divided by its size."""
 
     @classmethod
     def join(cls, parts: "list[Measurements]") -> "Measurements":
-        """One after another."""
+        """Concatenate parts in order."""
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def where(self, chosen: np.ndarray) -> "Measurements":
-        """Of the images for which chosen, (n,) bool, is true."""
+        """Those of the images where chosen, (n,) bool, is true."""
         return Measurements(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
 class Evaluator:
-    """Judges schedules by a task. Costly to make (it moves networks to the device), so made once an actor."""
+    """Judges schedules on a task. Expensive to construct (it moves networks to the device): one per actor."""
 
     def __init__(self, task: Task, device: str = "cpu") -> None:
         self.task, self.device = task, device
@@ -99,7 +99,7 @@ class Evaluator:
         self._features = task.feature_network.to(device)
 
     def evaluate(self, schedule: InferenceSchedule, num_images: int) -> dict[str, float]:
-        """Judge a schedule by the first num_images images, one of the task's rungs.
+        """Judge a schedule on the first num_images images; num_images is one of the task's rungs.
 
         Returns:
             distance, kid, psnr, ssim, consistency, seconds_per_image, objective; and at the last rung what
@@ -149,10 +149,10 @@ class Evaluator:
 
 
 def summarise(measured: Measurements, task: Task, with_error: bool) -> dict[str, float]:
-    """Turn measurements into the numbers of a table.
+    """Summarise measurements as a trial's numbers.
 
     Raises:
-        DivergedError: the sampler gave no finite image.
+        DivergedError: some images are not finite.
     """
     diverged = int((~np.isfinite(measured.features).all(1)).sum())
     if diverged:
@@ -174,7 +174,7 @@ def _values(measured: Measurements, references: np.ndarray, kid: float, task: Ta
 
 
 def objective_value(values: dict[str, float], objective: Objective, weights: ObjectiveWeights) -> float:
-    """What the search minimises."""
+    """The value that the search minimises."""
     if objective == "fid":
         return values["distance"]
     if objective == "kid":
@@ -190,7 +190,7 @@ def objective_value(values: dict[str, float], objective: Objective, weights: Obj
 
 
 def distance(features: np.ndarray, references: np.ndarray) -> float:
-    """The Fréchet distance, by the way that is fast for so many images; both ways agree."""
+    """The Fréchet distance, by the algorithm that is faster for this many images; both agree."""
     if max(len(features), len(references)) < references.shape[1]:
         return frechet_distance_from_features(features, references)
     return frechet_distance(Moments.from_features(features), Moments.from_features(references))
@@ -199,8 +199,8 @@ def distance(features: np.ndarray, references: np.ndarray) -> float:
 def standard_errors(measured: Measurements, task: Task) -> dict[str, float]:
     """Standard errors over the choice of images: the jackknife with groups of images left out.
 
-    An image's output and its reference leave together. Every value has the same number of images, so that the
-    distance's bias in that number does not enter. Fewer references than features cannot pair.
+    An image's output and its reference are left out together. Every value has the same number of images, so that the
+    distance's bias in that number cancels.
 
     Returns:
         standard_error of distance, kid_error and objective_error; NaN for fewer than four images.
@@ -224,12 +224,12 @@ def _jackknife(values: list[float]) -> float:
 
 
 def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: int) -> Path:
-    """Where measurements of images first..last-1 are kept."""
+    """File for measurements of images first..last-1."""
     return task.cache / task.identity / f"{schedule_fingerprint(schedule)}-{first}-{last}.npz"
 
 
 def schedule_fingerprint(schedule: InferenceSchedule) -> str:
-    """Identity of what a schedule does, whatever it is called and wherever it comes from."""
+    """Identity of what a schedule does, regardless of its name and provenance."""
     return fingerprint_of({"gammas": list(schedule.gammas), "sampler": asdict(schedule.sampler)})
 
 
@@ -239,11 +239,11 @@ def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, gpus: 
 
 
 def judge(task: Task, schedule: InferenceSchedule, cpus: float, gpus: float) -> dict[str, float]:
-    """Judge one schedule by all images, as a Ray task."""
+    """Judge one schedule on all images, as a Ray task."""
     torch.set_num_threads(max(1, int(cpus)))
     return Evaluator(task, pick_device(gpus)).evaluate(schedule, task.rungs[-1])
 
 
 def pick_device(gpus: float) -> str:
-    """A trial's device: what it reserved, not what the machine has, since a task without GPUs can see them all."""
+    """A trial's device, by what it reserved, not by what the machine has: a task without GPUs can see them all."""
     return "cuda" if gpus > 0 and torch.cuda.is_available() else "cpu"

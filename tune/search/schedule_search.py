@@ -1,4 +1,4 @@
-"""The search for a stage's inference schedule (section 2.4) on Ray Tune, from a run folder to schedule files."""
+"""Searching a stage's inference schedule (section 2.4) on Ray Tune, from a run folder to schedule files."""
 
 import itertools
 import logging
@@ -48,7 +48,7 @@ from tune.search.warm_start import warm_starts
 Report = Callable[[str], None]
 
 RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults", "confirm_steps")
-"""Settings that can change between two runs of one search without making its trials useless."""
+"""Settings that may change between runs of one search without invalidating its trials."""
 
 
 def print_line(text: str) -> None:
@@ -61,21 +61,21 @@ def print_line(text: str) -> None:
 
 
 def search(run: str, config: SearchConfig, report: Report = print_line) -> SearchResult:
-    """Search the inference schedule of one stage; needs a running Ray.
+    """Search the inference schedule of one stage. Needs a running Ray.
 
-    Trials that an earlier, killed search finished are kept; a search that is done already is returned at once.
+    Trials that an earlier, interrupted search finished are kept; a finished search is returned at once.
 
     Args:
         run: the run folder.
-        config: what to search, and how.
-        report: takes lines of progress.
+        config: the search space and method.
+        report: receives lines of progress.
 
     Returns:
         The result; its schedule is in RUN/<stage>/schedules/best-<budget>.json.
 
     Raises:
         ConfigError, CheckpointError, DataError: the run, the stage, its checkpoint, the held-out images or the
-            feature weights are not what the search needs.
+            feature weights are missing or do not fit.
         Sr3Error: every trial failed.
     """
     assert ray.is_initialized(), "the caller starts Ray"
@@ -113,7 +113,7 @@ def _identity(config: SearchConfig) -> dict[str, Any]:
 
 
 def _finished(folder: Path, config: SearchConfig) -> SearchReport | None:
-    """The report of the same search, if it has ended."""
+    """The report of the same search, if it has finished."""
     if not (folder / "search.json").is_file():
         return None
     report = read_search(folder / "search.json")
@@ -121,7 +121,7 @@ def _finished(folder: Path, config: SearchConfig) -> SearchReport | None:
 
 
 class _Session:
-    """One call of search(): what its parts share."""
+    """One call of search(): what its steps share."""
 
     def __init__(self, stage: StageRun, task: Task, config: SearchConfig, ledger: Ledger, report: Report) -> None:
         self.stage, self.task, self.config, self.ledger, self.report = stage, task, config, ledger, report
@@ -131,7 +131,7 @@ class _Session:
         self.placement = {"cpus": config.cpus_per_trial, "gpus": config.gpus_per_trial}
 
     def explore(self) -> None:
-        """Try defaults, warm starts and what the algorithm proposes, as far as they are missing."""
+        """Try the missing defaults, warm starts and proposals of the algorithm."""
         ended = [trial for trial in self.ledger.finished if trial.origin != "refinement"]
         missing = self.config.num_trials - len(ended)
         if missing <= 0:
@@ -144,25 +144,25 @@ class _Session:
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
         left = max(missing - len(fixed), 0)
-        hint = "" if left else "; more num_trials leave it some"
+        hint = "" if left else "; raise num_trials to leave it some"
         self.report(
             f"search {self.stage.name}: {missing - left} fixed schedules, then {left} by {config.algorithm}{hint}"
         )
         self._run(self.space, "search", fixed[:missing], algorithm, missing)
 
     def defaults(self, budget: int) -> list[InferenceSchedule]:
-        """What one would use without a search; the first is what the winner is compared with."""
+        """The schedules that one would use without a search; the winner is compared with the first."""
         return [self._named(schedule, budget) for schedule in defaults(self.training, budget)]
 
     def _named(self, schedule: InferenceSchedule, budget: int) -> InferenceSchedule:
-        """Among several budgets a fixed schedule's name holds its own."""
+        """With several budgets, a fixed schedule's name includes its own."""
         return replace(schedule, name=self._name(schedule.name, budget))
 
     def _name(self, name: str, budget: int) -> str:
         return f"{name}-{budget}" if len(self.config.steps) > 1 else name
 
     def _fixed(self, known: set[str]) -> Iterator[Proposal]:
-        """Defaults, interrupted trials, warm starts; the same schedule has the same name in every attempt."""
+        """Defaults, interrupted trials, warm starts; a schedule has the same name in every attempt."""
         for budget in self.config.steps:
             yield from (Proposal(schedule, "default") for schedule in self.defaults(budget))
         yield from (p for p in self.ledger.interrupted if p.origin == "search")
@@ -178,7 +178,7 @@ class _Session:
             yield Proposal(self._named(schedule, schedule.num_steps), "warm start")
 
     def refine(self) -> None:
-        """Try schedules around the best with every step free."""
+        """Try schedules around the best one, with every step free."""
         ended = [trial for trial in self.ledger.finished if trial.origin == "refinement"]
         missing = self.config.num_refinements - len(ended)
         base = best_of([trial for trial in self.ledger.finished if trial.origin != "refinement"])
@@ -186,7 +186,7 @@ class _Session:
             return
         self.report(f"search {self.stage.name}: refining every step of {base.name}")
         space = RefinementSpace(base.schedule, self.space.smallest_gamma)
-        # More trials may have found another base, around which the same point is another schedule.
+        # Further trials may have changed the base, around which the same point is another schedule.
         told = [replace(base, point=space.centre), *(trial for trial in ended if is_in(space, trial))]
         # It starts at the base and stays near it; TPE's first trials are anywhere, and there are few.
         name = "random" if self.config.algorithm == "random" else "cmaes"
@@ -195,7 +195,7 @@ class _Session:
         self._run(space, "refinement", fixed[:missing], algorithm, missing)
 
     def _run(self, space: Space, origin: Origin, fixed: Sequence[Proposal], algorithm: Any, missing: int) -> None:
-        """Let Ray Tune run trials."""
+        """Run trials with Ray Tune."""
         config, task, ledger = self.config, self.task, self.ledger
         resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
         _warn_of_resources(resources, self.report)
@@ -205,7 +205,7 @@ class _Session:
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
         # The table compares with these; the other defaults are judged in full by the confirmation.
         spared = [self.defaults(budget)[0].name for budget in config.steps]
-        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # Ray Tune's own tables are not for a job's log
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # no tables by Ray Tune in a job's log
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ray's ends fit() on Ctrl-C as if all trials were done
         storage = ledger.folder / "ray"
@@ -250,7 +250,7 @@ def _trial_id(trial: Any) -> str:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Silence a logger below critical: a failed trial is told of in one line and recorded, not by a traceback each."""
+    """Silence a logger below critical: a failed trial is reported in one line and recorded, without a traceback."""
     logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -261,12 +261,12 @@ def _quiet(name: str) -> Iterator[None]:
 
 
 def _warn_of_resources(wanted: dict[str, float], report: Report) -> None:
-    """Ray waits for ever for what a cluster has not: say so; it may be about to grow."""
+    """Report what the cluster lacks, since Ray waits for it silently and forever; the cluster may be about to grow."""
     there = ray.cluster_resources()
     for name, amount in wanted.items():
         largest = there.get(name.upper(), 0.0)
         if amount > largest:
-            report(f"search: a trial wants {amount:g} {name.upper()}, the cluster has {largest:g}: waiting for more")
+            report(f"search: a trial needs {amount:g} {name.upper()}, the cluster has {largest:g}: waiting for more")
 
 
 def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) -> SearchReport:

@@ -13,29 +13,29 @@ FeatureChoice = Literal["auto", "inception", "seeded"]
 WarmStart = Literal["elbo", "gits"]
 
 NUM_DEFAULTS = 6
-"""Schedules that tune/search/defaults.py makes for a budget."""
+"""Number of schedules that tune/search/defaults.py makes per budget."""
 MOST_REFINED = 12
-"""Steps up to which every one can be searched by itself."""
+"""Largest number of steps at which each step can be searched by itself."""
 PAPER_BUDGET = 100
 """Section 2.4: "we set the maximum inference budget to 100 diffusion steps"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectiveWeights:
-    """Weights of the weighted objective: the sum of weight times value, the lower the better."""
+    """Weights of the weighted objective: the sum of weight times value; lower is better."""
 
     fid: float = 1.0
-    """Of the Fréchet distance."""
+    """Weight of the Fréchet distance."""
     kid: float = 0.0
-    """Of the kernel distance."""
+    """Weight of the kernel distance."""
     psnr: float = 0.0
-    """Of PSNR in dB, which counts negatively, since higher is better."""
+    """Weight of PSNR in dB, which is subtracted, since higher is better."""
     ssim: float = 0.0
-    """Of SSIM, which counts negatively."""
+    """Weight of SSIM, which is subtracted."""
     consistency: float = 0.0
-    """Of the consistency error in units of 1e-5."""
+    """Weight of the consistency error, in units of 1e-5."""
     seconds: float = 0.0
-    """Of the sampling time of an image."""
+    """Weight of the sampling time per image, in seconds."""
 
     def __post_init__(self) -> None:
         values = (self.fid, self.kid, self.psnr, self.ssim, self.consistency, self.seconds)
@@ -54,84 +54,85 @@ class TrialResources:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SearchConfig:
-    """The search for one stage's inference schedule: `sr3 search`."""
+    """Search for one stage's inference schedule: `sr3 search`."""
 
     stage: str
-    """The stage of the run, such as 16-128."""
+    """Stage of the run whose schedule is searched, such as 16-128."""
     num_steps: int = 25
-    """Network evaluations an image may cost; with front, the most. A sampler that evaluates twice a step, heun, gets
+    """Network evaluations per image; with front, the maximum. heun, which evaluates the network twice per step, gets
     half as many steps."""
     allow_more_steps: bool = False
-    """Let num_steps exceed the paper's budget of 100."""
+    """Allow num_steps above the paper's budget of 100."""
     front: tuple[int, ...] = ()
-    """Numbers of evaluations among which the search chooses too, for the front of distance against cost; at most
-    num_steps. Empty: all schedules have num_steps."""
+    """Several budgets, in network evaluations, for the front of distance against cost: the search chooses among them
+    too. Each at most num_steps. Empty: every schedule has the budget num_steps."""
     num_trials: int = 32
-    """Schedules tried, the defaults and warm starts among them."""
+    """Number of schedules to try, including the defaults and the warm starts."""
     num_refinements: int = 0
-    """Schedules tried afterwards around the best, every step free, for at most 12 steps: by CMA-ES, or at random where
-    that is the algorithm."""
+    """Number of schedules to try afterwards around the best one, with every step free: by CMA-ES, or at random where
+    algorithm is random. Only for at most 12 steps."""
     warm_starts: tuple[WarmStart, ...] = ("elbo", "gits")
-    """Schedules that need no distance, tried early. elbo: the dynamic programme of Watson et al., 2021. gits: that of
-    Chen et al., 2024, on the shape of the sampling trajectory."""
+    """Schedules that are computed without measuring a distance, and tried early. elbo: the dynamic program of Watson et
+    al., 2021. gits: that of Chen et al., 2024, on the shape of the sampling trajectory."""
     num_images: int = 256
-    """Held-out images a schedule is judged by. FID is biased in this number: only equal numbers compare."""
+    """Held-out images per schedule. FID is biased by this number: compare only values at equal numbers."""
     num_rungs: int = 1
-    """Rungs of successive halving: a schedule is first judged by num_images / rung_factor ** (num_rungs - 1) images,
-    and goes on only if it is among the best 1 / rung_factor at its rung. 1 judges every schedule by all images."""
+    """Rungs of successive halving: a schedule is first judged on num_images / rung_factor ** (num_rungs - 1) images,
+    and continues only if it is among the best 1 / rung_factor at its rung. 1 judges every schedule on all images."""
     rung_factor: int = 4
-    """Ratio of the image numbers of neighbouring rungs."""
+    """Ratio between the numbers of images of neighbouring rungs."""
     split: Split = "validation"
-    """Held-out split that the search looks at."""
+    """Held-out split that the search uses."""
     confirm_split: Split | None = "test"
-    """Second held-out split that confirms the winner with fresh noise; None leaves that out."""
+    """Second held-out split, on which the winner is confirmed with fresh noise; None skips the confirmation."""
     confirm_defaults: Literal["best", "all"] = "all"
-    """What the winner is compared with there: all the defaults, or the trained schedule respaced and the best."""
+    """Schedules that the winner is compared with there: all defaults, or only the trained schedule respaced and the
+    best default."""
     confirm_steps: tuple[int, ...] = field(default=(), metadata=ADDED)
-    """Judge there the trained schedule respaced to these numbers of steps too, whatever they cost, up to all of
-    training's: what a budget gives away."""
+    """Also judge there the trained schedule respaced to these numbers of steps, at any cost, up to all training steps:
+    shows what the budget gives up."""
     algorithm: Algorithm = "tpe"
     """tpe and cmaes learn from earlier trials; random and grid are baselines."""
     objective: Objective = "fid"
-    """What is minimised; without Inception weights fid and kid are distances on other features, and say so."""
+    """What to minimise. Without Inception weights, fid and kid are distances on other features, and are labelled so."""
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
-    """Of the weighted objective."""
+    """Weights for objective weighted."""
     features: FeatureChoice = "auto"
-    """Feature network: inception fails without weights, seeded is a stand-in that is never called FID, auto takes
-    inception where it finds weights."""
+    """Feature network. inception fails without its weights; seeded is a stand-in that is never called FID; auto uses
+    inception where its weights are found, else seeded."""
     samplers: tuple[SamplerAlgorithm, ...] = ("ancestral", "ddim", "dpmpp_2m", "heun")
     """Samplers to choose from, each with its own amount of randomness; dpmpp_2m has none."""
     name: str | None = field(default=None, metadata=PLACEMENT)
-    """Folder below RUN/<stage>/search; None names it by the steps and a hash of what decides the result. The same
-    folder again goes on where it was, also with more trials."""
+    """Folder below RUN/<stage>/search; by default named after the steps and a hash of what decides the result. Naming
+    an existing folder resumes its search, also with more trials."""
     seed: int = 0
-    """Of the search and of the noise, which is the same for every schedule."""
+    """Seed for the search and for the noise, which is the same for every schedule."""
     batch_size: int = field(default=32, metadata=PLACEMENT)
-    """Images a forward pass."""
+    """Images per forward pass."""
     num_concurrent: int | None = field(default=None, metadata=PLACEMENT)
-    """Trials at once; None takes as many as the cluster holds."""
+    """Trials that run at once; by default as many as fit on the cluster."""
     cpus_per_trial: float = field(default=1.0, metadata=PLACEMENT)
-    """CPUs a trial reserves."""
+    """CPUs reserved per trial."""
     gpus_per_trial: float = field(default=0.0, metadata=PLACEMENT)
-    """GPUs a trial reserves; 0.25 runs four trials a GPU, in memory that they must share."""
+    """GPUs reserved per trial; 0.25 runs four trials on one GPU, which share its memory."""
     max_retries: int = field(default=1, metadata=PLACEMENT)
-    """How often a trial that died starts again before it is recorded as failed."""
+    """How often a trial whose process died is restarted before it is recorded as failed."""
 
     def __post_init__(self) -> None:
         require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
         require(
             self.num_steps <= PAPER_BUDGET or self.allow_more_steps,
             f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET};"
-            " set allow_more_steps if you mean it",
+            " set allow_more_steps to allow it",
         )
         defaults = NUM_DEFAULTS * max(len(self.front), 1)
         require(
             self.num_trials > defaults,
-            f"num_trials: {self.num_trials} leaves none to search beside the {defaults} defaults; take more",
+            f"num_trials: {self.num_trials} leaves none to search beside the {defaults} defaults; increase it",
         )
         require(
             self.num_refinements == 0 or (self.num_steps <= MOST_REFINED and not self.front),
-            f"num_refinements: with a front, or more than {MOST_REFINED} steps, single steps are not refined; take 0",
+            f"num_refinements: steps are not refined with a front or beyond {MOST_REFINED} steps; set it to 0",
         )
         require(self.num_refinements >= 0, f"num_refinements: {self.num_refinements} is negative")
         require(
@@ -140,7 +141,7 @@ class SearchConfig:
         )
         require(
             not self.front or self.algorithm in ("tpe", "random"),
-            f"algorithm: {self.algorithm} minimises one thing; a front needs tpe or random",
+            f"algorithm: {self.algorithm} minimises a single objective; a front needs tpe or random",
         )
         require(self.num_rungs >= 1, f"num_rungs: {self.num_rungs} is not positive")
         require(self.rung_factor >= 2, f"rung_factor: {self.rung_factor} must be at least 2")
@@ -152,7 +153,7 @@ class SearchConfig:
         )
         require(
             self.confirm_split != self.split,
-            f"confirm_split: {self.split} is what the search looks at; take another",
+            f"confirm_split: {self.split} is the split that the search uses; choose another",
         )
         require(
             len(set(self.samplers)) == len(self.samplers) >= 1,
@@ -174,14 +175,14 @@ class SearchConfig:
 
     @property
     def steps(self) -> tuple[int, ...]:
-        """The budgets: the numbers of evaluations that schedules may cost."""
+        """The budgets: the numbers of network evaluations that schedules may cost, rising."""
         return tuple(sorted(self.front)) or (self.num_steps,)
 
     def budget_of(self, num_evaluations: int) -> int:
-        """The smallest budget that allows so many evaluations."""
+        """The smallest budget that allows this many evaluations."""
         return min(budget for budget in self.steps if budget >= num_evaluations)
 
     @property
     def rungs(self) -> tuple[int, ...]:
-        """Image numbers at which trials are compared, rising, num_images the last."""
+        """Numbers of images at which trials are compared, rising; num_images is the last."""
         return tuple(self.num_images // self.rung_factor**k for k in reversed(range(self.num_rungs)))

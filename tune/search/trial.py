@@ -1,4 +1,4 @@
-"""The trials on Ray Tune: the Trainable, the rungs of successive halving, and the notes on what ended."""
+"""The trials on Ray Tune: the Trainable, the rungs of successive halving, and the record of finished trials."""
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Sequence
@@ -29,10 +29,10 @@ NUMBERS = (
 
 
 class ScheduleTrial(ray_tune.Trainable):
-    """Judges one schedule after another, a rung a step; networks are loaded once an actor."""
+    """Judges one schedule after another, one rung per step; networks are loaded once per actor."""
 
     def setup(self, config: dict[str, Any], shared: Sequence[Any] = (), cpus: float = 1.0, gpus: float = 0.0) -> None:
-        """Load what all trials share: shared holds the task's reference in the object store."""
+        """Load what all trials share; shared holds the task's object reference."""
         torch.set_num_threads(max(1, int(cpus)))
         self.task: Task = ray.get(shared[0])
         self.evaluator = Evaluator(self.task, pick_device(gpus))
@@ -46,7 +46,7 @@ class ScheduleTrial(ray_tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Judge the schedule by the next rung's number of images."""
+        """Judge the schedule on the next rung's number of images."""
         num_images = self.rungs.popleft()
         values = self.evaluator.evaluate(self.schedule, num_images)
         self.objectives.append(values["objective"])
@@ -58,11 +58,11 @@ class ScheduleTrial(ray_tune.Trainable):
 class Rungs(FIFOScheduler):
     """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images.
 
-    A trial's objective is compared with those of trials of its budget judged by exactly as many images.
+    A trial's objective is compared with those of trials of its budget judged on exactly as many images.
 
     Args:
         rungs: numbers of images, rising.
-        factor: one in so many goes on.
+        factor: one in this many continues.
         finished: trials of an earlier attempt.
         spared: names of trials that are never stopped.
     """
@@ -95,25 +95,25 @@ class Rungs(FIFOScheduler):
 
 
 class TrialNotes(ray_tune.Callback):
-    """Writes every ended trial into the ledger and says one line about it.
+    """Records every finished trial in the ledger and reports it in one line.
 
     Args:
-        ledger: of this search.
-        num_trials: in all.
-        report: takes a line.
-        label: names the objective in a word.
+        ledger: this search's.
+        num_trials: total number.
+        report: receives a line.
+        label: the objective in one word.
     """
 
     def __init__(self, ledger: Ledger, num_trials: int, label: str, report: Callable[[str], None]) -> None:
         self._ledger, self._num_trials, self._label, self._report = ledger, num_trials, label, report
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial was judged by all images, or stopped at a rung."""
+        """A trial was judged on all images, or stopped at a rung."""
         result = trial.last_result
         self._note(trial, record_of(trial.config, result, "done" if result["complete"] else "stopped"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """A trial failed as often as it may."""
+        """A trial failed more often than allowed."""
         self._note(trial, record_of(trial.config, {}, "failed", error=reason(trial.get_error())))
 
     def _note(self, trial: Any, record: TrialRecord) -> None:

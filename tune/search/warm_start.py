@@ -1,4 +1,4 @@
-"""Schedules that a few network evaluations find without any FID, for the search to start from.
+"""Schedules found with a few network evaluations and no FID, as starting points for the search.
 
 Both methods give every step between two of M candidate levels a cost and find the N steps of least total cost by
 dynamic programming. They differ in the cost.
@@ -25,16 +25,16 @@ from tune.search.settings import WarmStart
 from tune.search.space import make_schedule
 
 NUM_CANDIDATES = 40
-"""At least; three times the steps where that is more."""
+"""Smallest number of candidate levels; three times the steps where that is more."""
 NUM_IMAGES = 4
-"""Each has thousands of values, so that few images give the mean errors well."""
+"""Each has thousands of values, so few images estimate the mean errors well."""
 NOISE_FIRST = 1e-4
 """1 - gamma of the cleanest candidate."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Probe:
-    """What the methods may look at: a few images and the network."""
+    """What the methods use: a few images and the network."""
 
     denoise: Denoiser
     x_up: Tensor
@@ -45,7 +45,7 @@ class Probe:
 
     @property
     def noise(self) -> ImageNoise:
-        """A fresh start of every image's noise."""
+        """Every image's noise, from its start."""
         return ImageNoise(self.seeds, self.y_0.device)
 
 
@@ -146,7 +146,7 @@ def warm_starts(
         method: elbo is Watson et al.'s, for the ancestral sampler with the posterior's variance; gits is for DDIM.
         steps: numbers of steps.
         smallest_gamma: where the chains start.
-        cpus, gpus: what the task may use.
+        cpus, gpus: reserved for the task.
     """
     torch.set_num_threads(max(1, int(cpus)))
     device = pick_device(gpus)

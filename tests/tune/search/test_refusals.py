@@ -93,7 +93,7 @@ def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: 
     monkeypatch.setattr("tune.search.schedule_search.reference_features", stop)
     with pytest.raises(InterruptedError):
         search(tiny_run.path, make_config(name="mine"), lambda line: None)
-    with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or take"):
+    with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or use"):
         search(tiny_run.path, make_config(name="mine", num_steps=5), lambda line: None)
 
 
