@@ -158,7 +158,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         changed += differences(recorded, data_fingerprints, "data")
         if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):
             raise ConfigError(
-                f"{path} holds a run of another configuration: {'; '.join(changed)}. Choose another --out, or"
+                f"{path} holds a run of another configuration: {'; '.join(changed)}. Take another --out, or"
                 " pass --fresh to delete that run"
             )
         if not changed:

@@ -97,4 +97,4 @@ def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: f
         f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
         for kind, amount in resources_per_worker(placement).items()
     )
-    return f"{name} waits for other jobs: it needs {needed}, {waited:.0f} s"
+    return f"{name} waits for others to end: it needs {needed}, {waited:.0f} s"

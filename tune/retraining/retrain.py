@@ -76,7 +76,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
         session = _Session(config, registry, work, lease, report)
         state = session.unfinished()
         if state is not None and fresh:
-            session.end(state, Outcome(state.folder, None, False, "abandoned by --fresh"))
+            session.end(state, Outcome(state.folder, None, False, "given up by --fresh"))
             state = None
         if state is not None:
             session.check_config(state)

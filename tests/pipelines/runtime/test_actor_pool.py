@@ -5,7 +5,13 @@ import signal
 
 import pytest
 
-from pipelines.runtime.actor_pool import cpus_per_actor, refuse_more_actors_than_cpus, run_on_actors
+from pipelines.runtime.actor_pool import (
+    actors_on_cluster,
+    cpus_per_actor,
+    gpus_per_actor,
+    refuse_more_actors_than_cpus,
+    run_on_actors,
+)
 from sr3core.errors import ConfigError, Sr3Error
 
 
@@ -58,6 +64,15 @@ def test_actors_that_cannot_start_say_why(ray_session):
 
     with pytest.raises(Sr3Error, match=r"could not start: .*the key is missing$"):
         list(run_on_actors(lambda: ray.remote(Unready).remote(), [1, 2], num_actors=1))
+
+
+def test_without_gpus_one_actor_works_unless_more_are_wanted(ray_session):
+    import ray
+
+    assert "GPU" not in ray.cluster_resources()
+    assert actors_on_cluster(None) == 1
+    assert actors_on_cluster(3) == 3
+    assert gpus_per_actor(3) == 0.0
 
 
 def test_the_cpus_are_shared_evenly(ray_session):

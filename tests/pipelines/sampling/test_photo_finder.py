@@ -44,7 +44,7 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
         with pytest.raises(DataError, match="no such file or folder"):
             names(folder / text)
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="no image found; a pattern in quotes"):
+    with pytest.raises(DataError, match="no image found; a quoted pattern"):
         names(folder / "empty")
 
 

@@ -80,15 +80,20 @@ def measured_with(features: np.ndarray, **values: np.ndarray) -> Measurements:
     return Measurements(features=features, **others)
 
 
-def test_the_standard_errors_are_those_of_repeated_draws(task: Task) -> None:
-    """The jackknife of one draw of images against the scatter of the distances over many draws."""
+@pytest.mark.parametrize(("count", "dim"), [(300, 8), (40, 128)], ids=["more-images", "fewer-images-than-features"])
+def test_the_standard_errors_are_those_of_repeated_draws(task: Task, count: int, dim: int) -> None:
+    """The jackknife of one draw of images against the scatter of the distances over many draws.
+
+    A search judges by fewer images than Inception has features: the distance is then far too high, but as much so in
+    every draw and every group, and its standard error holds.
+    """
     generator = np.random.default_rng(0)
-    mixing = generator.normal(size=(8, 8))
-    shift = np.full(8, 2.0)
+    mixing = generator.normal(size=(dim, dim)) * (8 / dim) ** 0.5
+    shift = np.full(dim, 2.0 * (8 / dim) ** 0.5)
 
     def draw() -> tuple[Measurements, Task]:
-        references = generator.normal(size=(300, 8)) @ mixing
-        features = 0.7 * references + shift + generator.normal(size=(300, 8))
+        references = generator.normal(size=(count, dim)) @ mixing
+        features = 0.7 * references + shift + generator.normal(size=(count, dim))
         return measured_with(features), replace(task, references=references)
 
     found = [summarise(*draw(), with_error=True) for _ in range(60)]
