@@ -26,10 +26,6 @@ class Options(TrainOptions):
     """Held-out images and how they are sampled."""
     measure: Annotated[MeasureConfig, Flat] = field(default_factory=MeasureConfig)
 
-    def __post_init__(self) -> None:
-        if self.num_seeds < 1:
-            raise ConfigError(f"num_seeds: {self.num_seeds} is not positive")
-
     @property
     def arms(self) -> RunConfig:
         """The run that trains every variant with every seed."""
@@ -52,7 +48,10 @@ def read(arguments: list[str]) -> Options:
         raise ConfigError(
             f"ablate: {base.name} is not a single SR3 stage; choose a preset such as imagenet-64-256 or small-16-64"
         )
-    return command_line_of(base).read(rest)
+    options = command_line_of(base).read(rest)
+    if options.num_seeds < 1:
+        raise ConfigError(f"num_seeds: {options.num_seeds} is not positive")
+    return options
 
 
 def run(options: Options) -> int:
