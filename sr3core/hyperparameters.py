@@ -26,13 +26,13 @@ class UNetConfig:
     """The U-Net of Figure A.1; Table A.1 gives its columns (sr3core/networks/architectures.py)."""
 
     image_size: int
-    """Side of the square images that it is trained on, pixels. Decides at which level attention sits."""
+    """Side of the square training images, in pixels. It decides which resolutions get attention."""
     base_channels: int = 128
     """Width of the first layer: Table A.1's "Channel Dim"."""
     channel_multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
     """Width of each resolution in multiples of base_channels: Table A.1's "Depth Multipliers"."""
     num_res_blocks: int = 3
-    """Residual blocks a resolution in the encoder; the decoder has one more."""
+    """Residual blocks per resolution in the encoder; the decoder has one more."""
     attention_sizes: tuple[int, ...] = (16,)
     """Feature-map sides that get self-attention; the middle always has it."""
     dropout: float = 0.0
@@ -40,11 +40,12 @@ class UNetConfig:
     conditional: bool = True
     """Whether the upsampled low-resolution image is concatenated to y_t; a base model has none."""
     num_classes: int | None = field(default=None, metadata=ADDED)
-    """Classes that a base model is told of, by an embedding added to the noise level's; None has none."""
+    """Number of classes of a class-conditional base model; None for no classes. The class embedding is added to the
+    noise level's."""
     num_heads: int = field(default=1, metadata=ADDED)
-    """Heads of the self-attention; they must divide its channels."""
+    """Number of self-attention heads; it must divide the number of channels."""
     learned_variance: bool = field(default=False, metadata=ADDED)
-    """Whether the network also gives the reverse step's variance, in as many channels again (Improved DDPM)."""
+    """Also predict the variance of the reverse step, which doubles the output channels (Improved DDPM)."""
 
     def __post_init__(self) -> None:
         factor = 2 ** (len(self.channel_multipliers) - 1)
@@ -101,7 +102,8 @@ class ObjectiveConfig:
     bound_weight: float = field(default=0.0, metadata=ADDED)
     """lambda of L_simple + lambda L_vlb, which trains a learned variance: 0.001 in Improved DDPM, 0 without one."""
     class_dropout: float = field(default=0.0, metadata=ADDED)
-    """Share of samples whose class is hidden, so that sampling can be guided (Ho and Salimans, 2022): 0.1 is usual."""
+    """Fraction of samples whose class is hidden. Classifier-free guidance needs it (Ho and Salimans, 2022); 0.1 is
+    usual."""
 
     def __post_init__(self) -> None:
         require(self.bound_weight >= 0, f"bound_weight: {self.bound_weight} is negative")
@@ -124,13 +126,13 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
     gradient_clip: float | None = None
-    """Largest global gradient norm; None leaves gradients alone, as the paper seems to."""
+    """Largest global gradient norm; None for no clipping, as the paper seems to do."""
     ema_decay: float = 0.9999
-    """Decay a step of the exponential moving average of the weights, which is what samples; 0 keeps none."""
+    """Decay per step of the exponential moving average of the weights, which sampling uses; 0 for no average."""
     bad_steps: Literal["stop", "skip"] = field(default="stop", metadata=ADDED)
-    """What a step without a finite gradient, or with a spike, does to the run. Its update is never applied."""
+    """What the run does after a step whose gradient is not finite or is a spike. Such an update is never applied."""
     spike_factor: float | None = field(default=None, metadata=ADDED)
-    """A gradient norm so many times the recent ones' (geometric) average is a spike; None looks for none."""
+    """A gradient norm this many times the geometric mean of recent ones counts as a spike; None for no check."""
 
     def __post_init__(self) -> None:
         require(
@@ -150,11 +152,12 @@ class AugmentationConfig:
     """Changes to the training pairs that cost no new data; none is applied at inference."""
 
     flip: bool = True
-    """Mirror a pair left to right half of the time."""
+    """Mirror half of the pairs left to right, at random."""
     blur_probability: float = 0.0
-    """Share of visits in which the low-resolution image is blurred (section 4.3, "Gaussian Blurring noise")."""
+    """Probability that a low-resolution image is blurred each time it is used (section 4.3, "Gaussian Blurring
+    noise")."""
     blur_sigma_max: float = 1.0
-    """Largest standard deviation of that blur, low-resolution pixels; a visit draws it from U(0, this)."""
+    """Largest standard deviation of that blur, in low-resolution pixels. Each use draws its own from U(0, this)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.blur_probability <= 1, f"blur_probability: {self.blur_probability} is not in [0, 1]")
