@@ -22,7 +22,7 @@ EXTRAS = PROJECT["optional-dependencies"]
 DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]
 OPTIONAL = [
     requirement
-    for requirement in map(Requirement, {text for extra in EXTRAS.values() for text in extra})
+    for requirement in map(Requirement, sorted({text for extra in EXTRAS.values() for text in extra}))
     if requirement.name != PROJECT["name"]  # dev names extras of ours
 ]
 TORCH = Requirement((REQUIREMENTS / "torch.txt").read_text().splitlines()[-1])
