@@ -6,7 +6,7 @@ from typing import Any
 from pipelines.prepare.preparation import prepare
 from pipelines.prepare.shard_plan import plan_shards, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
 
 

@@ -10,8 +10,8 @@ from pipelines.prepare.parallel_writer import write_shards
 from pipelines.prepare.progress import PrepareProgress, save_progress
 from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
 from pipelines.prepare.shard_plan import PLAN, Plan, is_begun, load_own_plan, plan_addition, plan_shards, write_plan
-from pipelines.prepare.source_items import Source
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.items import Source
+from pipelines.prepare.sources.listing import open_source
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from pipelines.prepare.source_items import Source, SourceItem
+from pipelines.prepare.sources.items import Source, SourceItem
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS

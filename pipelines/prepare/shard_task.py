@@ -10,8 +10,8 @@ import numpy as np
 from pipelines.images.decoding import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
 from pipelines.prepare.shard_plan import PlannedShard, load_items
-from pipelines.prepare.source_items import SourceItem
-from pipelines.prepare.sources import read_item
+from pipelines.prepare.sources.items import SourceItem
+from pipelines.prepare.sources.listing import read_item
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec

@@ -39,7 +39,7 @@ from pipelines.prepare.preparation import prepare  # noqa: E402
 from pipelines.prepare.progress import PrepareProgress  # noqa: E402
 from pipelines.prepare.shard_plan import plan_shards  # noqa: E402
 from pipelines.prepare.shard_task import ShardTask, write_shard  # noqa: E402
-from pipelines.prepare.sources import open_source  # noqa: E402
+from pipelines.prepare.sources.listing import open_source  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402
 from pipelines.storage.uris import join, write_atomic  # noqa: E402
 

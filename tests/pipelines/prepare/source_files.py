@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from pipelines.images.rejects import DecodeError
-from pipelines.prepare.source_items import Source
-from pipelines.prepare.sources import read_item
+from pipelines.prepare.sources.items import Source
+from pipelines.prepare.sources.listing import read_item
 
 
 def picture(seed: int, kind: str = "PNG") -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from pipelines.prepare.duplicates import find_duplicates, tasks_without_duplicates
 from pipelines.prepare.shard_plan import load_own_plan, plan_addition, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from tests.pipelines.prepare.preparations import picture

@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.prepare.preparation import describe_plan, prepare
 from pipelines.prepare.shard_plan import plan_shards, write_plan
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
 from sr3core.config import override
 from sr3core.errors import ConfigError, DataError

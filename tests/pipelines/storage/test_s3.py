@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.listing import open_source
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
 from pipelines.storage import s3, uris

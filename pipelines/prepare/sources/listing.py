@@ -1,9 +1,9 @@
-"""Sources of images: a source is listed once, as items that any worker can read on its own."""
+"""A source, whatever its layout: list it once as items, then read any item."""
 
 from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.prepare import archives, layouts
-from pipelines.prepare.source_items import Source, SourceItem
+from pipelines.prepare.sources import archives, layouts
+from pipelines.prepare.sources.items import Source, SourceItem
 from pipelines.storage.uris import exists, is_file, join, list_files, name_of, read_bytes, read_range, size_of
 from sr3core.errors import ConfigError, DataError, StorageError
 

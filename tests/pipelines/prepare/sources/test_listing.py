@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.images.rejects import RejectReason
-from pipelines.prepare.source_items import SourceItem
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.items import SourceItem
+from pipelines.prepare.sources.listing import open_source
 from sr3core.errors import DataError
 from tests.pipelines.prepare.source_files import bytes_of, picture, rejected, write
 

@@ -2,7 +2,7 @@
 
 import random
 
-from pipelines.prepare.source_items import SourceItem, in_order
+from pipelines.prepare.sources.items import SourceItem, in_order
 
 
 def test_a_repeated_name_is_marked_whatever_the_order_of_the_listing():

@@ -12,9 +12,9 @@ from typing import IO, Any
 
 from pipelines.images.file_names import MAX_FILE_BYTES, is_image_name
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.prepare.imagenet_classes import CLASS_INDEX
-from pipelines.prepare.layouts import synset_in
-from pipelines.prepare.source_items import How, Source, SourceItem, in_order
+from pipelines.prepare.sources.imagenet_classes import CLASS_INDEX
+from pipelines.prepare.sources.items import How, Source, SourceItem, in_order
+from pipelines.prepare.sources.layouts import synset_in
 from pipelines.storage.range_file import RangeFile
 from pipelines.storage.uris import join, open_seekable, read_range
 from sr3core.errors import StorageError

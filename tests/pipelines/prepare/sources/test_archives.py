@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.images.decoding import decode_image
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.prepare.sources import open_source, read_item
+from pipelines.prepare.sources.listing import open_source, read_item
 from sr3core.errors import DataError
 from tests.pipelines.prepare.source_files import bytes_of, labels_of, picture, rejected, tar, write
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepare.sources import open_source, read_item
+from pipelines.prepare.sources.listing import open_source, read_item
 from pipelines.storage import uris
 from sr3core.errors import DataError
 from tests.s3_server import S3Server

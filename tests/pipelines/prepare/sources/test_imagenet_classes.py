@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from pipelines.prepare.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
+from pipelines.prepare.sources.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
 
 TENCH, SEA_SNAKE = "n01440764", "n01751748"
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.imagenet_classes import SYNSET_OF_ILSVRC_ID
-from pipelines.prepare.sources import open_source
+from pipelines.prepare.sources.imagenet_classes import SYNSET_OF_ILSVRC_ID
+from pipelines.prepare.sources.listing import open_source
 from sr3core.errors import ConfigError, DataError
 from tests.pipelines.prepare.source_files import bytes_of, labels_of, picture, write
 

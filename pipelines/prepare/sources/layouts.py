@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterable
 
 from pipelines.images.file_names import MAX_FILE_BYTES, is_image_name
-from pipelines.prepare.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
-from pipelines.prepare.source_items import Source, SourceItem, in_order
+from pipelines.prepare.sources.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
+from pipelines.prepare.sources.items import Source, SourceItem, in_order
 from pipelines.storage.uris import exists, join, name_of, read_bytes
 from sr3core.errors import ConfigError, DataError
 
