@@ -159,7 +159,7 @@ def test_a_full_disk_at_the_start_is_one_clear_message(photos, tmp_path, namespa
     arguments[4] = arguments[4].replace("; exec", f"; cat /dev/zero > {folder}/filler || true; exec")
     done = subprocess.run(arguments, capture_output=True, text=True)
     assert done.returncode == 1
-    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study:")]
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study serve:")]
     assert "study.sqlite: " in message
     assert "Traceback" not in done.stderr
 
@@ -173,7 +173,7 @@ def test_a_read_only_database_is_one_clear_message(photos, tmp_path, namespaces)
     done = subprocess.run(in_namespace(script, command(study.path)), capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study:")]
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study serve:")]
     assert "study.sqlite" in message
     assert "readonly" in message or "unable to open" in message
     assert study.sqlite_path.read_bytes() == before
@@ -188,7 +188,7 @@ def test_a_read_only_file_is_one_clear_message(photos, tmp_path):
         pytest.skip("no setpriv on this machine, and root is bound by no file's mode")
     done = subprocess.run([*drop, *command(study.path)], capture_output=True, text=True)
     assert done.returncode == 1
-    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study:")]
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study serve:")]
     assert "attempt to write a readonly database" in message
 
 
@@ -206,4 +206,4 @@ def test_a_port_that_is_taken_is_one_clear_message(photos, tmp_path):
     with running(command(study.path)) as server:
         done = subprocess.run(command(study.path, "--port", str(server.port)), capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"port: 127.0.0.1:{server.port} cannot be listened on; name another --port" in done.stderr
+    assert f"port: cannot listen on 127.0.0.1:{server.port}; choose another --port" in done.stderr

@@ -118,6 +118,6 @@ def test_a_server_that_is_not_there_is_one_clear_message(photos, tmp_path):
     url = "postgresql://study:hidden@127.0.0.1:1/none"
     done = subprocess.run(command(study.path, "--database", url), capture_output=True, text=True)
     assert done.returncode == 1
-    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study:")]
+    (message,) = [line for line in done.stderr.splitlines() if line.startswith("sr3 study serve:")]
     assert "127.0.0.1:1/none" in message
     assert "hidden" not in message
