@@ -1,4 +1,4 @@
-"""Rows of the database as answered trials, and how far a study is."""
+"""Rows of the database as answered trials, and a study's progress."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ from pipelines.study.exclusions import Answered, num_failed_checks
 from pipelines.study.study_folder import Study
 
 MAX_LISTED = 500
-"""Participants on the administrator's page, the latest."""
+"""Number of the latest participants that the administrator's page lists."""
 
 
 def subject_rows(connection: sa.Connection, participant: int) -> Sequence[sa.Row[Any]]:
@@ -22,7 +22,7 @@ def subject_rows(connection: sa.Connection, participant: int) -> Sequence[sa.Row
 
 
 def answered_by(slot: Slot, rows: Sequence[sa.Row[Any]]) -> list[Answered]:
-    """Answers beside what was shown."""
+    """Answers together with what was shown."""
     return [
         Answered(
             row.position,
@@ -40,7 +40,7 @@ def answered_by(slot: Slot, rows: Sequence[sa.Row[Any]]) -> list[Answered]:
 
 
 def progress(study: Study, database: Database, now: float | None = None) -> dict[str, Any]:
-    """How far a study is. No fool rate: who looks at results on the way is tempted to stop when they please."""
+    """A study's progress. No fool rates: seeing interim results tempts one to stop once they look good."""
     now = time.time() if now is None else now
     with database.read() as connection:
         people = connection.execute(sa.select(participants).order_by(participants.c.id)).all()

@@ -29,7 +29,7 @@ CONSENT = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exclusions:
-    """Rules by which answers are excluded; part of the frozen study, so that nobody can choose them by the results."""
+    """Rules by which answers are excluded; part of the frozen study, so that results cannot influence them."""
 
     max_failed_checks: int = 1
     """A subject who fails more attention checks than this is excluded."""
@@ -68,7 +68,7 @@ class StudyConfig:
     num_practice_trials: int = 3
     """Practice trials at the start, which do not count."""
     abandoned_after_minutes: float = 30.0
-    """After this long without a request a subject's place goes to another; who returns may still continue."""
+    """After this long without a request a subject's place goes to another, though the subject may still continue."""
     answer_within_minutes: float = 10.0
     """How long a shown pair can be answered; after that it is shown again."""
     exclusions: Exclusions = field(default_factory=Exclusions)
@@ -76,9 +76,9 @@ class StudyConfig:
     participant_parameters: tuple[str, ...] = ("PROLIFIC_PID", "workerId", "participant")
     """URL parameters that may carry the participant's id; the first one present is used."""
     completion_code: str = ""
-    """Code shown to subjects at the end; empty generates a random one."""
+    """Code shown to subjects at the end; if empty, a random one is generated."""
     completion_url: str = ""
-    """URL that subjects are sent to at the end; {code} and {participant} are filled in. Empty: none."""
+    """URL that subjects are sent to at the end; {code} and {participant} are filled in. Empty: no redirection."""
     title: str = "A study of image quality"
     """Title of the pages."""
     consent: tuple[str, ...] = CONSENT
@@ -106,7 +106,7 @@ class StudyConfig:
             f" {self.trials_per_subject}",
         )
         require(len(self.viewing_seconds) >= 1, "viewing_seconds: name at least one")
-        require(len(set(self.viewing_seconds)) == len(self.viewing_seconds), "viewing_seconds: a time is there twice")
+        require(len(set(self.viewing_seconds)) == len(self.viewing_seconds), "viewing_seconds: a time is listed twice")
         for seconds in self.viewing_seconds:
             require(0.05 <= seconds <= 60, f"viewing_seconds: {seconds} is not within 0.05 and 60")
         require(
@@ -114,7 +114,7 @@ class StudyConfig:
             "answer_within_minutes: shorter than the viewing time",
         )
         for name in self.participant_parameters:
-            require(bool(re.fullmatch(r"[\w.-]{1,64}", name)), f"participant_parameters: {name!r} is no plain name")
+            require(bool(re.fullmatch(r"[\w.-]{1,64}", name)), f"participant_parameters: {name!r} is not a plain name")
         require(
             not self.completion_url or self.completion_url.startswith(("https://", "http://")),
             f"completion_url: {self.completion_url!r} does not begin with https://",

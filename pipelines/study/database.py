@@ -1,4 +1,4 @@
-"""The answers' database: SQLite in WAL mode, or PostgreSQL by address. A transaction is durable, or nothing."""
+"""The answers' database: SQLite in WAL mode, or PostgreSQL at a URL. A transaction is stored durably or not at all."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ participants = sa.Table(
     sa.Column("external_id", sa.String(128), nullable=False, unique=True),
     sa.Column("state", sa.String(16), nullable=False),  # entered, active, done, left
     sa.Column("slot", sa.Integer, index=True),
-    sa.Column("valid", sa.Boolean),  # of who is done: not excluded by the declared rules
+    sa.Column("valid", sa.Boolean),  # of those who are done: not excluded by the declared rules
     sa.Column("entered_at", sa.Float, nullable=False),
     sa.Column("last_seen_at", sa.Float, nullable=False),
     sa.Column("finished_at", sa.Float),
@@ -61,7 +61,7 @@ answers = sa.Table(
 
 
 class Database:
-    """An opened database of one study."""
+    """The open database of one study."""
 
     def __init__(self, engine: sa.Engine, where: str) -> None:
         self._engine, self._where = engine, where
@@ -69,11 +69,11 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[sa.Connection]:
-        """A transaction that is stored when the block ends, or not at all.
+        """A transaction that is committed when the block ends, or not at all.
 
         Raises:
             StorageError: the database is full, read-only or gone; nothing of the block was stored.
-            IntegrityError: another request was first.
+            IntegrityError: another request came first.
         """
         try:
             with self._engine.begin() as connection:
@@ -103,17 +103,17 @@ class Database:
     def _failed(self, error: SQLAlchemyError) -> StorageError:
         reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
         return StorageError(
-            f"{self._where}: {reason}; free space or mend the database, nothing unsaved was acknowledged"
+            f"{self._where}: {reason}; free space or repair the database; every acknowledged answer is stored"
         )
 
 
 def open_database(url: str | None, sqlite_path: Path, fingerprint: str) -> Database:
-    """Open, and where needed create, a study's database; proves that it can be written.
+    """Open a study's database, creating it if needed; checks that it can be written.
 
     Args:
-        url: SQLAlchemy address of a PostgreSQL database; None for SQLite.
+        url: SQLAlchemy URL of a PostgreSQL database; None for SQLite.
         sqlite_path: file of the SQLite database.
-        fingerprint: of the study.
+        fingerprint: the study's.
 
     Raises:
         ConfigError: url is neither SQLite nor PostgreSQL.
@@ -127,21 +127,21 @@ def open_database(url: str | None, sqlite_path: Path, fingerprint: str) -> Datab
             if connection.scalar(sa.select(study_row.c.fingerprint)) is None:
                 connection.execute(study_row.insert().values(id=1, fingerprint=fingerprint))
     except IntegrityError as error:
-        raise StorageError("another server is just creating this database; start again") from error
+        raise StorageError("another server is creating this database right now; start again") from error
     _check(database, fingerprint)
-    with database.write() as connection:  # a read-only file is found now, not with the first answer
+    with database.write() as connection:  # a read-only file is noticed now, not at the first answer
         connection.execute(study_row.update().values(fingerprint=fingerprint))
     return database
 
 
 def open_existing(url: str | None, sqlite_path: Path, fingerprint: str) -> Database:
-    """Open a database to read from; see `open_database`.
+    """Open a database for reading; see `open_database`.
 
     Raises:
-        DataError: there is none yet.
+        DataError: it does not exist yet.
     """
     if url is None and not sqlite_path.is_file():
-        raise DataError(f"{sqlite_path}: nobody has answered yet; `sr3 study serve` collects answers")
+        raise DataError(f"{sqlite_path}: there are no answers yet; `sr3 study serve` collects them")
     database = _connect(url, sqlite_path)
     _check(database, fingerprint)
     return database
@@ -151,7 +151,7 @@ def _check(database: Database, fingerprint: str) -> None:
     with database.read() as connection:
         found = connection.scalar(sa.select(study_row.c.fingerprint))
     if found != fingerprint:
-        raise DataError(f"database: it holds the answers of study {found}, this one is {fingerprint}")
+        raise DataError(f"database: it holds the answers of study {found}, not of this one, {fingerprint}")
 
 
 def _connect(url: str | None, sqlite_path: Path) -> Database:
@@ -163,10 +163,10 @@ def _connect(url: str | None, sqlite_path: Path) -> Database:
     try:
         address = sa.make_url(url)
     except SQLAlchemyError as error:
-        raise ConfigError(f"database: {url!r} is no database address") from error
+        raise ConfigError(f"database: {url!r} is not a database URL") from error
     if address.get_backend_name() != "postgresql":
         raise ConfigError(
-            f"database: {address.get_backend_name()!r} is not supported; leave --database out for SQLite, or name"
+            f"database: {address.get_backend_name()!r} is not supported; omit --database for SQLite, or use"
             " postgresql+psycopg://USER@HOST/NAME"
         )
     engine = sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
@@ -174,11 +174,11 @@ def _connect(url: str | None, sqlite_path: Path) -> Database:
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:
-    connection.isolation_level = None  # transactions are begun below, not by the driver's guess
+    connection.isolation_level = None  # transactions are started explicitly below, not implicitly by the driver
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")  # an acknowledged answer survives a power cut
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A writer takes its lock at once: two that first read and then write would otherwise refuse one another.
+    # A writer takes its lock at once: two that first read and then write would otherwise block each other.
     connection.exec_driver_sql(f"BEGIN {connection.get_execution_options().get('begin', 'IMMEDIATE')}")

@@ -1,4 +1,4 @@
-"""Who is shown which image on which side: balanced by image and by side, drawn from the study's seed."""
+"""Which subject sees which image on which side: balanced by image and by side, drawn from the study's seed."""
 
 import random
 from collections import Counter
@@ -15,17 +15,17 @@ Kind = Literal["practice", "trial", "check"]
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One pair: the original and, on the other side, a model's output or (practice, check) a spoilt copy."""
+    """A pair: the original and, on the other side, a model's output or (in practice and checks) a spoilt copy."""
 
     kind: Kind
     image: str
     original_first: bool
-    """The original is the first image: the left one, the upper one on a phone."""
+    """Whether the original is the first image: the left one, or on a phone the upper one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What one person is shown, in this order; a person takes a slot, and another one if they leave."""
+    """What one person is shown, in this order. A person takes a slot; if they leave, someone else takes it."""
 
     model: str
     viewing_seconds: float
@@ -35,24 +35,24 @@ class Slot:
 def assign(config: StudyConfig, models: Sequence[str], images: Sequence[str], spares: Sequence[str]) -> list[Slot]:
     """Fill every slot of a study.
 
-    Within the subjects of a model and viewing time no image is shown more than once oftener than another, each subject
-    has the model on the left as often as on the right (within one), and so has each image.
+    Among the subjects of one model and viewing time, the numbers of times that images are shown differ by at most one.
+    For each subject and for each image, the model is on the left as often as on the right, within one.
 
     Args:
-        config: the study's.
+        config: the study's configuration.
         models: names of the models.
         images: the images of the study.
-        spares: further images, for practice and attention checks.
+        spares: additional images, for practice and attention checks.
 
     Raises:
-        ConfigError: practice and checks need more images than a subject has left.
+        ConfigError: practice and checks need more images than those that a subject does not see otherwise.
     """
     needed = config.num_practice_trials + config.num_attention_checks
     free = len(images) - config.trials_per_subject + len(spares)
     if free < needed:
         raise ConfigError(
             f"num_images: practice and attention checks need {needed} images that the subject is not shown otherwise,"
-            f" the folders leave {free}; bring {needed - free} more, or lower trials_per_subject, num_practice_trials"
+            f" but only {free} remain; add {needed - free} more, or lower trials_per_subject, num_practice_trials"
             " or num_attention_checks"
         )
     slots = []
@@ -65,7 +65,7 @@ def assign(config: StudyConfig, models: Sequence[str], images: Sequence[str], sp
                 generator = _random(config, "order", group, number)
                 pairs = [Trial("trial", name, firsts[number, name]) for name in names]
                 slots.append(Slot(model, seconds, _with_checks(config, pairs, images, spares, generator)))
-    _random(config, "slots").shuffle(slots)  # no model gets all the early birds
+    _random(config, "slots").shuffle(slots)  # so that early participants are spread over all models
     return slots
 
 
@@ -74,7 +74,7 @@ def _random(config: StudyConfig, purpose: str, *index: int | str) -> random.Rand
 
 
 def _deal_images(config: StudyConfig, images: Sequence[str], generator: random.Random) -> list[list[str]]:
-    """The images of each subject: always those that were dealt least often, ties broken at random."""
+    """The images of each subject: always those assigned least often so far, ties broken at random."""
     dealt: Counter[str] = Counter()
     hands = []
     for _ in range(config.subjects_per_model):
@@ -89,8 +89,9 @@ def _deal_images(config: StudyConfig, images: Sequence[str], generator: random.R
 def _balance_sides(hands: Sequence[Sequence[str]], generator: random.Random) -> dict[tuple[int, str], bool]:
     """(subject, image) -> whether the original is first, balanced for every subject and for every image at once.
 
-    Each subject's trials are paired off at random, and so are each image's; the two of a pair must differ. Every trial
-    is in at most one pair of either kind, so pairs form paths and even cycles, which alternate.
+    Each subject's trials are paired at random, and so are each image's; the two trials of a pair get opposite sides.
+    Every trial is in at most one pair of either kind, so the pairs form paths and even cycles; sides alternate along
+    them.
     """
     places = [(number, image) for number, hand in enumerate(hands) for image in hand]
     generator.shuffle(places)
@@ -122,7 +123,7 @@ def _balance_sides(hands: Sequence[Sequence[str]], generator: random.Random) -> 
 def _with_checks(
     config: StudyConfig, pairs: list[Trial], images: Sequence[str], spares: Sequence[str], generator: random.Random
 ) -> tuple[Trial, ...]:
-    """Practice first, then the pairs with a check somewhere in each of as many equal parts."""
+    """Practice first, then the pairs, in as many equal parts as there are checks, with a check somewhere in each."""
     seen = {pair.image for pair in pairs}
     others = [name for name in images if name not in seen]
     generator.shuffle(others)

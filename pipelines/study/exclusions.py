@@ -1,4 +1,4 @@
-"""The declared exclusions as functions; the server uses them too, to fill an excluded subject's place."""
+"""The declared exclusion rules as functions; the server also uses them, to refill an excluded subject's slot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pipelines.study.design import Slot, Trial
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A trial and what was answered."""
+    """A trial and its answer."""
 
     position: int
     trial: Trial
@@ -28,7 +28,7 @@ class Answered:
 
 
 def subject_exclusion(rules: Exclusions, slot: Slot, answered: Sequence[Answered]) -> str | None:
-    """Why a subject is left out altogether; None keeps them."""
+    """Why a subject is excluded altogether; None if they are kept."""
     if len(answered) < len(slot.trials):
         return "incomplete"
     failed = num_failed_checks(answered)
@@ -40,7 +40,7 @@ def subject_exclusion(rules: Exclusions, slot: Slot, answered: Sequence[Answered
 
 
 def trial_exclusion(rules: Exclusions, viewing_seconds: float, one: Answered) -> str | None:
-    """Why a single trial is left out; None keeps it."""
+    """Why a single trial is excluded; None if it is kept."""
     if rules.drop_seen_again and one.num_presentations > 1:
         return "shown more than once"
     if rules.drop_focus_lost and one.focus_lost_viewing:

@@ -1,4 +1,4 @@
-"""Figures 6 and 7 (fool rates), D.1 and D.2 (images that fool least and most), and fool rates by viewing time."""
+"""Figures 6 and 7 (fool rates), D.1 and D.2 (images with extreme fool rates), and fool rates by viewing time."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 COLOURS = ("#4c7aa8", "#d08700", "#4f8f5b", "#8e5aa8", "#a85050", "#5a6b7b")
 INK = "#1b1f24"
 CHANCE = 50
-"""Percent: nobody can tell output and original apart."""
+"""Percent: outputs and originals are indistinguishable."""
 
 
 def write_figures(results: dict[str, Any], studies: Sequence[Study], folder: Path) -> None:
-    """Draw fool-rates and, where several were declared, viewing-times; for each task its extremes; as SVG and PNG."""
+    """Draw fool-rates, viewing-times if several were declared, and each task's extremes, as SVG and PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     tasks = results["tasks"]
     _save(folder / "fool-rates", (6.4, 1.0 + 2.6 * len(tasks)), len(tasks), lambda axes: _rates(axes, tasks))
@@ -58,7 +58,7 @@ def _errors(rows: Sequence[dict[str, Any]]) -> list[list[float]]:
 
 
 def _rates(axes: "Sequence[Axes]", tasks: Sequence[dict[str, Any]]) -> None:
-    """Figures 6 and 7: a bar a model, with its two-way interval; the dashed line is chance."""
+    """Figures 6 and 7: a bar per model, with its two-way interval; the dashed line is chance."""
     for one, task in zip(axes, tasks, strict=True):
         rows = task["models"]
         colours = [COLOURS[index % len(COLOURS)] for index in range(len(rows))]
@@ -91,7 +91,7 @@ def _times(axes: "Sequence[Axes]", tasks: Sequence[dict[str, Any]]) -> None:
 
 
 def _write_extremes(task: dict[str, Any], study: Study, path: Path) -> None:
-    """Figures D.1 and D.2: input (Task 1), output and original of each extreme image, its fool rate below."""
+    """Figures D.1 and D.2: input (Task 1), output and original of each extreme image, with its fool rate below."""
     pictures = study.plan.pictures
     lines = [(model, which) for model in task["extremes"] for which in ("lowest", "highest")]
     width = max(len(task["extremes"][model][which]) for model, which in lines)

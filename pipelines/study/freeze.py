@@ -1,4 +1,4 @@
-"""`sr3 study new`: folders of images become a study that nobody changes any more."""
+"""`sr3 study new`: turns folders of images into a study that can no longer be changed."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ from sr3core.randomness import derive_seed
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Folders:
-    """Where a study's images are; paired by file name without ending."""
+    """Where a study's images are; they are paired by file name without extension."""
 
     references: str
     """The originals."""
@@ -40,7 +40,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A study that fits together, before anything is written."""
+    """A consistent study, before anything is written."""
 
     config: StudyConfig
     files: dict[str, dict[str, str]]
@@ -50,11 +50,11 @@ class Draft:
 
     @property
     def spoilt(self) -> list[str]:
-        """The images that need a spoilt copy."""
+        """The images of which a spoilt copy is needed."""
         return sorted({trial.image for slot in self.slots for trial in slot.trials if trial.kind != "trial"})
 
     def describe(self) -> str:
-        """What it asks of how many people."""
+        """The number of subjects, and what each of them does."""
         config = self.config
         trials = f"{config.trials_per_subject} of {config.num_images} images"
         minutes = config.num_positions * (max(config.viewing_seconds) + 3) / 60
@@ -69,19 +69,19 @@ def draft_study(folders: Folders, config: StudyConfig) -> Draft:
 
     Raises:
         DataError: folders are missing or do not pair.
-        ConfigError: no model, no inputs for Task 1, or too few images for the numbers asked.
+        ConfigError: no model, no inputs for Task 1, or too few images for what is configured.
     """
     if not folders.models:
         raise ConfigError("model: name at least one, as --model NAME=DIR")
     if config.task == 1 and folders.inputs is None:
-        raise ConfigError("inputs: Task 1 shows the low-resolution input; name its folder, --inputs DIR")
+        raise ConfigError("inputs: Task 1 shows the low-resolution input; name its folder with --inputs DIR")
     roles = {"reference": folders.references, **folders.models}
     if config.task == 1 and folders.inputs is not None:
         roles["input"] = folders.inputs
     sets = {role: ImageSet.read(folder, role) for role, folder in roles.items()}
     names = check_pairs(sets["reference"], [images for role, images in sets.items() if role != "reference"])
     if len(names) < config.num_images:
-        raise ConfigError(f"num_images: {config.num_images} are asked, the folders hold {len(names)}")
+        raise ConfigError(f"num_images: {config.num_images} were requested, but the folders hold {len(names)}")
     random.Random(derive_seed(config.seed, "study/choice")).shuffle(names)
     chosen, spares = sorted(names[: config.num_images]), sorted(names[config.num_images :])
     slots = assign(config, list(folders.models), chosen, spares)
@@ -90,15 +90,15 @@ def draft_study(folders: Folders, config: StudyConfig) -> Draft:
 
 
 def new_study(folders: Folders, config: StudyConfig, out: str) -> Study:
-    """Freeze a study into a new folder: all of it or nothing.
+    """Freeze a study into a new folder, completely or not at all.
 
     Raises:
-        ConfigError: see `draft_study`; or out is there already.
+        ConfigError: see `draft_study`; or out already exists.
         DataError: see `draft_study`; or an image cannot be read, or sizes differ.
     """
     path = local_path(out)
     if path.exists():
-        raise ConfigError(f"out: {path} is there already; a frozen study is not changed, name another folder")
+        raise ConfigError(f"out: {path} already exists, and a frozen study is never changed; choose another folder")
     if not config.completion_code:
         config = dataclasses.replace(config, completion_code=secrets.token_hex(4).upper())
     draft = draft_study(folders, config)
@@ -125,7 +125,7 @@ def _named(folders: Folders) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Every image that the study can show, as PNG without metadata; the keys are those of `Pictures`."""
+    """Every image that the study can show, as a PNG without metadata; the keys are those of `Pictures`."""
 
     originals: dict[str, bytes]
     outputs: dict[str, dict[str, bytes]]
@@ -159,8 +159,8 @@ def _like(original: np.ndarray, path: str, model: str) -> np.ndarray:
     output = read_pixels(path)
     if output.shape != original.shape:
         raise DataError(
-            f"{path}: the output of {model} is {_size(output)}, the reference {_size(original)}; a pair must be of one"
-            " size, or people would see which is which"
+            f"{path}: the output of {model} is {_size(output)}, the reference {_size(original)}; the images of a pair"
+            " must have one size, or subjects could tell them apart by it"
         )
     return output
 
@@ -177,7 +177,7 @@ def _size(image: np.ndarray) -> str:
 
 
 def _plan(draft: Draft, shown: Shown, folder: Path) -> StudyPlan:
-    """Write every image under a random name, all with the same number of bytes, in an order that tells nothing."""
+    """Write every image under a random name, all with the same number of bytes, in an order that reveals nothing."""
     groups = [shown.originals, *shown.outputs.values(), shown.inputs, shown.spoilt]
     places = [(number, name) for number, group in enumerate(groups) for name in group]
     secrets.SystemRandom().shuffle(places)

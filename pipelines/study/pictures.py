@@ -1,4 +1,4 @@
-"""Images of a study, re-encoded alike: PNG without metadata, and all of the same number of bytes."""
+"""Uniform re-encoding of a study's images: PNG without metadata, all files of the same number of bytes."""
 
 import struct
 import zlib
@@ -18,7 +18,7 @@ _CHUNK_BYTES = 12
 
 
 def pad(images: Iterable[bytes]) -> list[bytes]:
-    """Bring PNGs to one length by an empty chunk: a blurry image's file is smaller, which a network panel shows."""
+    """Pad PNGs to one length with an empty chunk: a blurry image's file is smaller, which a network panel reveals."""
     encoded = list(images)
     size = max(map(len, encoded)) + _CHUNK_BYTES
     return [_padded(data, size) for data in encoded]
@@ -32,12 +32,12 @@ def _padded(data: bytes, size: int) -> bytes:
 
 
 def enlarge(low: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The low-resolution input as it is shown in the middle: x_up, the same pixels on every screen."""
+    """The low-resolution input as shown in the middle: x_up, so that every screen shows the same pixels."""
     return to_uint8(upsample_bicubic(to_float(low[None]), (height, width)))[0]
 
 
 def spoil(pixels: np.ndarray, seed: int, name: str) -> np.ndarray:
-    """A copy that nobody who looks takes for a photo: coarse blocks with strong coloured noise."""
+    """A copy that no attentive subject takes for a photo: coarse blocks with strong coloured noise."""
     height, width = pixels.shape[:2]
     side = min(height, width)
     blocks = resize_area(pixels[:side, :side], min(NUM_BLOCKS, side)).astype(np.float64)

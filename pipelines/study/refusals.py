@@ -1,17 +1,17 @@
-"""What the server says no to, and how often a client may ask."""
+"""Refused requests, and limits on how often a client may send them."""
 
 import threading
 import time
 from collections.abc import Callable
 
 
-class Refused(Exception):  # noqa: N818 - it is an answer to a request, not a fault
-    """A request that is not carried out.
+class Refused(Exception):  # noqa: N818 - it is a response to a request, not a fault
+    """A request that the server refuses.
 
     Args:
-        status: of HTTP.
-        code: for the page's script.
-        text: for people.
+        status: HTTP status.
+        code: identifies the reason to the page's script.
+        text: the reason in words, for people.
         retry_after: seconds after which the same request may succeed.
     """
 
@@ -21,9 +21,9 @@ class Refused(Exception):  # noqa: N818 - it is an answer to a request, not a fa
 
 
 class RateLimit:
-    """A token bucket a key: so many requests a second on average, a burst of so many at once.
+    """A token bucket per key: limits the average number of requests per second, and the size of a burst.
 
-    Kept in memory alone: after a restart every bucket is full, and no address is ever stored.
+    Kept only in memory: after a restart every bucket is full, and no network address is ever stored.
     """
 
     def __init__(self, per_second: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -35,15 +35,15 @@ class RateLimit:
         """Count a request.
 
         Raises:
-            Refused: there were too many.
+            Refused: there were too many requests.
         """
         now = self._clock()
         with self._lock:
             level, since = self._buckets.pop(key, (self._burst, now))
             level = min(self._burst, level + (now - since) * self._rate)
             granted = level >= 1
-            self._buckets[key] = (level - granted, now)  # at the end: the first are those that were silent longest
-            for old in list(self._buckets)[:2]:  # a bucket that is full again need not be remembered
+            self._buckets[key] = (level - granted, now)  # at the end, so that the first are those idle longest
+            for old in list(self._buckets)[:2]:  # a bucket that is full again need not be kept
                 if self._buckets[old][0] + (now - self._buckets[old][1]) * self._rate >= self._burst:
                     del self._buckets[old]
         if not granted:

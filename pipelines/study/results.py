@@ -1,4 +1,4 @@
-"""`sr3 study results`: fool rates with two-way intervals, pairwise tests, images that fool least and most, trials."""
+"""`sr3 study results`: fool rates with two-way intervals, pairwise tests, extreme images, the published trials."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ NUM_EXTREMES = 3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrialRow:
-    """A trial as it is published: people are numbered, their ids stay in the database."""
+    """A trial as published: participants are numbered; their ids stay in the database."""
 
     task: int
     subject: str
@@ -47,32 +47,32 @@ class TrialRow:
     focus_lost_answering: int
     num_presentations: int
     excluded: str
-    """Why it is left out; empty where it counts."""
+    """Why it is excluded; empty if it counts."""
 
 
 def write_results(
     studies: Sequence[str], databases: Sequence[str] = (), out: str | None = None, num_replicates: int = NUM_REPLICATES
 ) -> dict[str, Any]:
-    """Compute the results of a study, or of one of each task side by side, and write them.
+    """Compute and write the results of one study, or of one study of each task side by side.
 
     Args:
-        studies: folders of `sr3 study new`.
-        databases: a database address for each, where answers are not in STUDY/study.sqlite.
+        studies: folders that `sr3 study new` wrote.
+        databases: a database URL for each, if answers are not in STUDY/study.sqlite.
         out: folder for results.json, trials.csv, trials.json and figures/; default: the first study's.
-        num_replicates: of the bootstrap.
+        num_replicates: number of bootstrap replicates.
 
     Raises:
-        DataError: nobody has answered yet, or no answer is left after the declared exclusions.
-        ConfigError: two studies are of one task, or there are not as many databases as studies.
+        DataError: there are no answers yet, or none is left after the declared exclusions.
+        ConfigError: two studies are of the same task, or there are not as many databases as studies.
     """
     opened = [open_study(path) for path in studies]
     if databases and len(databases) != len(opened):
         raise ConfigError(
-            f"database: {len(databases)} are named for {len(opened)} studies; name one for each, in order"
+            f"database: {len(databases)} were given for {len(opened)} studies; give one for each, in the same order"
         )
     tasks = [study.config.task for study in opened]
     if len(set(tasks)) < len(tasks):
-        raise ConfigError(f"studies: of tasks {tasks}; name at most one of each task")
+        raise ConfigError(f"studies: these are of tasks {tasks}; name at most one of each task")
     urls = list(databases) or [None] * len(opened)
     rows, found = [], []
     for study, url in sorted(zip(opened, urls, strict=True), key=lambda pair: pair[0].config.task):
@@ -92,12 +92,12 @@ def write_results(
     write_atomic(folder / "trials.csv", _as_csv(rows))
     write_atomic(folder / "trials.json", json.dumps([asdict(row) for row in rows]))
     write_figures(results, opened, folder / "figures")
-    write_atomic(folder / "results.json", json.dumps(results, indent=1))  # last: it says that the rest is there
+    write_atomic(folder / "results.json", json.dumps(results, indent=1))  # last: it marks completion
     return results
 
 
 def collect(study: Study, database: Database) -> tuple[list[TrialRow], Counter[str]]:
-    """Every answer, marked where a declared rule excludes it; and how many people are in which state."""
+    """Every answer, marked if a declared rule excludes it, and the number of participants in each state."""
     rules, rows, people = study.config.exclusions, [], Counter[str]()
     with database.read() as connection:
         for person in connection.execute(sa.select(participants).order_by(participants.c.id)):
@@ -144,7 +144,7 @@ def _reason(subject: str | None, trial: str | None) -> str:
 
 
 def _kind(reason: str | None) -> str:
-    """A reason without its numbers, to count it by."""
+    """A reason without its numbers, so that equal reasons are counted together."""
     return re.sub(r" in \d.*|\d+ ", "", reason or "")
 
 
@@ -160,7 +160,7 @@ def summarize(study: Study, rows: Iterable[TrialRow], people: Counter[str], num_
     if empty:
         raise DataError(
             f"{study.path}: no valid trial of {', '.join(empty)} yet ({len(asked)} answered, {len(kept)} kept);"
-            " a subject counts when they have finished"
+            " subjects count once they have finished"
         )
     seed = study.config.seed
     by_model = {model: [row for row in kept if row.model == model] for model in study.plan.models}

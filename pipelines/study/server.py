@@ -1,4 +1,4 @@
-"""`sr3 study serve`: the study's pages and what they call. Thin: visits.py decides."""
+"""`sr3 study serve`: the study's pages and the API that they call. A thin layer; visits.py makes the decisions."""
 
 import logging
 import re
@@ -31,7 +31,7 @@ HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",  # the address holds the participant's id
+    "Referrer-Policy": "no-referrer",  # the URL contains the participant's id
     "X-Content-Type-Options": "nosniff",
     "X-Robots-Tag": "noindex",
 }
@@ -39,13 +39,13 @@ log = logging.getLogger(__name__)
 
 
 class Arrival(BaseModel):
-    """The parameters of the address that a person came with."""
+    """The query parameters of the URL that a person opened."""
 
     parameters: dict[str, str] = Field(default_factory=dict)
 
 
 class Answer(BaseModel):
-    """A choice, and what the page measured."""
+    """A choice, with the page's measurements."""
 
     token: str = Field(max_length=512)
     choice: str = Field(pattern="^(first|second)$")
@@ -62,12 +62,12 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
     """Serve a study until interrupted.
 
     Args:
-        study: an opened study.
+        study: an open study.
         config: where to listen.
-        on_ready: told, once the server listens, the addresses of the study and of the administrator's page.
+        on_ready: called with the URLs of the study and of the administrator's page once the server listens.
 
     Raises:
-        DataError: an image of the study was changed, or the database is another study's.
+        DataError: an image of the study was changed, or the database belongs to another study.
         StorageError: the database cannot be written, or the port is taken.
     """
     study.verify()
@@ -77,7 +77,7 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
             create_app(study, database, config),
             host=config.host,
             port=config.port,
-            access_log=False,  # it would hold network addresses
+            access_log=False,  # it would contain network addresses
             log_config=None,
             log_level="warning",
             proxy_headers=True,
@@ -88,7 +88,7 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
     try:
         listening = server.config.bind_socket()
     except SystemExit as error:
-        raise StorageError(f"port: {config.host}:{config.port} cannot be listened on; name another --port") from error
+        raise StorageError(f"port: cannot listen on {config.host}:{config.port}; choose another --port") from error
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
     base = f"http://{host}:{port}{config.root_path}/"
@@ -100,7 +100,7 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
 
 
 class _Server(uvicorn.Server):
-    """Says when it listens: before, a browser that is quick would be refused."""
+    """Announces when it listens: before that, a browser's connection would be refused."""
 
     announce: Callable[[], None]
 
@@ -124,7 +124,7 @@ def create_app(study: Study, database: Database, config: ServeConfig) -> FastAPI
 
 
 class Limits:
-    """How often one person, one network address and a guesser of secrets may ask."""
+    """Request limits: per person, per network address, and for attempts to guess the secret."""
 
     def __init__(self, config: ServeConfig) -> None:
         by_person, by_address = config.requests_per_second, config.requests_per_second_per_address
@@ -138,7 +138,8 @@ def _address(request: Request) -> str:
 
 
 def _guard(app: FastAPI, limits: Limits) -> None:
-    """Headers of every response; refusals and storage errors as JSON with a code; limits by address and by size."""
+    """Sets every response's headers, returns refusals and storage errors as JSON with a code, and limits requests by
+    network address and by size."""
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -159,13 +160,13 @@ def _guard(app: FastAPI, limits: Limits) -> None:
     @app.exception_handler(StorageError)
     def fail(_: Request, error: StorageError) -> Response:
         log.error("study: %s", error)
-        text = "The answer could not be stored, because of a fault on our side."
+        text = "The answer could not be stored because of a problem on our side."
         return _refusal(Refused(503, "storage", text, retry_after=2))
 
 
 def _check_size(length: str) -> None:
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
-        raise Refused(413, "size", f"A request needs a length of at most {MAX_BODY_BYTES} bytes.")
+        raise Refused(413, "size", f"A request must state a length of at most {MAX_BODY_BYTES} bytes.")
 
 
 def _refusal(refused: Refused) -> Response:
@@ -248,7 +249,7 @@ def _add_study(app: FastAPI, study: Study, people: visits.Visits, limits: Limits
 
     @app.get("/image/{nonce}/{place}")
     def image(nonce: str, place: str) -> Response:
-        # Not a file response: its ETag would tell that two addresses show the same file.
+        # Not a file response: its ETag would reveal that two URLs show the same file.
         return Response(people.picture(nonce, place).read_bytes(), media_type="image/png")
 
 
@@ -262,10 +263,10 @@ def _add_administration(app: FastAPI, study: Study, database: Database, secret: 
 
 
 def participant_id(parameters: dict[str, str], names: tuple[str, ...]) -> str | None:
-    """The id that a person brought in the address; None if there is none.
+    """The participant's id from the URL; None if there is none.
 
     Raises:
-        Refused: it is too long, or has other characters than recruiting services use.
+        Refused: it is too long, or contains characters that recruiting services do not use.
     """
     given = next((parameters[name] for name in names if parameters.get(name)), None)
     if given is not None and not re.fullmatch(rf"[\w.@:+-]{{1,{MAX_ID}}}", given):

@@ -1,6 +1,6 @@
 """A frozen study on disk.
 
-STUDY/study.json      everything that is declared: configuration, images, who sees what, checksums, provenance
+STUDY/study.json      everything that is declared: configuration, images, each slot's trials, checksums, provenance
 STUDY/images/         PNGs under random names
 STUDY/secrets.json    keys that sign tokens and open the administrator's page; not for publication
 STUDY/study.sqlite    answers, unless they go to a PostgreSQL database
@@ -34,12 +34,12 @@ class Pictures:
     inputs: dict[str, str]
     """The low-resolution inputs, enlarged; empty for Task 2."""
     spoilt: dict[str, str]
-    """Of practice trials and attention checks."""
+    """The spoilt copies for practice trials and attention checks: image -> file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StudyPlan:
-    """The frozen part: what study.json holds beside format and provenance."""
+    """The frozen part: what study.json holds besides format and provenance."""
 
     config: StudyConfig
     models: tuple[str, ...]
@@ -75,7 +75,7 @@ class Study:
 
     @property
     def sqlite_path(self) -> Path:
-        """Where answers go by default."""
+        """Where answers are stored by default."""
         return self.path / "study.sqlite"
 
     def picture(self, file: str) -> Path:
@@ -83,7 +83,7 @@ class Study:
         return self.path / "images" / file
 
     def files_of(self, slot: Slot, position: int) -> dict[str, str]:
-        """What is shown where at a position: "first", "second" and, in Task 1, "input" -> file."""
+        """What a trial shows in each place: "first", "second" and, in Task 1, "input" -> file."""
         trial, pictures = slot.trials[position], self.plan.pictures
         other = (pictures.outputs[slot.model] if trial.kind == "trial" else pictures.spoilt)[trial.image]
         pair = (pictures.originals[trial.image], other)
@@ -100,18 +100,18 @@ class Study:
         try:
             return from_dict(Secrets, json.loads((self.path / "secrets.json").read_text()))
         except (OSError, ValueError) as error:
-            raise DataError(f"{self.path / 'secrets.json'} cannot be read, make the study anew: {error}") from error
+            raise DataError(f"{self.path / 'secrets.json'} cannot be read: {error}; create the study again") from error
 
     def verify(self) -> None:
-        """Check that every image is there and unchanged.
+        """Check that every image is present and unchanged.
 
         Raises:
-            DataError: names the first that is not.
+            DataError: names the first one that is not.
         """
         for file, checksum in self.plan.checksums.items():
             path = self.picture(file)
             if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != checksum:
-                raise DataError(f"{path} is missing or was changed since the study was frozen; make the study anew")
+                raise DataError(f"{path} is missing or was changed since the study was frozen; create the study again")
 
 
 def plan_to_json(plan: dict[str, Any], provenance: dict[str, Any]) -> str:
@@ -124,21 +124,21 @@ def open_study(path: str | Path) -> Study:
     """Open what `sr3 study new` wrote.
 
     Raises:
-        DataError: it is none, or study.json is damaged or was edited.
-        ConfigError: it is of another format version.
+        DataError: it is not a study, or study.json is damaged or was edited.
+        ConfigError: it has another format version.
     """
     folder = local_path(path)
     try:
         content = json.loads((folder / "study.json").read_text())
     except OSError as error:
-        raise DataError(f"{folder} is no study (no study.json): `sr3 study new` makes one") from error
+        raise DataError(f"{folder} is not a study (no study.json); create one with `sr3 study new`") from error
     except ValueError as error:
         raise DataError(f"{folder / 'study.json'} is damaged: {error}") from error
     if content.get("format") != "sr3-study" or content.get("format_version") != STUDY_FORMAT_VERSION:
         raise ConfigError(
-            f"{folder / 'study.json'} is of format {content.get('format')!r} version {content.get('format_version')},"
+            f"{folder / 'study.json'} has format {content.get('format')!r} version {content.get('format_version')},"
             f" this program reads 'sr3-study' version {STUDY_FORMAT_VERSION}"
         )
     if fingerprint_of(content["plan"]) != content["fingerprint"]:
-        raise DataError(f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not fit")
+        raise DataError(f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not match")
     return Study(folder, from_dict(StudyPlan, content["plan"]), content["fingerprint"], content["provenance"])

@@ -1,6 +1,6 @@
 """What a participant may do, without HTTP: enter, consent, see the next pair, answer, leave.
 
-Everything that decides is in the database, so that a server can be killed and started again between any two requests.
+All state that matters is in the database, so a server can be killed and restarted between any two requests.
 """
 
 import secrets
@@ -25,7 +25,7 @@ from pipelines.study.tokens import Tokens
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """What the page sends when a person has chosen."""
+    """What the page sends after a person has chosen."""
 
     chose_first: bool
     exposure_seconds: float
@@ -42,10 +42,10 @@ class Visits:
     ) -> None:
         self._study, self._database, self._tokens, self._clock = study, database, tokens, clock
         self._fetched: set[tuple[str, str]] = set()
-        """Images that were handed out; after a restart an address works once more."""
+        """Images that were delivered; after a restart a URL works once more."""
 
     def enter(self, external_id: str) -> dict[str, Any]:
-        """Come in, for the first time or again; the participant's session and where they are."""
+        """Enter for the first time, or return; gives the participant's session and position."""
         now = self._clock()
         try:
             with self._database.write() as connection:
@@ -53,13 +53,13 @@ class Visits:
                     row = {"external_id": external_id, "state": "entered", "entered_at": now, "last_seen_at": now}
                     connection.execute(participants.insert().values(row))
         except IntegrityError:
-            pass  # the same person's other tab was first
+            pass  # the same person's other tab came first
         with self._database.read() as connection:
             row = connection.execute(sa.select(participants).filter_by(external_id=external_id)).one()
             return {"session": self._tokens.session(row.id), **self._where(connection, row)}
 
     def consent(self, session: str) -> dict[str, Any]:
-        """Agree to take part, and get a slot.
+        """Consent to take part, and get a slot.
 
         Raises:
             Refused: the study is full.
@@ -75,10 +75,10 @@ class Visits:
             return self._where(connection, self._participant(connection, participant))
 
     def next(self, session: str) -> dict[str, Any]:
-        """Show the next pair; after a reload the same pair again, which is counted.
+        """Show the next pair; after a reload the same pair again, and the repetition is counted.
 
         Returns:
-            the token that an answer needs, addresses of the images, viewing time; or that the person is done.
+            the token that an answer needs, the images' URLs and the viewing time; or that the person is done.
         """
         participant, now = self._tokens.read_session(session), self._clock()
         with self._database.write() as connection:
@@ -99,12 +99,12 @@ class Visits:
         }
 
     def picture(self, nonce: str, place: str) -> Path:
-        """File of an image's address, which works once and until the pair is answered.
+        """File behind an image's URL, which works once, and only until the pair is answered.
 
         Raises:
-            Refused: the address was never given out, or is used up.
+            Refused: the URL was never issued, or has been used.
         """
-        gone = Refused(404, "image", "There is no such image, or it was shown already.")
+        gone = Refused(404, "image", "There is no such image, or it has already been shown.")
         with self._database.read() as connection:
             showing = connection.execute(sa.select(presentations).filter_by(nonce=nonce)).one_or_none()
             if showing is None:
@@ -123,12 +123,12 @@ class Visits:
         """Store an answer, once.
 
         Raises:
-            Refused: the token is forged, expired, used or replaced by a newer one, or the answer comes before the
+            Refused: the token is forged, expired, used or replaced by a newer one, or the answer arrives before the
                 viewing time can have passed.
         """
         participant, now = self._tokens.read_session(session), self._clock()
         nonce = self._tokens.read_trial(token, participant)
-        again = Refused(409, "answered", "This pair was answered already.")
+        again = Refused(409, "answered", "This pair has already been answered.")
         try:
             with self._database.write() as connection:
                 row = self._participant(connection, participant)
@@ -141,11 +141,11 @@ class Visits:
                 if row.state != "active" or not any(showing.nonce == nonce for showing in showings):
                     raise again
                 if showings[-1].nonce != nonce:
-                    raise Refused(409, "replaced", "This pair was shown again since, in another tab perhaps.")
+                    raise Refused(409, "replaced", "This pair has been shown again since, perhaps in another tab.")
                 slot, elapsed = self._slot(row), now - showings[-1].issued_at
                 if elapsed < slot.viewing_seconds:
                     wait = slot.viewing_seconds - elapsed
-                    raise Refused(425, "early", "That came before the viewing time was over.", retry_after=wait)
+                    raise Refused(425, "early", "The answer came before the viewing time was over.", retry_after=wait)
                 values = {f: getattr(response, f) for f in Response.__slots__}
                 values |= {"participant": participant, "position": position, "nonce": nonce, "answered_at": now}
                 values |= {"server_seconds": elapsed, "num_presentations": len(showings)}
@@ -159,7 +159,7 @@ class Visits:
         return {"stored": True, "position": position + 1}
 
     def leave(self, session: str) -> dict[str, Any]:
-        """Withdraw: what the person answered is deleted; their slot is free again."""
+        """Withdraw: the person's answers are deleted, and their slot becomes free again."""
         participant = self._tokens.read_session(session)
         with self._database.write() as connection:
             row = self._participant(connection, participant)
@@ -172,7 +172,7 @@ class Visits:
     def _participant(self, connection: sa.Connection, participant: int) -> sa.Row[Any]:
         row = connection.execute(sa.select(participants).filter_by(id=participant)).one_or_none()
         if row is None:  # a session of an earlier database
-            raise Refused(401, "session", "Please open the study's address again.")
+            raise Refused(401, "session", "Please open the study's link again.")
         return row
 
     def _slot(self, row: sa.Row[Any]) -> Slot:
@@ -183,7 +183,7 @@ class Visits:
         return connection.scalar(count) or 0
 
     def _where(self, connection: sa.Connection, row: sa.Row[Any]) -> dict[str, Any]:
-        """Where a person is; the completion code for those alone who are done."""
+        """A person's position, and for those who are done the completion code."""
         config = self._study.config
         found = {"state": row.state, "position": self._num_answers(connection, row.id)}
         found["num_positions"] = config.num_positions
@@ -194,14 +194,14 @@ class Visits:
         return found
 
     def _free_slot(self, connection: sa.Connection, now: float) -> int:
-        """The first slot that nobody has finished validly and nobody is at work on."""
+        """The first slot that nobody has validly finished and nobody is working on."""
         since = now - 60 * self._study.config.abandoned_after_minutes
         done = (participants.c.state == "done") & participants.c.valid
         busy = (participants.c.state == "active") & (participants.c.last_seen_at >= since)
         taken = set(connection.scalars(sa.select(participants.c.slot).where(done | busy)))
         free = next((slot for slot in range(len(self._study.plan.slots)) if slot not in taken), None)
         if free is None:
-            raise Refused(403, "full", "This study has all the participants that it needs at the moment. Thank you!")
+            raise Refused(403, "full", "This study has all the participants it needs at the moment. Thank you!")
         return free
 
     def _finish(self, connection: sa.Connection, participant: int, slot: Slot, now: float) -> None:
@@ -212,7 +212,7 @@ class Visits:
 
 
 def _filled(url: str, values: dict[str, str]) -> str:
-    """The address with {code} and {participant} in it, quoted: braces of other names stay."""
+    """The URL with {code} and {participant} filled in, percent-encoded; other braces are left unchanged."""
     for name, value in values.items():
         url = url.replace("{" + name + "}", quote(value, safe=""))
     return url

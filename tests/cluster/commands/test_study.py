@@ -84,7 +84,7 @@ def test_each_mistake_is_one_clear_message(folders, tmp_path, capsys):
         ("study", "new", *named(folders), *SMALL, *out): "model: name at least one, as --model NAME=DIR",
         ("study", "new", *named(folders), "--model", "x", *SMALL, *out): "'x' is not NAME=DIR",
         ("study", "new", *named(folders), *soft, *soft, *SMALL, *out): "the name 'soft' is there twice",
-        ("study", "new", *named(folders)[:2], *soft, *SMALL, *out): "name its folder, --inputs",
+        ("study", "new", *named(folders)[:2], *soft, *SMALL, *out): "name its folder with --inputs",
         (
             "study",
             "new",
@@ -94,9 +94,9 @@ def test_each_mistake_is_one_clear_message(folders, tmp_path, capsys):
             *out,
             "--num-images",
             "99",
-        ): "99 are asked, the folders hold 8",
-        ("study", "serve", str(tmp_path)): "is no study (no study.json)",
-        ("study", "results", str(tmp_path)): "is no study (no study.json)",
+        ): "99 were requested, but the folders hold 8",
+        ("study", "serve", str(tmp_path)): "is not a study (no study.json)",
+        ("study", "results", str(tmp_path)): "is not a study (no study.json)",
     }
     for arguments, message in cases.items():
         assert main(list(arguments)) in (1, 2), arguments

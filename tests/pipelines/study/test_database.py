@@ -13,7 +13,7 @@ def test_a_database_of_another_study_and_other_databases_are_refused(tmp_path):
         open_database(None, tmp_path / "a.sqlite", "ours")
     with pytest.raises(ConfigError, match="'mysql' is not supported"):
         open_database("mysql://x/y", tmp_path / "a.sqlite", "ours")
-    with pytest.raises(ConfigError, match="is no database address"):
+    with pytest.raises(ConfigError, match="is not a database URL"):
         open_database("what is this", tmp_path / "a.sqlite", "ours")
 
 

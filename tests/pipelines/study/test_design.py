@@ -89,7 +89,7 @@ def test_the_seed_decides():
 
 def test_too_few_images_for_practice_and_checks_are_named():
     config = small_config(num_images=4, trials_per_subject=4)
-    with pytest.raises(ConfigError, match="need 2 images that the subject is not shown otherwise, the folders leave 1"):
+    with pytest.raises(ConfigError, match="need 2 images that the subject is not shown otherwise, but only 1 remain"):
         assign(config, ["a"], ["1", "2", "3", "4"], ["5"])
 
 
@@ -100,11 +100,11 @@ def test_too_few_images_for_practice_and_checks_are_named():
         ({"num_attention_checks": 5}, "num_attention_checks: 5 is more than trials_per_subject 4"),
         ({"subjects_per_model": 0}, "subjects_per_model: 0 is not positive"),
         ({"viewing_seconds": ()}, "viewing_seconds: name at least one"),
-        ({"viewing_seconds": (3.0, 3.0)}, "a time is there twice"),
+        ({"viewing_seconds": (3.0, 3.0)}, "a time is listed twice"),
         ({"viewing_seconds": (0.0,)}, "viewing_seconds: 0.0 is not within"),
         ({"viewing_seconds": (30.0,), "answer_within_minutes": 0.5}, "shorter than the viewing time"),
         ({"completion_url": "javascript:alert(1)"}, "does not begin with https://"),
-        ({"participant_parameters": ("a b",)}, "'a b' is no plain name"),
+        ({"participant_parameters": ("a b",)}, "'a b' is not a plain name"),
     ],
 )
 def test_numbers_out_of_range_are_named(changes, message):

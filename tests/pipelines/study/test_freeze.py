@@ -136,7 +136,7 @@ def test_an_edited_study_or_image_is_refused(photos, tmp_path):
     (made.path / "study.json").write_text(json.dumps(content | {"format_version": 9}))
     with pytest.raises(ConfigError, match="version 9, this program reads 'sr3-study' version 1"):
         open_study(made.path)
-    with pytest.raises(DataError, match="is no study"):
+    with pytest.raises(DataError, match="is not a study"):
         open_study(tmp_path)
 
 
@@ -168,19 +168,24 @@ BAD = {
     "an output of another size": (_shrink_an_output, {}, DataError, "output of soft is 16x32, the reference 32x32"),
     "an input larger than its reference": (_enlarge_an_input, {}, DataError, "input is 64x64, larger than"),
     "a damaged reference": (_damage_a_reference, {}, DataError, ".png: "),
-    "too few images": (lambda f: f, {"num_images": 9}, ConfigError, "num_images: 9 are asked, the folders hold 8"),
+    "too few images": (
+        lambda f: f,
+        {"num_images": 9},
+        ConfigError,
+        "num_images: 9 were requested, but the folders hold 8",
+    ),
     "no image left for checks": (
         lambda f: f,
         {"num_images": 8, "trials_per_subject": 8},
         ConfigError,
-        "bring 2 more",
+        "add 2 more",
     ),
     "no model": (lambda f: dataclasses.replace(f, models={}), {}, ConfigError, "model: name at least one"),
     "no inputs for Task 1": (
         lambda f: dataclasses.replace(f, inputs=None),
         {},
         ConfigError,
-        "name its folder, --inputs",
+        "name its folder with --inputs",
     ),
     "a folder that is not there": (
         lambda f: dataclasses.replace(f, references="nowhere"),
@@ -203,5 +208,5 @@ def test_bad_folders_are_refused_before_anything_is_written(case, folders, tmp_p
 
 def test_a_study_is_not_overwritten(study):
     folders = Folders(references="x", models={"m": "x"})
-    with pytest.raises(ConfigError, match="is there already"):
+    with pytest.raises(ConfigError, match="already exists"):
         new_study(folders, small_config(), str(study.path))

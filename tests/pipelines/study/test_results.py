@@ -138,7 +138,7 @@ def test_both_tasks_side_by_side(answered, photos, tmp_path):
     assert "Which image would you guess is from a camera?" in text
     with pytest.raises(ConfigError, match="at most one of each task"):
         write_results([str(other.path), str(other.path)])
-    with pytest.raises(ConfigError, match="1 are named for 2 studies"):
+    with pytest.raises(ConfigError, match="1 were given for 2 studies"):
         write_results([str(other.path), str(answered.path)], ["postgresql://x/y"])
 
 
@@ -169,7 +169,7 @@ def test_subjects_are_excluded_by_the_declared_rules_alone(photos, tmp_path):
 
 def test_who_did_not_finish_does_not_count(photos, tmp_path):
     study = make_study(tmp_path, photos)
-    with pytest.raises(DataError, match="nobody has answered yet"):
+    with pytest.raises(DataError, match="there are no answers yet"):
         write_results([str(study.path)])
     take(study, lambda *_: False, people=0)
     with pytest.raises(DataError, match=r"no valid trial of bicubic, soft yet \(0 answered, 0 kept\)"):

@@ -198,7 +198,7 @@ def test_an_image_address_works_once_and_not_after_the_answer(visits, clock):
     shown = visits.next(session)
     nonce = shown["images"]["first"].split("/")[1]
     assert visits.picture(nonce, "first").is_file()
-    with pytest.raises(Refused, match="shown already"):
+    with pytest.raises(Refused, match="already been shown"):
         visits.picture(nonce, "first")
     clock.now += 3
     visits.answer(session, shown["token"], response("first"))

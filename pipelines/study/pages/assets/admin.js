@@ -1,5 +1,5 @@
 "use strict";
-// The administrator's page: the secret comes in the address after #, which no server or proxy gets to see.
+// The administrator's page: the secret is in the URL after #, a part that is sent to no server or proxy.
 const $ = (id) => document.getElementById(id);
 const EVERY = 2000; // milliseconds
 let secret = decodeURIComponent(location.hash.slice(1));
@@ -30,7 +30,7 @@ function ago(seconds) {
 
 function draw(found) {
   const sum = (key) => found.groups.reduce((total, group) => total + group[key], 0);
-  $("state").textContent = `Task ${found.task}: ${sum("done")} of ${sum("wanted")} places done, ${sum("active")} at work, ${found.num_answers} answers stored. As of ${new Date().toLocaleTimeString()}.`;
+  $("state").textContent = `Task ${found.task}: ${sum("done")} of ${sum("wanted")} places done, ${sum("active")} active, ${found.num_answers} answers stored. As of ${new Date().toLocaleTimeString()}.`;
   $("groups").replaceChildren(...found.groups.map((g) => row([g.name, g.done, g.wanted, g.active, g.silent, g.excluded, bar(g.done, g.wanted)])));
   $("people").replaceChildren(...found.participants.map((p) => row([p.id, p.state, `${p.answered} of ${found.num_positions}`, p.failed_checks, p.focus_lost, ago(p.seconds_since)], p.state)));
   $("content").hidden = false;

@@ -1,5 +1,5 @@
 "use strict";
-// The study's page: asks the server where the person is, shows pairs for the declared time, sends answers until stored.
+// The study's page: asks the server for the person's position, shows pairs for the declared time, resends answers until stored.
 const $ = (id) => document.getElementById(id);
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 const frame = () => new Promise((done) => requestAnimationFrame(done));
@@ -9,7 +9,7 @@ const LONGEST_PAUSE = 8000; // between two tries, milliseconds
 let session = "", about = null, place = null;
 
 class Refusal extends Error {
-  constructor(answer) { super(answer.text ?? "The server did not understand."); this.code = answer.code; this.after = answer.retry_after; }
+  constructor(answer) { super(answer.text ?? "The server did not understand the request."); this.code = answer.code; this.after = answer.retry_after; }
 }
 
 function notify(text) {
@@ -17,7 +17,7 @@ function notify(text) {
   $("notice").hidden = !text;
 }
 
-// POST and wait for the answer, again and again while the network or the server fails: nothing is taken as stored before.
+// POST and wait for the answer, repeating it while the network or the server fails: only an answer means that it is stored.
 async function post(path, body = {}) {
   for (let pause = 500; ; pause = Math.min(2 * pause, LONGEST_PAUSE)) {
     try {
@@ -28,10 +28,10 @@ async function post(path, body = {}) {
       const answer = await response.json();
       if (response.ok) { notify(""); return answer; }
       if (response.status < 500 && response.status !== 429) throw new Refusal(answer);
-      notify(`${answer.text ?? "The server has a problem."} We try again; please keep this page open.`);
+      notify(`${answer.text ?? "The server has a problem."} We are trying again; please keep this page open.`);
     } catch (problem) {
       if (problem instanceof Refusal) throw problem;
-      notify("The connection was lost. We try again; please keep this page open.");
+      notify("The connection was lost. We are trying again; please keep this page open.");
     }
     await wait(pause);
   }
@@ -90,7 +90,7 @@ async function load(images) {
 
 const clear = () => { for (const box of document.querySelectorAll("#pair .frame")) box.replaceChildren(); };
 
-// Visible from one frame's time stamp to the first that is the viewing time later, to the nearest frame.
+// Visible from one frame's time stamp until the viewing time has passed, to the nearest frame.
 async function expose(seconds) {
   while (document.hidden) await wait(100);
   const stamps = [];
@@ -129,7 +129,7 @@ async function send(body) {
     try { return await post("api/answer", body); } catch (refusal) {
       if (refusal.code === "early") { await wait(1000 * refusal.after + 20); continue; }
       if (refusal.code === "expired" || refusal.code === "replaced") { await pause("Welcome back", refusal.message); return place; }
-      if (refusal.code === "answered") return {position: place.position + 1}; // the first try was stored, its acknowledgement lost
+      if (refusal.code === "answered") return {position: place.position + 1}; // the first attempt was stored, but its acknowledgement was lost
       throw refusal;
     }
   }
@@ -140,7 +140,7 @@ async function pair(shown) {
   $("practice").classList.toggle("unseen", !shown.practice);
   $("say").textContent = "Look at the images…";
   if ($("trial").hidden) show("trial");
-  try { await load(shown.images); } catch { notify("An image did not arrive. We try again."); await wait(1000); return shown; }
+  try { await load(shown.images); } catch { notify("An image did not load. We are trying again."); await wait(1000); return shown; }
   notify("");
   await wait(GAP_MILLISECONDS);
   focus.start("viewing");
@@ -164,7 +164,7 @@ function describe() {
   $("what-is-shown").textContent = `You see two images ${time}${about.task === 1 ? ", and between them a low-resolution image" : ""}.`;
   const pairs = (number) => `${number} ${number === 1 ? "pair" : "pairs"}`;
   $("how-many").textContent = `${about.num_practice_trials ? `First ${pairs(about.num_practice_trials)} for practice, then ` : "There are "}`
-    + `${pairs(about.num_trials)}. Some of them are easy: they tell us that you are still looking.`;
+    + `${pairs(about.num_trials)}. Some of them are easy: they show us that you are still paying attention.`;
   for (const element of document.querySelectorAll(".question")) element.textContent = about.question;
   $("pair").classList.toggle("with-input", about.task === 1);
   document.querySelector("#pair figure").hidden = about.task !== 1;
@@ -188,7 +188,7 @@ async function finish() {
   show("end");
   if (!done || !place.redirect) return;
   for (let left = REDIRECT_SECONDS; left > 0; left -= 1) {
-    if (left === REDIRECT_SECONDS) $("countdown").textContent = `You are taken on in ${left} seconds.`;
+    if (left === REDIRECT_SECONDS) $("countdown").textContent = `You will be redirected in ${left} seconds.`;
     await wait(1000);
   }
   location.assign(place.redirect);
@@ -214,7 +214,7 @@ async function visit() {
     await pressed("start");
     place = await post("api/consent");
   }
-  if (place.state === "active" && returning) { count(); await pause("Welcome back", "You go on where you were."); }
+  if (place.state === "active" && returning) { count(); await pause("Welcome back", "You continue where you were."); }
   else if (place.state === "active") { count(); show("instructions"); await pressed("go"); }
   let practising = place.position < about.num_practice_trials;
   while (place.state === "active") {
@@ -233,7 +233,7 @@ async function visit() {
 function fail(problem) {
   notify("");
   $("end-title").textContent = {full: "No place is free", participant: "This address is not valid"}[problem.code] ?? "Something went wrong";
-  $("end-text").textContent = problem instanceof Refusal ? problem.message : "Please open the study's address again; you go on where you were.";
+  $("end-text").textContent = problem instanceof Refusal ? problem.message : "Please open the study's link again; you will continue where you were.";
   show("end");
   if (!(problem instanceof Refusal)) throw problem;
 }
