@@ -1,4 +1,4 @@
-"""Rendering the report's pictures as data for the page: galleries, enlarged patches, extremes, strips of samples."""
+"""Embedding the report's pictures in the page: galleries, enlarged patches, extremes, strips of samples."""
 
 import base64
 from collections.abc import Sequence
@@ -11,26 +11,26 @@ from pipelines.report.picture_metrics import RANKED, Measured, most_detailed_win
 from pipelines.report.pictures import Pictures
 
 MAX_GALLERY_BYTES = 9_000_000
-"""Beyond it the file would open slowly; the gallery ends early and says so."""
+"""A larger file would open slowly, so the gallery ends there, with a note."""
 MAX_EXTREME_BYTES = 1_500_000
-"""The same for each list of worst and best images."""
+"""The limit for each list of worst and best images."""
 NUM_EXTREMES = 3
 MAX_STRIPS = 6
 WHITE_DEVIATION = 32
-"""Standard deviation in grey levels that strips show as white."""
+"""Standard deviation, in grey levels, that strips show as white."""
 
 
 def gallery_rows(
     pictures: Pictures, keys: Sequence[str], measured: Measured, metric: str = "psnr", limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Embed the pictures of these keys, each with its metric.
+    """Embed the pictures of some images, each with its metric.
 
     Args:
-        pictures: where they are.
-        keys: which images, in order; the first is always there.
+        pictures: where the pictures are.
+        keys: which images, in order; the first is always included.
         measured: the metrics; missing ones are None.
-        metric: the one that is shown.
-        limit: bytes after which no further image is added; MAX_GALLERY_BYTES by default.
+        metric: the one to show.
+        limit: size in bytes beyond which no image is added; MAX_GALLERY_BYTES by default.
     """
     rows, total = [], 0
     for key in keys:
@@ -53,7 +53,7 @@ def gallery_rows(
 
 
 def patches(pictures: Pictures, keys: Sequence[str]) -> list[dict[str, Any]]:
-    """Each key's pictures with a square marked, and what is in the square, as in Figures 3-5."""
+    """Each image's pictures with a square marked, and the content of the square, as in Figures 3-5."""
     found = []
     for key in keys:
         window, cells = most_detailed_window(pictures, key), []
@@ -67,7 +67,7 @@ def patches(pictures: Pictures, keys: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def extremes(pictures: Pictures, measured: Measured) -> list[dict[str, Any]]:
-    """SR3's worst and best images by each metric: its failures, and what it does well."""
+    """SR3's worst and best images by each metric: its failures and its successes."""
     found = []
     for metric, (title, more_is_better) in RANKED.items() if pictures.has("SR3") else ():
         ranked = sorted(measured, key=lambda key: measured[key]["SR3"][metric], reverse=not more_is_better)
@@ -80,7 +80,7 @@ def extremes(pictures: Pictures, measured: Measured) -> list[dict[str, Any]]:
 
 
 def strips(pictures: Pictures) -> list[dict[str, Any]]:
-    """Several samples of one input side by side, and where they differ: black nowhere, white by WHITE_DEVIATION."""
+    """Several samples of one input, and where they differ: black is no deviation, white is WHITE_DEVIATION."""
     found = []
     names = ["sr3", *pictures.repeats]
     for key in pictures.keys[:MAX_STRIPS] if len(names) > 1 else ():

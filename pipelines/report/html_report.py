@@ -1,6 +1,6 @@
 """`sr3 report`: runs as one self-contained HTML file that opens without a network.
 
-This module gathers the numbers and pictures; the words are in templates/, the paper's numbers in paper_tables.py.
+This module gathers the numbers and pictures; the text is in templates/, the paper's numbers in paper_tables.py.
 """
 
 import json
@@ -26,16 +26,16 @@ NUM_PATCHES = 4
 
 
 def write_report(run: str, study: str | None = None, others: Sequence[str] = ()) -> Path:
-    """Write RUN/report.html from what the run folder, and a study's (default RUN/study), hold; gaps are said in a line.
+    """Write RUN/report.html from the content of the run folder and of a study's; what is missing gets a one-line note.
 
     Args:
         run: the run whose images, losses and cost are shown.
-        study: folder that `sr3 study results` wrote to.
-        others: runs whose numbers stand beside the paper's too, in the tables of their task.
+        study: folder that `sr3 study results` wrote to; RUN/study by default.
+        others: further runs whose numbers are shown beside the paper's, in the tables of their task.
 
     Raises:
-        DataError: a run is no run folder.
-        ConfigError: it is of another format version.
+        DataError: a run is not a run folder.
+        ConfigError: it has another format version.
     """
     opened = open_run(run)
     path = opened.path / "report.html"
@@ -45,7 +45,7 @@ def write_report(run: str, study: str | None = None, others: Sequence[str] = ())
 
 
 def environment() -> jinja2.Environment:
-    """The templates."""
+    """The template environment."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
     found = jinja2.Environment(loader=folder, autoescape=True, undefined=jinja2.StrictUndefined)
     found.trim_blocks = found.lstrip_blocks = True
@@ -91,7 +91,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
 
 
 def _pictures(run: Run, keys: Sequence[str], notes: list[str]) -> Pictures:
-    """The pictures of a run: input, bicubic, each regression baseline (or ablation's arm), SR3, original."""
+    """The pictures of a run: input, bicubic, each regression baseline (or ablation arm), SR3, original."""
     regressions = [stage.name for stage in run.regressions()]
     trained = [stage.name for stage in run.cascade()] if is_ablation(run) else regressions
     methods = {name: title_of(name, regressions) for name in ("low", "bicubic", *trained, "sr3", "reference")}
@@ -99,7 +99,7 @@ def _pictures(run: Run, keys: Sequence[str], notes: list[str]) -> Pictures:
 
 
 def _results(run: Run, notes: list[str]) -> RunResults:
-    """What was measured of a run."""
+    """A run's measurements."""
     evaluation = read_json(run.path / "evaluation.json", EVALUATION_FORMAT, notes)
     cascade = [stage.config.model for stage in run.cascade()]
     regressions = [stage.name for stage in run.regressions()]
@@ -118,7 +118,7 @@ def _results(run: Run, notes: list[str]) -> RunResults:
 
 
 def _paired(regressions: Sequence[str], evaluation: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
-    """Metric -> regression's value minus SR3's on the same images, with its interval."""
+    """Metric -> the regression's value minus SR3's on the same images, with its interval."""
     differences = (evaluation or {}).get("differences", {})
     found = [differences[name] for name in regressions if name in differences]
     return {name: gap for name, gap in found[0].items() if name != "than"} if len(found) == 1 else {}

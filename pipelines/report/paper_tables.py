@@ -1,30 +1,30 @@
-"""The numbers that the paper prints in its Tables 1-5 (Saharia et al., arXiv:2104.07636v2), digit by digit."""
+"""The numbers in the paper's Tables 1-5 (Saharia et al., arXiv:2104.07636v2), exactly as printed."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PaperTable:
-    """One table: a row a method, a column a metric."""
+    """One table: a row per method, a column per metric."""
 
     number: int
     section: str
-    """Of the paper, where it stands."""
+    """The section of the paper that contains the table."""
     what: str
     sizes: tuple[int, int]
-    """Sides in pixels that it goes from and to."""
+    """Side lengths of inputs and outputs, in pixels."""
     data: str
-    """On what the paper trained and measured."""
+    """The data that the paper trained and evaluated on."""
     parameters: str
-    """Of the paper's network (Table A.1)."""
+    """Number of parameters of the paper's network (Table A.1)."""
     metrics: dict[str, str]
-    """Our name of a metric -> what the table calls it, with an arrow to the better side."""
+    """Our name of a metric -> the table's, with an arrow towards better values."""
     rows: dict[str, tuple[str, ...]]
-    """Method -> its numbers as printed, in the order of metrics; "–" where there is none."""
+    """Method -> its numbers as printed, in the order of metrics; "–" if there is none."""
 
 
 def _fid_50k_table(number: int, what: str, data: str, rows: dict[str, str]) -> PaperTable:
-    """A table of section 4.3: one FID-50k a method, of class-conditional 256x256 images."""
+    """A table of section 4.3: one FID-50k per method, of class-conditional 256x256 images."""
     return PaperTable(
         number=number,
         section="4.3",
@@ -115,4 +115,4 @@ ORDERINGS = (
     ("consistency", "SR3 slightly ahead in consistency", "2.68 < 2.71"),
     ("distance", "SR3 ahead in FID", "5.2 < 15.2"),
 )
-"""What Tables 1 and 2 find of Regression and SR3: metric, words, the numbers."""
+"""How Regression and SR3 compare in Tables 1 and 2: metric, finding, the numbers."""

@@ -1,4 +1,4 @@
-"""Measuring the report's pictures one by one, and finding where a picture has most detail."""
+"""Measuring the report's pictures one by one, and finding the most detailed part of a picture."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import numpy as np
 from pipelines.report.pictures import Pictures, note
 
 MAX_MEASURED = 256
-"""Images that are measured one by one, the first in order."""
+"""Number of images that are measured individually: the first ones in order."""
 RANKED = {"psnr": ("PSNR", True), "ssim": ("SSIM", True), "consistency": ("consistency", False)}
-"""Metric -> its name, and whether more is better."""
+"""Metric -> its name, and whether higher is better."""
 
 Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Key -> method's title -> metric -> value."""
@@ -19,13 +19,13 @@ Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
 def measure_pictures(pictures: Pictures, notes: list[str]) -> dict[str, dict[str, dict[str, float]]]:
     """PSNR, SSIM and consistency of each method on each of the first images.
 
-    An image with a damaged picture is noted and removed from pictures.keys.
+    An image with a damaged picture is removed from pictures.keys, with a note.
     """
     import torch  # takes seconds
 
     found: dict[str, dict[str, dict[str, float]]] = {}
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that waited for one another took 12 times as long on a busy machine
+    torch.set_num_threads(1)  # on a busy machine, threads waiting for each other took 12 times as long
     for key in pictures.keys[:MAX_MEASURED] if pictures.has("Input") and pictures.has("Original") else ():
         try:
             images = {title: pictures.read(name, key)[None] for name, title in pictures.methods.items()}
@@ -39,7 +39,7 @@ def measure_pictures(pictures: Pictures, notes: list[str]) -> dict[str, dict[str
 
 
 def _measure(images: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """Title -> metric -> value, from title -> one image, (1, H, W, 3); takes input and original out."""
+    """Title -> metric -> value, from title -> one image, (1, H, W, 3); removes input and original from the images."""
     from sr3core.metrics.consistency import consistency
     from sr3core.metrics.psnr import psnr
     from sr3core.metrics.ssim import ssim
@@ -53,14 +53,14 @@ def _measure(images: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A square of a picture, in shares of the picture's sides."""
+    """A square of a picture, as fractions of the picture's sides."""
 
     top: float
     left: float
     side: float
 
     def cut(self, pixels: np.ndarray) -> np.ndarray:
-        """What a picture shows there; (H, W, 3) -> (h, w, 3)."""
+        """That part of a picture; (H, W, 3) -> (h, w, 3)."""
         top, left, side = (round(share * len(pixels)) for share in (self.top, self.left, self.side))
         side = max(side, 1)
         return pixels[top : top + side, left : left + side]
@@ -72,7 +72,7 @@ class Window:
 
 
 def most_detailed_window(pictures: Pictures, key: str) -> Window:
-    """The quarter in which bicubic misses most of the original; without an original, the middle."""
+    """The quarter in which bicubic differs most from the original; the middle if there is no original."""
     if not pictures.has("Original"):
         return Window(0.375, 0.375, 0.25)
     detail = pictures.read("reference", key).astype(float)

@@ -1,4 +1,4 @@
-"""Finding the report's pictures: what every method made of the held-out images."""
+"""Finding the report's pictures: every method's outputs for the held-out images."""
 
 import logging
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ log = logging.getLogger(__name__)
 
 
 def note(text: str, notes: list[str]) -> None:
-    """Say on the page, and in the log, what is left out."""
+    """Note on the page, and in the log, what is omitted."""
     log.warning("report: %s", text)
     notes.append(text)
 
 
 def title_of(method: str, regressions: Sequence[str]) -> str:
-    """A method's name for people; its folder in RUN/samples is named after its stage.
+    """A method's display name; its folder in RUN/samples is named after its stage.
 
     Args:
         method: the folder.
@@ -39,12 +39,12 @@ class Pictures:
     methods: dict[str, str] = field(default_factory=dict)
     """Folder -> title, in the order of the columns."""
     keys: list[str] = field(default_factory=list)
-    """Images that every method has, in the order of the evaluation."""
+    """Images for which every method has an output, in the order of the evaluation."""
     repeats: tuple[str, ...] = ()
-    """Folders of SR3's samples with other noise, of some of the images."""
+    """Folders of SR3's samples of some of the images with other noise."""
 
     def has(self, title: str) -> bool:
-        """Whether there are pictures of that method."""
+        """Whether the method has pictures."""
         return title in self.methods.values()
 
     def file(self, method: str, key: str) -> Path:
@@ -71,17 +71,17 @@ class Pictures:
 
 
 def find_pictures(folder: Path, methods: dict[str, str], keys: Sequence[str], notes: list[str]) -> Pictures:
-    """Find the pictures of some images; images that a method lacks are left out and noted.
+    """Find the pictures of some images; images for which a method has no output are omitted, with a note.
 
     Args:
         folder: RUN/samples.
-        methods: folder -> title, in the order of the columns; those without a folder are left out.
+        methods: folder -> title, in the order of the columns; those without a folder are omitted.
         keys: the evaluated images, in order.
-        notes: receives what is left out.
+        notes: receives a note on what is omitted.
     """
     there = {name: title for name, title in methods.items() if (folder / name).is_dir()}
     complete = [key for key in keys if there and all((folder / name / f"{key}.png").is_file() for name in there)]
     if there and len(complete) < len(keys):
-        note(f"{len(keys) - len(complete)} of {len(keys)} images lack a sample and are left out", notes)
+        note(f"{len(keys) - len(complete)} of {len(keys)} images lack a sample and are omitted", notes)
     num_repeats = len([path for path in folder.glob("sr3-*") if path.is_dir()])
     return Pictures(folder, there, complete, tuple(repeated(k) for k in range(1, num_repeats + 1)))

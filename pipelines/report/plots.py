@@ -15,25 +15,25 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 460, 290
 LEFT, RIGHT, TOP, BOTTOM = 66, 12, 12, 44
 NUM_STYLES = 8
-"""Curves that can be told apart in one chart."""
+"""Number of distinguishable curve styles in one chart."""
 MAX_POINTS = 240
-"""Points a line keeps: more cannot be told apart at this width, and a run of a million steps has 20,000."""
+"""Points that a line keeps: more are indistinguishable at this width, and a run of a million steps has 20,000."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Series:
-    """Points that belong together, x rising where they are joined."""
+    """Points that belong together; x rises if they are joined."""
 
     name: str
     points: Sequence[Point]
     style: str
-    """s1 to s8: a colour and a dash pattern of the style sheet."""
+    """One of s1 to s8: a colour and a dash pattern of the style sheet."""
     line: bool = True
-    """Join the points."""
+    """Whether to join the points."""
     dots: bool = False
-    """Mark each point."""
+    """Whether to mark each point."""
     labels: Sequence[str] = ()
-    """What a dot says under the pointer, one a point."""
+    """The tooltip of each point's dot."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +46,7 @@ class Axis:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """A drawing and what its legend needs."""
+    """A drawing and the data for its legend."""
 
     title: str
     svg: Markup
@@ -61,9 +61,9 @@ _FORWARD: dict[Scale, Callable[[float], float]] = {
 
 
 def line_chart(title: str, series: Sequence[Series], x: Axis, y: Axis) -> Chart | None:
-    """Draw series over common axes; None where no point is left to draw.
+    """Draw series over common axes; None if no point is left to draw.
 
-    Points that an axis cannot show (not finite, or outside a logarithm's range) are left out.
+    Points that an axis cannot show (not finite, or outside a logarithm's domain) are omitted.
     """
     drawn = [(one, _visible(one, x.scale, y.scale)) for one in series]
     drawn = [(one, points) for one, points in drawn if points]
@@ -131,7 +131,7 @@ def _power(exponent: int) -> str:
 
 
 def _logit_tick(k: int) -> tuple[float, str]:
-    """The level that a reader expects near 10^k / (1 + 10^k): 10^k below a half, 1 - 10^-k above."""
+    """The round level near 10^k / (1 + 10^k): 10^k below a half, 1 - 10^-k above."""
     if k <= 0:
         return (10.0**k, _power(k)) if k else (0.5, "0.5")
     return 1 - 10.0**-k, {1: "0.9", 2: "0.99"}.get(k, f"1−{_power(-k)}")
@@ -152,7 +152,7 @@ def _grid(across: _Positions, up: _Positions) -> Markup:
         parts += [_line("grid", LEFT, y, right, y), _text("tick", LEFT - 7, y + 4, "end", text)]
     for value, text in across.ticks():
         x = round(across(value), 1)
-        anchor = "end" if x > right - 12 else "middle"  # at the edge a middle one would be cut off
+        anchor = "end" if x > right - 12 else "middle"  # at the edge, a centred label would be cut off
         at = min(x + 12, WIDTH) if anchor == "end" else x
         parts += [_line("axis", x, bottom, x, bottom + 4), _text("tick", at, bottom + 17, anchor, text)]
     return Markup("").join([*parts, _line("axis", LEFT, bottom, right, bottom)])
@@ -190,7 +190,7 @@ def _draw(series: Series, points: list[tuple[int, Point]], across: _Positions, u
 
 
 def _in_words(drawn: Sequence[tuple[Series, list[tuple[int, Point]]]]) -> str:
-    """What a line does, for readers who cannot see it."""
+    """A description of the curves for readers who cannot see them."""
     lines = []
     for series, points in drawn:
         first, last = points[0][1], points[-1][1]
@@ -200,14 +200,14 @@ def _in_words(drawn: Sequence[tuple[Series, list[tuple[int, Point]]]]) -> str:
 
 
 def thin(points: Sequence[Point], limit: int = MAX_POINTS) -> list[Point]:
-    """Replace neighbours by their mean, so that at most `limit` points are left."""
+    """Replace groups of neighbours by their means, so that at most `limit` points are left."""
     size = math.ceil(len(points) / limit) if points else 1
     groups = [points[start : start + size] for start in range(0, len(points), size)]
     return [(sum(p[0] for p in group) / len(group), sum(p[1] for p in group) / len(group)) for group in groups]
 
 
 def loss_charts(stage: str, lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
-    """Training and held-out loss of a stage, and PSNR where it was taken, from its metrics.jsonl's lines."""
+    """Training and held-out loss of a stage, and PSNR if it was measured, from the lines of its metrics.jsonl."""
     train = thin([(line["step"], line["loss"]) for line in lines if line["kind"] == "train"])
     held_out = thin([(line["step"], line["loss"]) for line in lines if line["kind"] == "validation"])
     ratio = thin([(line["step"], line["psnr"]) for line in lines if "psnr" in line])
@@ -235,7 +235,7 @@ def loss_charts(stage: str, lines: Sequence[Mapping[str, Any]]) -> list[Chart]:
 
 
 def bucket_chart(stage: str, lines: Sequence[Mapping[str, Any]], num_moments: int = 4) -> Chart | None:
-    """Held-out loss against the noise level, in equal parts of the steps 1..T, at a few moments of the training."""
+    """Held-out loss against the noise level, in equal parts of the steps 1..T, at a few points of the training."""
     held_out = [line for line in lines if "loss_bucket_0" in line or "loss_bucket_1" in line]
     if not held_out:
         return None

@@ -11,9 +11,9 @@ def schedule_chart(title: str, schedules: Mapping[str, Sequence[float]], share: 
     """Noise level gamma_t against t for t >= 1, on a scale that is logarithmic towards 0 and towards 1.
 
     Args:
-        title: of the chart.
-        schedules: name -> gammas[0..N], at most NUM_STYLES; gammas[0] = 1, at infinity on this scale, is left out.
-        share: against t / N, which schedules of any numbers of steps have in common.
+        title: the chart's title.
+        schedules: name -> gammas[0..N], at most NUM_STYLES; gammas[0] = 1, at infinity on this scale, is omitted.
+        share: draw against t / N, so that schedules of different numbers of steps can be compared.
     """
     series = [
         Series(
@@ -24,13 +24,13 @@ def schedule_chart(title: str, schedules: Mapping[str, Sequence[float]], share: 
         )
         for number, (name, gammas) in enumerate(schedules.items(), start=1)
     ]
-    assert len(series) <= NUM_STYLES, "curves of one style cannot be told apart"
+    assert len(series) <= NUM_STYLES, "curves of the same style are indistinguishable"
     across = Axis(label=f"{'t / N' if share else 'step t'} (sampling runs from right to left)")
     return line_chart(title, series, across, Axis(label="noise level γ", scale="logit"))
 
 
 def cost_chart(trials: Sequence[Mapping[str, Any]], front: Sequence[str], word: str) -> Chart | None:
-    """The distance, `word`, of every trial against its evaluations, and the front; None without one."""
+    """The distance, called `word`, of every trial against its evaluations, and the front; None without a front."""
     kept = [trial for trial in trials if trial["distance"] is not None] if front else []
     best = sorted((t for t in kept if t["name"] in front), key=lambda trial: trial["num_evaluations"])
     series = [
@@ -42,7 +42,7 @@ def cost_chart(trials: Sequence[Mapping[str, Any]], front: Sequence[str], word: 
 
 
 def trade_off_chart(trials: Sequence[Mapping[str, Any]], best: str, default: str, word: str) -> Chart | None:
-    """The distance, `word`, against PSNR of every trial: the perception-distortion plane that a schedule moves on."""
+    """The distance, called `word`, of every trial against its PSNR: the perception-distortion plane."""
     kept = [trial for trial in trials if trial["psnr"] is not None and trial["distance"] is not None]
     groups = {
         "other trials": ("s4", [trial for trial in kept if trial["name"] not in (best, default)]),
@@ -66,7 +66,7 @@ def _cloud(name: str, trials: Sequence[Mapping[str, Any]], x: str, words: str, s
 
 
 def _distances(trials: Sequence[Mapping[str, Any]], word: str) -> Axis:
-    """An axis on which hopeless trials do not flatten all others."""
+    """An axis on which very bad trials do not flatten all others."""
     values = [trial["distance"] for trial in trials]
     wide = bool(values) and max(values) > 3 * min(values) > 0
     return Axis(label=f"{word} (lower is better)", scale="log" if wide else "linear")

@@ -1,4 +1,4 @@
-"""What the report tells of each stage: configuration, size, cost, losses, searches and schedules."""
+"""What the report shows of each stage: configuration, size, cost, losses, searches and schedules."""
 
 import json
 from pathlib import Path
@@ -19,23 +19,23 @@ SEARCH_FORMAT = ("sr3-search", 2)  # written by tune, which pipelines may not im
 
 
 def read_json(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> dict[str, Any] | None:
-    """A JSON file, or None if it is absent, damaged or of another format; the latter two are noted."""
+    """A JSON file's content, or None if it is absent, damaged or in another format; the latter two get a note."""
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text())
     except ValueError as error:
-        note(f"{path.name} is damaged and left out: {error}", notes)
+        note(f"{path.name} is damaged and omitted: {error}", notes)
         return None
     found = (content.get("format"), content.get("format_version"))
     if wanted is not None and found != wanted:
-        note(f"{path.name} is left out: it is of format {found}, this program reads {wanted}", notes)
+        note(f"{path.name} is omitted: it has format {found}, this program reads {wanted}", notes)
         return None
     return content
 
 
 def leaves(data: Any, path: str = "") -> dict[str, Any]:
-    """Nested JSON as dotted names and leaves; a list without objects is a leaf."""
+    """Nested JSON as dotted names -> leaves; a list without objects is a leaf."""
     if not isinstance(data, dict):
         return {path: data}
     parts = [leaves(value, f"{path}.{key}" if path else key) for key, value in data.items()]
@@ -67,7 +67,7 @@ def stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
 
 
 def _unit_hours(place: PlacementConfig, lines: list[dict[str, Any]]) -> float | None:
-    """Hours of GPUs, or of CPU cores where it trains on them."""
+    """GPU hours, or CPU core hours if the stage trains on CPUs."""
     if not lines:
         return None
     units = 1 if place.use_gpu else max(1, int(place.cpus_per_worker))
@@ -79,12 +79,12 @@ def _num_parameters(config: UNetConfig) -> int:
 
     from sr3core.networks.unet import UNet, num_parameters
 
-    with torch.device("meta"):  # shapes alone: the paper's networks would take gigabytes
+    with torch.device("meta"):  # only shapes: the paper's networks would take gigabytes
         return num_parameters(UNet(config))
 
 
 def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
-    """A search's own content with charts, its trials the best first; None if it cannot be read."""
+    """A search's content with charts, its trials sorted best first; None if it cannot be read."""
     content = read_json(path, SEARCH_FORMAT, notes)
     if content is None:
         return None
@@ -115,7 +115,7 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
 
 
 def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
-    """The schedule files of a stage beside the trained levels and these respaced; None for regression."""
+    """The schedule files of a stage, beside the trained levels and their respacings; None for regression."""
     if stage.config.model.kind == "regression":
         return None
     found: dict[str, InferenceSchedule] = {}
@@ -145,6 +145,6 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
 
 
 def _by_number(path: Path) -> tuple[str, int]:
-    """best-10 before best-100, and after best-9."""
+    """Sort key that puts best-10 before best-100, and after best-9."""
     kind, _, number = path.stem.rpartition("-")
     return (kind, int(number)) if number.isdecimal() else (path.stem, 0)

@@ -1,4 +1,4 @@
-"""`sr3 status`: the progress of a run or a preparation, from files alone, so also from another machine."""
+"""`sr3 status`: the progress of a run or a preparation, read only from files, so it also works on another machine."""
 
 import time
 from dataclasses import asdict
@@ -19,7 +19,7 @@ def status_of(path: str) -> dict[str, Any]:
     """The state of a run or a preparation.
 
     Raises:
-        DataError: path is neither.
+        DataError: path is neither of them.
     """
     if exists(join(path, "config.json")):
         run = open_run(path)
@@ -61,11 +61,11 @@ def describe(status: dict[str, Any]) -> str:
 def _describe_bad_steps(steps: list[int]) -> str:
     """`2 bad steps skipped, the last at 1200; incidents.jsonl names their samples`."""
     what = f"{len(steps)} bad steps" if len(steps) > 1 else "1 bad step"
-    return f"{what} left out, the last at {steps[-1]}; incidents.jsonl names their samples"
+    return f"{what} skipped, the last at {steps[-1]}; incidents.jsonl names their samples"
 
 
 def _last_sign(stage: dict[str, Any]) -> str:
-    """How long an unfinished stage has been silent, which reveals a command that has ended or hangs."""
+    """The time since an unfinished stage last wrote, which reveals a command that has ended or hangs."""
     written = (stage["newest"] or {}).get("written")
     if written is None or stage["step"] >= stage["num_steps"]:
         return ""
@@ -73,13 +73,13 @@ def _last_sign(stage: dict[str, Any]) -> str:
 
 
 def newest_metrics(path: Path) -> dict[str, Any] | None:
-    """The last line of metrics.jsonl about training steps; None before the first."""
+    """The last line of metrics.jsonl about training steps; None before the first one."""
     lines = [line for line in read_metrics(path) if line["kind"] == "train"]
     return lines[-1] if lines else None
 
 
 def describe_metrics(line: dict[str, Any]) -> str:
-    """`learning rate 0.0001, gradient norm 0.31, data wait 0.2%, memory 1.3 GB, 2 workers`, and MFU where known."""
+    """`learning rate 0.0001, gradient norm 0.31, data wait 0.2%, memory 1.3 GB, 2 workers`, and MFU if known."""
     parts = [
         f"learning rate {line['learning_rate']:.3g}",
         f"gradient norm {line['gradient_norm']:.3g}",

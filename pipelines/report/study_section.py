@@ -1,4 +1,4 @@
-"""The report's section on the human study: what `sr3 study results` wrote, with its figures inside the page."""
+"""The report's section on the human study: the output of `sr3 study results`, with its figures embedded."""
 
 import base64
 from collections.abc import Callable
@@ -9,15 +9,15 @@ from sr3core.errors import DataError
 
 
 def study_section(run: Path, study: str | None, read: Callable[[Path], dict[str, Any] | None]) -> dict[str, Any] | None:
-    """Results of a study with its figures as data addresses; None where there is none.
+    """A study's results, with its figures as data URLs; None if there is no study.
 
     Args:
-        run: the run's folder, whose study/ is taken where none is named.
+        run: the run's folder, whose study/ is used if no study is named.
         study: folder that `sr3 study results` wrote to.
-        read: reads a file of RESULTS_FORMAT, or tells why not.
+        read: reads a file of RESULTS_FORMAT, or notes why it cannot be read.
 
     Raises:
-        DataError: a study is named that has no results.
+        DataError: the named study has no results.
     """
     folder = Path(study) if study is not None else run / "study"
     results = read(folder / "results.json")

@@ -1,4 +1,4 @@
-"""The paper's tables beside ours: for each number the paper's, ours, and what is different in the setting."""
+"""The paper's tables beside ours: the paper's number, ours, and how the settings differ."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ HOW = {
     4: "sr3 evaluate --run RUN --from-noise 50000 --split train",
     5: "sr3 ablate PRESET --data DIR --out RUN",
 }
-"""What brings our numbers of a table."""
+"""The command that produces our numbers for each table."""
 
 Row = Mapping[str, Any]
-"""A method's numbers by metric."""
+"""Metric -> a method's numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunResults:
-    """What was measured of a run, as far as it was."""
+    """A run's measurements, as far as they exist."""
 
     name: str
     preset: str
     data: str
     ends: tuple[int, int] | None
-    """Sides in pixels that its SR3 stages go from and to."""
+    """Side lengths of the SR3 stages' inputs and outputs, in pixels."""
     stages: Sequence[Mapping[str, Any]]
-    """Of `report_stages.stage_facts`."""
+    """From `stages.stage_facts`."""
     evaluation: Mapping[str, Any] | None
     methods: Mapping[str, Row]
-    """Title -> numbers, of the evaluation."""
+    """Title -> numbers, from the evaluation."""
     table_3: Mapping[str, Any] | None
     table_4: Mapping[str, Any] | None
     ablation: Mapping[str, Any] | None
 
     def rows(self, number: int) -> dict[str, Row]:
-        """Our numbers for a table, under the paper's names of the methods where it has them."""
+        """Our numbers for a table, under the paper's names for the methods that it also has."""
         if number in (1, 2) and self.evaluation and self.ablation is None:
             references = self.evaluation.get("references") or {}
             return {**self.methods, **({"Reference": references} if references and number == 2 else {})}
@@ -54,12 +54,12 @@ class RunResults:
         return {}
 
     def measured(self, number: int) -> Mapping[str, Any] | None:
-        """The file that a table's numbers are from."""
+        """The file that a table's numbers come from."""
         return {3: self.table_3, 4: self.table_4, 5: self.ablation}.get(number, self.evaluation)
 
 
 def paper_tables(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
-    """Tables 1-5 for the page; each is filled from the first run of its sizes, else from the first that can."""
+    """Tables 1-5 for the page; each is filled from the first run of its sizes, else from the first suitable run."""
     found = []
     for table in TABLES:
         able = [run for run in runs if run.rows(table.number)]
@@ -84,7 +84,7 @@ def paper_tables(runs: Sequence[RunResults]) -> list[dict[str, Any]]:
 def _group(
     table: PaperTable, index: int, metric: str, run: RunResults | None, ours: Mapping[str, Row]
 ) -> dict[str, Any]:
-    """One metric of a table: the paper's methods, then those that only we have."""
+    """One metric of a table: the paper's methods, then our additional ones."""
     theirs = {method: numbers[index] for method, numbers in table.rows.items()}
     more = [method for method, row in ours.items() if method not in theirs and metric in row]
     measured = run.measured(table.number) if run else None
@@ -106,28 +106,28 @@ def _group(
 
 
 def _setting(metric: str, measured: Mapping[str, Any] | None, hidden: bool) -> str:
-    """The words of our number's variant: what is different about it."""
+    """The variant of our number in words, which shows how it differs."""
     if measured is None:
         return "not run"
     if hidden:
-        return "the paper's FID has no counterpart here: our distance is on another network"
+        return "the paper's FID has no counterpart here: our distance uses another network"
     words = measured.get("variants", {}).get(metric)
     if words is None and metric == "inception_score":
-        return "not measured: these weights of Inception have no logits"
+        return "not measured: these Inception weights have no logits"
     if words is None:
         return measured["distance"]["label"] if metric == "distance" else f"n={measured['num_images']}"
     return words if metric == "distance" else f"{words}; n={measured['num_images']}"
 
 
 def _differences(table: PaperTable, run: RunResults) -> list[str]:
-    """What is different about the whole table."""
+    """How the setting of the whole table differs."""
     (low, high), measured = table.sizes, run.measured(table.number)
     assert measured is not None
     lines = []
     if run.ends and run.ends != table.sizes:
         lines.append(
             f"Another task: {run.ends[1] // run.ends[0]}× to {run.ends[1]}×{run.ends[1]} here, {high // low}× to"
-            f" {high}×{high} there. The values do not compare, only their order."
+            f" {high}×{high} there. The values are not comparable, only their order is."
         )
     photos = "photos bundled with this repository" if run.preset == "demo" else f"the prepared folder {run.data}"
     images = {3: "the labelled photos of its command", 4: "the references of its command"}.get(table.number, photos)
@@ -153,7 +153,7 @@ def _differences(table: PaperTable, run: RunResults) -> list[str]:
 
 
 def _arms(arms: Iterable[Mapping[str, Any]]) -> Iterable[tuple[str, Row]]:
-    """Table 5's rows: the arm with blur and L1 is in two of them; numbers of several seeds are averaged."""
+    """Table 5's rows: the arm with blur and L1 fills two of them; numbers of several seeds are averaged."""
     for arm in arms:
         changed = " ".join(arm["changes"])
         names = ["SR3 with Gaussian blur", "SR3, L1"] if not changed else []

@@ -137,7 +137,7 @@ def test_a_patchs_frame_is_where_the_patch_was_cut(page: Page) -> None:
 
 def test_every_paper_table_is_there_and_the_missing_ones_unfold(page: Page) -> None:
     tables = page.locator("#paper table")
-    assert tables.first.locator("th", has_text="What is different in the setting").is_visible()
+    assert tables.first.locator("th", has_text="How the setting differs").is_visible()
     fifth = page.locator("#paper details").last
     assert not fifth.locator("table").is_visible()
     fifth.locator("summary").click()

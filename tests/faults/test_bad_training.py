@@ -53,7 +53,7 @@ def test_a_run_that_diverges_stops_and_names_the_samples(data, tmp_path):
     assert incidents[0]["samples"][0]["key"] in str(result.error)
     said = describe(status_of(run.location))
     assert f"FAILED: {result.error}" in said
-    assert "4 bad steps left out, the last at 5" in said
+    assert "4 bad steps skipped, the last at 5" in said
 
 
 def test_a_run_that_skips_bad_steps_reaches_its_end_with_the_weights_before_them(data, tmp_path):

@@ -120,9 +120,9 @@ def test_the_report_shows_table_5_and_what_each_change_costs(ablation):
     page = Page(write_report(str(run.path)).read_text())
     assert page.open == []
     text = page.text["paper"]
-    assert "What each change costs" in text
+    assert "The effect of each change" in text
     assert "undecided" in text  # equal weights
-    assert "our distance is on another network" in text  # Table 5 is FID, which seeded features are not
+    assert "our distance uses another network" in text  # Table 5 is FID, which seeded features are not
     assert "model.objective.norm: 1 -> 2" in text
     assert "8-16-l2" in page.text["samples"]
 

@@ -48,7 +48,7 @@ def test_page_is_well_formed_and_loads_nothing_from_outside(page: Page, run: Run
 
 
 def test_demo_says_what_it_is(page: Page) -> None:
-    assert "A demo of minutes is no reproduction of the paper" in page.text[""]
+    assert "A demo that takes minutes does not reproduce the paper" in page.text[""]
     assert NOT_FID.format(n=14) in page.text[""]
     assert "not the task of this run" in page.text["paper"]
 
@@ -68,7 +68,7 @@ def test_with_the_reference_network_the_distance_is_fid(tmp_path: Path, photos: 
     assert "FID (Inception 2015-12-05, n=6)" in page.text["results"]
     assert "not FID" not in "".join(page.text.values())
     assert "Regression 15.2 120.0 SR3 5.2 80.0" in page.text["paper"]
-    assert "no full rank" in page.text["results"]
+    assert "does not have full rank" in page.text["results"]
 
 
 def test_results_mark_the_best_and_print_errors(page: Page, run: Run) -> None:
@@ -117,7 +117,7 @@ def test_worst_and_best_images_are_those_of_each_metric(run: Run, metric: Any, a
 
 def test_every_table_has_the_papers_numbers_ours_and_the_difference(page: Page) -> None:
     text = page.text["paper"]
-    for words in ("Metric Method Paper Ours What is different in the setting", "PULSE 16.88 not run"):
+    for words in ("Metric Method Paper Ours How the setting differs", "PULSE 16.88 not run"):
         assert words in text
     for number in range(1, 6):
         assert f"Table {number}: " in text
@@ -130,7 +130,7 @@ def test_every_table_has_the_papers_numbers_ours_and_the_difference(page: Page) 
 def test_the_order_of_the_methods_comes_with_paired_intervals(page: Page) -> None:
     text = page.text["paper"]
     assert re.search(r"Regression ahead in PSNR .* same order Regression ahead in SSIM", text)
-    assert re.search(r"Regression ahead in SSIM .* undecided: the interval holds 0 SR3 slightly", text)
+    assert re.search(r"Regression ahead in SSIM .* undecided: the interval contains 0 SR3 slightly", text)
 
 
 def test_losses_by_noise_level_are_drawn_at_a_few_moments(page: Page) -> None:
@@ -187,7 +187,7 @@ def test_differences_of_an_evaluation_without_pairs_are_not_called_paired(tmp_pa
 
 def test_cost_and_configuration(page: Page) -> None:
     assert "prepare reused" in page.text["cost"]
-    assert "in all 5 min 51 s" in page.text["cost"]
+    assert "total 5 min 51 s" in page.text["cost"]
     assert "optimizer.learning_rate" in page.text["configuration"]
     assert "git_commit" in page.text["configuration"]
 
@@ -200,10 +200,10 @@ def test_an_untrained_run_says_what_is_absent(tmp_path: Path) -> None:
         "results": "No evaluation yet",
         "samples": "No sampled images",
         "compare": "No sampled images",
-        "paper": "Nothing to compare",
+        "paper": "There is nothing to compare",
         "failures": "No sampled images",
         "training": "No metrics yet",
-        "schedules": "No schedule was searched",
+        "schedules": "No schedule has been searched",
     }.items():
         assert sentence in page.text[section], section
 
@@ -220,7 +220,7 @@ def test_missing_damaged_and_foreign_files_are_named_not_fatal(tmp_path: Path, p
     for sentence in ("1 of 6 images lack a sample", keys[1], "timings.json is damaged", "('sr3-search', 9)"):
         assert sentence in page.text[""], sentence
     assert "The first 4 of 4" in page.text["samples"]
-    assert "No record of a search" in page.text["schedules"]
+    assert "There is no record of a search" in page.text["schedules"]
 
 
 def test_text_from_files_is_escaped(tmp_path: Path, photos: Path) -> None:

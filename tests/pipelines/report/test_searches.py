@@ -58,7 +58,7 @@ def test_a_fixed_schedule_that_wins_is_told_in_whole_sentences(tmp_path: Path, p
     path = next(run.path.glob("16-32/search/*/search.json"))
     path.write_text(path.read_text().replace('"origin": "search"', '"origin": "default"'))
     text = Page(write_report(str(run.path)).read_text()).text["schedules"]
-    assert "nothing that the search proposed was better. On 32 other images" in text
+    assert "none of the search's proposals was better. On 32 other images" in text
 
 
 def test_the_objective_decides_and_is_named(tmp_path: Path, photos: Path) -> None:
