@@ -39,13 +39,13 @@ def arms_of(run: Run) -> list[Arm]:
         ConfigError: the run is not an ablation.
     """
     if not is_ablation(run):
-        raise ConfigError(f"{run.location} is no ablation: its SR3 stages have to be several, all of the same sizes")
+        raise ConfigError(f"{run.location} is not an ablation: it must have several SR3 stages, all of the same sizes")
     groups: dict[str, list[Any]] = {}
     for stage in run.cascade():
         content = {key: value for key, value in scientific(stage.config).items() if key not in ("name", "seed")}
         groups.setdefault(json.dumps(content, sort_keys=True), []).append(stage)
     if len(groups) < 2:
-        raise ConfigError(f"{run.location} is no ablation: its stages differ in nothing but their seeds")
+        raise ConfigError(f"{run.location} is not an ablation: its stages differ only in their seeds")
     first = json.loads(next(iter(groups)))
     return [
         Arm(
@@ -82,7 +82,7 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
         "split": evaluation["split"],
         "distance": evaluation["distance"],
         "variants": evaluation["variants"],
-        "intervals": f"paired, {evaluation['intervals']}; the chance in training shows between seeds alone",
+        "intervals": f"paired, {evaluation['intervals']}; the variation between trainings shows only between seeds",
         "arms": [
             _row(arm, difference(chosen, first, variant) if chosen is not first else {}, arms[0], rows)
             | {"numbers": average(chosen, variant)}
@@ -115,7 +115,7 @@ def _row(arm: Arm, differences: Numbers, first: Arm, rows: Mapping[str, Any]) ->
 
 
 def verdict(metric: str, gap: Mapping[str, float], ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """What a difference means: it may be significant over images while another training shows the opposite.
+    """The verdict on a difference: it may be significant over images while another training shows the opposite.
 
     Args:
         metric: the metric.
@@ -154,7 +154,7 @@ def tabulate_ablation(ablation: Mapping[str, Any]) -> str:
         seeds = f", seeds {', '.join(map(str, arm['seeds']))}" if len(arm["seeds"]) > 1 else ""
         lines += [
             "",
-            f"{arm['name']}{seeds}: {'; '.join(arm['changes']) or 'the arm that the others are compared with'}",
+            f"{arm['name']}{seeds}: {'; '.join(arm['changes']) or 'the arm to which the others are compared'}",
         ]
         for metric, numbers in arm["numbers"].items():
             gap = arm["differences"].get(metric)

@@ -28,7 +28,7 @@ class Folders:
     """Folders of images to measure; in each, an image is named by its file name without the extension."""
 
     outputs: Sequence[str]
-    """One a method, each DIR or NAME=DIR; any program's outputs."""
+    """One folder per method, each as DIR or NAME=DIR; outputs of any program."""
     references: str
     """The originals: a folder, or unpaired also a stage that `sr3 prepare` wrote, such as DATA/64-256."""
     inputs: str | None = None
@@ -36,11 +36,11 @@ class Folders:
     labels: str | None = None
     """CSV of ImageNet classes; adds classification errors."""
     samples: Sequence[str] = ()
-    """One method's outputs for the same inputs, a folder a seed; adds their diversity."""
+    """One method's outputs for the same inputs, one folder per seed; adds their diversity."""
     paired: bool = True
-    """Compare images of equal names. False compares whole sets of any sizes, which takes none of the three above."""
+    """Compare images of equal names. False compares whole sets of any sizes, without inputs, labels and samples."""
     split: str = "test"
-    """The split that is read where references is a prepared stage."""
+    """The split to read if references is a prepared stage."""
 
 
 def evaluate_folders(
@@ -54,7 +54,7 @@ def evaluate_folders(
     """Measure folders of images against a folder of references and write the numbers. Needs a running Ray.
 
     Args:
-        folders: what is measured.
+        folders: the images to measure.
         out: JSON file to write.
         config: the metrics' variants.
         num_actors: processes that measure in parallel; None takes one per GPU of the cluster, or one. The numbers do
@@ -63,7 +63,7 @@ def evaluate_folders(
         setting: how the images were made, in words for the table.
 
     Raises:
-        ConfigError: two outputs have one name, or labels need a classifier that is not installed.
+        ConfigError: two outputs have the same name, or labels need a classifier that is not installed.
         DataError: a folder is missing or empty, an image cannot be read, or, paired, names, sizes or labels do not
             match; names the files.
     """
@@ -96,7 +96,7 @@ def _measure_sets(folders: Folders, setup: MeasuringSetup) -> dict[str, Any]:
 
 
 def write_evaluation(path: Path, found: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
-    """Write what was measured, with its provenance, and return what was written."""
+    """Write the measurements with their provenance, and return what was written."""
     head = {"format": "sr3-evaluation", "format_version": EVALUATION_FORMAT_VERSION}
     result = {**head, **found, "provenance": origin}
     write_atomic(path, json.dumps(result, indent=1))
@@ -136,7 +136,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
 
 
 def _measure_samples(samples: Samples, setup: MeasuringSetup) -> dict[str, Any]:
-    """Measure a run's methods, and the diversity of SR3's samples where there are several of an input."""
+    """Measure a run's methods, and the diversity of SR3's samples if there are several per input."""
     sets = PairedSets(
         names=samples.keys,
         methods=[ImageSet.of_samples(samples.folder, name, samples.keys) for name in samples.methods],

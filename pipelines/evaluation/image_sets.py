@@ -1,6 +1,6 @@
 """Sets of images to compare: which files belong together, hashes of their contents, their labels.
 
-A set is a folder's files, or a split of prepared shards, whose images are read where they lie in the tars.
+A set is a folder's files, or a split of prepared shards, whose images are read directly from the tars.
 """
 
 import csv
@@ -19,15 +19,15 @@ from sr3core.features.classifiers import NUM_CLASSES
 NUM_NAMED = 5
 """Number of files that a message names before it counts the rest."""
 _MEMBER = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
-"""An image in a tar: the tar, the image's offset and size in bytes."""
+"""Location of an image in a tar: the tar, the image's offset and size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """Images by name: a folder's files without their endings, or a split's originals by their keys."""
+    """Images by name: a folder's files without their extensions, or a split's originals by their keys."""
 
     name: str
-    """What the table calls it."""
+    """The set's name in tables."""
     folder: str
     files: Mapping[str, str]
     """Name -> what `read_image` takes."""
@@ -45,7 +45,7 @@ class ImageSet:
         for photo in find_photos([folder]):
             stem = Path(photo.name).stem
             if stem in files:
-                raise DataError(f"{folder} holds two images named {stem}; files are paired by name without ending")
+                raise DataError(f"{folder} holds two images named {stem}; files are paired by name without extension")
             files[stem] = photo.uri
         return cls(name, folder, files)
 
@@ -72,10 +72,10 @@ def read_image(file: str) -> bytes:
 def _originals(directory: str, split: str | None) -> dict[str, str]:
     """Key -> location of the high-resolution image, for every sample of a split."""
     if split is None:
-        raise DataError(f"{directory} holds shards; here a folder of images is wanted")
+        raise DataError(f"{directory} holds shards, not images; name a folder of images")
     shards = [shard.name for shard in load_manifest(directory).splits.get(split, ()) if shard.num_samples]
     if not shards:
-        raise DataError(f"{directory} holds no {split} images; another --split may")
+        raise DataError(f"{directory} holds no {split} images; choose another --split")
     files: dict[str, str] = {}
     for shard in shards:
         index = load_index(directory, shard)
@@ -121,7 +121,7 @@ def check_pairs(references: ImageSet, others: Sequence[ImageSet]) -> list[str]:
         if extra:
             problems.append(f"{len(extra)} images in {place} have no reference: {listed(extra)}")
     if problems:
-        hint = "Files are paired by name without ending; sets of other images are compared with --unpaired"
+        hint = "Files are paired by name without extension; to compare sets of different images, use --unpaired"
         raise DataError(f"{'; '.join(problems)}. {hint}")
     return names
 
@@ -129,7 +129,7 @@ def check_pairs(references: ImageSet, others: Sequence[ImageSet]) -> list[str]:
 def read_labels(path: str, names: Sequence[str]) -> list[int]:
     """ImageNet class index of each named image, from a CSV with columns `file` and `imagenet_index` (or `label`).
 
-    Files are matched by name without folder and ending; rows of other files are ignored.
+    Files are matched by name without folder and extension; rows of other files are ignored.
 
     Raises:
         DataError: the file cannot be read, lacks a column, contradicts itself, or has no label for an image.
@@ -149,7 +149,7 @@ def read_labels(path: str, names: Sequence[str]) -> list[int]:
     for row in rows:
         stem, text = Path(row["file"]).stem, (row[column] or "").strip()
         if not text.isdecimal():
-            raise DataError(f"--labels: {path}: {row['file']} has label {text!r}, which is no class index")
+            raise DataError(f"--labels: {path}: {row['file']} has label {text!r}, which is not a class index")
         if int(text) >= NUM_CLASSES:
             raise DataError(
                 f"--labels: {path}: {row['file']} has label {text}, ImageNet's classes are 0 to {NUM_CLASSES - 1}"

@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One set's parts; readable once they were measured."""
+    """One set's parts; readable once they have been measured."""
 
     parts: tuple[Path, ...]
 
@@ -213,7 +213,7 @@ class Measurer:
         done, errors = 0, []
         for part, found in run_on_actors(make_actor, todo, num_actors):
             done += len(part.files)
-            if found:  # what is wrong with an image, or what the process died of, twice
+            if found:  # what is wrong with an image, or why the process died twice
                 errors.append(found if isinstance(found, str) else f"measuring {part.files[0]} and others: {found}")
             log.info("evaluate: %d/%d measurements", done, total)
         if errors:

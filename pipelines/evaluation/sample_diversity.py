@@ -16,7 +16,7 @@ from sr3core.metrics.diversity import feature_diversity, pixel_diversity
 def measure_diversity(
     samples: Sequence[ImageSet], names: Sequence[str], network: FeatureNetwork, setup: MeasuringSetup
 ) -> tuple[Numbers, dict[str, str]]:
-    """Measure how much sets of samples of the same inputs differ, one set a seed. Needs a running Ray.
+    """Measure how much sets of samples of the same inputs differ, one set per seed. Needs a running Ray.
 
     Returns:
         the numbers by metric, and each metric's variant in words.
@@ -42,7 +42,7 @@ def diversity_numbers(
     for name in names:
         pictures = [read_pixels(each.files[name]) for each in samples]
         if len({picture.shape for picture in pictures}) > 1:
-            raise DataError(f"--samples: those of {name} differ in size")
+            raise DataError(f"--samples: the samples of {name} differ in size")
         by_pixels.append(pixel_diversity(np.stack(pictures)))
     vectors = np.stack([measured.features() for measured in features], axis=1)  # (inputs, samples, D)
     by_features = [feature_diversity(each) for each in vectors]
@@ -54,7 +54,7 @@ def diversity_numbers(
 
 def diversity_variants(network: FeatureNetwork, num_samples: int) -> dict[str, str]:
     """Both metrics' variants in words."""
-    pairs = f"all pairs of {num_samples} samples an input, mean over inputs"
+    pairs = f"all pairs of {num_samples} samples per input, mean over inputs"
     return {
         "pixel_diversity": f"diversity, RMS difference in grey levels ({pairs})",
         "feature_diversity": f"diversity, distance of features ({network.description}, {pairs})",

@@ -23,10 +23,10 @@ from sr3core.metrics.classification import CHAIN, CROP_SIZE, MODEL_SIZE, RESIZED
 def evaluate_table_3(
     run: str, photos: str, labels: str, out: str, config: EvaluateConfig, variant: MeasureConfig
 ) -> dict[str, Any]:
-    """Classify what a run makes of photos' 56x56 crops, beside its regression
-    baseline, bicubic, nearest and the crops themselves. Needs a running Ray.
+    """Classify a run's upscaled 56x56 crops of photos, beside its regression baseline's, bicubic, nearest and the
+    crops themselves. Needs a running Ray.
 
-    The images stay in OUT.images; running the same command again upscales only missing ones.
+    The images stay in OUT.images; running the same command again upscales only the missing ones.
 
     Args:
         run: run folder whose cascade goes from 64 to 256 pixels.
@@ -37,13 +37,13 @@ def evaluate_table_3(
         variant: the metrics' variants.
 
     Raises:
-        ConfigError: the run goes from other sizes.
+        ConfigError: the run's cascade has other sizes.
         DataError: photos or labels are missing or damaged.
     """
     opened = open_run(run)
     wanted, found = f"{MODEL_SIZE}-{RESIZED_SIDE}", end_to_end(opened)
     if found != wanted:
-        raise ConfigError(f"Table 3 needs a cascade of {wanted} pixels, {run} goes {found}")
+        raise ConfigError(f"Table 3 needs a cascade of {wanted} pixels; that of {run} is {found}")
     folder = local_path(out).with_name(f"{local_path(out).name}.images")
     originals = ImageSet.read(photos, "photos")
     names = sorted(originals.files)[: config.limit]
@@ -54,7 +54,7 @@ def evaluate_table_3(
     identity = [names, hashlib.sha256(low.tobytes()).hexdigest()]
     made = upscale_images(opened, override(config, num_seeds=1), images, folder / "upscaled", identity)
     for method in made.methods:
-        shutil.rmtree(folder / method, ignore_errors=True)  # an earlier command's, perhaps of other photos
+        shutil.rmtree(folder / method, ignore_errors=True)  # left by an earlier command, perhaps for other photos
         for name, large in zip(names, made.read(method), strict=True):
             save_png(to_uint8(downsample_bicubic(to_float(large[None]), CROP_SIZE))[0], folder / method / f"{name}.png")
     outputs = [f"{method}={folder / method}" for method in made.methods]

@@ -1,4 +1,4 @@
-"""Table 4 for a run's cascade: images from noise, of every class in turn, against originals of its data."""
+"""Table 4 for a run's cascade: images from noise, cycling through the classes, against originals of its data."""
 
 from dataclasses import replace
 from itertools import islice
@@ -30,11 +30,11 @@ def evaluate_table_4(run: str, num_images: int, config: EvaluateConfig, variant:
     Args:
         run: run folder with a base model.
         num_images: how many; they cycle through the classes.
-        config: the split of the originals, how many of them at most, the schedules, seed and number of actors.
+        config: the split of the originals, their largest number, the schedules, seed and number of actors.
         variant: the metrics' variants.
 
     Raises:
-        ConfigError, CheckpointError: the run cannot be drawn from.
+        ConfigError, CheckpointError: no images can be drawn with the run.
         DataError: the split is empty.
     """
     opened = open_run(run)

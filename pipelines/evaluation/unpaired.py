@@ -1,4 +1,4 @@
-"""Sets of images that do not pair up, such as Table 4's images from noise: distances between them, of any sizes."""
+"""Distances between unpaired sets of images of any sizes, such as Table 4's images from noise."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,13 +23,13 @@ FID_50K = 50_000
 
 
 def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: MeasuringSetup) -> dict[str, Any]:
-    """Measure sets against references of any number: FID-50k where there are 50,000 outputs. Needs a running Ray.
+    """Measure sets against any number of references: FID-50k if there are 50,000 outputs. Needs a running Ray.
 
-    What was measured of a set is cached by its images' content, so a reference set is embedded once for everything
-    that is ever compared with it.
+    A set's measurements are cached by its images' content, so a reference set is embedded once for everything that is
+    ever compared with it.
 
     Args:
-        methods: each method's images, such as `sr3 sample` wrote.
+        methods: each method's images, such as those that `sr3 sample` wrote.
         references: real images.
         setup: the metrics' variants, the cache, the number of actors.
 
@@ -53,7 +53,7 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
     return {
         "num_images": min(*counts, num_references),
         "num_references": num_references,
-        "setting": f"sets that do not pair up: {num_references} references",
+        "setting": f"unpaired sets: {num_references} references",
         "distance": {"label": label, "network": features.name, "is_fid": features.is_fid},
         "variants": variants(features, largest, config, networks.scoring, None) | {"distance": label},
         "intervals": interval_label(config),

@@ -90,7 +90,7 @@ class Registry:
         return Version(name, join(self.uri, name), _FORMAT.read(path))
 
     def promoted(self) -> tuple[Version | None, Entry]:
-        """The promoted version, None before the first promotion; and the journal entry that says so, for `promote`."""
+        """The promoted version, None before the first promotion, and the journal entry that names it, for `promote`."""
         entry = self._journal.last()
         return (self.version(entry.content["version"]) if entry.number else None), entry
 
@@ -105,7 +105,7 @@ class Registry:
             run: a trained run.
             retraining: a name unique among all retrainings.
             metrics: JSON data: the metrics, and how they were measured.
-            provenance: JSON data: what it was made from.
+            provenance: JSON data: what the version was made from.
 
         Raises:
             CheckpointError: a checkpoint of the run is damaged.
@@ -149,14 +149,14 @@ class Registry:
         current, last = self.promoted()
         if name is None:
             if current is None:
-                raise ConfigError(f"{self.uri}: no version is promoted yet, so there is none to roll back from")
+                raise ConfigError(f"{self.uri}: no version has been promoted yet, so there is none to roll back from")
             entries = [entry.content for entry in self.history() if entry.content["version"] == current.name]
             name = next((entry["previous"] for entry in reversed(entries) if not entry.get("rollback")), None)
             if name is None:
-                raise ConfigError(f"{self.uri}: {current.name} is the first that was promoted; there is none before it")
+                raise ConfigError(f"{self.uri}: {current.name} was the first one promoted; there is none before it")
         self.verify(name)
         if current is not None and current.name == name:
-            raise ConfigError(f"{self.uri}: {name} is in force already")
+            raise ConfigError(f"{self.uri}: {name} is already the promoted version")
         previous = current.name if current else None
         content = {"version": name, "previous": previous, "why": "rollback", "rollback": True}
         if self._append(last, content) is None:
@@ -233,7 +233,7 @@ def _check_small_files(location: str, sums: dict[str, str]) -> None:
             _check(location, path, expected)
     for path, _ in list_files(location):
         if "/schedules/" in path and path not in sums:
-            raise CheckpointError(f"{join(location, path)} is no part of this version, but would be used; delete it")
+            raise CheckpointError(f"{join(location, path)} is not part of this version, but would be used; delete it")
 
 
 def _collect(run: Run, folder: Path) -> dict[str, Path]:

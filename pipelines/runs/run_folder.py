@@ -89,7 +89,7 @@ def open_run(path: str | Path) -> Run:
 
     Raises:
         DataError: it is not a run.
-        ConfigError: its configuration is of another format version or invalid.
+        ConfigError: its configuration has another format version or is invalid.
     """
     location, bucket, path = path, *_find(path)
     if bucket is not None:
@@ -98,7 +98,7 @@ def open_run(path: str | Path) -> Run:
         content = json.loads((path / "config.json").read_text())
     except FileNotFoundError as error:
         raise DataError(
-            f"{location} is no run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
+            f"{location} is not a run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
         ) from error
     except ValueError as error:
         raise DataError(f"{path}/config.json is damaged: {error}") from error
@@ -125,12 +125,12 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         path: the folder, or s3:// URI.
         config: what to train.
         data: the prepared folder.
-        data_fingerprints: of each prepared stage that the run reads.
+        data_fingerprints: fingerprint of each prepared stage that the run reads.
         fresh: delete what an earlier run left.
 
     Raises:
-        ConfigError: the folder holds a run of another scientific configuration, or on other data; lists the
-            differences. Another number of steps is not one: no step depends on how many follow, so a run can be
+        ConfigError: the folder holds a run with a different scientific configuration, or on other data; lists the
+            differences. The number of steps may differ: no step depends on how many follow, so a run can be
             trained longer. A run that never made a step, for example for lack of resources, may be replaced.
     """
     location, bucket, path = path, *_find(path)
@@ -158,7 +158,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         changed += differences(recorded, data_fingerprints, "data")
         if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):
             raise ConfigError(
-                f"{path} holds a run of another configuration: {'; '.join(changed)}. Take another --out, or"
+                f"{path} holds a run with a different configuration: {'; '.join(changed)}. Choose another --out, or"
                 " pass --fresh to delete that run"
             )
         if not changed:
@@ -208,9 +208,7 @@ def local_path(path: str | Path) -> Path:
         StorageError: path is a URI; run folders are local, or on a file system that all nodes share.
     """
     if "://" in str(path) or ":/" in str(path):
-        raise StorageError(
-            f"{path}: a folder on this machine, or on a file system that all nodes share, is wanted here"
-        )
+        raise StorageError(f"{path}: this must be a folder on this machine, or on a file system that all nodes share")
     return Path(path).expanduser().resolve()
 
 

@@ -16,7 +16,7 @@ def choose_schedule(folder: Path, model: ModelConfig, wanted: str | None = None)
 
     Args:
         folder: RUN/<stage>/schedules.
-        model: the stage's.
+        model: the stage's model configuration.
         wanted: a file, the name of a schedule in the folder, or a number of steps: the trained schedule respaced. By
             default best-*.json of the most steps, else the trained schedule respaced to DEFAULT_STEPS.
 

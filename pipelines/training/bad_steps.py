@@ -77,7 +77,7 @@ def describe_last_incident(path: Path) -> str:
     last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
     return (
-        f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was left out; its worst samples:"
+        f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was skipped; its worst samples:"
         f" {keys} (all in {path}). Inspect them, lower optimizer.learning_rate or set"
-        " optimizer.gradient_clip; optimizer.bad_steps=skip goes on without such steps"
+        " optimizer.gradient_clip; optimizer.bad_steps=skip continues without such steps"
     )

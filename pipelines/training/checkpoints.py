@@ -78,7 +78,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
         remedy = "free some space, or lower keep_checkpoints" if error.errno == errno.ENOSPC else "fix that"
         raise StorageError(
             f"{stage.checkpoints}: step {snapshot.step} could not be saved ({error.strerror}); {remedy} and"
-            " give the same command again: it goes on from the checkpoint before"
+            " run the same command again: it resumes from the previous checkpoint"
         ) from error
     if stage.bucket is not None:
         stage.bucket.push_checkpoint(path)
@@ -131,7 +131,7 @@ def _newest_whole(stage: StageRun) -> int | None:
         return info.step
     if found:
         raise CheckpointError(
-            f"{stage.checkpoints}: none of the {len(found)} checkpoints is whole; restore one from a backup, or start"
+            f"{stage.checkpoints}: none of the {len(found)} checkpoints is intact; restore one from a backup, or start"
             " over with --fresh"
         )
     return None

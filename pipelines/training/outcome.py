@@ -13,7 +13,7 @@ class Outcome:
     """How a stage's last training ended."""
 
     error: str | None
-    """Why it failed; None while it trains, and after it finished or was interrupted."""
+    """Why it failed; None while it trains, and after it has finished or was interrupted."""
     written: float
     """Unix time, seconds."""
 

@@ -73,7 +73,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
         try:
             write_outcome(stage, errors[stage.name])
         except StorageError as error:  # a full disk may be why it failed; do not lose the results over it
-            log.warning("%s: how it ended cannot be written down: %s", stage.name, error)
+            log.warning("%s: its outcome cannot be recorded: %s", stage.name, error)
     return [StageResult(stage.name, steps_done(stage), errors.get(stage.name)) for stage in stages]
 
 

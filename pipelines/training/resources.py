@@ -60,7 +60,7 @@ def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str
     Args:
         name: the stage's.
         placement: of its workers.
-        say: called with what is awaited: immediately if nodes are missing, and every few seconds.
+        say: called with what the stage waits for: immediately if nodes are missing, and every few seconds.
 
     Raises:
         ConfigError: missing nodes did not join within placement.wait_seconds. Waiting for resources that other
@@ -79,7 +79,7 @@ def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str
             if missing and waited > placement.wait_seconds:
                 raise ConfigError(
                     f"{name}: placement asks for {missing}, and in placement.wait_seconds ="
-                    f" {placement.wait_seconds:g} no nodes came; see the autoscaler's log, or lower num_workers"
+                    f" {placement.wait_seconds:g} no nodes joined; see the autoscaler's log, or lower num_workers"
                 )
             say(describe_wait(name, placement, missing, waited))
     finally:
@@ -97,4 +97,4 @@ def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: f
         f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
         for kind, amount in resources_per_worker(placement).items()
     )
-    return f"{name} waits for others to end: it needs {needed}, {waited:.0f} s"
+    return f"{name} waits for resources that others use: it needs {needed}, {waited:.0f} s"

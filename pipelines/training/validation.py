@@ -25,8 +25,8 @@ class Validation:
         images = load_split(stage.data, stage.config.data_stage, "validation", stage.config.num_validation_images)
         if not images.keys:
             raise DataError(
-                f"{stage.data}/{stage.config.data_stage} holds no validation images: prepare more, or with a larger"
-                " --validation-fraction"
+                f"{stage.data}/{stage.config.data_stage} holds no validation images: prepare more images, or"
+                " with a larger --validation-fraction"
             )
         self._count = len(images.keys)
         self._mine = _share(images, team.rank, team.world_size)

@@ -34,12 +34,12 @@ class Team:
         return DistributedDataParallel(module, gradient_as_bucket_view=True)
 
     def no_sync(self, forward: nn.Module) -> Callable[[], AbstractContextManager[object]]:
-        """Makes the context in which a backward pass through what `wrap` made leaves gradients to this worker."""
+        """The context in which a backward pass through what `wrap` returned does not average gradients over workers."""
         return forward.no_sync if isinstance(forward, DistributedDataParallel) else nullcontext
 
     def mean(self, values: Tensor) -> Tensor:
         """The workers' mean of a tensor, on all of them."""
-        values = values.to(self.device)  # NCCL wants it there
+        values = values.to(self.device)  # NCCL requires it there
         if self.world_size > 1:
             dist.all_reduce(values)
         return values.cpu() / self.world_size
@@ -54,7 +54,7 @@ class Team:
 
 
 def join_team(config: TrainConfig) -> Team:
-    """This worker's rank, the team's size and the device, from Ray Train; sets up the process."""
+    """This worker's rank, the number of workers and the device, from Ray Train; sets up the process."""
     import ray.train
     import ray.train.torch
 
@@ -64,7 +64,7 @@ def join_team(config: TrainConfig) -> Team:
 
 
 def set_up_process(config: TrainConfig) -> None:
-    """A worker's number of threads, its allocator's habits, and its GPU's arithmetic: torch's defaults, said aloud."""
+    """Set a worker's number of threads, its allocator and its GPU's arithmetic explicitly, to torch's defaults."""
     keep_freed_memory()
     set_gpu_arithmetic(tf32_convolutions=True, tf32_products=False)
     torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))

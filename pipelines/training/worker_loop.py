@@ -33,7 +33,7 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
 
     Args:
         stage: the stage.
-        over: set when the command ends, so that what ends with it is not restarted.
+        over: set when the command ends, so that processes that end with it are not restarted.
 
     Raises:
         DataError: its shards are missing, incomplete, or another stage's.
@@ -97,7 +97,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
 
     Args:
         stage: the stage.
-        team: the workers, whoever brought them together.
+        team: the workers, however they were brought together.
         report: called with the step and held-out losses of each checkpoint.
     """
     config = stage.config

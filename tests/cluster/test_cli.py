@@ -207,7 +207,7 @@ def test_a_folder_that_is_no_run(tmp_path, capsys):
     assert main(["upscale", str(tmp_path), "--run", str(tmp_path), "--out", str(tmp_path / "out"), "--dry-run"]) == 1
     assert "no image found" in capsys.readouterr().err
     assert main(["search", "--run", str(tmp_path), "--stage", "8-16"]) == 1
-    assert "is no run" in capsys.readouterr().err
+    assert "is not a run" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session):

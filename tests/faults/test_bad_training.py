@@ -43,7 +43,7 @@ def test_a_run_that_diverges_stops_and_names_the_samples(data, tmp_path):
     run = start(tmp_path / "run", data, **DIVERGES)
     (result,) = train_run(run)
     assert result.step == 0, "no checkpoint of what went wrong"
-    assert re.match(r"8-16: step 2 had a gradient of norm (nan|inf) and was left out; its worst", str(result.error))
+    assert re.match(r"8-16: step 2 had a gradient of norm (nan|inf) and was skipped; its worst", str(result.error))
     assert "optimizer.bad_steps=skip" in str(result.error)
     (stage,) = run.stages
     incidents = [json.loads(line) for line in (stage.path / "incidents.jsonl").read_text().splitlines()]

@@ -126,7 +126,7 @@ def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_over_unasked(dat
     for optimizer in stage.checkpoints.glob("*/optimizer.pt"):
         optimizer.write_bytes(optimizer.read_bytes()[:-100])
     state = create_state(stage.config.model, stage.config.optimizer, stage.config.seed)
-    with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints is whole; .* --fresh"):
+    with pytest.raises(CheckpointError, match=r"none of the 2 checkpoints is intact; .* --fresh"):
         resume(stage, state, Team(0, 1, torch.device("cpu")))
     assert [info.step for info in list_checkpoints(stage.checkpoints)] == [10, 20]
 
@@ -188,7 +188,7 @@ def test_a_stage_that_waits_for_others_says_what_it_waits_for(ray_session, data,
     def waits() -> bool:
         nonlocal output
         output += capsys.readouterr().out
-        return "8-16 waits for others to end: it needs 2 CPU (1 are free)" in output
+        return "8-16 waits for resources that others use: it needs 2 CPU (1 are free)" in output
 
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train_run, run)

@@ -69,11 +69,11 @@ def test_arms_are_grouped_by_what_they_train(tmp_path):
 
 
 def test_a_cascade_and_seeds_alone_are_no_ablation(cascade_run, tmp_path):
-    with pytest.raises(ConfigError, match="is no ablation: its SR3 stages have to be several"):
+    with pytest.raises(ConfigError, match="is not an ablation: it must have several SR3 stages"):
         arms_of(open_run(cascade_run))
     config = table_5(small_stage(16, 64, base_channels=16, num_steps=10, num_workers=1), num_seeds=2)
     config = override(config, stages=(config.stages[0], config.stages[3]))
-    with pytest.raises(ConfigError, match="differ in nothing but their seeds"):
+    with pytest.raises(ConfigError, match="differ only in their seeds"):
         arms_of(create_run(tmp_path / "run", config, "data", {}, fresh=False))
 
 

@@ -186,7 +186,7 @@ def test_the_diversity_of_samples_is_over_pairs_of_folders(folders, tmp_path, ra
     expected = np.sqrt(np.square(gaps).mean(axis=(1, 2, 3))).mean() * 2 / 3  # of three pairs, one is of equal images
     assert numbers["pixel_diversity"]["mean"] == pytest.approx(expected, rel=1e-9)
     assert numbers["feature_diversity"]["mean"] > 0
-    assert "RMS difference in grey levels (all pairs of 3 samples an input, mean over inputs)" in tabulate(result)
+    assert "RMS difference in grey levels (all pairs of 3 samples per input, mean over inputs)" in tabulate(result)
     with pytest.raises(ConfigError, match="--samples needs at least two folders"):
         evaluate(folders, tmp_path / "d.json", samples=samples[:1])
 
@@ -221,7 +221,7 @@ def test_labels_that_cannot_be_read_are_said(folders, tmp_path):
 
     assert "cannot be read" in message(None)
     assert "needs columns file and imagenet_index (or label), it has name" in message("name\nx\n")
-    assert "a.png has label 'cat', which is no class index" in message("file,label\na.png,cat\n")
+    assert "a.png has label 'cat', which is not a class index" in message("file,label\na.png,cat\n")
     assert "a.png has label 1000, ImageNet's classes are 0 to 999" in message("file,label\na.png,1000\n")
     assert "gives a two labels, 1 and 2" in message("file,label\na.png,1\nb/a.jpg,2\n")
 
@@ -233,7 +233,7 @@ def test_labels_without_a_classifier_say_what_to_install(folders, tmp_path, monk
     labels.write_text("file,label\n" + "".join(f"{stem},1\n" for stem in stems))
     with pytest.raises(
         ConfigError,
-        match=r"needs a classifier and none was found: .*efficientnet-lite0.*==0\.1\.0",
+        match=r"needs a classifier, but none was found: .*efficientnet-lite0.*==0\.1\.0",
     ):
         evaluate(folders, tmp_path / "x.json", labels=str(labels))
 

@@ -57,7 +57,7 @@ def test_a_cascades_images_are_drawn_and_compared_with_originals_in_their_shards
 
 def test_a_split_without_images_and_a_run_without_a_base_model_are_told(run, data, tmp_path, capsys):
     assert main(["evaluate", "--run", str(run.path), "--from-noise", "5"]) == 1
-    assert "8-16 holds no test images; another --split may" in capsys.readouterr().err
+    assert "8-16 holds no test images; choose another --split" in capsys.readouterr().err
     alone = make_run(tmp_path / "alone", sizes=((8, 16),), num_classes=None, data=data)
     assert main(["evaluate", "--run", str(alone.path), "--from-noise", "5"]) == 2
     assert "has no base model" in capsys.readouterr().err
@@ -70,4 +70,4 @@ def test_shards_stand_for_a_folder_of_references_where_nothing_pairs_up_alone(da
     paired = ["--outputs", str(tmp_path), "--references", f"{data}/8-16", "--out", str(tmp_path / "a.json")]
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     assert main(["evaluate", *paired]) == 1
-    assert "8-16 holds shards; here a folder of images is wanted" in capsys.readouterr().err
+    assert "8-16 holds shards, not images; name a folder of images" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def promote(registry: Registry, *versions: str) -> None:
 def test_an_empty_registry(registry):
     assert registry.versions() == []
     assert registry.promoted()[0] is None
-    with pytest.raises(ConfigError, match="no version is promoted yet"):
+    with pytest.raises(ConfigError, match="no version has been promoted yet"):
         registry.roll_back()
     with pytest.raises(ConfigError, match=r"no version 'v0001'; it holds none"):
         registry.promote("v0001", "", registry.promoted()[1])
@@ -118,10 +118,10 @@ def test_promotion_and_rollback_walk_back_and_forth(registry, run):
     assert find_model(registry.uri).partition("?")[0].endswith("/v0003")
     assert registry.roll_back() == "v0002"
     assert registry.roll_back() == "v0001", "twice back is two versions back, not forth again"
-    with pytest.raises(ConfigError, match="v0001 is the first that was promoted"):
+    with pytest.raises(ConfigError, match="v0001 was the first one promoted"):
         registry.roll_back()
     assert registry.roll_back("v0003") == "v0003"
-    with pytest.raises(ConfigError, match="v0003 is in force already"):
+    with pytest.raises(ConfigError, match="v0003 is already the promoted version"):
         registry.roll_back("v0003")
     with pytest.raises(ConfigError, match="did you mean 'v0003'"):
         registry.roll_back("v003")
@@ -177,7 +177,7 @@ def test_a_schedule_that_is_no_part_of_a_version_is_not_used(tmp_path, run):
     folder = tmp_path / "v0001" / "8-16" / "schedules"
     folder.mkdir(exist_ok=True)
     (folder / "best-99.json").write_text(schedule.to_json())
-    with pytest.raises(CheckpointError, match=r"best-99.json is no part of this version"):
+    with pytest.raises(CheckpointError, match=r"best-99.json is not part of this version"):
         find_model(str(tmp_path / "v0001"))
 
 

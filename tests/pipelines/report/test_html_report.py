@@ -236,7 +236,7 @@ def test_text_from_files_is_escaped(tmp_path: Path, photos: Path) -> None:
 
 
 def test_no_run_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is no run"):
+    with pytest.raises(DataError, match="is not a run"):
         write_report(str(tmp_path))
 
 
