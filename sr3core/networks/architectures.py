@@ -1,4 +1,4 @@
-"""Table A.1 and the networks of section 4, one function a row. No torch here."""
+"""The networks of Table A.1 and section 4, one function per row. This module does not import torch."""
 
 from sr3core.hyperparameters import UNetConfig
 
@@ -30,8 +30,8 @@ def unet_256_1024() -> UNetConfig:
 def unet_base_64() -> UNetConfig:
     """Section 4.3's unconditional DDPM of 64x64 faces, 87M parameters.
 
-    The paper names no sizes. These are the ones with which DDIM's authors trained a DDPM on 64x64 faces (CelebA).
-    Theirs has 79M: our BigGAN blocks resample in two convolutions where DDPM's have one. No dropout (section 4).
+    The paper gives no sizes. These are the ones that DDIM's authors used for a DDPM on 64x64 faces (CelebA). Their
+    network has 79M: our BigGAN blocks resample in two convolutions where DDPM's have one. No dropout (section 4).
     """
     return UNetConfig(
         image_size=64,
@@ -45,9 +45,9 @@ def unet_base_64() -> UNetConfig:
 def unet_improved_64(base_channels: int = 192) -> UNetConfig:
     """Section 4.3's class-conditional Improved DDPM of 64x64 ImageNet, 280M parameters.
 
-    The paper names no sizes; these are Nichol and Dhariwal's (2021) for ImageNet 64x64, which come in widths of 64, 96,
-    128 and 192 with 30M, 68M, 120M and 270M parameters, the last being their best class-conditional one. Deviation: the
-    blocks are SR3's, told gamma instead of t by an added embedding instead of a scale and shift; within 4% of theirs.
+    The paper gives no sizes. These are Nichol and Dhariwal's (2021) for ImageNet 64x64: widths of 64, 96, 128 and 192
+    with 30M, 68M, 120M and 270M parameters; the last is their best class-conditional one. Deviation: the blocks are
+    SR3's, conditioned on gamma instead of t, by adding an embedding instead of a scale and shift. Counts are within 4%.
     """
     return UNetConfig(
         image_size=64,

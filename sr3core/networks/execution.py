@@ -1,6 +1,6 @@
-"""How a network is run, in training and in sampling: its precision, torch.compile, the switches of the GPU.
+"""Execution of a network in training and in sampling: precision, torch.compile and the GPU's global settings.
 
-The compiler is optional: a network that cannot be compiled here runs as it is.
+The compiler is optional: a network that cannot be compiled runs uncompiled.
 """
 
 import logging
@@ -19,19 +19,19 @@ CompileMode = Literal["default", "reduce-overhead"]
 
 
 def accelerate(network: nn.Module, precision: InferencePrecision, compile_mode: CompileMode | None) -> nn.Module:
-    """Wrap a network so that it computes in a precision, compiled unless compile_mode is None; it keeps its weights."""
+    """Wrap a network so that it computes in a precision, compiled unless compile_mode is None; weights are shared."""
     in_precision = InPrecision(network, precision)
     return in_precision if compile_mode is None else Compiled(in_precision, compile_mode)
 
 
 def set_gpu_arithmetic(*, tf32_convolutions: bool, tf32_products: bool) -> None:
-    """Set this process's switches for float32 on GPUs; torch cannot set them for one network.
+    """Set this process's global settings for float32 arithmetic on GPUs; torch has none per network.
 
-    Which convolution algorithm is the fastest is not tried out (cudnn.benchmark): each process could choose another,
-    which rounds differently, and a resumed training would not continue exactly.
+    cudnn.benchmark, which times convolution algorithms to find the fastest, is off: each process could choose another
+    algorithm with different rounding, and a resumed training run would not continue exactly.
 
     Args:
-        tf32_convolutions: multiply in TensorFloat-32 in convolutions: 10 bits of mantissa, several times as fast.
+        tf32_convolutions: use TensorFloat-32 in convolutions: 10 bits of mantissa, several times as fast.
         tf32_products: the same in matrix products, which are linear layers and 1x1 convolutions.
     """
     torch.backends.cudnn.allow_tf32 = tf32_convolutions
@@ -40,13 +40,13 @@ def set_gpu_arithmetic(*, tf32_convolutions: bool, tf32_products: bool) -> None:
 
 
 class Compiled(nn.Module):
-    """A module made faster by torch.compile; where compiling fails, the module itself, and a warning.
+    """A module compiled by torch.compile. If compilation fails, it logs a warning and runs the module uncompiled.
 
-    Compiled kernels are kept on the disk by torch (TORCHINDUCTOR_CACHE_DIR), so a second process starts faster.
+    torch caches compiled kernels on disk (TORCHINDUCTOR_CACHE_DIR), so a second process starts faster.
 
     Args:
-        network: what to compile; its weights stay where they are.
-        mode: torch.compile's.
+        network: the module to compile; its weights are shared.
+        mode: mode of torch.compile.
     """
 
     def __init__(self, network: nn.Module, mode: CompileMode = "default") -> None:
@@ -57,13 +57,13 @@ class Compiled(nn.Module):
         self._compiled_for: set[tuple[torch.Size, ...]] = set()
 
     def forward(self, *inputs: Any, **named: Any) -> Tensor:
-        """As the network's."""
+        """Call the network with the same arguments."""
         shapes = tuple(value.shape for value in (*inputs, *named.values()) if isinstance(value, Tensor))
         if shapes in self._compiled_for or self._call is self.network:
             return self._run(*inputs, **named)
         try:
             output = self._run(*inputs, **named)
-        except RuntimeError as error:  # the base of the compiler's; if the inputs are wrong, the next line says so
+        except RuntimeError as error:  # base class of the compiler's errors; wrong inputs raise again in the next line
             output = self.network(*inputs, **named)
             log.warning("torch.compile failed, continuing without it: %s", str(error).strip().splitlines()[0])
             self._call, self._has_graphs = self.network, False
@@ -73,6 +73,6 @@ class Compiled(nn.Module):
     def _run(self, *inputs: Any, **named: Any) -> Tensor:
         if not self._has_graphs:
             return self._call(*inputs, **named)
-        # A graph writes to the same memory every time, and a sampler may still need what was there.
+        # A CUDA graph overwrites its output memory at every call, and a sampler may still need the previous output.
         torch.compiler.cudagraph_mark_step_begin()
         return self._call(*inputs, **named).clone()

@@ -1,4 +1,4 @@
-"""Floating-point operations of a network, counted, and what a device can do at most: model FLOP utilisation."""
+"""Floating-point operations of a network and peak rates of devices, for model FLOP utilisation."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -7,8 +7,8 @@ from sr3core.hyperparameters import UNetConfig
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 
 TRAINING_FACTOR = 3
-"""A training step's operations over a forward pass's: the backward pass multiplies once for the inputs and once for the
-weights."""
+"""Operations of a training step divided by those of a forward pass: the backward pass multiplies once for the inputs'
+gradients and once for the weights'."""
 
 PEAK_FLOPS = {
     "H200": {"bfloat16": 989e12, "float32": 67e12},
@@ -17,13 +17,13 @@ PEAK_FLOPS = {
     "L40S": {"bfloat16": 362e12, "float32": 91.6e12},
     "L4": {"bfloat16": 121e12, "float32": 30.3e12},
 }
-"""Dense operations a second by the makers' data sheets, for cards whose name holds the key (SXM if there are two)."""
+"""Dense operations per second from the vendors' data sheets, for GPUs whose name contains the key (SXM if in doubt)."""
 
 
 def forward_flops(config: UNetConfig) -> int:
-    """Operations of one forward pass of one image at the network's own size, multiply and add counted as two.
+    """Operations of a forward pass of one image at the network's training size; a multiply-add counts as two.
 
-    Counted by torch on the meta device: convolutions, linear layers and attention, not the element-wise rest.
+    torch counts them on the meta device: convolutions, linear layers and attention, but no element-wise operations.
     """
     side = config.image_size
     with torch.device("meta"):
@@ -36,7 +36,7 @@ def forward_flops(config: UNetConfig) -> int:
 
 
 def peak_flops(device: torch.device, precision: str) -> float | None:
-    """Operations a second that a device can do at most; None where that is not known, as for CPUs."""
+    """Peak operations per second of a device; None if unknown, as for CPUs."""
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)

@@ -1,4 +1,4 @@
-"""A network made ready to sample fast: on its device, in its layout and precision, compiled where that is wanted."""
+"""A network prepared for fast sampling: its device, memory layout and precision, and optional compilation."""
 
 from typing import Any
 
@@ -11,18 +11,19 @@ from sr3core.networks.unet import UNet
 
 
 class InferenceNetwork(nn.Module):
-    """A trained U-Net as samplers call it: without gradients or dropout, its inputs on its device.
+    """A trained U-Net for sampling, without gradients or dropout. Inputs must be on its device.
 
-    What bfloat16 leaves in float32: the noise levels' embedding and the output layer (their own code says why), and
-    normalisation's statistics, which autocast or the kernel itself takes in float32. Noise levels, y_t and all of a
+    bfloat16 leaves in float32: the noise-level embedding and the output layer (the reasons are in their code), and the
+    statistics of normalisation, for which autocast or the kernel itself uses float32. Noise levels, y_t and all of a
     sampler's arithmetic are never in less than float32.
 
     Args:
-        network: is moved, laid out and, for bfloat16, rounded in place: its weights then take half of the memory.
-        device: where to compute.
-        precision: float32; tf32, which is float32 with the multiplications of GPUs rounded to TensorFloat-32; bfloat16.
-        compiled: by torch.compile, and on a GPU in CUDA graphs, which spare small batches the launching of kernels;
-            where that fails the network runs as it is.
+        network: modified in place: moved, converted to channels_last and, for bfloat16, rounded, so that its weights
+            take half the memory.
+        device: the device to compute on.
+        precision: float32; tf32, which is float32 with a GPU's multiplications rounded to TensorFloat-32; or bfloat16.
+        compiled: use torch.compile, and on a GPU CUDA graphs, which save small batches the cost of launching kernels.
+            If compilation fails, the network runs uncompiled.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class InferenceNetwork(nn.Module):
         super().__init__()
         self.device = torch.device(device)
         self.size_multiple = network.size_multiple
-        # Convolutions of images are faster in this layout, on CPUs and on tensor cores.
+        # Convolutions of images are faster in this memory layout, on CPUs and on tensor cores.
         network.eval().to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if precision == "bfloat16":
             _round_weights(network)
@@ -46,12 +47,12 @@ class InferenceNetwork(nn.Module):
         self._call: Any = accelerate(network, precision, compile_mode)
 
     def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
-        """As the network's; float32."""
+        """Call the network (UNet.forward); the output is float32."""
         return self._call(x_up, y_t, gamma, classes)
 
 
 def _round_weights(network: UNet) -> None:
-    """Keep in bfloat16 what autocast would round before every use: the convolutions and linear layers."""
+    """Round to bfloat16 the weights that autocast would round at every use: convolutions and linear layers."""
     apart = {network.conv_out, *network.embed_noise_level.modules()}
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module not in apart:

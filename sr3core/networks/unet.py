@@ -1,7 +1,7 @@
-"""The U-Net of Figure A.1: x_up beside y_t in, one image out, conditioned on gamma, and a base model on a class.
+"""The U-Net of Figure A.1: (x_up, y_t) -> image, conditioned on gamma and, in a base model, on a class.
 
-Its parameters' names say where they are: `decoder.64x64_block1.conv1.weight` is in the second of the decoder's blocks
-whose output is 64x64 at the size of training. `_down` and `_up` lead to the resolution that they are named after.
+Parameter names state their position: `decoder.64x64_block1.conv1.weight` belongs to the second decoder block with a
+64x64 output at the training size. Blocks named `_down` and `_up` resample to the resolution in their name.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ IMAGE_CHANNELS = 3
 
 
 class UNet(nn.Module):
-    """f(x_up, y_t, gamma) of Figure A.1. It is convolutional: any multiples of size_multiple will do as H and W."""
+    """f(x_up, y_t, gamma) of Figure A.1. It is fully convolutional: H and W may be any multiples of size_multiple."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class UNet(nn.Module):
         width, embedding = config.base_channels, 4 * config.base_channels
         self.embed_noise_level = NoiseLevelEmbedding(width)
         if config.num_classes is not None:
-            self.embed_class = nn.Embedding(config.num_classes + 1, embedding)  # the last row: no class
+            self.embed_class = nn.Embedding(config.num_classes + 1, embedding)  # last row: "no class"
         self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.conditional else 1), width)
 
         def block(
@@ -47,7 +47,7 @@ class UNet(nn.Module):
 
         levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]
         channels = width
-        skips = [width]  # channels of the feature maps that the decoder will take back
+        skips = [width]  # channels of the feature maps on the skip connections
         self.encoder = nn.ModuleDict()
         for level, (size, out_channels) in enumerate(levels):
             if level > 0:
@@ -70,22 +70,22 @@ class UNet(nn.Module):
                 attends = size in config.attention_sizes
                 self.decoder[f"{size}x{size}_block{index}"] = block(channels + skips.pop(), out_channels, attends)
                 channels = out_channels
-        assert not skips, "every feature map of the encoder is taken back"
+        assert not skips, "the decoder uses every feature map of the encoder"
         self.norm_out = normalization(channels)
         self.conv_out = zero_init(nn.Conv2d(channels, self.out_channels, 3, padding=1))
 
     @property
     def out_channels(self) -> int:
-        """Channels of the output: an image's, and as many again for a learned variance."""
+        """Output channels: 3, or 6 with a learned variance."""
         return IMAGE_CHANNELS * (2 if self.config.learned_variance else 1)
 
     @property
     def size_multiple(self) -> int:
-        """What H and W must be multiples of."""
+        """H and W must be multiples of this."""
         return 2 ** (len(self.config.channel_multipliers) - 1)
 
     def recompute_activations(self) -> None:
-        """From now on keep only what enters each block, and compute the rest again in the backward pass."""
+        """Enable activation checkpointing: keep only each block's input and recompute the rest in the backward pass."""
         for part in (self.encoder, self.middle, self.decoder):
             for block in _blocks(part):
                 block.recomputes = True
@@ -94,17 +94,18 @@ class UNet(nn.Module):
         """Predict the training target.
 
         Args:
-            x_up: low-resolution image at the output's size, (B, 3, H, W) in about [-1, 1]; None for a base model.
+            x_up: low-resolution image, upsampled to the output's size, (B, 3, H, W) in about [-1, 1]; None for a base
+                model.
             y_t: noisy image, (B, 3, H, W).
-            gamma: its noise level, (B,) in (0, 1].
-            classes: class of each image, (B,) int64 in 0..num_classes, num_classes being "no class"; None is that for
-                all images.
+            gamma: noise level of y_t, (B,) in (0, 1].
+            classes: class of each image, (B,) int64 in 0..num_classes, where num_classes is "no class"; None is "no class"
+                for all images.
 
         Returns:
-            (B, 3, H, W); with a learned variance (B, 6, H, W), as learned_variance.split_variance takes it.
+            (B, 3, H, W); with a learned variance (B, 6, H, W), see learned_variance.split_variance.
 
         Raises:
-            ValueError: H or W is no multiple of size_multiple, or x_up or classes do not go with the configuration.
+            ValueError: H or W is not a multiple of size_multiple, or x_up or classes do not match the configuration.
         """
         if (x_up is not None) != self.config.conditional:
             raise ValueError(f"x_up is {'missing' if self.config.conditional else 'not wanted'}")
@@ -126,16 +127,16 @@ class UNet(nn.Module):
         for block in _blocks(self.decoder):
             takes_skip = block.resample is None
             h = block(torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        # In float32 always: what the output is off by is amplified, up to 151 times for epsilon, in y_0_hat.
+        # Always in float32: y_0_hat amplifies the output's error, up to 151 times for epsilon.
         with in_float32(h.device):
             return self.conv_out(functional.silu(self.norm_out(h.float())))
 
 
 class UNetBlock(ResidualBlock):
-    """A residual block and, at some resolutions, self-attention after it.
+    """A residual block, followed by self-attention at some resolutions.
 
     Args:
-        num_heads: heads of the self-attention; None for a block without one. The others are ResidualBlock's.
+        num_heads: number of attention heads; None for no attention. The other arguments are ResidualBlock's.
     """
 
     def __init__(
@@ -166,5 +167,5 @@ def _blocks(part: nn.ModuleDict) -> Iterable[UNetBlock]:
 
 
 def num_parameters(model: nn.Module) -> int:
-    """Count trainable values; works on the meta device."""
+    """Number of trainable parameters; works on the meta device."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

@@ -1,4 +1,4 @@
-"""A U-Net's weights in a safetensors file: compared with the network, and read, under older names too."""
+"""Loading and checking a U-Net's weights in a safetensors file, including files with older parameter names."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,7 +15,7 @@ def load_weights(network: UNet, path: Path) -> None:
     """Load a safetensors file into a network, in place.
 
     Raises:
-        CheckpointError: names keys that are missing, unexpected or of another shape.
+        CheckpointError: keys are missing, unexpected or of another shape; the message lists them.
     """
     check_weights(network, path)
     new_names = names_since_version_1(network)
@@ -23,10 +23,10 @@ def load_weights(network: UNet, path: Path) -> None:
 
 
 def check_weights(network: UNet, path: Path) -> None:
-    """Compare a safetensors file's header with a network, which may be on the meta device; reads no weight.
+    """Compare a safetensors file's header with a network, which may be on the meta device. No weights are read.
 
     Raises:
-        CheckpointError: the file is damaged, or names keys that are missing, unexpected or of another shape.
+        CheckpointError: the file is damaged, or keys are missing, unexpected or of another shape.
     """
     new_names = names_since_version_1(network)
     try:
@@ -49,11 +49,11 @@ def check_weights(network: UNet, path: Path) -> None:
 
 
 def names_since_version_1(network: UNet) -> dict[str, str]:
-    """Table of a parameter's name in checkpoints of format version 1 -> its name today.
+    """Table of parameter names: in checkpoints of format version 1 -> now.
 
-    Version 1 numbered the blocks, in today's order, and held each beside its attention:
-    `decoder.13.block.conv1.weight` is `decoder.64x64_block1.conv1.weight`. No name of one version is another
-    parameter's in the other, so the table leaves the names of today's files alone.
+    Version 1 numbered the blocks in the present order and kept each block beside its attention:
+    `decoder.13.block.conv1.weight` is now `decoder.64x64_block1.conv1.weight`. No name of one version denotes another
+    parameter in the other version, so the table does not affect files with the present names.
     """
     table: dict[str, str] = {}
     for part in ("encoder", "middle", "decoder"):
