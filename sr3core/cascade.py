@@ -1,4 +1,4 @@
-"""Cascades (section 4.3): stages chained, the output of one being the condition of the next; images from noise."""
+"""Cascades (section 4.3): a chain of stages, each conditioned on the output of the one before; images from noise."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,13 +26,13 @@ from sr3core.regression import regress
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage of a cascade, ready to use: a super-resolution stage, or the base model before the first."""
+    """A loaded stage of a cascade: a super-resolution stage, or the base model that the cascade starts from."""
 
     name: str
     model: ModelConfig
     network: UNet | InferenceNetwork
     schedule: InferenceSchedule | None
-    """None for the regression baseline, which has no chain."""
+    """None for the regression baseline, which has no reverse chain."""
 
     def __post_init__(self) -> None:
         if self.schedule is not None:
@@ -40,37 +40,37 @@ class Stage:
 
     @property
     def size_multiple(self) -> int:
-        """What the sides of x_up are padded to multiples of: whole pixels of x at the network's coarsest level."""
+        """The sides of x_up are padded to multiples of this: whole pixels of x at the network's coarsest level."""
         return lcm(self.network.size_multiple, self.model.magnification)
 
     @property
     def device(self) -> torch.device:
-        """Where the network is, and wants its images."""
+        """The device that the network is on; its inputs must be there too."""
         return next(self.network.parameters()).device
 
     @property
     def num_steps(self) -> int:
-        """Steps that an image takes, as progress counts them."""
+        """Denoising steps per image, as reported to progress; 1 for regression."""
         return self.schedule.num_steps if self.schedule else 1
 
 
 def check_levels(model: ModelConfig, schedule: InferenceSchedule) -> None:
-    """Refuse a schedule that goes below the noise levels that the model was trained at.
+    """Check that a schedule does not go below the lowest gamma that the model was trained at.
 
     Raises:
-        ConfigError: names both levels.
+        ConfigError: it does; the message names both levels.
     """
     check_gammas(np.array(schedule.gammas), float(training_gammas(model.noise_schedule)[-1]))
 
 
 def check_chain(models: Sequence[tuple[str, ModelConfig]]) -> None:
-    """Refuse stages whose sizes do not follow one another; a base model can only be the first.
+    """Check that each stage starts at the size at which the one before ends, and that only the first is a base model.
 
     Args:
-        models: each stage's name and model, in the cascade's order.
+        models: (name, model) of each stage, in order.
 
     Raises:
-        ConfigError: names the two stages.
+        ConfigError: two stages do not fit together; the message names both.
     """
     for (before, model), (after, next_model) in pairwise(models):
         if next_model.kind == "base":
@@ -83,16 +83,16 @@ def check_chain(models: Sequence[tuple[str, ModelConfig]]) -> None:
 
 
 def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Tensor:
-    """Upscale by one stage; images of any size, deterministic an image.
+    """Upscale images of any size by one stage. Each result depends on its own image and seed alone.
 
     Args:
         stage: the stage.
         low: (B, 3, h, w) in [-1, 1].
-        seeds: one an image.
-        progress: told of every denoising step.
+        seeds: one per image.
+        progress: called after every denoising step.
 
     Returns:
-        (B, 3, m h, m w) in [-1, 1], m being the stage's magnification.
+        (B, 3, m h, m w) in [-1, 1], where m is the stage's magnification.
     """
     height, width = (side * stage.model.magnification for side in low.shape[-2:])
     multiple = stage.size_multiple
@@ -102,17 +102,17 @@ def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress 
 
 
 def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Progress | None = None) -> Tensor:
-    """Turn a stage's condition into its output: images, or tiles of one.
+    """Compute a stage's output from its condition, for whole images or for tiles of one image.
 
     Args:
         stage: the stage.
-        low: (B, 3, h, w) in [-1, 1], which x_up shows.
-        x_up: low upsampled and padded below and to the right, (B, 3, H, W), sides multiples of stage.size_multiple.
-        noise: draws standard normal noise; regression draws none.
-        progress: told of every denoising step.
+        low: the low-resolution images (or tiles) x, (B, 3, h, w) in [-1, 1].
+        x_up: low, upsampled and padded at the bottom and right to multiples of stage.size_multiple, (B, 3, H, W).
+        noise: draws standard normal noise; not used by regression.
+        progress: called after every denoising step.
 
     Returns:
-        (B, 3, m h, m w) in [-1, 1], m being the stage's magnification: without the padding.
+        (B, 3, m h, m w) in [-1, 1] without the padding, where m is the stage's magnification.
     """
     height, width = (side * stage.model.magnification for side in low.shape[-2:])
     if stage.schedule is None:
@@ -129,9 +129,9 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
 
 
 def run_cascade(stages: Sequence[Stage], low: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Tensor:
-    """Upscale through all stages: (B, 3, h, w) -> (B, 3, M h, M w), M being the product of the magnifications.
+    """Upscale through all stages: (B, 3, h, w) -> (B, 3, M h, M w), where M is the product of the magnifications.
 
-    progress is told of the denoising steps done out of those of all stages together.
+    progress is called with the denoising steps done and the total, both counted over all stages.
     """
     check_chain([(stage.name, stage.model) for stage in stages])
     budgets = [stage.num_steps for stage in stages]
@@ -147,20 +147,20 @@ def generate(
     classes: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Draw images from noise: the base model, then every super-resolution stage (section 4.3).
+    """Generate images from noise: the base model, then every super-resolution stage (section 4.3).
 
     Args:
-        stages: the base model, and the stages that follow it in the order of their sizes; maybe none.
-        seeds: one an image, which alone decides its noise in all stages.
-        classes: class of each image, for the base model; None for one without classes, or for images of no class.
-        progress: told of the denoising steps done out of those of all stages together.
+        stages: the base model, then any number of super-resolution stages in order of size.
+        seeds: one per image; it determines the image's noise in all stages.
+        classes: class of each image, for the base model; None if the model has no classes, or for unconditional images.
+        progress: called with the denoising steps done and the total, both counted over all stages.
 
     Returns:
-        (B, 3, H, W) in [-1, 1] of the last stage's size, on its device.
+        (B, 3, H, W) in [-1, 1], of the last stage's size and on its device.
 
     Raises:
-        ConfigError: the first stage is no base model, the sizes do not follow one another, or the base model does not
-            take these classes.
+        ConfigError: the first stage is not a base model, the stages' sizes do not match, or the base model does not
+            accept these classes.
     """
     check_chain([(stage.name, stage.model) for stage in stages])
     base, *rest = stages
@@ -172,7 +172,7 @@ def generate(
 
 
 def _part_of(progress: Progress | None, done_before: int, total: int) -> Progress | None:
-    """What a stage reports its own steps to, where `progress` counts those of all stages."""
+    """A progress callback for one stage that reports to `progress` in steps of the whole cascade."""
     if progress is None:
         return None
 
@@ -188,10 +188,10 @@ def draw(
     classes: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Draw a base model's images, (B, 3, H, W) in [-1, 1]; arguments and errors as generate's."""
+    """Sample a base model: (B, 3, H, W) in [-1, 1]. Arguments and errors are those of generate."""
     size = base.model.high_size
     if base.model.kind != "base" or base.schedule is None:
-        raise ConfigError(f"stage {base.name} is no base model: images from noise begin with one")
+        raise ConfigError(f"stage {base.name} is not a base model; generating images from noise starts with one")
     labels = None if classes is None else torch.tensor(classes, dtype=torch.int64, device=base.device)
     denoise = as_denoiser(base.model, base.network, labels, base.schedule.sampler.guidance)
     noise = ImageNoise((derive_seed(seed, base.name) for seed in seeds), base.device)
@@ -200,5 +200,5 @@ def draw(
 
 
 def pad(image: Tensor, height: int, width: int) -> Tensor:
-    """Repeat the last row and column of (B, C, H, W) until it is (B, C, height, width)."""
+    """Pad (B, C, H, W) to (B, C, height, width) by repeating the last row and column."""
     return functional.pad(image, (0, width - image.shape[-1], 0, height - image.shape[-2]), mode="replicate")

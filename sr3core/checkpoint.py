@@ -1,8 +1,9 @@
-"""The checkpoint format: a folder of safetensors and JSON, whole and checked, or not there at all.
+"""The checkpoint format: a folder of safetensors and JSON files, written atomically and verified by checksums.
 
     step-00001000/  model.safetensors  ema.safetensors  optimizer.pt  state.json
 
-state.json is written last and holds the sha256 of the others; the folder gets its name only when all are on the disk.
+state.json is written last and holds the SHA-256 of the other files. The folder is renamed to its final name only after
+all files have been flushed to disk.
 """
 
 import errno
@@ -27,8 +28,9 @@ from sr3core.networks.unet_weights import load_weights
 from sr3core.training import TrainState, create_state
 
 CHECKPOINT_FORMAT_VERSION = 2
-"""1, still read, numbered the U-Net's blocks (networks/unet_weights.py), and had the number of the average's updates,
-which is that of the steps. Adam's moments have no names; the parameters, whose order tells them apart, keep theirs."""
+"""Version 1 can still be read. It numbered the U-Net's blocks (networks/unet_weights.py) and stored the number of
+updates of the average, which equals the number of steps. Adam's moments have no names; the order of the parameters,
+which has not changed, identifies them."""
 _NAME = re.compile(r"step-(\d{8,})$")
 _UNFINISHED = ".writing-"
 _FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt")
@@ -36,7 +38,7 @@ _FILES = ("model.safetensors", "ema.safetensors", "optimizer.pt")
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """What state.json says."""
+    """The content of a checkpoint's state.json."""
 
     path: Path
     step: int
@@ -45,7 +47,7 @@ class CheckpointInfo:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A copy of a training state in the host's memory, which training cannot change any more."""
+    """A copy of a training state in host memory; further training does not change it."""
 
     step: int
     model: dict[str, Tensor]
@@ -55,7 +57,7 @@ class Snapshot:
 
 
 def take_snapshot(state: TrainState) -> Snapshot:
-    """Copy a state; what a checkpoint needs is then written while training goes on."""
+    """Copy a state to host memory, so that a checkpoint can be written while training continues."""
     return Snapshot(
         step=state.step,
         model=_copied(state.model.state_dict()),
@@ -66,15 +68,15 @@ def take_snapshot(state: TrainState) -> Snapshot:
 
 
 def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) -> Path:
-    """Write a checkpoint below directory, atomically, and return its folder.
+    """Write a checkpoint into directory, atomically, and return its folder.
 
     Args:
-        directory: holds one folder a checkpoint.
-        snapshot: what to save.
-        extra: JSON data to keep beside it: configuration, provenance.
+        directory: contains one folder per checkpoint.
+        snapshot: the state to save.
+        extra: JSON data to add to state.json, such as configuration and provenance.
 
     Raises:
-        OSError: the disk is full, or refuses.
+        OSError: the disk is full or the write fails.
     """
     final = directory / f"step-{snapshot.step:08d}"
     temporary = directory / f"{_UNFINISHED}{final.name}-{os.getpid()}"
@@ -86,7 +88,7 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
         if snapshot.ema is not None:
             save_file(_contiguous(snapshot.ema), temporary / "ema.safetensors")
         torch.save(snapshot.optimizer, temporary / "optimizer.pt")
-    except (SafetensorError, RuntimeError) as error:  # how their writers put what a disk refuses
+    except (SafetensorError, RuntimeError) as error:  # how these writers report disk errors
         raise OSError(errno.EIO, str(error).splitlines()[0]) from error
     content = {
         "format_version": CHECKPOINT_FORMAT_VERSION,
@@ -97,7 +99,7 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
     }
     (temporary / "state.json").write_text(json.dumps(content, indent=1))
     _sync(temporary)
-    if final.exists():  # the same step again, after a resume from an older one
+    if final.exists():  # the same step again, after resuming from an older checkpoint
         delete_checkpoint(final)
     temporary.rename(final)
     _sync_folder(directory)
@@ -113,19 +115,19 @@ def _check_space(directory: Path, snapshot: Snapshot) -> None:
 
 
 def delete_checkpoint(path: Path) -> None:
-    """Delete a checkpoint's folder; state.json goes first, so that a half-deleted folder is no checkpoint."""
+    """Delete a checkpoint's folder. state.json is deleted first, so that a half-deleted folder is not a checkpoint."""
     (path / "state.json").unlink(missing_ok=True)
     shutil.rmtree(path)
 
 
 def delete_unfinished(directory: Path) -> None:
-    """Delete what writers that were killed left behind."""
+    """Delete the unfinished folders of writers that were killed."""
     for path in directory.glob(f"{_UNFINISHED}*"):
         shutil.rmtree(path, ignore_errors=True)
 
 
 def list_checkpoints(directory: Path) -> list[CheckpointInfo]:
-    """The committed checkpoints below directory, oldest first; unfinished ones are not among them."""
+    """List the committed checkpoints in directory, oldest first; unfinished ones are left out."""
     found: list[CheckpointInfo] = []
     for path in directory.glob("step-*") if directory.is_dir() else ():
         if _NAME.match(path.name) and (path / "state.json").is_file():
@@ -137,12 +139,12 @@ def read_info(path: Path) -> CheckpointInfo:
     """Read and check a checkpoint's state.json.
 
     Raises:
-        CheckpointError: it is missing, not JSON, or of another format version.
+        CheckpointError: it is missing, is not valid JSON, or has an unsupported format version.
     """
     try:
         state = json.loads((path / "state.json").read_text())
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is no checkpoint: it has no state.json") from error
+        raise CheckpointError(f"{path} is not a checkpoint: it has no state.json") from error
     except ValueError as error:
         raise CheckpointError(f"{path}/state.json is damaged: {error}") from error
     version = state.get("format_version")
@@ -154,7 +156,7 @@ def read_info(path: Path) -> CheckpointInfo:
 
 
 def verify(info: CheckpointInfo) -> None:
-    """Compare every file's sha256 with state.json.
+    """Compare the SHA-256 of every file with the one in state.json.
 
     Raises:
         CheckpointError: a file is missing or differs.
@@ -173,13 +175,13 @@ def restore(info: CheckpointInfo, state: TrainState) -> None:
     """Load a verified checkpoint into `state`, in place.
 
     Raises:
-        CheckpointError: it is damaged or does not fit the model.
+        CheckpointError: the checkpoint is damaged or does not fit the model.
     """
     verify(info)
     load_weights(state.model, info.path / "model.safetensors")
     if state.ema is not None:
         if not (info.path / "ema.safetensors").is_file():
-            raise CheckpointError(f"{info.path} holds no average of the weights, but ema_decay asks for one")
+            raise CheckpointError(f"{info.path} holds no average of the weights, but ema_decay requires one")
         load_weights(state.ema, info.path / "ema.safetensors")
     _load_moments(state.optimizer, torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu"))
     typical = info.state.get("typical_norm")
@@ -188,15 +190,15 @@ def restore(info: CheckpointInfo, state: TrainState) -> None:
 
 
 def sampling_weights(info: CheckpointInfo) -> Path:
-    """The weights to sample with: the average where there is one."""
+    """Path of the weights to sample with: the average if there is one, else the model's own weights."""
     average = info.path / "ema.safetensors"
     return average if average.is_file() else info.path / "model.safetensors"
 
 
 def write_sampling_state(info: CheckpointInfo, path: Path) -> Path:
-    """Write the state.json of a checkpoint that holds the weights to sample with and nothing else, and tell which.
+    """Write the state.json of a checkpoint that holds only the weights to sample with, and return their path.
 
-    It serves sampling and a warm start, and no resuming.
+    Such a checkpoint is sufficient for sampling and for a warm start, but not for resuming.
     """
     weights = sampling_weights(info)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,14 +208,14 @@ def write_sampling_state(info: CheckpointInfo, path: Path) -> Path:
 
 
 def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, seed: int, source: Path) -> Path:
-    """Write a checkpoint of step 0 whose network and average have given weights; its optimiser has seen nothing.
+    """Write a checkpoint of step 0 with given weights for the network and its average, and a new optimiser state.
 
     Args:
-        directory: holds a stage's checkpoints, none yet.
-        model: what is to be trained.
-        optimizer: how.
-        seed: of the training.
-        source: a safetensors file of such a network.
+        directory: a stage's checkpoint directory, still empty.
+        model: the model to train.
+        optimizer: the optimiser's settings.
+        seed: the training's seed.
+        source: a safetensors file with the weights of such a network.
 
     Raises:
         CheckpointError: the weights do not fit the network.
@@ -226,9 +228,11 @@ def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, 
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Give an optimiser the moments of a saved one, but not its settings: how the update is computed (fused or not, on
-    which device) is this program's choice. A fused update reads moments in the order of the weights' memory, so they
-    are laid out alike."""
+    """Load the moments of a saved optimiser, but not its settings.
+
+    How the update is computed (fused or not, on which device) is this program's choice. A fused update reads moments in
+    the memory order of the weights, so the moments get the weights' memory layout.
+    """
     optimizer.load_state_dict({**saved, "param_groups": optimizer.state_dict()["param_groups"]})
     for parameter, entry in optimizer.state.items():
         for name in ("exp_avg", "exp_avg_sq"):
@@ -236,7 +240,7 @@ def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> No
 
 
 def _copied(tree: Any) -> Any:
-    """The same tree with copies of its tensors in the host's memory."""
+    """The same tree with its tensors copied to host memory."""
 
     def copy(leaf: Any) -> Any:
         return leaf.detach().to("cpu", copy=True) if isinstance(leaf, Tensor) else leaf

@@ -1,4 +1,4 @@
-"""One codec between frozen dataclasses and JSON: to_dict, from_dict (strict), override, fingerprint."""
+"""Conversion between frozen dataclasses and JSON: to_dict, from_dict (strict), override, fingerprint."""
 
 import dataclasses
 import difflib
@@ -14,14 +14,15 @@ from sr3core.errors import ConfigError
 T = TypeVar("T")
 
 PLACEMENT: dict[str, bool] = {"placement": True}
-"""Metadata of a field that says where a run is placed, not what it computes; fingerprint() leaves it out."""
+"""Metadata of a field that controls where a run executes, not what it computes; fingerprint() ignores the field."""
 
 ADDED: dict[str, bool] = {"added": True}
-"""Metadata of a field that earlier versions lack: fingerprint() leaves it out at its default, so that theirs stay."""
+"""Metadata of a field that earlier versions lacked. fingerprint() ignores it at its default, so that configurations
+keep the fingerprints that earlier versions gave them."""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Turn a config dataclass into JSON types: dicts, lists, strings, numbers, booleans, None."""
+    """Convert a config dataclass to JSON types: dicts, lists, strings, numbers, booleans, None."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
@@ -29,14 +30,14 @@ def from_dict(cls: type[T], data: Any) -> T:
     """Rebuild a config dataclass from JSON types, strictly.
 
     Raises:
-        ConfigError: names every unknown key (with the nearest known spelling), missing key, wrong type and
-            value out of range at once.
+        ConfigError: lists every unknown key (with the nearest known spelling), missing key, wrong type and value
+            out of range.
     """
-    from pydantic import TypeAdapter, ValidationError  # here: a worker that only trains needs no pydantic
+    from pydantic import TypeAdapter, ValidationError  # here: a worker that only trains does not need it
 
     problems = list(_unknown_keys(cls, data, ""))
     try:
-        # JSON mode is strict about types yet takes arrays for tuples, which is what a config file holds.
+        # JSON mode is strict about types but accepts arrays for tuples, as config files contain them.
         config = TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
     except ValidationError as error:
         problems += [_describe(item) for item in error.errors()]
@@ -47,7 +48,7 @@ def from_dict(cls: type[T], data: Any) -> T:
 
 
 def override(config: T, **changes: Any) -> T:
-    """Copy config with changes, where `optimizer__learning_rate=1e-5` reaches into a nested config.
+    """Copy config with changes; `optimizer__learning_rate=1e-5` changes a field of a nested config.
 
     Raises:
         ConfigError: a name is unknown.
@@ -68,18 +69,18 @@ def override(config: T, **changes: Any) -> T:
 
 
 def fingerprint(config: Any) -> str:
-    """Hash what a config computes, not where it runs: 16 hexadecimal digits of SHA-256 over canonical JSON."""
+    """Hash the fields that affect the result: 16 hexadecimal digits of SHA-256 over canonical JSON."""
     return fingerprint_of(scientific(config))
 
 
 def fingerprint_of(data: Any) -> str:
-    """Hash JSON data: 16 hexadecimal digits of SHA-256 over its canonical form."""
+    """Hash JSON data: the first 16 hexadecimal digits of SHA-256 over its canonical form."""
     canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
 def scientific(config: Any) -> Any:
-    """The part of a config that decides the result, as JSON types: without PLACEMENT, and ADDED fields at defaults."""
+    """The part of a config that affects the result, as JSON types: no PLACEMENT fields, no ADDED fields at defaults."""
     if dataclasses.is_dataclass(config):
         values = {f: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("placement")}
         kept = {f: value for f, value in values.items() if not (f.metadata.get("added") and value == _default(f))}
@@ -92,12 +93,12 @@ def scientific(config: Any) -> Any:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    """A field's default value, made where it has a factory; MISSING, which equals nothing else, without one."""
+    """A field's default value, from its factory if it has one; MISSING, which equals nothing else, if it has none."""
     return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """Name every leaf in which two JSON values differ, as `optimizer.learning_rate: 0.0001 -> 0.0003`."""
+    """List every leaf in which two JSON values differ, as `optimizer.learning_rate: 0.0001 -> 0.0003`."""
     if isinstance(old, dict) and isinstance(new, dict):
         before, after = cast("dict[str, Any]", old), cast("dict[str, Any]", new)
         lines: list[str] = []
@@ -108,12 +109,12 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _brief(value: Any) -> str:
-    """A whole nested config, there on one side alone, would bury a message."""
+    """Abbreviate a nested config that only one side has; in full it would make the message unreadable."""
     return "{...}" if isinstance(value, dict) else repr(value)
 
 
 def did_you_mean(word: str, known: typing.Iterable[str]) -> str:
-    """A question that names the nearest known spelling, or a list of what is known."""
+    """Suggest the nearest known spelling, or list all known names."""
     known = sorted(known)
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else f"known are: {', '.join(known)}"
@@ -146,7 +147,7 @@ def _field_types(cls: Any) -> dict[str, Any]:
 
 
 def _dataclass_inside(annotation: Any) -> tuple[Any, bool]:
-    """The dataclass that an annotation holds (`C`, `C | None`, `tuple[C, ...]`), and whether it holds many."""
+    """The dataclass in an annotation (`C`, `C | None`, `tuple[C, ...]`), and whether the annotation is a sequence."""
     if dataclasses.is_dataclass(annotation):
         return annotation, False
     origin = typing.get_origin(annotation)
@@ -158,6 +159,6 @@ def _dataclass_inside(annotation: Any) -> tuple[Any, bool]:
 
 def _describe(item: Any) -> str:
     where = ".".join(str(part) for part in item["loc"]) or "value"
-    # A whole config would bury the message.
+    # A whole config would make the message unreadable.
     got = "" if isinstance(item["input"], dict) else f" (got {item['input']!r})"
     return f"{where}: {item['msg'].removeprefix('Value error, ')}{got}"

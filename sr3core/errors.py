@@ -1,8 +1,8 @@
-"""The errors that a user can cause. Each message names the key, the value and the remedy."""
+"""Errors that a user can cause. Each message names the key, the value and the remedy."""
 
 
 class Sr3Error(Exception):
-    """Base of every error that is the user's to mend; the command line prints it without a traceback."""
+    """Base of all errors that the user can fix; the command line prints them without a traceback."""
 
 
 class ConfigError(Sr3Error, ValueError):
@@ -22,4 +22,4 @@ class StorageError(Sr3Error):
 
 
 class TrainingError(Sr3Error):
-    """Training cannot go on: a step without a finite gradient, or a spike."""
+    """Training cannot continue: a step's gradient was not finite or was a spike."""

@@ -1,4 +1,4 @@
-"""Randomness as a pure function of (seed, purpose, index): never of rank, batch split or global state."""
+"""Random numbers as a pure function of (seed, purpose, index), independent of rank, batch split and global state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
+if TYPE_CHECKING:  # processes that only prepare data avoid torch's 200 MB
     import torch
     from torch import Tensor
 
@@ -19,18 +19,18 @@ def derive_seed(seed: int, purpose: str, *index: int | str) -> int:
 
 
 def keyed_generator(seed: int, purpose: str, *index: int | str, device: str | torch.device = "cpu") -> torch.Generator:
-    """A torch generator that yields the same numbers for the same (seed, purpose, index) on any machine."""
+    """Create a torch generator that yields the same numbers for the same (seed, purpose, index) on any machine."""
     import torch
 
     return torch.Generator(device).manual_seed(derive_seed(seed, purpose, *index))
 
 
 class ImageNoise:
-    """Standard normal noise with one generator an image, so that an image does not depend on its batch.
+    """Standard normal noise with one generator per image, so that an image does not depend on its batch.
 
     Args:
-        seeds: one seed an image of the batch.
-        device: where the noise is wanted. It is drawn on the CPU, so that a device's kind does not change it.
+        seeds: one seed per image of the batch.
+        device: the device of the noise. It is drawn on the CPU, so that it is the same on every kind of device.
     """
 
     def __init__(self, seeds: Iterable[int], device: str | torch.device = "cpu") -> None:
@@ -40,29 +40,29 @@ class ImageNoise:
         self._device = device
 
     def __call__(self, shape: Sequence[int]) -> Tensor:
-        """Draw the next noise, (B, *shape[1:]) for shape = (B, C, H, W)."""
+        """Draw the next noise, of shape (B, C, H, W)."""
         import torch
 
         from sr3core.transfer import send
 
-        assert shape[0] == len(self._generators), "one seed an image"
+        assert shape[0] == len(self._generators), "one seed per image"
         draws = [torch.randn(tuple(shape[1:]), generator=generator) for generator in self._generators]
         return send(torch.stack(draws), self._device)
 
 
 NOISE_BLOCK = 64
-"""Side of the blocks that a noise field is drawn in, pixels; another number is another noise."""
+"""Side of the blocks in which a noise field is drawn, pixels; changing it changes the noise."""
 
 
 class NoiseField:
-    """Standard normal noise over a plane without end, drawn only where it is looked at.
+    """Standard normal noise over an unbounded plane, drawn only where it is read.
 
-    A value is a pure function of (seed, draw, channel, row, column): windows that overlap see the same noise there,
-    whatever their size and order. Large images are upscaled in tiles on one field.
+    A value is a pure function of (seed, draw, channel, row, column): overlapping windows see the same noise where they
+    overlap, whatever their size and order. All tiles of a large image read one field.
 
     Args:
-        seed: of the image, derived for one stage.
-        device: where the noise is wanted; it is drawn on the CPU, as ImageNoise does.
+        seed: the image's seed, derived for one stage.
+        device: the device of the noise; it is drawn on the CPU, as in ImageNoise.
     """
 
     def __init__(self, seed: int, device: str | torch.device = "cpu") -> None:
@@ -70,7 +70,7 @@ class NoiseField:
         self._device = device
 
     def read(self, draw: int, top: int, left: int, shape: Sequence[int]) -> Tensor:
-        """The window of shape (C, H, W) whose first pixel is (top, left), both >= 0, of the draw-th field."""
+        """Read the window of shape (C, H, W) of the draw-th field whose first pixel is (top, left), both >= 0."""
         import torch
 
         from sr3core.transfer import send
@@ -87,7 +87,7 @@ class NoiseField:
         return send(window, self._device)
 
     def windows(self, corners: Sequence[tuple[int, int]]) -> Callable[[Sequence[int]], Tensor]:
-        """Noise for a batch of windows as a sampler draws it: each call the next field, (B, C, H, W).
+        """Noise for a batch of windows, as a sampler draws it: each call reads the next field, (B, C, H, W).
 
         Args:
             corners: (top, left) of each window of the batch.
@@ -97,14 +97,14 @@ class NoiseField:
         draws = count()
 
         def draw_next(shape: Sequence[int]) -> Tensor:
-            assert shape[0] == len(corners), "one corner a window"
+            assert shape[0] == len(corners), "one corner per window"
             draw = next(draws)
-            return torch.stack([self.read(draw, top, left, shape[1:]) for top, left in corners])
+            return torch.stack([self.read(draw, top, left, shape[1:]) for top, left in corners])  # B times (C, H, W)
 
         return draw_next
 
 
 def _meet(first: int, size: int, block: int) -> tuple[slice, slice]:
-    """Where [first, first + size) and the block that starts at `block` overlap, relative to each."""
+    """The overlap of [first, first + size) and the block that starts at `block`, relative to the start of each."""
     start, stop = max(first, block), min(first + size, block + NOISE_BLOCK)
     return slice(start - first, stop - first), slice(start - block, stop - block)

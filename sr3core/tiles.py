@@ -1,8 +1,8 @@
-"""Large images in overlapping tiles: where they lie, how they are blended, and a cascade that works on them.
+"""Upscaling of large images in overlapping tiles: the layout of the tiles, their blending, and a tiled cascade.
 
-A stage's whole reverse chain runs on one batch of tiles after another. All tiles see one field of noise and windows of
-one x_up, so where two overlap they differ only by what lies beyond their edges; smooth weights of sum 1 blend them.
-Memory holds a batch of tiles, one row of tiles and the images between the stages, never a whole image's activations.
+A stage's whole reverse chain runs on one batch of tiles at a time. All tiles read the same noise field and the same
+x_up, so overlapping tiles differ only because of what lies beyond their edges. Smooth weights that sum to 1 blend them.
+Memory holds a batch of tiles, one row of tiles and the images between stages, but never a whole image's activations.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,22 +20,22 @@ from sr3core.images.resize import upsample_bicubic_window
 from sr3core.randomness import NoiseField, derive_seed
 
 SMALLEST_DEFAULT_TILE = 256
-"""What networks trained on smaller images than this work on by default: few tiles, and still little memory."""
+"""Default tile side, in pixels, of networks trained on smaller images: few tiles, and still little memory."""
 
 Advance = Callable[[int, int], None]
-"""Called with (tiles, denoising steps of tiles) that were finished since the last call."""
+"""Called with (tiles, denoising steps of tiles) finished since the last call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tiling:
-    """How images are cut: for every stage of a cascade alike."""
+    """How images are divided into tiles, in every stage of a cascade."""
 
     tile: int | None = None
-    """Side of a tile of a stage's output, pixels, rounded down to what the network takes; None: tile_of's choice."""
+    """Side of a tile of a stage's output, pixels, rounded down to a size the network accepts; None: see tile_of."""
     overlap: int | None = None
-    """Pixels that neighbours share at least; None takes an eighth of the tile."""
+    """Minimum overlap of neighbouring tiles, pixels; None: an eighth of the tile."""
     batch: int = 1
-    """Tiles that go through the network together."""
+    """Tiles per forward pass of the network."""
 
     def __post_init__(self) -> None:
         if self.tile is not None and self.tile < 1:
@@ -46,41 +46,41 @@ class Tiling:
             raise ConfigError(f"batch: {self.batch} is not positive")
 
     def tile_of(self, stage: Stage) -> tuple[int, int]:
-        """Side and overlap of a stage's tiles: by default the side that it was trained on, at least 256.
+        """Side and overlap of a stage's tiles, pixels; the side is by default the training size, but at least 256.
 
         Raises:
-            ConfigError: the tile is smaller than what the network halves, or the overlap leaves no room to advance.
+            ConfigError: the tile is smaller than stage.size_multiple, or the overlap leaves no room to advance.
         """
         multiple = stage.size_multiple
         wanted = max(stage.model.high_size, SMALLEST_DEFAULT_TILE) if self.tile is None else self.tile
         tile = wanted // multiple * multiple
         overlap = tile // 8 if self.overlap is None else self.overlap
         if tile < multiple:
-            raise ConfigError(f"tile: {wanted} is too small for stage {stage.name}, which needs {multiple} at least")
+            raise ConfigError(f"tile: {wanted} is too small for stage {stage.name}, which needs at least {multiple}")
         if overlap > tile - multiple:
             raise ConfigError(
-                f"overlap: {overlap} leaves tiles of {tile} pixels no room to advance by the {multiple} of stage"
-                f" {stage.name}; take at most {tile - multiple}, or a larger tile"
+                f"overlap: {overlap} leaves tiles of {tile} pixels no room to advance by the {multiple} pixels of stage"
+                f" {stage.name}; use at most {tile - multiple}, or a larger tile"
             )
         return tile, overlap
 
 
 @dataclass(frozen=True)
 class TileGrid:
-    """Where the tiles of one image lie, and what share each has in a pixel; made by plan_tiles."""
+    """Positions and blending weights of the tiles of one image; plan_tiles creates it."""
 
     size: tuple[int, int]
-    """(height, width) of the image, which the last tiles may exceed by padding."""
+    """(height, width) of the image; the last tiles may extend beyond it, into padding."""
     tile: tuple[int, int]
     """(height, width) of every tile."""
     tops: tuple[int, ...]
-    """First row of each row of tiles, rising from 0."""
+    """First pixel row of each row of tiles, increasing from 0."""
     lefts: tuple[int, ...]
-    """First column of each column of tiles, rising from 0."""
+    """First pixel column of each column of tiles, increasing from 0."""
 
     @property
     def num_tiles(self) -> int:
-        """How many there are."""
+        """Number of tiles."""
         return len(self.tops) * len(self.lefts)
 
     @property
@@ -90,17 +90,17 @@ class TileGrid:
 
     @cached_property
     def weights(self) -> tuple[Tensor, Tensor]:
-        """Weights (rows of tiles, tile height) and (columns of tiles, tile width); a pixel's share is their product."""
+        """Weights (rows of tiles, tile height) and (columns of tiles, tile width); a pixel's is their product."""
         pairs = ((self.tops, self.tile[0]), (self.lefts, self.tile[1]))
         down, across = (torch.as_tensor(blend_weights(starts, side)).float() for starts, side in pairs)
         return down, across
 
 
 def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple: int) -> TileGrid:
-    """Cover an image of height x width with tiles that share `overlap` pixels at least.
+    """Cover an image of height x width with tiles that overlap by at least `overlap` pixels.
 
-    The padded image and every tile have sides that are multiples of `multiple`, and every tile starts at one, so that
-    the network's coarse levels fall on the same pixels in each. An image that is no larger than a tile is one tile.
+    Tile positions, tile sides and the sides of the padded image are multiples of `multiple`, so that the network's
+    coarse levels align with the same pixels in every tile. An image no larger than a tile becomes one tile.
 
     Args:
         tile: side of a tile, a multiple of `multiple`.
@@ -112,7 +112,7 @@ def plan_tiles(height: int, width: int, tile: int, overlap: int, multiple: int) 
 
 
 def tile_starts(size: int, tile: int, overlap: int, multiple: int) -> tuple[int, ...]:
-    """Where the fewest tiles along an axis start: evenly, at multiples of `multiple`, the last ending at size."""
+    """Starts of the fewest tiles that cover an axis: evenly spaced multiples of `multiple`; the last ends at size."""
     if size <= tile:
         return (0,)
     stride = (tile - overlap) // multiple
@@ -122,10 +122,10 @@ def tile_starts(size: int, tile: int, overlap: int, multiple: int) -> tuple[int,
 
 
 def blend_weights(starts: Sequence[int], tile: int) -> np.ndarray:
-    """Weights of tiles along an axis, (N, tile) float64 in [0, 1], which sum to 1 at every pixel.
+    """Blending weights of N tiles along an axis, (N, tile) float64 in [0, 1], which sum to 1 at every pixel.
 
-    Over what two neighbours share, one falls as the other rises, like a squared sine. A quarter of it at either end is
-    left to the tile that has more to see there: at its very edge a tile knows nothing of what comes next.
+    Where two tiles overlap, one weight falls as the other rises, as a squared sine. The outer quarter of a tile's
+    overlap has weight 0: the network sees least context at a tile's edge, and the neighbour sees more there.
     """
     weights = np.ones((len(starts), tile))
     for index in range(1, len(starts)):
@@ -140,7 +140,7 @@ def blend_weights(starts: Sequence[int], tile: int) -> np.ndarray:
 
 
 def _ramp(length: int) -> np.ndarray:
-    """Rises from 0 to 1, (length,): ramp + ramp[::-1] = 1."""
+    """Weights that rise from 0 to 1, (length,): ramp + ramp[::-1] = 1."""
     margin = length // 4
     share = (np.arange(length) + 0.5 - margin) / max(length - 2 * margin, 1)
     return np.sin(np.clip(share, 0, 1) * np.pi / 2) ** 2
@@ -148,23 +148,23 @@ def _ramp(length: int) -> np.ndarray:
 
 @dataclass(slots=True)
 class TileProgress:
-    """How far an image is, over all stages."""
+    """Progress of one image over all stages."""
 
     num_tiles: int
     """Tiles of all stages."""
     num_steps: int
-    """Denoising steps of all those tiles."""
+    """Denoising steps of all tiles."""
     tiles_done: int = 0
-    """Tiles that are finished."""
+    """Tiles finished."""
     steps_done: int = 0
-    """Steps that are finished."""
+    """Denoising steps finished."""
 
 
 def plan_cascade(stages: Sequence[Stage], height: int, width: int, tiling: Tiling) -> list[TileGrid]:
-    """The tiles of every stage's output for an input of height x width.
+    """Plan the tiles of every stage's output for an input of height x width.
 
     Raises:
-        ConfigError: the stages do not follow one another, or the tiling does not suit one.
+        ConfigError: the stages' sizes do not match, or the tiling does not fit a stage.
     """
     check_chain([(stage.name, stage.model) for stage in stages])
     grids: list[TileGrid] = []
@@ -181,17 +181,18 @@ def run_tiled_cascade(
     tiling: Tiling,
     on_progress: Callable[[TileProgress], None] | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
-    """Upscale one image through all stages in tiles: section 4.3's cascade for images of any size.
+    """Upscale one image through all stages in tiles: the cascade of section 4.3 for images of any size.
 
     Args:
         stages: the cascade.
         low: (1, 3, h, w) in [-1, 1].
-        seed: of the noise; the same whatever the tiling.
-        tiling: how the stages' outputs are cut.
-        on_progress: told of every denoising step of every batch of tiles.
+        seed: seed of the noise, which does not depend on the tiling.
+        tiling: how the stages' outputs are divided into tiles.
+        on_progress: called after every denoising step of every batch of tiles.
 
     Yields:
-        (top, strip): finished rows of the output from the top down, strip being (1, 3, rows, M w) in [-1, 1].
+        (top, strip): the first row and the pixels of each finished part of the output, from top to bottom; strip is
+            (1, 3, rows, M w) in [-1, 1], where M is the product of the magnifications.
     """
     grids = plan_cascade(stages, low.shape[-2], low.shape[-1], tiling)
     steps = sum(grid.num_tiles * stage.num_steps for stage, grid in zip(stages, grids, strict=True))
@@ -214,11 +215,11 @@ def run_tiled_cascade(
 def upscale_tiles(
     stage: Stage, low: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
 ) -> Iterator[tuple[int, Tensor]]:
-    """Upscale one image, (1, 3, h, w), by one stage in tiles; yields finished rows as run_tiled_cascade does."""
+    """Upscale one image, (1, 3, h, w), by one stage in tiles. Yields finished rows like run_tiled_cascade."""
     field = NoiseField(derive_seed(seed, stage.name), low.device)
     down, across = (weights.to(low.device) for weights in grid.weights)
-    band = low.new_zeros(1, 3, grid.tile[0], grid.padded[1])  # a row of tiles, blended
-    done = 0  # rows of the image above the band
+    band = low.new_zeros(1, 3, grid.tile[0], grid.padded[1])  # the current row of tiles, blended
+    done = 0  # image rows above the band
     for places in _batches(grid, batch):
         tiles = _refine_tiles(stage, low, grid, places, field, advance)
         for (row, column), tile in zip(places, tiles, strict=True):
@@ -227,14 +228,14 @@ def upscale_tiles(
                 band = torch.cat([band[..., finished:, :], torch.zeros_like(band[..., :finished, :])], dim=-2)
                 done += finished
             height, width = tile.shape[-2:]
-            share = down[row, :height, None] * across[column, :width]
+            share = down[row, :height, None] * across[column, :width]  # (height, 1) * (width,) -> (height, width)
             band[0, :, :height, grid.lefts[column] : grid.lefts[column] + width] += share * tile
         advance(len(places), 0)
     yield done, band[..., : grid.size[0] - done, : grid.size[1]]
 
 
 def _batches(grid: TileGrid, batch: int) -> Iterator[list[tuple[int, int]]]:
-    """(row, column) of tiles in reading order, at most `batch` together, all of one size without their padding."""
+    """Batches of tiles as (row, column), in reading order: at most `batch` each, of one size without their padding."""
     places: list[tuple[int, int]] = []
     for place in product(range(len(grid.tops)), range(len(grid.lefts))):
         if places and (len(places) == batch or _inside(grid, place) != _inside(grid, places[0])):
@@ -245,7 +246,7 @@ def _batches(grid: TileGrid, batch: int) -> Iterator[list[tuple[int, int]]]:
 
 
 def _inside(grid: TileGrid, place: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the part of a tile that lies in the image."""
+    """(height, width) of the part of a tile that lies inside the image."""
     top, left = grid.tops[place[0]], grid.lefts[place[1]]
     return min(grid.tile[0], grid.size[0] - top), min(grid.tile[1], grid.size[1] - left)
 
@@ -253,11 +254,12 @@ def _inside(grid: TileGrid, place: tuple[int, int]) -> tuple[int, int]:
 def _refine_tiles(
     stage: Stage, low: Tensor, grid: TileGrid, places: list[tuple[int, int]], field: NoiseField, advance: Advance
 ) -> Tensor:
-    """The stage's output for a batch of tiles, without their padding: (B, 3, H', W')."""
+    """Run the stage on a batch of tiles: (B, 3, H', W'), without their padding. m is the stage's magnification."""
     magnification = stage.model.magnification
     corners = [(grid.tops[row], grid.lefts[column]) for row, column in places]
     inside = _inside(grid, places[0])
     height, width = (side // magnification for side in inside)
+    # Each window is (1, 3, H' / m, W' / m); x_up is (B, 3, H', W') and is then padded to (B, 3, *grid.tile).
     windows = [low[..., top // magnification :, left // magnification :][..., :height, :width] for top, left in corners]
     x_up = torch.cat([upsample_bicubic_window(low, grid.size, corner, inside) for corner in corners])
     noise = field.windows(corners)

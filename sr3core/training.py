@@ -1,4 +1,4 @@
-"""Algorithm 1, one step at a time: no DDP, no Ray, no data format. The same step trains the regression baseline."""
+"""Algorithm 1, one step at a time, without DDP, Ray or a data format. The regression baseline uses the same step."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -24,23 +24,23 @@ from sr3core.regression import regress
 from sr3core.transfer import send
 
 _NORM_MEMORY = 0.98
-"""Share that the average of gradient norms keeps a step: it looks back over about 50."""
+"""Decay per step of the average of gradient norms, which thus covers about 50 steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One worker's part of a global batch."""
+    """One worker's share of a global batch."""
 
     low: Tensor | None
     """x: low-resolution images, (B, 3, h, w) float32 in [-1, 1]; None for a base model."""
     high: Tensor
     """y_0: targets, (B, 3, H, W) float32 in [-1, 1]."""
     positions: tuple[int, ...]
-    """Each sample's place in the global batch; with seed and step it decides the sample's noise."""
+    """Each sample's position in the global batch; with seed and step it determines the sample's noise."""
     keys: tuple[str, ...] = ()
     """Each sample's key in its shard."""
     classes: Tensor | None = None
-    """Class of each sample, (B,) int64; None where the model takes none."""
+    """Class of each sample, (B,) int64; None if the model has no classes."""
 
     def to(self, device: str | torch.device) -> "Batch":
         """The same batch with its images and classes on device."""
@@ -51,7 +51,7 @@ class Batch:
         return replace(self, low=move(self.low), high=move(self.high), classes=move(self.classes))
 
     def split(self, parts: int) -> list["Batch"]:
-        """Cut into `parts` micro-batches, as equal as can be, for gradient accumulation."""
+        """Split into `parts` micro-batches of nearly equal size, for gradient accumulation."""
         bounds = [part * len(self.positions) // parts for part in range(parts + 1)]
         return [self._part(slice(start, stop)) for start, stop in pairwise(bounds)]
 
@@ -67,52 +67,52 @@ class Batch:
 
 @dataclass(slots=True)
 class TrainState:
-    """Everything that training changes, and nothing else: what a checkpoint holds."""
+    """Everything that training changes, and nothing else; a checkpoint holds exactly this."""
 
     model: UNet
     ema: UNet | None
-    """The same network with the exponential moving average of the weights; None without one."""
+    """The same network with the exponential moving average of the weights; None if no average is kept."""
     optimizer: torch.optim.Optimizer
     step: int = 0
     """Optimiser steps done."""
     typical_norm: Tensor | None = None
-    """Recent gradient norms' geometric average, () on the device: what a spike is measured against."""
+    """Geometric average of recent gradient norms, () on the device; spikes are detected relative to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SampleLosses:
-    """Losses of a batch, sample by sample."""
+    """Per-sample losses of a batch."""
 
     values: Tensor
     """(B,) float32."""
     steps: np.ndarray | None
-    """The step t in 1..T whose noise level each sample had, (B,); None for regression."""
+    """The step t in 1..T of each sample's noise level, (B,); None for regression."""
 
 
 @dataclass(frozen=True, slots=True)
 class StepStatistics:
-    """Of one step, still on the device, so that reading them is the caller's choice of when to wait."""
+    """Statistics of one step. They stay on the device, so the caller decides when to wait for them."""
 
     loss: Tensor
-    """(): its mean over the workers is the mean loss of the global batch."""
+    """(). Its mean over the workers is the mean loss of the global batch."""
     gradient_norm: Tensor
     """Global gradient norm before clipping, ()."""
     sample_losses: Tensor = field(repr=False)
-    """(B,)."""
+    """Per-sample losses, (B,)."""
     is_bad: Tensor
-    """Whether the update was not applied: its gradient was not finite, or a spike; () bool, the same on all workers."""
+    """Whether the update was skipped because its gradient was not finite or a spike; () bool, equal on all workers."""
 
 
 def create_state(
     model: ModelConfig, optimizer: OptimizerConfig, seed: int, device: str | torch.device = "cpu"
 ) -> TrainState:
-    """Initialise network, average and optimiser; the same weights for the same seed."""
+    """Initialise network, average and optimiser. The same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):  # pyright: ignore[reportUnknownMemberType]
         torch.manual_seed(seed)  # pyright: ignore[reportUnknownMemberType]
         network = UNet(model.unet)
-    # Convolutions of images are a third faster in this layout, on CPUs and on tensor cores.
+    # Convolutions of images are a third faster in this memory layout, on CPUs and on tensor cores.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    # Fused: one kernel, and the only Adam that can leave out an update without asking the host (see Trainer.step).
+    # Fused: one kernel, and the only Adam that can skip an update without a device-to-host sync (see Trainer.step).
     adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
     average = deepcopy(network).requires_grad_(False) if optimizer.ema_decay else None
     return TrainState(model=network, ema=average, optimizer=adam)
@@ -121,26 +121,26 @@ def create_state(
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay average + (1 - decay) weights, for all weights at once; decay 0 copies them."""
-    update_all = cast("Callable[..., None]", get_ema_multi_avg_fn(decay))  # lerp_, but one kernel for all tensors
+    update_all = cast("Callable[..., None]", get_ema_multi_avg_fn(decay))  # lerp_, in one kernel for all tensors
     update_all(list(average.parameters()), list(network.parameters()), 0)
 
 
 def is_spike(norm: Tensor, typical: Tensor, factor: float | None) -> Tensor:
-    """Whether a gradient norm exceeds `factor` times the typical one, () bool; without a factor nothing is a spike.
+    """Whether a gradient norm exceeds `factor` times the typical one, () bool. Without a factor nothing is a spike.
 
-    Nor is anything while the typical norm is still NaN: no number is larger.
+    While the typical norm is still NaN the answer is False, because every comparison with NaN is false.
     """
     return norm > typical * (math.inf if factor is None else factor)
 
 
 def next_typical_norm(typical: Tensor, norm: Tensor) -> Tensor:
-    """The geometric average of recent gradient norms, with one more; NaN is none so far."""
+    """Update the geometric average of recent gradient norms with one more; NaN means that there are none yet."""
     blended = typical**_NORM_MEMORY * norm.clamp(min=1e-30) ** (1 - _NORM_MEMORY)
     return torch.where(typical.isnan(), norm, blended)
 
 
 def learning_rate_at(config: OptimizerConfig, step: int) -> float:
-    """The rate of the step that follows `step` finished ones: linear warm-up, then fixed (section 4)."""
+    """Learning rate of the next step after `step` finished steps: linear warm-up, then fixed (section 4)."""
     return config.learning_rate * min(1.0, (step + 1) / max(config.warmup_steps, 1))
 
 
@@ -153,13 +153,12 @@ def draw_noise(
     positions: Sequence[int],
     device: str | torch.device = "cpu",
 ) -> tuple[Tensor, Tensor, np.ndarray]:
-    """Lines 3 and 4 of Algorithm 1: one gamma ~ p(gamma) and one epsilon ~ N(0, I) a sample.
+    """Lines 3 and 4 of Algorithm 1: one gamma ~ p(gamma) and one epsilon ~ N(0, I) per sample.
 
-    A sample's draws depend on (seed, step, position in the global batch) alone, so that the number of workers does not
-    change them.
+    A sample's draws depend on (seed, step, position in the global batch) alone, and thus not on the number of workers.
 
     Returns:
-        gamma (B,) float64 in [gamma_T, 1], epsilon of shape (B, C, H, W) float32, and the step t in 1..T of each gamma,
+        gamma (B,) float64 in [gamma_T, 1], epsilon (B, C, H, W) float32, and the step t in 1..T of each gamma,
         (B,) int64.
     """
     generators = [keyed_generator(seed, "noise", step, position) for position in positions]
@@ -172,9 +171,9 @@ def draw_noise(
 def hide_classes(
     classes: Tensor, num_classes: int, probability: float, seed: int, step: int, positions: Sequence[int]
 ) -> Tensor:
-    """Replace classes by "no class" (num_classes) at random, for classifier-free guidance (Ho and Salimans, 2022).
+    """Replace classes with "no class" (num_classes) at random, for classifier-free guidance (Ho and Salimans, 2022).
 
-    Which samples is a function of (seed, step, position in the global batch), as their noise is.
+    The choice depends on (seed, step, position in the global batch) alone, like the noise.
     """
     draws = [derive_seed(seed, "class-dropout", step, position) / 2**63 for position in positions]
     hidden = send(torch.tensor([draw < probability for draw in draws]), classes.device)
@@ -182,12 +181,12 @@ def hide_classes(
 
 
 class Trainer:
-    """Algorithm 1 for one model configuration: what stays the same from step to step.
+    """Algorithm 1 for one model configuration; holds what stays constant from step to step.
 
     Args:
-        model: what is trained.
-        optimizer: how.
-        seed: of noise and noise levels.
+        model: the model to train.
+        optimizer: the optimiser's settings.
+        seed: seed of the noise and the noise levels.
     """
 
     def __init__(self, model: ModelConfig, optimizer: OptimizerConfig, seed: int) -> None:
@@ -199,14 +198,14 @@ class Trainer:
     ) -> SampleLosses:
         """Loss of each sample at `step`: Equation (6), or squared error for regression.
 
-        A learned variance adds the bound: L_simple + lambda L_vlb, Nichol and Dhariwal's (2021) Equation (16), in bits
-        a value. L_vlb is a sum over T steps of which one is drawn, hence the factor T.
+        A learned variance adds the bound: L_simple + lambda L_vlb, Equation (16) of Nichol and Dhariwal (2021), in bits
+        per value. L_vlb is a sum over T steps, of which one is drawn; hence the factor T.
 
         Args:
             forward: the network, or its DDP wrapper.
-            batch: on the network's device.
-            step: which step's noise to draw.
-            purpose_seed: another seed for the noise, for held-out losses; the trainer's by default.
+            batch: the samples, on the network's device.
+            step: the training step, which selects the noise.
+            purpose_seed: seed of the noise for held-out losses; the trainer's seed by default.
         """
         x_up = None if batch.low is None else upsample_bicubic(batch.low, self.model.high_size)
         if self.model.kind == "regression":
@@ -222,7 +221,7 @@ class Trainer:
         target = training_target(objective.target, batch.high, gamma, epsilon)
         losses = denoising_loss(prediction, target, objective.norm)
         if fraction is not None:
-            # The mean learns from L_simple alone, as theirs: L_vlb's gradient of it is much noisier.
+            # As in Improved DDPM, the mean learns from L_simple alone: L_vlb's gradient for it is much noisier.
             epsilon_hat = epsilon_from_output(objective.target, prediction.detach(), y_t, gamma)
             previous = send(torch.as_tensor(self._gammas[t - 1]), gamma.device)
             bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
@@ -233,7 +232,7 @@ class Trainer:
         num_classes = self.model.unet.num_classes
         if num_classes is None:
             return None
-        assert batch.classes is not None, "ingest has seen to it that there are classes"
+        assert batch.classes is not None, "ingest ensures that there are classes"
         dropout = self.model.objective.class_dropout
         return hide_classes(batch.classes, num_classes, dropout, seed, step, batch.positions)
 
@@ -247,16 +246,17 @@ class Trainer:
     ) -> StepStatistics:
         """Line 5 of Algorithm 1: accumulate gradients over micro-batches, clip, step, average the weights.
 
-        An update whose gradient is not finite, or a spike, is left out on the device: the host never waits for it.
+        An update whose gradient is not finite or is a spike is skipped on the device; the host never waits for that.
 
         Args:
-            state: is changed.
+            state: updated in place.
             forward: the network, or a wrapper that averages its gradients over the workers.
             micro_batches: this worker's samples.
-            samples_per_worker: the global batch size over the number of workers: what makes that average the global
-                batch's mean also where workers have different numbers of samples. By default as many as there are.
-            without_sync: makes the context in which such a wrapper leaves gradients alone: they are averaged once, with
-                the last micro-batch.
+            samples_per_worker: the global batch size divided by the number of workers. With it, the wrapper's average
+                is the mean over the global batch even if the workers' shares differ in size. Default: the number of
+                samples in micro_batches.
+            without_sync: returns a context in which the wrapper does not average gradients. It is used for all
+                micro-batches but the last, so that gradients are averaged once.
         """
         count = samples_per_worker or sum(len(batch.positions) for batch in micro_batches)
         for group in state.optimizer.param_groups:
@@ -273,7 +273,7 @@ class Trainer:
         return StepStatistics(all_losses.sum() / count, norm, all_losses, is_bad)
 
     def _update(self, state: TrainState) -> tuple[Tensor, Tensor]:
-        """Apply the accumulated gradients; returns their norm before clipping, and whether the update was left out."""
+        """Apply the accumulated gradients; return their norm before clipping and whether the update was skipped."""
         weights = list(state.model.parameters())
         norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])
         if self.optimizer.gradient_clip is not None:
@@ -284,7 +284,7 @@ class Trainer:
         state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # torch.amp.GradScaler's protocol
         state.optimizer.step()
         if state.ema is not None:
-            # The initial weights mean nothing: the first average is the first step's weights.
+            # The initial weights carry no information: the average starts from the weights after the first step.
             update_average(state.ema, state.model, self.optimizer.ema_decay if state.step else 0.0)
         state.step += 1
         return norm, is_bad

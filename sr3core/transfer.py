@@ -1,14 +1,14 @@
-"""To a device without waiting for it: what the host draws or reads goes there while the device still computes."""
+"""Asynchronous copies to a device: the host's data is transferred while the device is still computing."""
 
 import torch
 from torch import Tensor
 
 
 def send(tensor: Tensor, device: str | torch.device) -> Tensor:
-    """The tensor on a device; the host goes on at once, where `.to(device)` would wait until all before it is computed.
+    """Copy a tensor to a device without waiting; `.to(device)` would block until the device has finished earlier work.
 
-    A GPU copies by itself only from pinned memory; torch keeps such memory until the copy is over, and then uses it
-    again.
+    A GPU can copy asynchronously only from pinned memory. torch keeps that memory until the copy has finished and then
+    reuses it.
     """
     pinned = tensor.pin_memory() if torch.device(device).type == "cuda" and tensor.device.type == "cpu" else tensor
     return pinned.to(device, non_blocking=True)

@@ -79,7 +79,7 @@ def test_guidance_of_the_base_models_schedule_is_applied():
 
 
 def test_generation_needs_a_base_model_sizes_that_follow_and_known_classes():
-    with pytest.raises(ConfigError, match="stage 8-16 is no base model"):
+    with pytest.raises(ConfigError, match="stage 8-16 is not a base model"):
         generate([sr3()], [0])
     with pytest.raises(ConfigError, match="base-8 ends at 8 pixels, but 16-32 starts at 16"):
         generate([base(), sr3(16, 32)], [0])

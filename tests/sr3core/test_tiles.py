@@ -130,7 +130,7 @@ def test_a_tile_starts_at_whole_pixels_of_the_input_and_of_the_coarsest_level():
 @pytest.mark.parametrize(
     ("tiling", "message"),
     [
-        ({"tile": 3}, "tile: 3 is too small for stage 8-16, which needs 4"),
+        ({"tile": 3}, "tile: 3 is too small for stage 8-16, which needs at least 4"),
         ({"tile": 16, "overlap": 14}, "overlap: 14 leaves tiles of 16 pixels no room"),
         ({"tile": 0}, "tile: 0 is not positive"),
         ({"overlap": -1}, "overlap: -1 is negative"),

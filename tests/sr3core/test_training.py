@@ -187,7 +187,7 @@ def test_checkpoints_that_are_damaged_unfinished_or_foreign_are_named(tmp_path, 
     (path / "state.json").write_text(json.dumps({**content, "format_version": 99}))
     with pytest.raises(CheckpointError, match="format version 99, this program reads 1 and 2"):
         read_info(path)
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
         read_info(tmp_path)
 
 
