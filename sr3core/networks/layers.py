@@ -46,7 +46,7 @@ class _Normalise(torch.autograd.Function):
         batch, channels, height, width = h.shape
         h = h.contiguous(memory_format=torch.channels_last)
         out, mean, rstd = torch.native_group_norm(h.float(), weight, bias, batch, channels, height * width, groups, eps)
-        ctx.save_for_backward(h, weight, mean, rstd)  # h as given: half the memory if it is bfloat16
+        ctx.save_for_backward(h, weight, mean, rstd)  # h in its own type: half the memory if bfloat16
         return out
 
     @staticmethod
@@ -54,10 +54,11 @@ class _Normalise(torch.autograd.Function):
     def backward(  # pyright: ignore[reportIncompatibleMethodOverride]  # the decorator hides the signature
         ctx: Any, *grad_outputs: Any
     ) -> tuple[Tensor, Tensor, Tensor, None, None]:
-        """Gradients of h, weight and bias. With the output's gradient g and h_hat = (h - mean) rstd over a group's n values
+        """Gradients of h, weight and bias, given the gradient g of the output.
 
-        d h = rstd (weight g - mean(weight g) - h_hat mean(weight g h_hat)), computed here as a linear combination of g,
-        h and 1. B, G and C are the numbers of images, groups and channels.
+        With h_hat = (h - mean) rstd and means over the n values of a group, d h = rstd (weight g - mean(weight g) -
+        h_hat mean(weight g h_hat)), computed here as a linear combination of g, h and 1. B, G and C are the numbers of
+        images, groups and channels.
         """
         kept, weight, mean, rstd = ctx.saved_tensors
         h = kept.float()
