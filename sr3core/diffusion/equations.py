@@ -1,7 +1,7 @@
-"""The equations of sections 2.1-2.3 and appendix B that training and sampling compute, one function each.
+"""The equations of sections 2.1-2.3 and appendix B that training and sampling use, one function each.
 
-Images are float tensors (B, C, H, W); a noise level gamma or an alpha is (B,), one per image. The whole reverse chain,
-Equations (7) and (8), is sampling.py; the equations that only explain the method are theory.py.
+Images are float tensors (B, C, H, W); a noise level gamma or an alpha is (B,), one per image. The full reverse chain,
+Equations (7) and (8), is in sampling.py; the equations that only explain the method are in theory.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,28 +11,28 @@ from torch import Tensor
 from sr3core.hyperparameters import Target
 
 Denoiser = Callable[[Tensor | None, Tensor, Tensor], Tensor]
-"""f(x_up, y_t, gamma) -> the epsilon estimate, (B, C, H, W); x_up is None for a base model. With a learned variance
-(B, 2 C, H, W), which learned_variance.split_variance cuts."""
+"""f(x_up, y_t, gamma) -> the epsilon estimate, (B, C, H, W); x_up is None for a base model. With a learned variance the
+output is (B, 2 C, H, W), which learned_variance.split_variance splits."""
 
 Noise = Callable[[Sequence[int]], Tensor]
-"""Draws standard normal noise of a shape."""
+"""Draws standard normal noise of a given shape."""
 
 
 def per_image(level: Tensor, image: Tensor) -> Tensor:
-    """Shape a level (B,) as (B, 1, 1, 1) float64, so that arithmetic on it is exact before times() casts it.
+    """Reshape a level (B,) to (B, 1, 1, 1) float64, so that times() casts only the final coefficient.
 
-    In float32, 1 - gamma has lost 6% of its value at the first noise levels, where it is 1e-6.
+    In float32, 1 - gamma has an error of 6% at the first noise levels, where it is 1e-6.
 
     Raises:
         ValueError: level is not of shape (B,).
     """
     if level.shape != image.shape[:1]:
-        raise ValueError(f"expected one level an image, ({image.shape[0]},), got {tuple(level.shape)}")
-    return level.double().view(-1, *[1] * (image.ndim - 1))
+        raise ValueError(f"expected one level per image, ({image.shape[0]},), got {tuple(level.shape)}")
+    return level.double().view(-1, *[1] * (image.ndim - 1))  # (B,) -> (B, 1, 1, 1)
 
 
 def times(coefficient: Tensor, image: Tensor) -> Tensor:
-    """Multiply image by a float64 coefficient an image, in the image's own type."""
+    """Multiply each image by its float64 coefficient, (B, 1, 1, 1), in the image's own type."""
     return coefficient.to(image.dtype) * image
 
 
@@ -54,7 +54,7 @@ def q_posterior(y_0: Tensor, y_t: Tensor, gamma_previous: Tensor, gamma: Tensor)
 
 
 def q_sample(y_0: Tensor, gamma: Tensor, epsilon: Tensor) -> Tensor:
-    """Noise y_0 to noise level gamma: Equation (5).
+    """Add noise to y_0, to noise level gamma: Equation (5).
 
     Args:
         y_0: target images, (B, C, H, W) in [-1, 1].
@@ -69,18 +69,18 @@ def q_sample(y_0: Tensor, gamma: Tensor, epsilon: Tensor) -> Tensor:
 
 
 def denoising_loss(prediction: Tensor, target: Tensor, norm: int) -> Tensor:
-    """||f_theta - epsilon||_p^p an image: Equation (6) inside the expectations.
+    """||f_theta - epsilon||_p^p per image: Equation (6) inside the expectations.
 
     Args:
         prediction: the network's output, (B, C, H, W).
-        target: what it should be (epsilon in the paper), like prediction.
+        target: the training target (epsilon in the paper), shaped like prediction.
         norm: p, 1 or 2.
 
     Returns:
-        (B,) float32: the mean over an image's values, which is the paper's sum divided by C H W.
+        (B,) float32: the mean over an image's values, that is the paper's sum divided by C H W.
     """
     error = prediction.float() - target.float()
-    return (error.abs() if norm == 1 else error.square()).flatten(1).mean(1)
+    return (error.abs() if norm == 1 else error.square()).flatten(1).mean(1)  # (B, C, H, W) -> (B, C H W) -> (B,)
 
 
 def reverse_step(mean: Tensor, variance: Tensor, z: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def predict_y_0(y_t: Tensor, gamma: Tensor, epsilon_hat: Tensor) -> Tensor:
 
 
 def predict_epsilon(y_t: Tensor, gamma: Tensor, y_0_hat: Tensor) -> Tensor:
-    """The noise that turns y_0_hat into y_t: Equation (10) solved for it; gamma (B,) in (0, 1)."""
+    """The noise that turns y_0_hat into y_t: Equation (10) solved for epsilon; gamma (B,) in (0, 1)."""
     gamma = per_image(gamma, y_t)
     return times((1 - gamma).rsqrt(), y_t - times(gamma.sqrt(), y_0_hat))
 
@@ -108,9 +108,9 @@ def reverse_mean(y_t: Tensor, gamma_previous: Tensor, gamma: Tensor, epsilon_hat
 
 
 def training_target(target: Target, y_0: Tensor, gamma: Tensor, epsilon: Tensor) -> Tensor:
-    """What the network should output at noise level gamma (B,): epsilon, y_0 or v.
+    """The training target at noise level gamma (B,): epsilon, y_0 or v.
 
-    v = sqrt(gamma) epsilon - sqrt(1 - gamma) y_0 is Salimans and Ho's (2022); section 2.2 of SR3 names y_0 as the
+    v = sqrt(gamma) epsilon - sqrt(1 - gamma) y_0 is from Salimans and Ho (2022); section 2.2 of SR3 names y_0 as the
     alternative to epsilon.
     """
     if target == "epsilon":
@@ -122,7 +122,7 @@ def training_target(target: Target, y_0: Tensor, gamma: Tensor, epsilon: Tensor)
 
 
 def y_0_from_output(target: Target, output: Tensor, y_t: Tensor, gamma: Tensor) -> Tensor:
-    """Turn a network's output, whatever it was trained to predict, into y_0_hat; gamma (B,) in (0, 1]."""
+    """Convert a network's output for any training target to y_0_hat; gamma (B,) in (0, 1]."""
     if target == "epsilon":
         return predict_y_0(y_t, gamma, output)
     if target == "y_0":
@@ -132,7 +132,7 @@ def y_0_from_output(target: Target, output: Tensor, y_t: Tensor, gamma: Tensor) 
 
 
 def epsilon_from_output(target: Target, output: Tensor, y_t: Tensor, gamma: Tensor) -> Tensor:
-    """Turn a network's output, whatever it was trained to predict, into the epsilon estimate; gamma (B,) in (0, 1)."""
+    """Convert a network's output for any training target to the epsilon estimate; gamma (B,) in (0, 1)."""
     if target == "epsilon":
         return output
     if target == "y_0":

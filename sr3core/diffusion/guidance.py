@@ -1,4 +1,4 @@
-"""A trained network as samplers call it: an estimate of epsilon, with classes and guidance where it knows them."""
+"""A trained network as a denoiser: estimates of epsilon, conditioned on classes and guided if the model allows it."""
 
 import torch
 from torch import Tensor, nn
@@ -12,26 +12,27 @@ from sr3core.networks.unet import IMAGE_CHANNELS
 def as_denoiser(
     model: ModelConfig, network: nn.Module, classes: Tensor | None = None, guidance: float = 0.0
 ) -> Denoiser:
-    """Wrap a network, whatever it was trained to predict, as the f of Algorithm 2, which estimates epsilon.
+    """Wrap a network trained for any target as the f of Algorithm 2, which estimates epsilon.
 
-    With guidance w it is (1 + w) f(class) - w f(no class) (Ho and Salimans, 2022), one call of the network on a doubled
-    batch. A learned variance is handed on as the network said it, for the class: (B, 2 C, H, W) in all.
+    With guidance w the estimate is (1 + w) f(class) - w f(no class) (Ho and Salimans, 2022), computed in one call of
+    the network on a doubled batch. A learned variance is passed on unchanged, from f(class): (B, 2 C, H, W) in total.
 
     Args:
-        model: what the network is.
-        network: on the samples' device.
-        classes: class of each image, (B,) int64, num_classes being "no class"; None for a model without classes, or for
-            samples of no class.
+        model: the network's configuration.
+        network: the trained network, on the samples' device.
+        classes: class of each image, (B,) int64, where num_classes is "no class"; None for a model without classes, or
+            for samples without a class.
         guidance: w, at least 0.
 
     Raises:
-        ConfigError: the model takes no classes, or not these; or it was never trained on images of no class.
+        ConfigError: the model has no classes, or not these, or was not trained on images without a class.
     """
     _check_classes(model, classes, guidance)
     num_classes = model.unet.num_classes
 
     def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
         prediction, *v = network(x_up, y_t, gamma, classes).split(IMAGE_CHANNELS, dim=1)
+        # prediction and v: (B, C, H, W) each
         return epsilon_from_output(model.objective.target, prediction, y_t, gamma), *v
 
     def denoise(x_up: Tensor | None, y_t: Tensor, gamma: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ def as_denoiser(
         both = torch.cat([classes, torch.full_like(classes, num_classes)])
         x_twice = None if x_up is None else torch.cat([x_up, x_up])
         epsilon_hat, *v = estimate(x_twice, torch.cat([y_t, y_t]), torch.cat([gamma, gamma]), both)
-        with_class, without = epsilon_hat.chunk(2)
+        with_class, without = epsilon_hat.chunk(2)  # (2 B, C, H, W) -> twice (B, C, H, W)
         guided = (1 + guidance) * with_class - guidance * without
         return torch.cat([guided, *(part.chunk(2)[0] for part in v)], dim=1)
 
@@ -57,11 +58,11 @@ def _check_classes(model: ModelConfig, classes: Tensor | None, guidance: float) 
             raise ConfigError("classes, guidance: the model was trained without classes")
         return
     if guidance < 0 or (guidance > 0 and classes is None):
-        raise ConfigError(f"guidance: {guidance} needs to be at least 0, and 0 without classes")
+        raise ConfigError(f"guidance: {guidance} must be at least 0, and 0 without classes")
     if not knows_none and (classes is None or guidance):
         raise ConfigError(
-            "classes, guidance: the model was trained with objective.class_dropout 0 and does not know images of no"
-            " class; give classes and no guidance, or train with class_dropout 0.1"
+            "classes, guidance: the model was trained with objective.class_dropout 0, so it has learned nothing about"
+            " images without a class; give classes and no guidance, or train with class_dropout 0.1"
         )
     for index in () if classes is None else (int(classes.min()), int(classes.max())):
         if not 0 <= index < num_classes + knows_none:

@@ -1,6 +1,6 @@
 """The consistency projection: y_0_hat <- y_0_hat + U (x - D y_0_hat), iterated back-projection (Irani and Peleg, 1991).
 
-D is the antialiased bicubic downsampling that made x from its original, unrounded; U is the upsampling that makes x_up.
+D is the antialiased bicubic downsampling that made x from the original, without rounding; U is the upsampling of x_up.
 """
 
 import torch
@@ -11,26 +11,26 @@ from sr3core.images.resize import bicubic_weights
 
 
 class BackProjection:
-    """One iteration, for one batch of low-resolution images.
+    """One iteration of the projection, for one batch of low-resolution images.
 
-    An iteration leaves (I - D U) of the error x - D y_0_hat: of what the small image can show, most. It works in
-    float64, as far below float32's rounding as no order of summation can show, whatever the batch.
+    An iteration multiplies the error x - D y_0_hat by I - D U, which removes most of it. The arithmetic is in float64,
+    so that the order of summation, which depends on the batch, has no effect on the float32 result.
 
     Args:
         low: x, (B, C, h, w) in [-1, 1].
-        size: (height, width) of the part of y_0_hat that belongs to x; what lies right of it and below is padding,
-            which follows the last row and column.
+        size: (height, width) of the part of y_0_hat that corresponds to x. The rest, to the right and below, is
+            padding; it receives the change of the last row and column.
     """
 
     def __init__(self, low: Tensor, size: tuple[int, int]) -> None:
         self._low, self._size = low.double(), size
         pairs = list(zip(low.shape[-2:], size, strict=True))
-        # Made once: copies to a device inside the chain would make every step wait.
+        # Created once: a copy to the device inside the chain would make every step wait.
         self._down = [_weights(high, small, low) for small, high in pairs]
         self._up = [_weights(small, high, low) for small, high in pairs]
 
     def __call__(self, y_0_hat: Tensor) -> Tensor:
-        """Move y_0_hat, (B, C, H, W), towards the images that x can come from."""
+        """Move y_0_hat, (B, C, H, W), towards the images that are consistent with x."""
         height, width = self._size
         residual = self._low - _apply(self._down, y_0_hat[..., :height, :width].double())
         change = _apply(self._up, residual).to(y_0_hat.dtype)
@@ -44,4 +44,4 @@ def _weights(in_size: int, out_size: int, like: Tensor) -> Tensor:
 
 def _apply(weights: list[Tensor], images: Tensor) -> Tensor:
     rows, columns = weights
-    return rows @ images @ columns.T
+    return rows @ images @ columns.T  # (H', H) @ (B, C, H, W) @ (W, W') -> (B, C, H', W')

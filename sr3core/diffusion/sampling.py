@@ -1,4 +1,4 @@
-"""Sampling: the reverse chain of Equation (7) on any inference schedule, by any of the solvers (solvers.py)."""
+"""Sampling: the reverse chain of Equation (7) on any inference schedule, with any of the solvers (solvers.py)."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,10 +14,10 @@ from sr3core.errors import ConfigError
 from sr3core.hyperparameters import SamplerConfig
 
 Progress = Callable[[int, int], None]
-"""Called with (steps done, steps in all)."""
+"""Called with (steps done, total number of steps)."""
 
 Projection = Callable[[Tensor], Tensor]
-"""Moves y_0_hat, (B, C, H, W), towards the images that a low-resolution image can come from: projection.py."""
+"""Moves y_0_hat, (B, C, H, W), towards the images that are consistent with the low-resolution image: projection.py."""
 
 
 @torch.inference_mode()
@@ -30,30 +30,30 @@ def sample(
     progress: Progress | None = None,
     projection: Projection | None = None,
 ) -> Tensor:
-    """Draw y_T from N(0, I), Equation (8), and from it y_0 given x by the reverse chain, Equation (7).
+    """Draw y_T from N(0, I), Equation (8), then y_0 given x with the reverse chain, Equation (7).
 
     With SamplerConfig(clip="none") this is Algorithm 2.
 
     Args:
-        denoise: estimates epsilon from (x_up, y_t, gamma), guided where the sampler says so; where it has learned
-            its variance, with the values v behind it as C more channels.
+        denoise: estimates epsilon from (x_up, y_t, gamma), with guidance if the sampler uses it. With a learned
+            variance, C more channels with the values v follow.
         x_up: condition at the output's size, (B, C, H, W) in [-1, 1]; None for a base model.
         shape: (B, C, H, W) of the output.
-        schedule: noise levels and how to walk them; num_evaluations calls of denoise.
-        noise: draws standard normal noise; randomness.ImageNoise makes images independent of their batch. It draws
-            y_T and then once a step but the last, where the sampler is random.
-        progress: told of every finished step.
-        projection: one iteration of the consistency projection; needed where the sampler has any.
+        schedule: noise levels and sampler; it requires num_evaluations calls of denoise.
+        noise: draws standard normal noise; randomness.ImageNoise makes images independent of their batch. It is
+            called for y_T and, if the sampler is stochastic, once in every step but the last.
+        progress: called after every step.
+        projection: one iteration of the consistency projection; required if the sampler projects.
 
     Returns:
-        y_0, (B, C, H, W), about [-1, 1]; exactly inside it where the sampler clips.
+        y_0, (B, C, H, W), in about [-1, 1], and within it if the sampler clips.
 
     Raises:
-        ConfigError: the sampler projects, but there is nothing to project onto.
+        ConfigError: the sampler projects, but projection is None.
     """
     config = schedule.sampler
     if config.project and projection is None:
-        raise ConfigError(f"project: {config.project} iterations need a low-resolution image; take 0 for a base model")
+        raise ConfigError(f"project: {config.project} iterations need a low-resolution image; use 0 for a base model")
     estimate = estimator(denoise, x_up, config, projection)
     y_t = noise(shape)  # y_T
     chain = SOLVERS[config.algorithm](y_t, _steps(schedule, y_t, noise), estimate, config)
@@ -66,7 +66,7 @@ def sample(
 
 
 def _steps(schedule: InferenceSchedule, y_t: Tensor, noise: Noise) -> Iterator[Step]:
-    """The steps from t = N to 1 with their noise: drawn here alone, as they are taken, so in one order for all."""
+    """The steps from t = N to 1 with their noise, drawn as each step is taken, hence in one order for all solvers."""
     for t in range(schedule.num_steps, 0, -1):
         z = noise(y_t.shape) if t > 1 and schedule.sampler.is_random else torch.zeros_like(y_t)
         yield Step(schedule.gammas[t], schedule.gammas[t - 1], z)
@@ -75,7 +75,7 @@ def _steps(schedule: InferenceSchedule, y_t: Tensor, noise: Noise) -> Iterator[S
 def estimator(
     denoise: Denoiser, x_up: Tensor | None, config: SamplerConfig, projection: Projection | None = None
 ) -> Estimator:
-    """Wrap a denoiser as a solver's: y_0_hat is clipped and projected here, and epsilon_hat follows it."""
+    """Wrap a denoiser as an Estimator for solvers: clip and project y_0_hat, and recompute epsilon_hat from it."""
 
     def estimate(y_t: Tensor, gamma: float) -> Estimate:
         level = level_of(gamma, y_t)
@@ -93,22 +93,23 @@ def estimator(
 
 
 def clip(y_0_hat: Tensor, config: SamplerConfig) -> Tensor:
-    """Bring y_0_hat into [-1, 1] as config says; none leaves it alone."""
+    """Clip y_0_hat to [-1, 1] by the method of config.clip; "none" leaves it unchanged."""
     if config.clip == "none":
         return y_0_hat
     return y_0_hat.clamp(-1, 1) if config.clip == "static" else threshold_dynamically(y_0_hat, config.clip_quantile)
 
 
 def threshold_dynamically(y_0_hat: Tensor, quantile: float) -> Tensor:
-    """Imagen's dynamic thresholding (Saharia et al., 2022, section 2.3), an image by itself.
+    """Imagen's dynamic thresholding (Saharia et al., 2022, section 2.3), for each image separately.
 
-    With s the quantile of an image's absolute values, or 1 if that is more, clip to [-s, s] and divide by s.
+    Let s be the quantile of an image's absolute values, but at least 1. Clip to [-s, s] and divide by s.
 
     Args:
         y_0_hat: images, (B, C, H, W).
-        quantile: in (0, 1]; of the values between which it falls, the larger is s.
+        quantile: in (0, 1]; between two values, s is the larger one.
     """
-    values = y_0_hat.abs().flatten(1)
+    values = y_0_hat.abs().flatten(1)  # (B, C, H, W) -> (B, C H W)
     rank = math.ceil(quantile * (values.shape[1] - 1)) + 1
+    # (B,) -> (B, 1, 1, 1)
     s = values.kthvalue(rank, dim=1).values.clamp(min=1).view(-1, *[1] * (y_0_hat.ndim - 1))
     return (y_0_hat / s).clamp(-1, 1)

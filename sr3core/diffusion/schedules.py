@@ -1,7 +1,7 @@
 """Noise schedules: Equations (1)-(3)'s alpha and gamma, p(gamma) of section 2.4, and inference schedules.
 
-A schedule of N steps is its noise levels gammas[0..N], float64, gammas[0] == 1 (no noise) and strictly falling. Index t
-is the paper's t, so alpha_t = gammas[t] / gammas[t - 1].
+A schedule of N steps consists of the noise levels gammas[0..N], float64, with gammas[0] == 1 (no noise), strictly
+falling. Index t is the paper's t, so alpha_t = gammas[t] / gammas[t - 1].
 """
 
 import json
@@ -19,11 +19,11 @@ InferenceFamily = Literal["linear", "quadratic", "geometric", "cosine", "sigmoid
 FAMILIES: tuple[InferenceFamily, ...] = get_args(InferenceFamily)
 
 SCHEDULE_FORMAT_VERSION = 2
-"""1, still read, had SamplerConfig.clip as true or false."""
+"""Version 1, which can still be read, had SamplerConfig.clip as true or false."""
 
 
 def check_gammas(gammas: np.ndarray, smallest_trained: float = 0.0) -> np.ndarray:
-    """Return gammas as float64 (N + 1,) if they are a schedule.
+    """Check that gammas are a schedule, and return them as float64 (N + 1,).
 
     Raises:
         ConfigError: they do not start at 1, do not fall strictly, leave (0, 1], or end below smallest_trained.
@@ -68,8 +68,8 @@ def sample_gamma(
         u_step: uniform draws in [0, 1) that choose t in {1..T}, (B,). Deviation: the paper writes t ~ {0..T}, but its
             sum has T terms and gamma_{-1} does not exist.
         u_within: uniform draws in [0, 1) that choose gamma inside the step, (B,).
-        uniform_in: whether gamma (the paper's formula) or sqrt(gamma) (WaveGrad's code) is uniform in a step, or the
-            step's own gamma_t is taken (DDPM's choice; u_within is not used).
+        uniform_in: within a step, "gamma": gamma is uniform (the paper's formula); "sqrt_gamma": sqrt(gamma) is uniform
+            (WaveGrad's code); "steps": gamma is the step's own gamma_t (DDPM's choice; u_within is not used).
 
     Returns:
         gamma, (B,) float64 in [gamma_T, 1].
@@ -83,7 +83,7 @@ def sample_gamma(
 
 
 def step_of(gammas: np.ndarray, gamma: np.ndarray) -> np.ndarray:
-    """The step t whose interval [gamma_t, gamma_{t-1}) holds a noise level.
+    """The step t whose interval [gamma_t, gamma_{t-1}) contains a noise level.
 
     Args:
         gammas: a schedule, (T + 1,).
@@ -96,10 +96,10 @@ def step_of(gammas: np.ndarray, gamma: np.ndarray) -> np.ndarray:
 
 
 def respace(gammas: np.ndarray, num_steps: int) -> np.ndarray:
-    """Keep num_steps + 1 evenly spaced entries of a schedule, the first and last among them.
+    """Keep num_steps + 1 evenly spaced entries of a schedule, including the first and the last.
 
     Raises:
-        ConfigError: num_steps exceeds the schedule's.
+        ConfigError: num_steps is not in 1..N for a schedule of N steps.
     """
     if not 1 <= num_steps <= len(gammas) - 1:
         raise ConfigError(f"num_steps: {num_steps} is not in 1..{len(gammas) - 1}, the steps of the trained schedule")
@@ -109,16 +109,16 @@ def respace(gammas: np.ndarray, num_steps: int) -> np.ndarray:
 def inference_gammas(
     family: InferenceFamily, num_steps: int, gamma_first: float, gamma_last: float, shape: float = 1.0
 ) -> np.ndarray:
-    """An inference schedule with given end points: valid by construction for every argument in range.
+    """An inference schedule with given end points; it is valid for all arguments in range.
 
     Args:
-        family: the curve between the end points. linear, quadratic and geometric: of beta_t = 1 - alpha_t, to the power
-            shape. cosine and sigmoid: of gamma against t, shape bending t. karras: of
-            sigma = sqrt((1 - gamma) / gamma), rho = 7 shape.
+        family: the curve between the end points. linear, quadratic and geometric are curves of beta_t = 1 - alpha_t,
+            raised to the power shape; cosine and sigmoid of gamma over t, where shape bends t; karras of
+            sigma = sqrt((1 - gamma) / gamma) with rho = 7 shape.
         num_steps: N >= 1.
-        gamma_first: gammas[1], the level of the last denoising step, in (gamma_last, 1); N = 1 does not use it.
+        gamma_first: gammas[1], the level of the last denoising step, in (gamma_last, 1); not used if N = 1.
         gamma_last: gammas[N], where the chain starts, in (0, 1).
-        shape: bends the curve, > 0; 1 is the plain family.
+        shape: bends the curve, > 0; 1 gives the unmodified family.
 
     Returns:
         gammas (N + 1,) float64.
@@ -141,7 +141,7 @@ def inference_gammas(
 
 
 def _strictly_falling(inner: np.ndarray, gamma_first: float, gamma_last: float) -> np.ndarray:
-    """Give a curve its end points exactly; where steep shapes round neighbours to one value, spread them a little."""
+    """Set a curve's end points exactly; if rounding made neighbours of a steep curve equal, spread them slightly."""
     inner[0], inner[-1] = gamma_first, gamma_last
     if np.all(np.diff(inner) < 0):
         return inner
@@ -152,18 +152,18 @@ def _strictly_falling(inner: np.ndarray, gamma_first: float, gamma_last: float) 
 
 
 def _beta_curve(growth: Callable[[np.ndarray], np.ndarray]) -> Callable[..., np.ndarray]:
-    """-log alpha_t, which is beta_t to first order, grows as growth(u) ** shape after the first step."""
+    """A curve where -log alpha_t (beta_t to first order) is proportional to growth(u) ** shape after the first step."""
 
     def curve(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
         first, total = -np.log(gamma_first), -np.log(gamma_last)
-        share = np.cumsum(growth(u) ** shape)  # growth(0) = 0 and rises, so it is strictly rising from 0
+        share = np.cumsum(growth(u) ** shape)  # growth rises from growth(0) = 0, so share rises strictly from 0
         return np.exp(-(first + (total - first) * share / share[-1]))
 
     return curve
 
 
 def _geometric(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
-    """-log alpha_t grows by one ratio a step; the ratio that ends at gamma_N is found by bisection."""
+    """-log alpha_t grows by a constant ratio per step; bisection finds the ratio that ends at gamma_N."""
     first, total = -np.log(gamma_first), -np.log(gamma_last)
     exponent = np.arange(len(u)) ** shape
 
@@ -180,7 +180,7 @@ def _geometric(u: np.ndarray, gamma_first: float, gamma_last: float, shape: floa
 def _truncated(
     level: Callable[[np.ndarray], np.ndarray], inverse: Callable[[float], float]
 ) -> Callable[..., np.ndarray]:
-    """The part of a curve gamma = level(s) between the end points, walked as u ** shape."""
+    """The part of the curve gamma = level(s) between the end points, with s linear in u ** shape."""
 
     def curve(u: np.ndarray, gamma_first: float, gamma_last: float, shape: float) -> np.ndarray:
         start, stop = inverse(gamma_first), inverse(gamma_last)
@@ -208,48 +208,48 @@ _CURVES: dict[str, Callable[..., np.ndarray]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceSchedule:
-    """What a sampler needs besides the network: noise levels and how to walk them. An artifact of its own."""
+    """Everything a sampler needs besides the network: noise levels and sampler settings. Stored as a separate file."""
 
     gammas: tuple[float, ...]
     """gammas[0] = 1 .. gammas[N]."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
-    """How the chain walks them."""
+    """The sampler that runs the chain on these levels."""
     name: str = "unnamed"
-    """What people call it."""
+    """Display name."""
     format_version: int = SCHEDULE_FORMAT_VERSION
     """Version of this file format."""
     provenance: dict[str, Any] = field(default_factory=dict[str, Any])
-    """Where it comes from: checkpoint, data, search."""
+    """Origin: checkpoint, data, search."""
 
     def __post_init__(self) -> None:
         check_gammas(np.array(self.gammas))
 
     @property
     def num_steps(self) -> int:
-        """N."""
+        """N, the number of denoising steps."""
         return len(self.gammas) - 1
 
     @property
     def num_evaluations(self) -> int:
-        """The network evaluations that a sample costs."""
+        """Network evaluations per sample."""
         return self.sampler.num_evaluations(self.num_steps)
 
     def to_json(self) -> str:
-        """Serialise, exactly: floats keep all their digits."""
+        """Serialise to JSON without loss: floats keep all their digits."""
         return json.dumps(asdict(self), indent=1)
 
 
 def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
-    """Read what InferenceSchedule.to_json wrote.
+    """Parse the output of InferenceSchedule.to_json.
 
     Raises:
-        CheckpointError: not such a file, or of another format version; origin names the file.
-        ConfigError: gammas that do not fall strictly within (0, 1], or other values that are not allowed.
+        CheckpointError: it is not a schedule file or has an unsupported format version; origin names the file.
+        ConfigError: gammas do not fall strictly within (0, 1], or another value is invalid.
     """
     try:
         content: Any = json.loads(text)
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{origin} is no schedule file: {error}") from error
+        raise CheckpointError(f"{origin} is not a schedule file: {error}") from error
     data = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     version = data.get("format_version")
     if version == 1 and isinstance(data.get("sampler"), dict):
@@ -268,10 +268,10 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
 def default_schedule(
     config: NoiseScheduleConfig, num_steps: int, sampler: SamplerConfig | None = None
 ) -> InferenceSchedule:
-    """The trained schedule respaced to num_steps: what one would use without a search.
+    """The training schedule respaced to num_steps, the default without a search.
 
     Raises:
-        ConfigError: num_steps exceeds T: it has no more levels. inference_gammas() makes more.
+        ConfigError: num_steps exceeds T, the number of trained levels; inference_gammas() can create more.
     """
     gammas = respace(training_gammas(config), num_steps)
     return InferenceSchedule(

@@ -1,8 +1,8 @@
-"""Walks of the reverse chain down the noise levels of a schedule: Algorithm 2, DDIM, DPM-Solver++ and EDM's sampler.
+"""Solvers of the reverse chain on a schedule's noise levels: Algorithm 2, DDIM, DPM-Solver++ and EDM's sampler.
 
-A solver is a generator that turns y_T into y_{T-1}, .., y_0, one a step. What it knows of the network is an Estimator,
-so that thresholds and projections of y_0_hat are the same for all (sampling.py). Noise levels are floats on the host:
-no step waits for the device.
+A solver is a generator that turns y_T into y_{T-1}, .., y_0, one per step. It calls the network only through an
+Estimator, so that thresholding and projection of y_0_hat are the same for all solvers (sampling.py). Noise levels are
+floats on the host, so no step waits for the device.
 """
 
 import math
@@ -17,19 +17,19 @@ from sr3core.diffusion.learned_variance import learned_reverse_variance
 from sr3core.hyperparameters import SamplerAlgorithm, SamplerConfig
 
 MOST_CHURN = math.sqrt(2) - 1
-"""Karras et al. (2022), Algorithm 2: no step raises sigma by a larger share."""
+"""Karras et al. (2022), Algorithm 2: largest relative increase of sigma in a step."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Estimate:
-    """What the network says of y_t at a noise level."""
+    """The network's estimates for y_t at a noise level."""
 
     y_0_hat: Tensor
-    """The image, (B, C, H, W): Equation (10), then clipped and projected as the sampler is set."""
+    """The estimate of y_0, (B, C, H, W): Equation (10), then clipped and projected as the sampler is configured."""
     epsilon_hat: Tensor
-    """The noise that makes y_t from y_0_hat, (B, C, H, W)."""
+    """The noise that turns y_0_hat into y_t, (B, C, H, W)."""
     fraction: Tensor | None = None
-    """Where the reverse step's variance lies, like y_0_hat, if the network has learned that: learned_variance.py."""
+    """Fraction of a learned variance, shaped like y_0_hat (learned_variance.py); None if the variance is fixed."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -39,9 +39,9 @@ class Step:
     gamma: float
     """gamma_t, in (0, 1)."""
     gamma_previous: float
-    """gamma_{t-1}, in (gamma_t, 1]; 1 in the last step alone."""
+    """gamma_{t-1}, in (gamma_t, 1]; 1 only in the last step."""
     z: Tensor
-    """Standard normal noise, (B, C, H, W); 0 in the last step and where the sampler adds none."""
+    """Standard normal noise, (B, C, H, W); 0 in the last step and if the sampler is deterministic."""
 
 
 Estimator = Callable[[Tensor, float], Estimate]
@@ -52,14 +52,14 @@ Solver = Callable[[Tensor, Iterable[Step], Estimator, SamplerConfig], Iterator[T
 
 
 def level_of(gamma: float, image: Tensor) -> Tensor:
-    """A noise level for each image of a batch, (B,) float64, filled on the device."""
+    """The noise level of each image of a batch, (B,) float64, created on the device."""
     return torch.full((len(image),), gamma, dtype=torch.float64, device=image.device)
 
 
 def ancestral(y_t: Tensor, steps: Iterable[Step], estimate: Estimator, config: SamplerConfig) -> Iterator[Tensor]:
-    """Algorithm 2: line 4 with the variance that the network has learned, or else that config chooses.
+    """Algorithm 2. Line 4 uses the learned variance if there is one, else the variance that config selects.
 
-    The mean is Equation (4)'s at y_0_hat, which is Equation (11) where y_0_hat is the network's own.
+    The mean is Equation (4)'s at y_0_hat. It equals Equation (11) if y_0_hat is neither clipped nor projected.
     """
     for step in steps:
         now = estimate(y_t, step.gamma)
@@ -74,10 +74,10 @@ def ancestral(y_t: Tensor, steps: Iterable[Step], estimate: Estimator, config: S
 
 
 def reverse_variance(y_t: Tensor, gamma_previous: Tensor, gamma: Tensor, mix: float) -> Tensor:
-    """sigma_t^2 of Equation (9), (B, 1, 1, 1): 1 - alpha_t for mix 1, Equation (4)'s for 0, geometric between them."""
+    """sigma_t^2 of Equation (9), (B, 1, 1, 1): 1 - alpha_t for mix 1, Equation (4)'s for 0, geometric in between."""
     previous, now = per_image(gamma_previous, y_t), per_image(gamma, y_t)
     largest = 1 - now / previous
-    posterior_share = (1 - previous) / (1 - now)  # the posterior's variance over 1 - alpha_t; 0 at t = 1
+    posterior_share = (1 - previous) / (1 - now)  # posterior's variance divided by 1 - alpha_t; 0 at t = 1
     return (largest * posterior_share ** (1 - mix)).to(y_t.dtype)
 
 
@@ -99,8 +99,9 @@ def ddim_step(step: Step, now: Estimate, eta: float = 0.0) -> Tensor:
 def dpmpp_2m(y_t: Tensor, steps: Iterable[Step], estimate: Estimator, config: SamplerConfig) -> Iterator[Tensor]:
     """DPM-Solver++(2M) of Lu et al. (2022), Algorithm 2: second order in lambda = log sqrt(gamma / (1 - gamma)).
 
-    y_0_hat is extrapolated from this step's and the step's before, to the middle of the step. The first step has none
-    before it. The last goes to gamma_0 = 1, where lambda is infinite and the formula's limit is y_0_hat itself.
+    y_0_hat is extrapolated to the middle of the step from the estimates of this step and the one before. The first step
+    has no step before it and uses its own y_0_hat. The last step goes to gamma_0 = 1, where lambda is infinite and the
+    formula's limit is y_0_hat itself.
     """
     older, older_width = None, 0.0
     for step in steps:
@@ -122,12 +123,12 @@ def _log_snr(gamma: float) -> float:
 
 
 def heun(y_t: Tensor, steps: Iterable[Step], estimate: Estimator, config: SamplerConfig) -> Iterator[Tensor]:
-    """Karras et al. (2022), Algorithm 2: second order; two evaluations a step, one in the last.
+    """Karras et al. (2022), Algorithm 2: second order; two evaluations per step, one in the last.
 
-    It walks y_t / sqrt(gamma) along sigma = sqrt((1 - gamma) / gamma), where the slope is epsilon_hat. Before a step,
-    churn raises sigma by its share of MOST_CHURN with fresh noise, though never above sigma_N, beyond which nothing
-    was trained: so the first step has none. Nor has the last, whose noise nothing would remove. S_noise is 1; S_tmin
-    and S_tmax leave all other steps in.
+    The solver integrates y_t / sqrt(gamma) over sigma = sqrt((1 - gamma) / gamma); the slope is epsilon_hat. Before a
+    step, churn adds fresh noise that raises sigma by the factor 1 + churn MOST_CHURN, but never above sigma_N, the
+    highest level that was trained; so the first step gets none. The last step gets none either, as no later step would
+    remove it. S_noise is 1; S_tmin and S_tmax include all other steps.
     """
     gamma_last = None
     for step in steps:
@@ -138,7 +139,7 @@ def heun(y_t: Tensor, steps: Iterable[Step], estimate: Estimator, config: Sample
         image = y_t / math.sqrt(step.gamma) + added * step.z
         here = estimate(math.sqrt(gamma) * image, gamma)
         if step.gamma_previous == 1:
-            y_t = here.y_0_hat  # what the slope leads to at sigma = 0, without its rounding
+            y_t = here.y_0_hat  # the Euler step to sigma = 0, without its rounding
         else:
             scale = math.sqrt(step.gamma_previous)
             fall = _sigma(step.gamma_previous) - _sigma(gamma)

@@ -1,6 +1,6 @@
-"""Equations of the paper that only explain the method: nothing that the program runs calls them, the tests do.
+"""Equations of the paper that only explain the method. The program does not call them; the tests do.
 
-They tie the equations that it does run (equations.py) to the probabilistic model behind them.
+They connect the equations that the program uses (equations.py) with the underlying probabilistic model.
 """
 
 import math
@@ -13,7 +13,7 @@ from sr3core.diffusion.equations import Denoiser, Noise, per_image, q_sample, re
 
 
 def forward_chain(y_0: Tensor, alphas: Tensor, noise: Noise) -> list[Tensor]:
-    """Draw y_{1:T} given y_0, one Markov step after another: Equation (1).
+    """Draw y_{1:T} given y_0, one Markov step at a time: Equation (1).
 
     Args:
         y_0: target images, (B, C, H, W) in [-1, 1].
@@ -21,7 +21,7 @@ def forward_chain(y_0: Tensor, alphas: Tensor, noise: Noise) -> list[Tensor]:
         noise: draws standard normal noise.
 
     Returns:
-        [y_1, ..., y_T], each like y_0.
+        [y_1, ..., y_T], each shaped like y_0.
     """
     chain = [y_0]
     for alpha in alphas:
@@ -42,18 +42,18 @@ def q_marginal(y_0: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def alphas_of(gammas: np.ndarray) -> np.ndarray:
-    """alpha_t = gamma_t / gamma_{t-1}: gammas (N + 1,) -> alphas (N,), whose [t - 1] is alpha_t."""
+    """alpha_t = gamma_t / gamma_{t-1}: gammas (N + 1,) -> alphas (N,), where alphas[t - 1] is alpha_t."""
     return gammas[1:] / gammas[:-1]
 
 
 def variational_bound(denoise: Denoiser, x_up: Tensor | None, y_0: Tensor, gammas: Tensor, noise: Noise) -> Tensor:
     """One draw of the lower bound on log p(y_0 | x): Equation (12), in nats per image, (B,).
 
-    The reverse chain has Algorithm 2's variance 1 - alpha_t. It stays float64: in float32 it is off by 1.3% at t = 1.
+    The reverse chain has Algorithm 2's variance 1 - alpha_t, kept in float64; in float32 its error is 1.3% at t = 1.
 
     Args:
         denoise: estimates epsilon; called T times.
-        x_up: its condition, like y_0, or None.
+        x_up: the condition, shaped like y_0, or None.
         y_0: target images, (B, C, H, W) in [-1, 1].
         gammas: gamma_0 = 1 .. gamma_T, (T + 1,) float64.
         noise: draws standard normal noise.
@@ -72,7 +72,7 @@ def variational_bound(denoise: Denoiser, x_up: Tensor | None, y_0: Tensor, gamma
 def _log_normal(value: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
     """log N(value; mean, variance I), summed over an image: (B,); variance is ()."""
     terms = -0.5 * ((value - mean).square() / variance + torch.log(2 * math.pi * variance))
-    return terms.flatten(1).sum(1)
+    return terms.flatten(1).sum(1)  # (B, C, H, W) -> (B, C H W) -> (B,)
 
 
 def simple_bound(denoise: Denoiser, x_up: Tensor | None, y_0: Tensor, gammas: Tensor, noise: Noise) -> Tensor:
@@ -81,7 +81,7 @@ def simple_bound(denoise: Denoiser, x_up: Tensor | None, y_0: Tensor, gammas: Te
     for gamma in gammas[1:]:
         level, epsilon = gamma.expand(len(y_0)), noise(y_0.shape)
         error = epsilon - denoise(x_up, q_sample(y_0, level, epsilon), level)
-        total = total + error.square().flatten(1).sum(1)
+        total = total + error.square().flatten(1).sum(1)  # (B, C, H, W) -> (B, C H W) -> (B,)
     return total / (len(gammas) - 1)
 
 
@@ -89,7 +89,7 @@ def score(y_t: Tensor, y_0: Tensor, gamma: Tensor) -> Tensor:
     """Gradient of log q(y_t | y_0) with respect to y_t: Equation (14); gamma (B,) in (0, 1).
 
     Deviation: the equation as printed divides by sqrt(1 - gamma); the gradient of N(sqrt(gamma) y_0, (1 - gamma) I)
-    divides by 1 - gamma, so that it equals -epsilon / sqrt(1 - gamma), not -epsilon.
+    divides by 1 - gamma, so that the score is -epsilon / sqrt(1 - gamma), not -epsilon.
     """
     gamma = per_image(gamma, y_t)
     return times(-1 / (1 - gamma), y_t - times(gamma.sqrt(), y_0))

@@ -98,8 +98,8 @@ class UNet(nn.Module):
                 model.
             y_t: noisy image, (B, 3, H, W).
             gamma: noise level of y_t, (B,) in (0, 1].
-            classes: class of each image, (B,) int64 in 0..num_classes, where num_classes is "no class"; None is the same
-                as "no class" for all images.
+            classes: class of each image, (B,) int64 in 0..num_classes, where num_classes is "no class"; None is the
+                same as "no class" for all images.
 
         Returns:
             (B, 3, H, W); with a learned variance (B, 6, H, W), see learned_variance.split_variance.

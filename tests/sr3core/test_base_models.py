@@ -171,7 +171,7 @@ def test_classes_that_a_model_does_not_have_are_refused():
         as_denoiser(model, network, torch.tensor([0, 3]))
     with pytest.raises(ConfigError, match=r"classes: -1 is not in 0\.\.1"):
         as_denoiser(model, network, torch.tensor([0, -1]))
-    with pytest.raises(ConfigError, match=r"guidance: 1\.0 needs to be at least 0, and 0 without classes"):
+    with pytest.raises(ConfigError, match=r"guidance: 1\.0 must be at least 0, and 0 without classes"):
         as_denoiser(model, network, guidance=1.0)
     for classes, guidance in ((torch.tensor([0]), 0.0), (None, 1.0)):
         with pytest.raises(ConfigError, match="trained without classes"):
@@ -183,7 +183,7 @@ def test_a_model_that_never_saw_images_of_no_class_makes_none_and_is_not_guided(
     network = UNet(model.unet)
     as_denoiser(model, network, torch.tensor([0, 1]))
     for classes, guidance in ((None, 0.0), (torch.tensor([0]), 1.0)):
-        with pytest.raises(ConfigError, match="does not know images of no class"):
+        with pytest.raises(ConfigError, match="has learned nothing about images without a class"):
             as_denoiser(model, network, classes, guidance)
     with pytest.raises(ConfigError, match=r"classes: 2 is not in 0\.\.1"):
         as_denoiser(model, network, torch.tensor([2]))

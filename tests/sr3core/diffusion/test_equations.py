@@ -93,7 +93,7 @@ def test_every_training_target_tells_y_0_and_epsilon(target, gamma):
 
 
 def test_one_level_for_a_whole_batch_is_refused():
-    with pytest.raises(ValueError, match=r"expected one level an image, \(2,\), got \(1,\)"):
+    with pytest.raises(ValueError, match=r"expected one level per image, \(2,\), got \(1,\)"):
         q_sample(image(), torch.tensor([0.5]), image())
 
 

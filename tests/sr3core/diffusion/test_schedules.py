@@ -159,7 +159,7 @@ def test_a_schedule_file_of_another_version_or_kind_is_refused():
     other = {**json.loads(schedule.to_json()), "format_version": 99}
     with pytest.raises(CheckpointError, match="version 99, this program reads 2"):
         schedule_from_json(json.dumps(other), "here.json")
-    with pytest.raises(CheckpointError, match=r"here\.json is no schedule"):
+    with pytest.raises(CheckpointError, match=r"here\.json is not a schedule"):
         schedule_from_json("not json", "here.json")
     with pytest.raises(ConfigError, match="gammas must fall"):
         InferenceSchedule(gammas=(1.0, 0.5, 0.7))
