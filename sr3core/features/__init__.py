@@ -1,1 +1,1 @@
-"""Other people's networks that metrics look through: Inception, classifiers, their weight files."""
+"""Published networks that metrics use, Inception and classifiers, and their weight files."""

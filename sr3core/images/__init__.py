@@ -1,1 +1,1 @@
-"""Pixels: ranges and layouts, crops, exact resizing."""
+"""Pixels: value ranges and memory layouts, crops, exact resizing."""

@@ -1,4 +1,4 @@
-"""Image layout and range: uint8 (H, W, C) <-> float32 (C, H, W) in [-1, 1]; the only place that converts."""
+"""Image layout and range: the only module that converts between uint8 (H, W, C) and float32 (C, H, W) in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from sr3core.errors import DataError
 
-if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
+if TYPE_CHECKING:  # processes that only prepare data avoid torch's 200 MB
     from torch import Tensor
 
 
@@ -20,26 +20,28 @@ def to_float(images: np.ndarray | Tensor) -> Tensor:
     """
     import torch
 
-    # A copy, since Ray hands out read-only arrays and torch has no such thing.
+    # A copy, because Ray's arrays are read-only, which torch tensors cannot be.
     batch = images if isinstance(images, torch.Tensor) else torch.tensor(images)
     if batch.dtype != torch.uint8 or batch.ndim != 4:
         raise ValueError(f"expected uint8 (B, H, W, C), got {batch.dtype} {tuple(batch.shape)}")
+    # (B, H, W, C) -> (B, C, H, W)
     planes = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return planes.div_(127.5).sub_(1)  # in place: three fresh arrays a batch cost seven times as much
+    return planes.div_(127.5).sub_(1)  # in place: allocating three arrays per batch takes seven times as long
 
 
 def to_uint8(images: Tensor) -> np.ndarray:
-    """Convert float (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C): clipped, then rounded to the nearest."""
+    """Convert float (B, C, H, W) in [-1, 1] to uint8 (B, H, W, C): clip, then round to the nearest integer."""
     import torch
 
     scaled = images.detach().to(torch.float32).clamp(-1, 1).add(1).mul(127.5).round()
+    # (B, C, H, W) -> (B, H, W, C)
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
 def largest_central_crop(image: np.ndarray) -> np.ndarray:
     """Crop (H, W, C) to its largest central square, (S, S, C) with S = min(H, W) (section 4, Datasets).
 
-    An odd margin leaves the extra row or column at the bottom or right.
+    If a margin is odd, the extra row or column is cut off at the bottom or right.
     """
     height, width = image.shape[:2]
     side = min(height, width)
@@ -51,12 +53,12 @@ def as_images(images: np.ndarray | Tensor, name: str) -> Tensor:
     """Check that images are uint8 (B, H, W, 3) with at least one image and one pixel, and return a tensor.
 
     Raises:
-        DataError: they are not; the message says `name`.
+        DataError: they are not; the message contains `name`.
     """
     import torch
 
     if isinstance(images, np.ndarray) and not images.flags.writeable:
-        images = images.copy()  # torch warns of read-only memory, which is what Ray hands out
+        images = images.copy()  # torch warns about read-only memory, which Ray's arrays have
     batch = torch.as_tensor(images)
     if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[-1] != 3 or batch.numel() == 0:
         raise DataError(f"{name} must be uint8 (B, H, W, 3), got {batch.dtype} {tuple(batch.shape)}")

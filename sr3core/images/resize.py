@@ -1,10 +1,11 @@
-"""Resizing as the paper's data needs it: exact area, antialiased bicubic, Gaussian blur.
+"""Resizing for the paper's data: exact area resampling, antialiased bicubic resampling, Gaussian blur.
 
-Each is a linear map along one axis, applied to rows and then to columns; its weights are computed in float64. The same
-kernels make the training data and the network's input x_up, so that training and inference see one operation.
+Each is a linear map along one axis, applied to rows and then to columns; the weights are computed in float64. The
+training data and the network's input x_up use the same kernels, so that training and inference see one operation.
 
-Images go through matrix products whose order of summation differs between processors. So area works with whole numbers,
-which no order can change, and the others in float64, far below what could move a rounding: the same bytes everywhere.
+The maps are matrix products, whose order of summation differs between processors. Area resampling therefore computes in
+whole numbers, whose sums do not depend on the order. The others compute in float64, whose errors are far too small to
+change the rounding. The results are the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -15,19 +16,19 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-if TYPE_CHECKING:  # processes that only prepare data do without torch's 200 MB
+if TYPE_CHECKING:  # processes that only prepare data avoid torch's 200 MB
     from torch import Tensor
 
 BICUBIC_A = -0.5
-"""Keys' parameter as TensorFlow and Pillow have it; torch's plain bicubic uses -0.75 and differs by up to 25/255."""
+"""Keys' parameter as in TensorFlow and Pillow; torch's plain bicubic uses -0.75 and differs by up to 25/255."""
 
 Float = type[np.float32] | type[np.float64]
 
-_BAND_ROWS = 16  # wide weight matrices are mostly zeros; bands of this many rows are mostly not
+_BAND_ROWS = 16  # wide weight matrices are mostly zeros; bands of this many rows are mostly nonzero
 
 
 class _Band(NamedTuple):
-    """Rows [first, last) of a weight matrix, without the columns outside [low, low + weights.shape[1])."""
+    """Rows [first, last) of a weight matrix, restricted to the columns [low, low + weights.shape[1])."""
 
     first: int
     last: int
@@ -38,15 +39,15 @@ class _Band(NamedTuple):
 def area_weights(in_size: int, out_size: int) -> np.ndarray:
     """Weights of exact area resampling, (out_size, in_size) float64, rows sum to 1.
 
-    Output pixel i is the mean of the input over [i, i + 1) * in_size / out_size, partly covered pixels counting for
-    the part covered: (0, 1, 2, 3, 4) -> 3 gives 0.4, 2, 3.6.
+    Output pixel i is the mean of the input over [i, i + 1) * in_size / out_size, where partly covered pixels count in
+    proportion to the covered part: (0, 1, 2, 3, 4) -> 3 gives 0.4, 2, 3.6.
     """
     return _dense(_area_bands(in_size, out_size), in_size) / (in_size // gcd(in_size, out_size))
 
 
 @lru_cache(maxsize=64)
 def _area_bands(in_size: int, out_size: int) -> tuple[_Band, ...]:
-    """The weights as whole numbers: rows sum to in_size / gcd(in_size, out_size)."""
+    """The weights as whole numbers; rows sum to in_size / gcd(in_size, out_size)."""
     whole = gcd(in_size, out_size)
     numerator, denominator = in_size // whole, out_size // whole
     bands: list[_Band] = []
@@ -63,7 +64,7 @@ def _area_bands(in_size: int, out_size: int) -> tuple[_Band, ...]:
 def bicubic_weights(in_size: int, out_size: int) -> np.ndarray:
     """Weights of antialiased bicubic resampling, (out_size, in_size) float64, rows sum to 1.
 
-    When shrinking, the kernel is stretched by in_size / out_size; at the borders it is cut off and normalised again.
+    When shrinking, the kernel is stretched by in_size / out_size; at the borders it is truncated and renormalised.
     """
     return _dense(_bicubic_bands(in_size, out_size), in_size)
 
@@ -104,7 +105,7 @@ def gaussian_weights(size: int, sigma: float) -> np.ndarray:
 
 
 def _reflect(index: np.ndarray, size: int) -> np.ndarray:
-    """Fold indices into [0, size) by mirrors at the pixel borders: -1 -> 0, size -> size - 1."""
+    """Reflect indices into [0, size) at the outer pixel edges: -1 -> 0, size -> size - 1."""
     folded = index % (2 * size)
     return np.where(folded < size, folded, 2 * size - 1 - folded)
 
@@ -121,7 +122,7 @@ def _dense(bands: tuple[_Band, ...], in_size: int) -> np.ndarray:
 
 
 def _dense_rows(bands: tuple[_Band, ...], first: int, last: int) -> tuple[int, np.ndarray]:
-    """Rows [first, last) of a weight matrix: the first column that they use, and the columns from there on."""
+    """Rows [first, last) of a weight matrix: the first column that they use, and their weights from that column on."""
     used = bands[first // _BAND_ROWS : -(-last // _BAND_ROWS)]
     low = min(band.low for band in used)
     high = max(band.low + band.weights.shape[1] for band in used)
@@ -133,10 +134,10 @@ def _dense_rows(bands: tuple[_Band, ...], first: int, last: int) -> tuple[int, n
 
 
 def resize_area(image: np.ndarray, size: int) -> np.ndarray:
-    """Area-resize uint8 (H, W, C) to (size, size, C), summed exactly, rounded once (halves to even).
+    """Area-resize uint8 (H, W, C) to (size, size, C), with exact sums and a single rounding (halves to even).
 
     Raises:
-        ValueError: size is larger than a side of image; area resampling only shrinks.
+        ValueError: size is larger than a side of the image; area resampling only shrinks.
     """
     height, width = image.shape[:2]
     if size > min(height, width):
@@ -157,7 +158,7 @@ def resize_bicubic(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of uint8 (H, W, C), sigma in pixels, rounded and clipped once; sigma 0 copies."""
+    """Gaussian blur of uint8 (H, W, C), sigma in pixels, rounded and clipped once; sigma 0 returns a copy."""
     if sigma <= 0:
         return image.copy()
     height, width = image.shape[:2]
@@ -169,30 +170,31 @@ def blur(image: np.ndarray, sigma: float) -> np.ndarray:
 def _along_rows(bands: tuple[_Band, ...], image: np.ndarray, dtype: Float) -> np.ndarray:
     """(H', H) weights times (H, W, C) -> (H', W, C)."""
     height, width, channels = image.shape
-    flat = image.reshape(height, width * channels)
+    flat = image.reshape(height, width * channels)  # (H, W, C) -> (H, W C)
     out = np.empty((bands[-1].last, width * channels), dtype)
     for first, last, low, weights in bands:
         rows = flat[low : low + weights.shape[1]].astype(dtype)
         np.matmul(weights.astype(dtype), rows, out=out[first:last])
-    return out.reshape(-1, width, channels)
+    return out.reshape(-1, width, channels)  # (H', W C) -> (H', W, C)
 
 
 def _along_columns(bands: tuple[_Band, ...], image: np.ndarray, dtype: Float) -> np.ndarray:
-    """(W', W) weights times (H, W, C) -> (H, W', C); channels ride along as a block-diagonal matrix."""
+    """(W', W) weights times (H, W, C) -> (H, W', C); the matrix of weights is block-diagonal in the channels."""
     height, width, channels = image.shape
-    flat = image.reshape(height, width * channels).astype(dtype, copy=False)
+    flat = image.reshape(height, width * channels).astype(dtype, copy=False)  # (H, W, C) -> (H, W C)
     out = np.empty((height, bands[-1].last * channels), dtype)
     for first, last, low, weights in bands:
         matrix = np.zeros((weights.shape[1], channels, last - first, channels), dtype)
         for channel in range(channels):
             matrix[:, channel, :, channel] = weights.T
         columns = flat[:, low * channels : (low + weights.shape[1]) * channels]
+        # matrix: (W, C, W', C) -> (W C, W' C) for the band's W input and W' output columns
         out[:, first * channels : last * channels] = columns @ matrix.reshape(columns.shape[1], -1)
-    return out.reshape(height, -1, channels)
+    return out.reshape(height, -1, channels)  # (H, W' C) -> (H, W', C)
 
 
 def _exact_type(largest: int) -> Float:
-    """The narrower float type that holds every whole number up to largest."""
+    """The narrower float type that represents every whole number up to largest."""
     return np.float32 if largest < 2**24 else np.float64
 
 
@@ -201,24 +203,24 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
 
 
 def downsample_bicubic(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Antialiased bicubic to a smaller size: float (B, C, H, W) -> (B, C, *size), not clipped."""
+    """Antialiased bicubic downsampling: float (B, C, H, W) -> (B, C, *size), not clipped."""
     return _resample(images, size)
 
 
 def upsample_bicubic(images: Tensor, size: int | tuple[int, int]) -> Tensor:
-    """Bicubic to a larger size: float (B, C, H, W) -> (B, C, *size), not clipped. x -> x_up of Figure A.1."""
+    """Bicubic upsampling, x -> x_up of Figure A.1: float (B, C, H, W) -> (B, C, *size), not clipped."""
     return _resample(images, size)
 
 
 def upsample_bicubic_window(
     images: Tensor, size: tuple[int, int], corner: tuple[int, int], window: tuple[int, int]
 ) -> Tensor:
-    """A window of upsample_bicubic(images, size), without computing the rest: float (B, C, H, W) -> (B, C, *window).
+    """Compute only a window of upsample_bicubic(images, size): float (B, C, H, W) -> (B, C, *window).
 
     Args:
         images: the whole images.
         size: (height, width) of the whole output.
-        corner: (top, left) of the window in it.
+        corner: (top, left) of the window in the output.
         window: (height, width) of the window; corner + window <= size.
     """
     import torch
@@ -246,4 +248,4 @@ def _resample(images: Tensor, size: int | tuple[int, int]) -> Tensor:
         send(torch.as_tensor(bicubic_weights(*sizes), dtype=images.dtype), images.device)
         for sizes in ((images.shape[-2], height), (images.shape[-1], width))
     )
-    return rows @ images @ columns.T
+    return rows @ images @ columns.T  # (H', H) @ (B, C, H, W) @ (W, W') -> (B, C, H', W')

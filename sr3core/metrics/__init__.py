@@ -1,1 +1,1 @@
-"""The measures of section 4: pixel fidelity, consistency, and distances between sets of images."""
+"""The metrics of section 4: pixel fidelity, consistency, and distances between sets of images."""

@@ -1,4 +1,4 @@
-"""Diversity of the samples for one input (section 5 saw modes dropped: "nearly the same image output")."""
+"""Diversity of the samples of one input (section 5 reports dropped modes: "nearly the same image output")."""
 
 import numpy as np
 import torch
@@ -10,26 +10,27 @@ from sr3core.metrics.inputs import check_features
 
 
 def pixel_diversity(samples: np.ndarray | Tensor) -> float:
-    """Compute the mean root-mean-square difference over all pairs of samples of one input, in grey levels.
+    """Compute the root-mean-square difference of two samples, averaged over all pairs, in grey levels.
 
     Args:
-        samples: uint8 RGB, (k, H, W, 3), k at least 2, of one input and k seeds.
+        samples: uint8 RGB, (k, H, W, 3): k >= 2 samples of one input with different seeds.
 
     Returns:
-        In [0, 255]; 0 where all samples are the same image.
+        A value in [0, 255]; 0 if all samples are equal.
 
     Raises:
-        DataError: not such images.
+        DataError: samples are not uint8 RGB images, or fewer than two.
     """
     batch = as_images(samples, "samples")
+    # (k, H, W, 3) -> (k, H W 3)
     return _mean_pairwise(batch.flatten(1).double()) / float(np.sqrt(batch[0].numel()))
 
 
 def feature_diversity(features: np.ndarray) -> float:
-    """Compute the mean Euclidean distance over all pairs of one input's samples' features, (k, D), k at least 2.
+    """Compute the mean Euclidean distance over all pairs of features (k, D) of one input's samples, k >= 2.
 
     Raises:
-        DataError: not such features.
+        DataError: features are not two-dimensional and finite, or fewer than two.
     """
     vectors = np.asarray(features, dtype=np.float64)
     check_features(vectors)
@@ -38,5 +39,5 @@ def feature_diversity(features: np.ndarray) -> float:
 
 def _mean_pairwise(vectors: Tensor) -> float:
     if len(vectors) < 2:
-        raise DataError(f"diversity needs at least two samples an input, got {len(vectors)}")
+        raise DataError(f"diversity needs at least two samples per input, got {len(vectors)}")
     return float(torch.nn.functional.pdist(vectors).mean())

@@ -1,4 +1,4 @@
-"""Fréchet distance between two sets of feature vectors (FID in Table 2 and section 2.4's search)."""
+"""Fréchet distance between two sets of feature vectors (FID in Table 2 and in the search of section 2.4)."""
 
 import contextlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sr3core.metrics.inputs import as_features, check_features
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)
 class Moments:
-    """Count, mean and scatter of feature vectors: what a Fréchet distance needs, mergeable across workers."""
+    """Count, mean and scatter of feature vectors, as a Fréchet distance needs them; mergeable across workers."""
 
     count: int
     """Number of vectors."""
@@ -34,10 +34,10 @@ class Moments:
         return cls(count=len(vectors), mean=mean, scatter=deviations.T @ deviations)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Combine two disjoint parts exactly (Chan et al.): the moments of all their vectors together.
+        """Compute the moments of the union of two disjoint sets exactly (Chan et al.).
 
         Raises:
-            DataError: the parts differ in dimension.
+            DataError: the sets differ in dimension.
         """
         _check_dimensions(self.mean, other.mean)
         count = self.count + other.count
@@ -61,20 +61,20 @@ class Moments:
 
 
 def rank_deficient(moments: Moments) -> bool:
-    """Tell whether there are too few vectors for a covariance of full rank (n <= D).
+    """Whether there are too few vectors for a covariance of full rank (n <= D).
 
-    A distance of such moments is far too high. It ranks models measured on the same number of images, and
-    means nothing beside a distance of another number.
+    A distance of such moments is far too high. It can rank models measured on the same number of images, but it is not
+    comparable with a distance measured on another number.
     """
     return moments.count <= len(moments.mean)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """Compute |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), FID on Inception features (Table 2).
+    """Compute |m_a - m_b|^2 + tr(S_a + S_b - 2 (S_a S_b)^(1/2)), which is FID on Inception features (Table 2).
 
-    The trace of the square root is the sum of the square roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2),
-    a symmetric matrix, so no general matrix square root is needed and nothing turns complex. Any factor L of
-    S_a = L L^T does as well as its square root: L^T S_b L has the same eigenvalues.
+    The trace of the square root is the sum of the square roots of the eigenvalues of S_a^(1/2) S_b S_a^(1/2). That
+    matrix is symmetric, so no general matrix square root is needed and no value becomes complex. Instead of S_a^(1/2)
+    any factor L with S_a = L L^T can be used: L^T S_b L has the same eigenvalues.
 
     Returns:
         The distance, never negative.
@@ -93,17 +93,17 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 
 def frechet_distance_from_features(features_a: np.ndarray, features_b: np.ndarray) -> float:
-    """Compute `frechet_distance` from features, far faster where both sets are smaller than D.
+    """Compute `frechet_distance` from features; this is far faster if both sets have fewer than D vectors.
 
-    With centred features A (n_a, D) and B (n_b, D), the trace of (S_a S_b)^(1/2) is the sum of the singular
-    values of A B^T / ((n_a - 1)(n_b - 1))^(1/2), an n_a x n_b matrix: no D x D matrix is built, and no
-    precision is lost to squares.
+    With centred features A (n_a, D) and B (n_b, D), the trace of (S_a S_b)^(1/2) is the sum of the singular values of
+    A B^T / ((n_a - 1)(n_b - 1))^(1/2), an n_a x n_b matrix. No D x D matrix is built, and no precision is lost by
+    squaring.
 
     Args:
         features_a, features_b: (n_a, D) and (n_b, D), of any real type, computed in float64.
 
     Raises:
-        DataError: not such features, or a set has fewer than two vectors.
+        DataError: features are not two-dimensional, finite and of one dimension, or a set has fewer than two vectors.
     """
     a, b = as_features(features_a, features_b)
     if max(len(a), len(b)) >= a.shape[1]:
@@ -111,6 +111,7 @@ def frechet_distance_from_features(features_a: np.ndarray, features_b: np.ndarra
     mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
     root_a = (a - mean_a) / np.sqrt(len(a) - 1)  # root_a^T root_a = S_a
     root_b = (b - mean_b) / np.sqrt(len(b) - 1)
+    # (n_a, D) @ (D, n_b) -> (n_a, n_b)
     trace_root = np.linalg.svd(root_a @ root_b.T, compute_uv=False).sum()
     return _distance(mean_a - mean_b, np.square(root_a).sum() + np.square(root_b).sum(), trace_root)
 
@@ -118,8 +119,8 @@ def frechet_distance_from_features(features_a: np.ndarray, features_b: np.ndarra
 def _factor(covariance: np.ndarray) -> np.ndarray:
     """Factor a covariance S (D, D) into L L^T, L (D, rank).
 
-    Cholesky costs an eighth of an eigendecomposition, but needs a full rank that rounding does not feign. Directions
-    of no variance, to rounding, are left out of the other's factor: what they would add to a trace is noise.
+    Cholesky costs an eighth of an eigendecomposition, but requires full rank beyond rounding errors. The alternative
+    drops directions whose variance is zero up to rounding: they would only add noise to a trace.
     """
     resolution = len(covariance) * np.finfo(np.float64).eps
     with contextlib.suppress(np.linalg.LinAlgError):
@@ -138,4 +139,4 @@ def _distance(mean_difference: np.ndarray, traces: float, trace_root: float) -> 
 
 def _check_dimensions(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape[-1] != b.shape[-1]:
-        raise DataError(f"features of {a.shape[-1]} and {b.shape[-1]} dimensions do not compare")
+        raise DataError(f"features of {a.shape[-1]} and {b.shape[-1]} dimensions cannot be compared")

@@ -1,8 +1,8 @@
-"""Fool rates of the 2AFC study (section 4.2.2), with intervals that know that subjects and images repeat.
+"""Fool rates of the 2AFC study (section 4.2.2), with intervals that account for repeated subjects and images.
 
-Fifty answers of one person resemble one another, and so do fifty answers about one image: an interval on pooled trials,
-such as Wilson's, takes them for 2500 independent ones and is far too narrow. Here subjects *and* images are drawn anew,
-each with replacement (the pigeonhole bootstrap; Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007).
+Fifty answers of one person are correlated, and so are fifty answers about one image. An interval on pooled trials, such
+as Wilson's, treats them as 2500 independent trials and is far too narrow. Here both subjects and images are resampled
+with replacement (the pigeonhole bootstrap; Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 2007).
 """
 
 import math
@@ -23,27 +23,27 @@ Z = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """Trials of one model, one entry a trial."""
+    """Trials of one model; each list has one entry per trial."""
 
     subjects: Sequence[str]
-    """Who answered."""
+    """The subject who answered."""
     images: Sequence[str]
-    """Which image was shown."""
+    """The image that was shown."""
     fooled: Sequence[bool]
-    """Whether the model's output was taken for the original."""
+    """Whether the subject took the model's output for the original."""
 
     def __post_init__(self) -> None:
         if not len(self.subjects) == len(self.images) == len(self.fooled):
             raise DataError(
-                f"{len(self.subjects)} subjects, {len(self.images)} images and {len(self.fooled)} answers: one a trial"
+                f"{len(self.subjects)} subjects, {len(self.images)} images, {len(self.fooled)} answers: one per trial"
             )
         if not len(self.fooled):
-            raise DataError("no answer to compute a fool rate from")
+            raise DataError("a fool rate needs at least one answer")
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A fool rate with its interval; all are shares in [0, 1]."""
+    """A fool rate with its interval; all three are fractions in [0, 1]."""
 
     rate: float
     low: float
@@ -55,7 +55,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Fool rate of one model minus another's."""
+    """Fool rate of the first model minus that of the second."""
 
     first: str
     second: str
@@ -63,21 +63,21 @@ class Difference:
     low: float
     high: float
     p_value: float
-    """Two-sided, of the hypothesis that the two are equal."""
+    """Two-sided p-value of the hypothesis that the two rates are equal."""
     p_adjusted: float
-    """The same after Holm's correction for the number of pairs."""
+    """p_value after Holm's correction for the number of pairs."""
 
 
 def fool_rate(answers: Answers) -> float:
-    """The fool rate of section 4.2.2: share of trials in which the output was preferred to the original, in [0, 1].
+    """The fool rate of section 4.2.2: fraction of trials in which the output was preferred to the original, in [0, 1].
 
-    It is the mean of the subjects' fool rates where all subjects saw equally many images.
+    If all subjects saw the same number of images, it is the mean of the subjects' fool rates.
     """
     return float(np.mean(np.asarray(answers.fooled, dtype=np.float64)))
 
 
 def rates_by(names: Sequence[str], fooled: Sequence[bool]) -> dict[str, tuple[float, int]]:
-    """Fool rate and number of trials of each name, in sorted order: of each image, or of each subject."""
+    """Fool rate and number of trials for each name (of an image or of a subject), in sorted order."""
     unique, index = np.unique(np.asarray(names), return_inverse=True)
     counts = np.bincount(index)
     sums = np.bincount(index, weights=np.asarray(fooled, dtype=np.float64))
@@ -85,7 +85,7 @@ def rates_by(names: Sequence[str], fooled: Sequence[bool]) -> dict[str, tuple[fl
 
 
 def wilson_interval(num_fooled: float, num_trials: int) -> tuple[float, float]:
-    """Wilson's 95% interval of a share, for *independent* trials: those of one image by different subjects, say.
+    """Wilson's 95% interval of a fraction, for *independent* trials, such as those of one image by different subjects.
 
     Raises:
         DataError: there is no trial.
@@ -103,22 +103,22 @@ def compare_models(
 ) -> tuple[dict[str, Rate], list[Difference]]:
     """Fool rate of each model, and each pair's difference, with two-way (subject x image) bootstrap intervals.
 
-    An image's (and a subject's) number of copies in a replicate is the same for all models that it was shown with, so
+    In a replicate, the number of copies of an image (or a subject) is the same for all models it was shown with, so
     that differences are paired by image.
 
     Args:
         models: the trials of each model, by name.
-        seed: of the replicates.
-        num_replicates: at least 100.
+        seed: seed of the bootstrap replicates.
+        num_replicates: number of bootstrap replicates, at least 100.
 
     Returns:
-        rates by model, and the differences of all pairs in the order of `models`.
+        The rates by model, and the differences of all pairs in the order of `models`.
 
     Raises:
         ConfigError: num_replicates is too small.
     """
     if num_replicates < 100:
-        raise ConfigError(f"num_replicates: {num_replicates} is less than 100, too few for an interval of 95%")
+        raise ConfigError(f"num_replicates: {num_replicates} is too few for a 95% interval; use at least 100")
     subject_copies = _copies({name for a in models.values() for name in a.subjects}, "subjects", seed, num_replicates)
     image_copies = _copies({name for a in models.values() for name in a.images}, "images", seed, num_replicates)
     replicates = {name: _replicates(answers, subject_copies, image_copies) for name, answers in models.items()}
@@ -136,7 +136,7 @@ def fool_rate_interval(answers: Answers, seed: int, num_replicates: int = NUM_RE
 
 
 Copies = tuple[dict[str, int], np.ndarray]
-"""Name -> column, and how often each name is drawn: (replicates, names)."""
+"""Column of each name, and how often each name is drawn, (replicates, names)."""
 
 
 def _copies(names: set[str], purpose: str, seed: int, num_replicates: int) -> Copies:
@@ -147,13 +147,14 @@ def _copies(names: set[str], purpose: str, seed: int, num_replicates: int) -> Co
 
 
 def _replicates(answers: Answers, subjects: Copies, images: Copies) -> np.ndarray:
-    """The fool rate in every replicate, (replicates,); NaN where none of its trials was drawn."""
+    """The fool rate in each replicate, (replicates,); NaN if none of its trials was drawn."""
     rows = np.array([subjects[0][name] for name in answers.subjects])
     columns = np.array([images[0][name] for name in answers.images])
     counts = np.zeros((subjects[1].shape[1], images[1].shape[1]))
     sums = np.zeros_like(counts)
     np.add.at(counts, (rows, columns), 1.0)
     np.add.at(sums, (rows, columns), np.asarray(answers.fooled, dtype=np.float64))
+    # R replicates, S subjects, I images: (R, S) @ (S, I) -> (R, I), weighted and summed over images -> (R,)
     weights = np.einsum("bi,bi->b", subjects[1] @ counts, images[1])
     fooled = np.einsum("bi,bi->b", subjects[1] @ sums, images[1])
     return np.divide(fooled, weights, out=np.full_like(fooled, np.nan), where=weights > 0)
@@ -162,7 +163,7 @@ def _replicates(answers: Answers, subjects: Copies, images: Copies) -> np.ndarra
 def _rate(answers: Answers, replicates: np.ndarray) -> Rate:
     rate, num_trials = fool_rate(answers), len(answers.fooled)
     low, high = _percentiles(replicates)
-    # Never narrower than independent trials would allow: replicates of unanimous answers do not vary at all.
+    # Never narrower than for independent trials: replicates of unanimous answers do not vary at all.
     floor, ceiling = wilson_interval(rate * num_trials, num_trials)
     counts = num_trials, len(set(answers.subjects)), len(set(answers.images))
     return Rate(rate, min(low, floor), max(high, ceiling), *counts)
@@ -185,7 +186,7 @@ def _percentiles(replicates: np.ndarray) -> tuple[float, float]:
 
 
 def _holm(pairs: list[Difference]) -> list[Difference]:
-    """Holm's step-down correction: the smallest of m p-values times m, the next times m - 1, never falling."""
+    """Holm's step-down correction: the smallest of m p-values times m, the next times m - 1, kept non-decreasing."""
     order = sorted(range(len(pairs)), key=lambda index: pairs[index].p_value)
     adjusted, largest = list(pairs), 0.0
     for rank, index in enumerate(order):

@@ -1,4 +1,4 @@
-"""Kernel distance (KID) between two sets of feature vectors: unbiased, so it can be trusted on few images."""
+"""Kernel distance (KID) between two sets of feature vectors: unbiased, and thus reliable for few images."""
 
 from typing import NamedTuple
 
@@ -8,29 +8,29 @@ from sr3core.errors import ConfigError
 from sr3core.metrics.inputs import as_features
 
 BLOCK_ROWS = 2048
-"""Rows of a kernel matrix in memory at once."""
+"""Rows of a kernel matrix that are in memory at a time."""
 
 
 class KernelDistance(NamedTuple):
     """A kernel distance averaged over random subsets."""
 
     mean: float
-    """Mean over the subsets: unbiased."""
+    """Mean over the subsets; unbiased."""
     std: float
-    """Standard deviation over the subsets: how much one subset's value scatters, not the mean's error."""
+    """Standard deviation over the subsets: the spread of one subset's value, not the error of the mean."""
 
 
 def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
-    """Compute the unbiased squared MMD of whole sets, kernel (x . y / D + 1)^3: KID on Inception features.
+    """Compute the unbiased squared MMD of whole sets with kernel (x . y / D + 1)^3; KID on Inception features.
 
     Args:
         features_a, features_b: (n_a, D) and (n_b, D), of any real type, computed in float64.
 
     Returns:
-        The distance; around zero, and as often negative as positive, for sets of one distribution.
+        The distance. For sets from one distribution it scatters around zero and can be negative.
 
     Raises:
-        DataError: not such features, or a set has fewer than two vectors.
+        DataError: features are not two-dimensional, finite and of one dimension, or a set has fewer than two vectors.
     """
     a, b = as_features(features_a, features_b)
     within = _mean_off_diagonal(a) + _mean_off_diagonal(b)
@@ -38,23 +38,24 @@ def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
 
 
 def kernel_distances_without(features_a: np.ndarray, features_b: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Compute `kernel_distance` without each group of pairs in turn, at the cost of one: the jackknife's values.
+    """Compute `kernel_distance` with each group of pairs left out in turn (jackknife), at the cost of one distance.
 
     Args:
-        features_a, features_b: (n, D) each, of any real type; row i of both is in the same group.
-        groups: (n,) integers 0..G-1.
+        features_a, features_b: (n, D) each, of any real type; row i of both belongs to the same group.
+        groups: group of each row, (n,) integers in 0..G-1.
 
     Returns:
         (G,) distances.
 
     Raises:
-        DataError: not such features, or a set has fewer than two vectors.
+        DataError: features are not two-dimensional, finite and of one dimension, or a set has fewer than two vectors.
     """
     a, b = as_features(features_a, features_b)
-    members = np.eye(int(groups.max()) + 1)[groups]
+    members = np.eye(int(groups.max()) + 1)[groups]  # (n, G) one-hot
     left = len(a) - members.sum(0)
 
     def without(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        # Kernel sums between groups: (G, block) @ (block, n) @ (n, G) -> (G, G)
         sums = sum(
             members[start : start + BLOCK_ROWS].T @ _kernel(x[start : start + BLOCK_ROWS] @ y.T, x.shape[1]) @ members
             for start in range(0, len(x), BLOCK_ROWS)
@@ -76,17 +77,17 @@ def kernel_distance_of_subsets(
     num_subsets: int = 100,
     subset_size: int = 1000,
 ) -> KernelDistance:
-    """Average `kernel_distance` over random subsets, as KID is reported; none draws a vector twice.
+    """Average `kernel_distance` over random subsets, as KID is reported. A subset contains no vector twice.
 
     Args:
         features_a, features_b: (n_a, D) and (n_b, D), of any real type.
-        generator: draws the subsets.
-        num_subsets: how many, at least 1.
-        subset_size: vectors of each set in a subset, at least 2; a smaller set limits it.
+        generator: random generator that draws the subsets.
+        num_subsets: number of subsets, at least 1.
+        subset_size: vectors drawn from each set per subset, at least 2; limited to the size of the smaller set.
 
     Raises:
         ConfigError: num_subsets or subset_size is too small.
-        DataError: not such features, or a set has fewer than two vectors.
+        DataError: features are not two-dimensional, finite and of one dimension, or a set has fewer than two vectors.
     """
     if num_subsets < 1 or subset_size < 2:
         raise ConfigError(f"KID needs num_subsets >= 1 and subset_size >= 2, got {num_subsets}, {subset_size}")

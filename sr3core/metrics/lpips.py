@@ -1,4 +1,4 @@
-"""LPIPS on AlexNet (Zhang et al., 2018): how far two images are apart to a network's eye; not in the paper."""
+"""LPIPS on AlexNet (Zhang et al., 2018): perceptual distance of two images; not in the paper."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from sr3core.errors import CheckpointError, DataError
 from sr3core.features.weights import fingerprint, misfits, read_weights
 from sr3core.images.pixels import as_images
 
-LAYERS = (  # channels in and out, kernel, stride, padding, and whether a max-pool comes first
+LAYERS = (  # input and output channels, kernel, stride, padding, and whether a max-pool precedes the layer
     (3, 64, 11, 4, 2, False),
     (64, 192, 5, 1, 2, True),
     (192, 384, 3, 1, 1, True),
@@ -19,9 +19,9 @@ LAYERS = (  # channels in and out, kernel, stride, padding, and whether a max-po
     (256, 256, 3, 1, 1, False),
 )
 SMALLEST = 31
-"""Side below which the last layers see nothing."""
+"""Smallest side of an image, in pixels, for which the last layers have an output."""
 _OFFICIAL = ("net.slice1.0", "net.slice2.3", "net.slice3.6", "net.slice4.8", "net.slice5.10")
-"""Names of the convolutions in a state_dict of lpips.LPIPS(net="alex"); lin0..lin4 are the layers' weights."""
+"""Names of the convolutions in the state_dict of lpips.LPIPS(net="alex"); lin0..lin4 hold the weights of the layers."""
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 
 
@@ -29,10 +29,10 @@ class Lpips(nn.Module):
     """Version 0.1 of LPIPS with AlexNet.
 
     Args:
-        weights: of the names that `lpips.LPIPS(net="alex").state_dict()` has.
+        weights: name -> tensor, with the names of `lpips.LPIPS(net="alex").state_dict()`.
 
     Raises:
-        CheckpointError: weights of another network.
+        CheckpointError: the weights belong to another network.
     """
 
     def __init__(self, weights: dict[str, Tensor]) -> None:
@@ -42,7 +42,7 @@ class Lpips(nn.Module):
             wanted[f"{_OFFICIAL[index]}.weight"] = (channels_out, channels_in, kernel, kernel)
             wanted[f"{_OFFICIAL[index]}.bias"] = (channels_out,)
             wanted[f"lin{index}.model.1.weight"] = (1, channels_out, 1, 1)
-        # Its constants, and a second name of lin0..lin4, are in the official file too.
+        # The official file also contains constants, and lin0..lin4 under a second name.
         kept = {name: value for name, value in weights.items() if not name.startswith(("scaling_layer.", "lins."))}
         if problems := misfits(kept, wanted):
             raise CheckpointError(f"weights do not fit LPIPS on AlexNet: {problems}")
@@ -55,13 +55,13 @@ class Lpips(nn.Module):
         """Compute the distance of each image from its reference: uint8 RGB (B, H, W, 3) twice -> float64 (B,).
 
         Raises:
-            DataError: not such images, of different shapes, or smaller than SMALLEST.
+            DataError: images are not uint8 RGB, shapes differ, or a side is smaller than SMALLEST.
         """
         pair = as_images(images, "images"), as_images(references, "references")
         if pair[0].shape != pair[1].shape:
             raise DataError(f"images and references differ in shape: {tuple(pair[0].shape)}, {tuple(pair[1].shape)}")
         if min(pair[0].shape[1:3]) < SMALLEST:
-            raise DataError(f"LPIPS needs images of at least {SMALLEST} pixels a side, got {tuple(pair[0].shape)}")
+            raise DataError(f"LPIPS needs images of at least {SMALLEST} pixels per side, got {tuple(pair[0].shape)}")
         total = torch.zeros(len(pair[0]), dtype=torch.float64)
         for index, (ours, theirs) in enumerate(zip(*map(self._features, pair), strict=True)):
             gap = (_normalised(ours) - _normalised(theirs)).square()
@@ -72,6 +72,7 @@ class Lpips(nn.Module):
     def _features(self, images: Tensor) -> list[Tensor]:
         weight = self.get_buffer("lin0_model_1_weight")
         shift, scale = (weight.new_tensor(values)[:, None, None] for values in (_SHIFT, _SCALE))
+        # (B, H, W, 3) -> (B, 3, H, W)
         x = (images.to(weight.device).movedim(-1, 1).float() / 127.5 - 1 - shift) / scale
         found: list[Tensor] = []
         for name, (*_, stride, padding, pooled) in zip(_OFFICIAL, LAYERS, strict=True):
@@ -83,15 +84,15 @@ class Lpips(nn.Module):
 
 
 def _normalised(features: Tensor) -> Tensor:
-    """Each position's vector of channels at length 1."""
+    """Scale the channel vector at each position to unit length."""
     return features / (features.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
 
 
 def load_lpips(path: str | Path) -> Lpips:
-    """Load what torch.save wrote of `lpips.LPIPS(net="alex").state_dict()`, or safetensors of the same names.
+    """Load `lpips.LPIPS(net="alex").state_dict()` saved by torch.save, or a safetensors file with the same names.
 
     Raises:
-        CheckpointError: the file cannot be read or is another network's.
+        CheckpointError: the file cannot be read or belongs to another network.
     """
     try:
         return Lpips(read_weights(Path(path)))

@@ -1,4 +1,4 @@
-"""Precision and recall, density and coverage: fidelity and variety of a set of images, told apart."""
+"""Precision and recall, density and coverage: separate measures of a set's fidelity and diversity."""
 
 from typing import NamedTuple
 
@@ -10,28 +10,29 @@ from sr3core.metrics.inputs import as_features
 NUM_NEIGHBOURS = 3
 """k of Kynkäänniemi et al., 2019."""
 BLOCK_ROWS = 1024
-"""Rows of a distance matrix in memory at once."""
+"""Rows of a distance matrix that are in memory at a time."""
 
 
 class ManifoldHits(NamedTuple):
-    """For each image whether it lies on the other set's manifold, so that intervals can be taken over images."""
+    """Per-image results, so that intervals over images can be computed."""
 
     precision: np.ndarray
-    """bool (n,): the output lies within the k-th neighbour's distance of a reference, from that reference."""
+    """bool (n,): the output lies in the ball of at least one reference."""
     recall: np.ndarray
-    """bool (m,): the reference lies within the k-th neighbour's distance of an output, from that output."""
+    """bool (m,): the reference lies in the ball of at least one output."""
     density: np.ndarray
-    """float64 (n,): how many references the output is so close to, divided by k; not bounded by 1."""
+    """float64 (n,): number of references' balls that contain the output, divided by k; not bounded by 1."""
     coverage: np.ndarray
-    """bool (m,): an output lies within the reference's own k-th neighbour's distance."""
+    """bool (m,): the reference's ball contains at least one output."""
 
 
 def manifold_hits(outputs: np.ndarray, references: np.ndarray, *, num_neighbours: int = NUM_NEIGHBOURS) -> ManifoldHits:
-    """Estimate both sets' manifolds by balls to the k-th nearest neighbour; the means are the four measures.
+    """Estimate precision, recall, density and coverage, which are the means of the returned arrays.
 
-    Precision and recall are those of Kynkäänniemi et al., 2019, density and coverage those of Naeem et al.,
-    2020. All depend on the numbers of images: they compare only where both sets have as many. An image is no
-    neighbour of itself, one on a ball's surface is in the ball.
+    An image's ball reaches to its k-th nearest neighbour in its own set, not counting itself; points on the surface are
+    inside. A set's manifold is the union of its balls. Precision and recall are those of Kynkäänniemi et al., 2019,
+    density and coverage those of Naeem et al., 2020. All four depend on the numbers of images, so they are comparable
+    only for sets of equal size.
 
     Args:
         outputs, references: features, (n, D) and (m, D), of any real type, computed in float64.
@@ -39,15 +40,15 @@ def manifold_hits(outputs: np.ndarray, references: np.ndarray, *, num_neighbours
 
     Raises:
         ConfigError: num_neighbours is not positive.
-        DataError: not such features, or a set has no k neighbours for an image.
+        DataError: features are not two-dimensional, finite and of one dimension, or a set has no more than k vectors.
     """
     if num_neighbours < 1:
         raise ConfigError(f"num_neighbours must be positive, got {num_neighbours}")
     ours, theirs = as_features(outputs, references)
     fewest = min(len(ours), len(theirs))
     if fewest <= num_neighbours:
-        raise DataError(f"precision and recall by {num_neighbours} neighbours need more images a set, got {fewest}")
-    center = theirs.mean(axis=0)  # distances far from the origin would lose digits to |x|^2 - 2xy + |y|^2
+        raise DataError(f"precision and recall by {num_neighbours} neighbours need more images per set, got {fewest}")
+    center = theirs.mean(axis=0)  # far from the origin, |x|^2 - 2xy + |y|^2 would lose digits
     ours, theirs = ours - center, theirs - center
     our_radii, their_radii = (_squared_radii(x, num_neighbours) for x in (ours, theirs))
     near_references = np.empty(len(ours), np.int64)
@@ -72,6 +73,7 @@ def _squared_radii(x: np.ndarray, num_neighbours: int) -> np.ndarray:
 
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    # (n, 1) + (m,) -> (n, m)
     squares = np.einsum("nd,nd->n", x, x)[:, None] + np.einsum("md,md->m", y, y)
     return np.maximum(squares - 2 * (x @ y.T), 0)
 

@@ -13,16 +13,16 @@ def psnr(
     y_channel: bool = False,
     crop_border: int = 0,
 ) -> np.ndarray:
-    """Compute 10 log10(255^2 / MSE) of each image, as Tables 1 and 2 report it (their mean over images).
+    """Compute 10 log10(255^2 / MSE) of each image, as in Tables 1 and 2 (which report the mean over images).
 
     Args:
         images: uint8 RGB outputs, (B, H, W, 3).
-        references: uint8 RGB ground truth, like images.
-        y_channel: on BT.601 studio luma, the classical convention, instead of RGB, the paper's.
-        crop_border: pixels cut off each side first; 0 in the paper.
+        references: uint8 RGB ground truth, shaped like images.
+        y_channel: use BT.601 studio luma, the classical convention, instead of RGB as in the paper.
+        crop_border: pixels to crop from each side first; 0 in the paper.
 
     Returns:
-        float64 (B,), in dB; inf for an image equal to its reference, which makes a mean over it inf.
+        float64 (B,), in dB; inf for an image equal to its reference, so a mean that includes it is inf.
 
     Raises:
         ConfigError: crop_border is negative.
@@ -30,5 +30,5 @@ def psnr(
     """
     first, second = comparable(images, references, y_channel=y_channel, crop_border=crop_border)
     error = (first - second).square().mean(dim=(1, 2, 3)).cpu().numpy()
-    with np.errstate(divide="ignore"):  # equal images: inf is the answer, not an accident
+    with np.errstate(divide="ignore"):  # equal images: inf is the correct result
         return 10 * np.log10(255**2 / error)

@@ -149,7 +149,7 @@ def test_weights_of_another_network_are_one_clear_message(tmp_path: Path) -> Non
     ):
         load_classifier(tmp_path / "part.safetensors")
     (tmp_path / "junk.pth").write_bytes(b"junk")
-    with pytest.raises(CheckpointError, match=r"junk\.pth is no weight file"):
+    with pytest.raises(CheckpointError, match=r"junk\.pth is not a weight file"):
         load_classifier(tmp_path / "junk.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(CheckpointError, match="holds no state_dict"):

@@ -126,7 +126,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
         load_inception(tmp_path / "absent")
     junk = tmp_path / "junk"
     junk.write_bytes(b"not weights at all")
-    with pytest.raises(CheckpointError, match="junk is no weight file"):
+    with pytest.raises(CheckpointError, match="junk is not a weight file"):
         load_inception(junk)
     foreign = tmp_path / "foreign.pt"
     with zipfile.ZipFile(foreign, "w") as archive:

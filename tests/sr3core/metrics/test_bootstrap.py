@@ -83,9 +83,9 @@ def test_unfit_options_are_refused() -> None:
         bootstrap_values(lambda indices: 0.0, 3, num_resamples=1)
     with pytest.raises(ConfigError, match="level"):
         bootstrap_mean(np.zeros(3), level=1)
-    with pytest.raises(DataError, match="one value an image"):
+    with pytest.raises(DataError, match="one value per image"):
         bootstrap_mean(np.zeros(0))
-    with pytest.raises(DataError, match="as many images each, got 3 and 4"):
+    with pytest.raises(DataError, match="the same number of images, got 3 and 4"):
         PairedGram(np.zeros((3, 2)), np.zeros((4, 2)))
 
 

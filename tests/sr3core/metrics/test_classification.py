@@ -42,7 +42,7 @@ def test_the_chain_is_pillows(photos) -> None:
 def test_unfit_input_is_refused() -> None:
     with pytest.raises(DataError, match="must be 224x224, got 64x64"):
         table_3_input(np.zeros((1, 64, 64, 3), np.uint8))
-    with pytest.raises(DataError, match="label 3 is no class of a classifier of 3"):
+    with pytest.raises(DataError, match="label 3 is out of range for a classifier of 3"):
         top_k_errors(np.zeros((2, 3)), np.array([0, 3]), 1)
     with pytest.raises(DataError, match="2 images need as many labels"):
         top_k_errors(np.zeros((2, 3)), np.array([0]), 1)

@@ -32,7 +32,7 @@ def test_is_the_mean_over_all_pairs() -> None:
 
 
 def test_one_sample_has_no_diversity() -> None:
-    with pytest.raises(DataError, match="at least two samples an input, got 1"):
+    with pytest.raises(DataError, match="at least two samples per input, got 1"):
         pixel_diversity(np.zeros((1, 4, 4, 3), np.uint8))
     with pytest.raises(DataError, match="at least two samples"):
         feature_diversity(np.zeros((1, 4)))

@@ -133,7 +133,7 @@ def test_the_same_seed_gives_the_same_interval_whatever_the_order_of_the_trials(
 
 
 def test_what_cannot_be_computed_is_refused():
-    with pytest.raises(DataError, match="no answer"):
+    with pytest.raises(DataError, match="at least one answer"):
         Answers([], [], [])
     with pytest.raises(DataError, match="2 subjects, 1 images"):
         Answers(["a", "b"], ["i"], [True, False])

@@ -37,7 +37,7 @@ def test_does_not_depend_on_a_constant_added_to_the_logits() -> None:
 def test_unfit_logits_are_refused() -> None:
     with pytest.raises(ConfigError, match="num_splits"):
         inception_score(np.zeros((3, 2)), 0)
-    with pytest.raises(DataError, match="10 parts needs as many images, got 3"):
+    with pytest.raises(DataError, match="10 parts needs at least as many images, got 3"):
         inception_score(np.zeros((3, 2)))
     with pytest.raises(DataError, match="not finite"):
         inception_score(np.full((3, 2), np.nan), 1)

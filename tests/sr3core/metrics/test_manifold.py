@@ -66,7 +66,7 @@ def test_unfit_sets_are_refused() -> None:
     x = normal(4, 2, 0)
     with pytest.raises(ConfigError, match="num_neighbours"):
         manifold_hits(x, x, num_neighbours=0)
-    with pytest.raises(DataError, match="by 3 neighbours need more images a set, got 3"):
+    with pytest.raises(DataError, match="by 3 neighbours need more images per set, got 3"):
         manifold_hits(x, x[:3])
     with pytest.raises(DataError, match="dimensions"):
         manifold_hits(x, x[:, :1])
