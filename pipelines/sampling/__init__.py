@@ -1,1 +1,1 @@
-"""A trained run at work: held-out samples, images from noise, photos of any size."""
+"""Sampling with a trained run: held-out samples, images from noise, photos of any size."""

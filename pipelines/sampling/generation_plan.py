@@ -24,13 +24,13 @@ class Plan:
     stages: tuple[StageRun, ...]
     """The base model and what follows it."""
     schedules: tuple[InferenceSchedule, ...]
-    """One a stage."""
+    """One schedule per stage."""
     classes: tuple[int, ...]
     """Classes that the images cycle through; empty for a base model without classes."""
     todo: tuple[int, ...]
     """Numbers of the missing images."""
     content: dict[str, Any]
-    """What decides an image besides its number, by name."""
+    """What determines an image besides its number, by name."""
 
     def class_of(self, number: int) -> int:
         """Class of an image."""
@@ -48,8 +48,8 @@ def generation_stages(run: Run) -> tuple[StageRun, ...]:
     base = run.base()
     if base is None:
         raise ConfigError(
-            f"{run.location} has no base model, so there is nothing to draw from noise: train a preset such as"
-            " faces-cascade, or give this run images to `sr3 upscale`"
+            f"{run.location} has no base model, so it cannot draw images from noise: train a preset such as"
+            " faces-cascade, or upscale images with this run: `sr3 upscale`"
         )
     stages = (base, *run.cascade())
     check_chain([(stage.name, stage.model) for stage in stages])
@@ -57,10 +57,10 @@ def generation_stages(run: Run) -> tuple[StageRun, ...]:
 
 
 def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[InferenceSchedule, ...]:
-    """Each stage's schedule: the same one wanted of all, or one a stage.
+    """Each stage's schedule: either the same one for all stages, or one per stage.
 
     Raises:
-        ConfigError: there are more or fewer than stages, or one does not exist or fit.
+        ConfigError: their number differs from that of the stages, or one does not exist or fit.
     """
     names = [None] if wanted is None else [name.strip() for name in wanted.split(",")]
     if len(names) not in (1, len(stages)):
@@ -82,12 +82,12 @@ def classes_of(base: StageRun, wanted: str | None) -> tuple[int, ...]:
     """The classes that images cycle through.
 
     Raises:
-        ConfigError: the base model knows none, or not all of these.
+        ConfigError: the base model has no classes, or not all of these.
     """
     num_classes = base.model.unet.num_classes
     if num_classes is None:
         if wanted is not None:
-            raise ConfigError(f"classes: {base.name} was trained without classes; leave them out")
+            raise ConfigError(f"classes: {base.name} was trained without classes; omit them")
         return ()
     classes = tuple(range(num_classes)) if wanted is None else parse_classes(wanted)
     if max(classes) >= num_classes:
@@ -99,7 +99,7 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
     """Check everything that can be checked before a network is loaded; out None stands for an empty folder.
 
     Raises:
-        ConfigError, CheckpointError: the run cannot be drawn from as asked, or `out` holds other images.
+        ConfigError, CheckpointError: the run cannot draw the requested images, or `out` holds other images.
     """
     stages = generation_stages(run)
     for stage in stages:
@@ -115,10 +115,10 @@ def _numbers_there(out: str, content: dict[str, Any]) -> set[int]:
     names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
     known = json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
     if known is not None and (changed := differences(known["content"], content)):
-        raise ConfigError(f"{out} holds images of other settings: {'; '.join(changed)}; take another --out")
+        raise ConfigError(f"{out} holds images made with other settings: {'; '.join(changed)}; choose another --out")
     there = {int(found[1]) for name in names if (found := IMAGE_NAME.fullmatch(name))}
     if known is None and there:
-        raise ConfigError(f"{out} holds numbered images that `sr3 sample` has not drawn; take another --out")
+        raise ConfigError(f"{out} holds numbered images that `sr3 sample` did not draw; choose another --out")
     return there
 
 

@@ -43,7 +43,7 @@ class Task:
     low: np.ndarray
     """uint8 (B, h, w, 3)."""
     repeat: int = 0
-    """0: every method. k: SR3 alone with the k-th other noise, for the diversity of its samples."""
+    """0: every method. k > 0: only SR3, with the k-th other noise, for the diversity of its samples."""
 
 
 class SplitUpscaler:
@@ -99,7 +99,7 @@ def methods_of(run: Run) -> dict[str, tuple[StageRun, ...]]:
 
 
 def is_ablation(run: Run) -> bool:
-    """Whether the SR3 stages are several of equal sizes, to be compared, rather than a cascade."""
+    """Whether the run has several SR3 stages of equal sizes, to be compared, rather than a cascade."""
     sizes = [stage.config.data_stage for stage in run.cascade()]
     return len(sizes) > 1 and len(set(sizes)) == 1
 
@@ -126,7 +126,7 @@ def end_to_end(run: Run) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Held-out images and what every method of a run made of them: RUN/samples/<method>/<key>.png."""
+    """Held-out images and every method's outputs for them: RUN/samples/<method>/<key>.png."""
 
     folder: Path
     split: str
@@ -136,7 +136,7 @@ class Samples:
     """Name and number of steps of each SR3 stage's schedule."""
     seed: int
     fingerprint: str
-    """Of the checkpoints, schedules, seed and images that they come from."""
+    """Fingerprint of the checkpoints, schedules, seed and images that they come from."""
     repeats: tuple[str, ...]
     """Folders of SR3's samples of the first NUM_REPEATED keys with other noise."""
 
@@ -153,8 +153,8 @@ def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, 
     Args:
         run: run folder.
         config: which images, and how they are sampled.
-        folder: for the outputs, on a disk that all nodes share; None takes RUN/samples.
-        data: what `sr3 prepare` wrote; None takes what the run was trained on.
+        folder: for the outputs, on a disk that all nodes share; None uses RUN/samples.
+        data: what `sr3 prepare` wrote; None uses what the run was trained on.
 
     Raises:
         DataError: the prepared data lack the methods' sizes, or the split is empty.
@@ -211,7 +211,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
 
 
 def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImages) -> None:
-    """Make the missing outputs; those made from anything else are deleted first."""
+    """Make the missing outputs; outputs made from anything else are deleted first."""
     import ray
 
     marker = samples.folder / "samples.json"

@@ -30,7 +30,7 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
     Args:
         inputs: files, folders, patterns (`*` and `[...]` within a name, `**` across folders), locally or at s3://.
         recursive: look into the folders of folders too.
-        leave_out: a folder to skip where it lies below an input: the outputs'.
+        leave_out: a folder to skip if it lies below an input: that of the outputs.
 
     Raises:
         DataError: an input does not exist or match, or none holds an image.
@@ -51,7 +51,7 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
 
 
 def _find(uri: str, recursive: bool) -> list[Photo] | None:
-    """The photos of one input, perhaps none; None where there is nothing of that name."""
+    """The photos of one input, perhaps none; None if nothing has that name."""
     if is_file(uri):
         return [Photo(uri, name_of(uri))]
     if is_folder(uri):
@@ -85,7 +85,7 @@ def _is_below(uri: str, folder: str) -> bool:
 
 
 def _split_pattern(uri: str) -> tuple[str, str]:
-    """A URI's folders before its first wildcard, and the pattern from there on; "" where it has none."""
+    """A URI's folders before its first wildcard, and the pattern after them; "" if it has none."""
     path, question, query = uri.partition("?endpoint_override=") if is_remote(uri) else (uri, "", "")
     if (wildcard := _PATTERN.search(path)) is None:
         return uri, ""
@@ -116,13 +116,13 @@ def name_outputs(photos: Sequence[Photo], out: str, ending: str) -> dict[str, Ph
     if clashes:
         more = f"; and {len(clashes) - 3} more" if len(clashes) > 3 else ""
         raise DataError(
-            f"{'; '.join(clashes[:3])}{more}. Rename one of each, or give them apart, each with an --out of its own: a"
-            ' pattern such as "DIR/*.jpg" takes one kind'
+            f"{'; '.join(clashes[:3])}{more}. Rename one of each, or upscale them separately, each with its own --out;"
+            ' a pattern such as "DIR/*.jpg" selects one kind'
         )
     sources = {photo.uri for photo in photos}
     for name in named:
         if join(out, name) in sources:
             raise ConfigError(
-                f"out: {join(out, name)} is among the images; choose another --out, so that they are kept"
+                f"out: {join(out, name)} is one of the input images; choose another --out, so that they are kept"
             )
     return named

@@ -40,7 +40,7 @@ class PhotoReport:
     made: bool = False
     """Whether this run made the output; if False and there is no reason, it existed already."""
     reason: RejectReason | None = None
-    """Why there is no output."""
+    """Why there is no output; None if there is one."""
     detail: str = ""
     """The details in words."""
     notes: tuple[str, ...] = ()
@@ -86,7 +86,7 @@ class PhotoUpscaler:
         with _unwritten():
             changes = changes_since(self._out, name, record)
         if changes is None:
-            detail = f"{join(self._out, name)} is there, and not from `sr3 upscale`; delete it, or take another --out"
+            detail = f"{join(self._out, name)} exists, but not from `sr3 upscale`; delete it, or choose another --out"
             raise DecodeError(RejectReason.UNWRITTEN, detail)
         if not changes:
             return False, ()

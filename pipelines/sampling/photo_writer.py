@@ -70,13 +70,13 @@ def form_of(photo: DecodedPhoto, magnification: int, kind: PhotoFormat) -> Photo
     if max(height, width) > _LONGEST_SIDE[kind]:
         raise DecodeError(
             RejectReason.TOO_LARGE,
-            f"upscaled it is {width}x{height}, and {kind} ends at {_LONGEST_SIDE[kind]} pixels a side; take png",
+            f"upscaled it is {width}x{height}, but {kind} allows at most {_LONGEST_SIDE[kind]} pixels a side; use png",
         )
     mode: Literal["RGB", "L"] = "L" if photo.is_grey and kind != "webp" else "RGB"
     usable = colour.transform_from_srgb(photo.profile, mode) is not None
     notes = [note for note in photo.notes if note.startswith(_TOLD)]
     if photo.profile and not usable:
-        notes.append("colour profile left out: the output is sRGB")
+        notes.append("colour profile dropped: the output is sRGB")
     on_white = photo.alpha is not None and kind == "jpeg"
     if on_white:
         notes.append("transparency on white")

@@ -46,7 +46,7 @@ class UpscaleProgress:
         """The progress in one line."""
         done, tiles = (sum(photo[index] for photo in self.at_work) for index in (0, 1))
         parts = [f"upscale: {self.photos_done}/{self.num_photos} photos"]
-        parts += [f"{done}/{tiles} tiles of those at work"] if tiles else []
+        parts += [f"{done}/{tiles} tiles of those in progress"] if tiles else []
         parts += [f"{self.num_failed} failed"] if self.num_failed else []
         seconds = (time.monotonic() - self.started) * (1 / self.share - 1) if self.share else None
         return ", ".join([*parts, f"{'?' if seconds is None else duration(seconds)} left"])
@@ -77,7 +77,7 @@ def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConf
         changes = changes_since(out, name, record_of({"name": photo.name, "sha256": digest}, settings))
         action = f"would be made ({'; '.join(changes)})" if changes else "is done"
         if changes is None:
-            action = "would fail: it is there, and not from `sr3 upscale`"
+            action = "would fail: it exists, but not from `sr3 upscale`"
         yield f"{photo.uri} -> {join(out, name)}: {action}"
 
 
@@ -110,7 +110,7 @@ def upscale_photos(
         run: run folder.
         images: files, folders, patterns, s3:// prefixes.
         out: folder or s3:// prefix.
-        config: how.
+        config: how to upscale.
         on_progress: called twice a second; by default progress is printed to standard error.
 
     Raises:
@@ -139,7 +139,7 @@ def upscale_photos(
 
     for (photo, name), result in run_on_actors(make_actor, tasks, num_actors, tick):
         if not isinstance(result, PhotoReport):
-            detail = "the process died twice; more memory, a smaller --tile or --batch may help"
+            detail = "the process died twice; more memory, or a smaller --tile or --batch, may help"
             result = PhotoReport(photo.uri, join(out, name), reason=RejectReason.CRASHED, detail=detail)
         reports[name] = result
         progress.photos_done += 1

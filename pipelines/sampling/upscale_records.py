@@ -28,7 +28,7 @@ def record_of(source: dict[str, str], settings: dict[str, Any]) -> dict[str, Any
 
 
 def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | None:
-    """How `record` differs from what OUT/NAME was made from; empty if nothing needs to be done.
+    """How `record` differs from what OUT/NAME was made from; empty if OUT/NAME is up to date.
 
     Returns:
         a line per difference; None if there is a file without a record of ours.
@@ -36,7 +36,7 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
     path = join(out, name)
     record_path = join(out, RECORDS, f"{name}.json")
     if not exists(record_path):
-        return None if exists(path) else ["not there yet"]
+        return None if exists(path) else ["does not exist yet"]
     try:
         old = json.loads(read_bytes(record_path))
         changed = differences({key: old[key] for key in record}, record)

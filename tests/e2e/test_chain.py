@@ -79,7 +79,9 @@ def test_another_configuration_in_the_same_folder_is_refused_with_the_difference
     arguments = ["--config", str(chain / "tiny.json"), "--data", str(chain / "data"), "--out", str(chain / "run")]
     assert main(["train", *arguments, *TINY, "--8-16.optimizer.learning-rate", "5e-4"]) == 2
     message = capsys.readouterr().err
-    assert "configuration: stages.8-16.optimizer.learning_rate: 0.002 -> 0.0005. Choose another --out" in message
+    assert (
+        "different configuration: stages.8-16.optimizer.learning_rate: 0.002 -> 0.0005. Choose another --out" in message
+    )
 
 
 @pytest.fixture(scope="module")

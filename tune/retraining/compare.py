@@ -1,4 +1,4 @@
-"""Comparing a new model with the promoted one on the same held-out images and noise: which is better, how surely."""
+"""Comparing a new model with the promoted one on the same held-out images and noise, with confidence intervals."""
 
 import json
 from dataclasses import dataclass, replace
@@ -29,10 +29,10 @@ METRICS: dict[PromotionObjective, str] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """How a model was measured, and against which."""
+    """A model's measurements, and its comparison with another model."""
 
     identity: str
-    """Identity of the compared images and outputs, and of the way they were compared."""
+    """Identity of the compared images and outputs, and of the method of comparison."""
     label: str
     """The objective in words."""
     num_images: int
@@ -55,7 +55,7 @@ class Comparison:
         return self.promoted is None or (self.low is not None and self.low > 0)
 
     def describe(self, objective: str, against: str | None) -> str:
-        """The numbers in a sentence."""
+        """The numbers as a sentence."""
         ours = f"{self.label}: {self.candidate[objective]:.4g}"
         if self.promoted is None or self.improvement is None:
             return f"{ours} on {self.num_images} held-out images ({self.split}); no model to compare with"
@@ -80,14 +80,14 @@ def compare(
 
     Args:
         candidate: run folder of the new model.
-        promoted: that of the promoted model; None if there is none.
+        promoted: run folder of the promoted model; None if there is none.
         data: prepared folder with the held-out images.
-        evaluate: which of them, and how they are sampled.
+        evaluate: which of these images are used, and how they are sampled.
         promotion: what is compared.
         folder: for the images and measurements.
     """
     places = {"candidate": candidate} | ({"promoted": promoted} if promoted is not None else {})
-    once = override(evaluate, num_seeds=1)  # repeats with other noise are for a report
+    once = override(evaluate, num_seeds=1)  # repeats with other noise serve only a report
     samples = {name: upscale_split(place, once, folder / name, data) for name, place in places.items()}
     network = feature_network(promotion.features)
     identity = fingerprint_of([[s.fingerprint for s in samples.values()], network.name, to_dict(promotion)])
@@ -110,13 +110,15 @@ def _measure(
     """Measure the candidate and, where there is one, the promoted model, as `sr3 evaluate` does.
 
     Raises:
-        ConfigError: too few images for an interval, or kid of more than it is resampled for.
+        ConfigError: too few images for an interval, or more than kid can be resampled for.
     """
     keys = samples["candidate"].keys
     if len(keys) < 3:
-        raise ConfigError(f"evaluate.split: {evaluate.split} gives {len(keys)} images, too few to tell what is better")
+        raise ConfigError(
+            f"evaluate.split: {evaluate.split} gives {len(keys)} images, too few to decide which is better"
+        )
     if promotion.objective == "kid" and len(keys) > MAX_GRAM_IMAGES:
-        raise ConfigError(f"evaluate.limit: kid takes at most {MAX_GRAM_IMAGES} images; set a limit, or take fid")
+        raise ConfigError(f"evaluate.limit: kid takes at most {MAX_GRAM_IMAGES} images; set a limit, or use fid")
     originals, low = (_images(samples["candidate"], method, method) for method in ("reference", "low"))
     models = [_images(made, "sr3", name) for name, made in samples.items()]
     config = MeasureConfig(level=promotion.level, num_distance_resamples=promotion.num_resamples)

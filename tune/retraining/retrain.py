@@ -67,7 +67,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
 
     Raises:
         StorageError: another retraining holds the registry's lease, which the message names, or this one lost it.
-        ConfigError: the unfinished retraining was started with another configuration.
+        ConfigError: the unfinished retraining was started with a different configuration.
         Sr3Error: a stage failed to train, or the data or the promoted model do not fit.
     """
     registry = Registry(absolute(config.registry))
@@ -76,7 +76,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
         session = _Session(config, registry, work, lease, report)
         state = session.unfinished()
         if state is not None and fresh:
-            session.end(state, Outcome(state.folder, None, False, "given up by --fresh"))
+            session.end(state, Outcome(state.folder, None, False, "abandoned by --fresh"))
             state = None
         if state is not None:
             session.check_config(state)
@@ -84,7 +84,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
         else:
             state = session.begin(always)
         if state is None:
-            return Outcome(None, None, False, f"nothing is new in {config.prepare.source}; nothing was trained")
+            return Outcome(None, None, False, f"{config.prepare.source} holds no new images; nothing was trained")
         return session.run(state)
 
 
@@ -119,7 +119,7 @@ class _Session:
         return states[-1] if states and states[-1].content["end"] is None else None
 
     def check_config(self, state: State) -> None:
-        """Refuse to resume with another configuration.
+        """Refuse to resume with a different configuration.
 
         Raises:
             ConfigError: names every difference.
@@ -127,8 +127,8 @@ class _Session:
         changed = differences(state.content["config"], to_json(scientific(self.config)))
         if changed:
             raise ConfigError(
-                f"{state.folder} has not ended and was begun with another configuration ({'; '.join(changed)});"
-                " end it with that one, or give it up with --fresh"
+                f"{state.folder} has not ended and was started with a different configuration ({'; '.join(changed)});"
+                " finish it with that one, or abandon it with --fresh"
             )
 
     def begin(self, always: bool) -> State | None:
@@ -137,10 +137,10 @@ class _Session:
         self._check_held_out()
         identity = self._training_data()
         counts = ", ".join(f"{stage}: {n['train']} for training" for stage, n in summary.num_samples.items())
-        self.report(f"retrain: {summary.num_images} images are known; {counts}")
+        self.report(f"retrain: {summary.num_images} images so far; {counts}")
         states = self._states()
         for ended in states:
-            _delete_checkpoints(ended)  # of one that was killed just before it did so
+            _delete_checkpoints(ended)  # left by a retraining that was killed just before deleting them
         known = [state.content["data"] for state in states if state.content["end"]["version"] is not None]
         known += [version.content["provenance"]["data"] for version in self.registry.versions()]
         if identity in known and not always:
@@ -201,8 +201,8 @@ class _Session:
         failed = [f"{result.stage}: {result.error}" for result in train_run(run) if result.error]
         if failed:
             raise Sr3Error(
-                f"{state.folder}: training failed: {'; '.join(failed)}. The same command goes on from the newest"
-                " checkpoints; --fresh gives this retraining up"
+                f"{state.folder}: training failed: {'; '.join(failed)}. The same command resumes from the newest"
+                " checkpoints; --fresh abandons this retraining"
             )
         return run
 
@@ -223,7 +223,7 @@ class _Session:
             self.report(f"retrain: {stage.name} starts from {version}, {settings.num_steps} steps")
 
     def compared(self, state: State, run: Run, against: str | None) -> Comparison:
-        """Compare the run with a version, or with nothing."""
+        """Compare the run with a version, or measure it alone if there is none."""
         place = find_model(self.registry.version(against).uri) if against else None
         folder = state.folder / f"against-{against or 'nothing'}"
         return compare(str(run.path), place, self.data, self.config.evaluate, self.config.promotion, folder)
@@ -242,7 +242,7 @@ class _Session:
         if found < MIN_HELD_OUT:
             raise DataError(
                 f"{self.data}/{config.judged_stage} holds {found} {split} images, a comparison needs at least"
-                f" {MIN_HELD_OUT}: a larger prepare.{split}_fraction, in another prepare.out"
+                f" {MIN_HELD_OUT}: set a larger prepare.{split}_fraction, and another prepare.out"
             )
         stages = {stage.name: stage.data_stage for stage in config.run_config.stages}
         for wanted in config.searches:
@@ -250,7 +250,7 @@ class _Session:
             if found < wanted.num_images:
                 raise DataError(
                     f"{self.data}/{stages[wanted.stage]} holds {found} {wanted.split} images, the search of"
-                    f" {wanted.stage} wants {wanted.num_images}: lower its num_images"
+                    f" {wanted.stage} needs {wanted.num_images}: lower its num_images"
                 )
 
     def _training_data(self) -> str:

@@ -118,14 +118,14 @@ def create_algorithm(
     told: Sequence[TrialRecord],
     front: bool = False,
 ) -> Searcher:
-    """Create an algorithm, and feed it what an interrupted search found.
+    """Create an algorithm, and feed it the results of an interrupted search.
 
     Args:
-        name: which.
+        name: which algorithm.
         space: what it searches.
-        seed: for its draws.
-        num_trials: how many it will be asked for, including the known ones.
-        told: ended trials with points of the space.
+        seed: for its random draws.
+        num_trials: how many it will propose, including the known ones.
+        told: finished trials with points of the space.
         front: also minimise the number of evaluations.
 
     Raises:
@@ -199,7 +199,7 @@ def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:
             return samplers.RandomSampler(seed=seed)
         if name == "cmaes":
             if importlib.util.find_spec("cmaes") is None:  # Optuna would only say so at the first suggestion
-                raise ConfigError("algorithm: cmaes needs a package of that name: pip install cmaes, or take tpe")
+                raise ConfigError("algorithm: cmaes needs the package of that name: pip install cmaes, or use tpe")
             centre = space.centre if isinstance(space, RefinementSpace) else None
             sigma = 0.15 if centre else None  # of the ranges: a refinement stays near its base
             return samplers.CmaEsSampler(x0=centre, sigma0=sigma, seed=seed, warn_independent_sampling=False)

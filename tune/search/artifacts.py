@@ -205,7 +205,7 @@ class Ledger:
         changed = differences(json.loads(marker.read_text()), identity) if marker.is_file() else []
         if changed:
             raise ConfigError(
-                f"{self.folder} holds a search of another space or model: {'; '.join(changed)}; delete it or use"
+                f"{self.folder} holds a search with a different space or model: {'; '.join(changed)}; delete it or use"
                 " another name"
             )
         write_atomic(marker, json.dumps(identity, indent=1))

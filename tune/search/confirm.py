@@ -30,12 +30,12 @@ def confirm(
     """Judge the winners, the defaults of their budgets, and others, on the second split with fresh noise.
 
     Args:
-        stage: of which run.
-        config: the search's; without confirm_split, returns None.
+        stage: the stage of the run.
+        config: the search's configuration; returns None if it has no confirm_split.
         trials: all trials.
         winners: the best, or the front.
         others: further schedules to judge, such as `chains`.
-        report: takes lines of progress.
+        report: receives lines of progress.
     """
     if config.confirm_split is None:
         return None
@@ -62,10 +62,10 @@ def confirm(
 
 
 def chains(training: NoiseScheduleConfig, steps: Sequence[int]) -> tuple[TrialRecord, ...]:
-    """Algorithm 2 on the trained schedule respaced to each number of steps, up to all of training's.
+    """Algorithm 2 on the trained schedule respaced to each number of steps, up to all training steps.
 
     Raises:
-        ConfigError: more steps than were trained.
+        ConfigError: more steps than the schedule was trained with.
     """
     return tuple(_chain(default_schedule(training, num_steps)) for num_steps in steps)
 

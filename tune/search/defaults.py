@@ -8,7 +8,7 @@ from tune.search.space import make_schedule
 
 EDM_SIGMAS = 0.002, 80.0
 """sqrt((1 - gamma) / gamma) of the last and the first step in Table 1 of Karras et al. (2022): below half a grey level,
-and hardly any signal. Cosine training goes on to sigmas of tens of thousands, where a step is lost on pure noise."""
+and hardly any signal. Cosine training reaches sigmas of tens of thousands, where a step is wasted on pure noise."""
 
 
 def defaults(training: NoiseScheduleConfig, num_evaluations: int) -> tuple[InferenceSchedule, ...]:

@@ -31,7 +31,7 @@ NUM_JACKKNIFE_GROUPS = 10
 
 
 class DivergedError(ArithmeticError):
-    """A schedule took the sampler to infinity; the trial is recorded as failed, the search goes on."""
+    """A schedule made the sampler diverge; the trial is recorded as failed, and the search continues."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)

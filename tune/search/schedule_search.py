@@ -91,10 +91,10 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     ledger = Ledger(folder, identity)
     known = _finished(folder, config)
     if known is not None:
-        report(f"search {stage.name}: {folder} is done already")
+        report(f"search {stage.name}: {folder} is already finished")
         return publish_schedules(stage, known, folder)
     total = config.num_trials + config.num_refinements
-    report(f"search {stage.name}: {len(ledger.finished)} of {total} trials are known")
+    report(f"search {stage.name}: {len(ledger.finished)} of {total} trials are already finished")
     task = replace(task, references=reference_features(task, config.trial_resources))
     session = _Session(stage, task, config, ledger, report)
     session.explore()
@@ -144,7 +144,7 @@ class _Session:
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
         left = max(missing - len(fixed), 0)
-        hint = "" if left else "; raise num_trials to leave it some"
+        hint = "" if left else "; raise num_trials to give it some"
         self.report(
             f"search {self.stage.name}: {missing - left} fixed schedules, then {left} by {config.algorithm}{hint}"
         )

@@ -15,7 +15,7 @@ WarmStart = Literal["elbo", "gits"]
 NUM_DEFAULTS = 6
 """Number of schedules that tune/search/defaults.py makes per budget."""
 MOST_REFINED = 12
-"""Largest number of steps at which each step can be searched by itself."""
+"""Largest number of steps for which each step can be searched individually."""
 PAPER_BUDGET = 100
 """Section 2.4: "we set the maximum inference budget to 100 diffusion steps"."""
 

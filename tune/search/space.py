@@ -76,7 +76,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not 0 < self.smallest_gamma < 1 - LARGEST_NOISE_FIRST:
             raise ConfigError(
-                f"noise_schedule: it ends at gamma {self.smallest_gamma:.3g}; a schedule can only be searched below"
+                f"noise_schedule: it ends at gamma {self.smallest_gamma:.3g}; a schedule can be searched only below"
                 f" {1 - LARGEST_NOISE_FIRST}: train with more steps or larger betas"
             )
 
@@ -246,7 +246,7 @@ def decode(space: Space, point: Point) -> dict[str, Any]:
     """A point's values, with choices resolved and numbers in range; parameters without effect are omitted.
 
     Raises:
-        ConfigError: a choice is none of the space's.
+        ConfigError: a choice is not one of the space's.
     """
     values = {name: _choose(name, point[name], values) for name, values in space.choices.items()}
     ranges = space.ranges_of(values)
@@ -257,7 +257,7 @@ def _choose(name: str, value: float | int | str | bool, values: tuple[Any, ...])
     if isinstance(value, float):  # CMA-ES's numbers; no choice is one
         return values[min(int(np.clip(value, 0, 1) * len(values)), len(values) - 1)]
     if value not in values:
-        raise ConfigError(f"{name}: {value!r} is none of {', '.join(map(str, values))}")
+        raise ConfigError(f"{name}: {value!r} is not one of {', '.join(map(str, values))}")
     return value
 
 
@@ -270,7 +270,7 @@ def make_schedule(gammas: np.ndarray, sampler: SamplerConfig, name: str, smalles
     """Build a schedule after checking that the network was trained at all its levels.
 
     Raises:
-        ConfigError: gammas are no schedule, or end below smallest_gamma.
+        ConfigError: gammas are not a schedule, or end below smallest_gamma.
     """
     checked = check_gammas(gammas, smallest_gamma)
     return InferenceSchedule(gammas=tuple(float(gamma) for gamma in checked), sampler=sampler, name=name)

@@ -30,9 +30,9 @@ def format_table(report: SearchReport) -> str:
     lines = [
         f"# Schedule search of stage {report.stage}, at most {report.num_steps} evaluations",
         "",
-        f"Distance: {report.label}, on the {report.split} split. Best: **{report.best}**; without a search one would"
-        f" use {report.default}. {len(report.trials)} trials: {len(done)} judged by all images, {len(stopped)} stopped"
-        f" at a rung, {len(report.failed)} failed.",
+        f"Distance: {report.label}, on the {report.split} split. Best: **{report.best}**; the default without a"
+        f" search is {report.default}. {len(report.trials)} trials: {len(done)} judged on all images,"
+        f" {len(stopped)} stopped at a rung, {len(report.failed)} failed.",
         "",
         *_rows(done, {report.best, *report.front}),
     ]
@@ -48,7 +48,7 @@ def format_table(report: SearchReport) -> str:
         lines += _rows(ranked, {report.best, *report.front})
     early = [f"{trial.name} at {trial.num_images}" for trial in stopped if trial.origin == "default"]
     if early:
-        lines += ["", f"Defaults that a rung stopped, and by how many images: {', '.join(early)}."]
+        lines += ["", f"Defaults that were stopped at a rung, with its number of images: {', '.join(early)}."]
     for trial in report.failed:
         lines += ["", f"Failed: {trial.name}: {trial.error}"]
     return "\n".join(lines) + "\n"

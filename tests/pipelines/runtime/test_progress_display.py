@@ -25,7 +25,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS"
 def test_a_log_gets_plain_lines_now_and_then_and_at_the_end():
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     first, *_, last = done.stderr.splitlines()
-    assert first.startswith("upscale: 0/2 photos, 3/12 tiles of those at work, 0:")
+    assert first.startswith("upscale: 0/2 photos, 3/12 tiles of those in progress, 0:")
     assert last == "upscale: 2/2 photos, 1 failed, 0:00 left"
     assert len(done.stderr.splitlines()) == 2, "what comes within ten seconds is left out"
     assert "\r" not in done.stderr

@@ -134,13 +134,13 @@ def test_seed_class_and_number_each_make_another_image(run, six, tmp_path):
     ],
 )
 def test_images_of_other_settings_are_not_mixed(run, six, changes, message):
-    with pytest.raises(ConfigError, match=f"holds images of other settings: .*{message}.*take another --out"):
+    with pytest.raises(ConfigError, match=f"holds images made with other settings: .*{message}.*choose another --out"):
         sample_images(str(run.path), str(six), replace(CONFIG, **changes))
 
 
 def test_a_folder_of_somebody_elses_numbered_images_is_left_alone(run, tmp_path):
     (tmp_path / "000000.png").write_bytes(b"mine")
-    with pytest.raises(ConfigError, match="that `sr3 sample` has not drawn"):
+    with pytest.raises(ConfigError, match="that `sr3 sample` did not draw"):
         sample_images(str(run.path), str(tmp_path), CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
@@ -178,7 +178,7 @@ def refusal(run, tmp_path, capsys, *options):
 def test_a_run_that_has_no_base_model(tmp_path, capsys):
     status, message = refusal(make_run(tmp_path / "run", ((8, 16),), None), tmp_path, capsys)
     assert status == 2
-    assert "has no base model, so there is nothing to draw from noise" in message
+    assert "has no base model, so it cannot draw images from noise" in message
 
 
 def test_stages_whose_sizes_do_not_chain(tmp_path, capsys):
@@ -191,7 +191,7 @@ def test_classes_for_a_model_without(tmp_path, capsys):
     run = make_run(tmp_path / "run", num_classes=None)
     assert refusal(run, tmp_path, capsys, "--classes", "0") == (
         2,
-        "sr3 sample: classes: base-8 was trained without classes; leave them out\n",
+        "sr3 sample: classes: base-8 was trained without classes; omit them\n",
     )
 
 

@@ -57,5 +57,5 @@ def test_outputs_keep_names_and_never_replace_a_photo(folder: Path) -> None:
         DataError, match=r"a.bmp and .*a.jpg would both become a.jpg; .* and 2 more\. Rename one of each"
     ):
         name_outputs(find_photos([str(folder), str(folder / "up")]), "/out", "jpg")
-    with pytest.raises(ConfigError, match="is among the images"):
+    with pytest.raises(ConfigError, match="is one of the input images"):
         name_outputs(find_photos([str(folder / "a.jpg")]), str(folder), "jpg")

@@ -122,7 +122,7 @@ def test_tiles_change_a_photo_little_and_batches_of_them_nothing(cascade_run: Pa
         (b"this is no image", {}, RejectReason.NOT_AN_IMAGE, "no known image format"),
         (saved(picture(0, 9, 9))[:60], {}, RejectReason.TRUNCATED, ""),
         (saved(picture(0, 40, 50)), {"max_megapixels": 0.03}, RejectReason.TOO_LARGE, "--max-megapixels"),
-        (saved(picture(0, 1, 5000)), {"format": "webp"}, RejectReason.TOO_LARGE, "16383 pixels a side; take png"),
+        (saved(picture(0, 1, 5000)), {"format": "webp"}, RejectReason.TOO_LARGE, "16383 pixels a side; use png"),
     ],
     ids=["empty", "text", "cut", "bomb", "format"],
 )

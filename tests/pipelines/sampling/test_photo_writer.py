@@ -93,7 +93,7 @@ def test_a_profile_of_no_use_leaves_srgb_and_a_note() -> None:
         photo = decode_photo(saved(image, icc_profile=profile))
         form = form_of(photo, 1, "png")
         assert form.profile == b""
-        assert form.notes == ("colour profile left out: the output is sRGB",)
+        assert form.notes == ("colour profile dropped: the output is sRGB",)
         assert "icc_profile" not in rewritten(saved(image, icc_profile=profile), "png").info
     assert rewritten(saved(gradient("RGB"), icc_profile=profile_of("sRGB")), "png").info["icc_profile"]
 
@@ -127,7 +127,7 @@ def test_cmyk_becomes_srgb() -> None:
 
 def test_a_format_that_cannot_hold_the_size_is_told() -> None:
     photo = decode_photo(saved(Image.new("RGB", (5000, 1))))
-    with pytest.raises(DecodeError, match=r"20000x4, and webp ends at 16383 pixels a side; take png") as caught:
+    with pytest.raises(DecodeError, match=r"20000x4, but webp allows at most 16383 pixels a side; use png") as caught:
         form_of(photo, 4, "webp")
     assert caught.value.reason is RejectReason.TOO_LARGE
     assert form_of(photo, 4, "png").size == (4, 20000)

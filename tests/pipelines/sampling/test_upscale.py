@@ -60,7 +60,7 @@ def test_the_others_go_on_and_a_second_run_makes_what_changed(
     out = tmp_path / "out"
     command = ["upscale", str(album), "--run", str(cascade_run), "--out", str(out), "--recursive", "--num-actors", "2"]
     assert main([*command, "--schedule", "2", "--dry-run"]) == 0
-    assert "c.png: would be made (not there yet)" in capsys.readouterr().out
+    assert "c.png: would be made (does not exist yet)" in capsys.readouterr().out
     assert not out.exists()
 
     assert main([*command, "--schedule", "2"]) == 1

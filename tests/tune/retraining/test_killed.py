@@ -42,7 +42,7 @@ def test_an_unfinished_retraining_goes_on_with_its_own_configuration_or_is_given
     driver.start(write(chain, make_config(chain, 50, searches=())), kill="training")
     assert driver.status() == -9
     assert retrained(chain, 60, searches=()) == 2
-    assert "begun with another configuration (num_steps: 50 -> 60)" in capsys.readouterr().err
+    assert "started with a different configuration (num_steps: 50 -> 60)" in capsys.readouterr().err
     assert retrained(chain, 2, "--fresh", searches=()) == 0
-    assert state(chain, 2)["end"] == {"version": None, "promoted": False, "why": "given up by --fresh"}
+    assert state(chain, 2)["end"] == {"version": None, "promoted": False, "why": "abandoned by --fresh"}
     assert state(chain, 3)["end"]["version"] == "v0002"

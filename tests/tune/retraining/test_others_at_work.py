@@ -47,7 +47,7 @@ def test_a_training_that_fails_is_reported_the_old_model_stays_and_the_lease_is_
     assert main(["retrain", write(chain, config)]) == 1
     message = capsys.readouterr().err
     assert re.search(r"retraining-0002: training failed: 8-16: ", message)
-    assert "--fresh gives this retraining up" in message
+    assert "--fresh abandons this retraining" in message
     registry = Registry(str(chain / "models"))
     assert registry.promoted()[0].name == "v0001"
     lease = Journal(registry.lease)

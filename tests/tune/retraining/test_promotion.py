@@ -26,7 +26,7 @@ def test_the_first_retraining_promotes_whatever_it_is(first):
 def test_nothing_new_trains_nothing_unless_asked(chain, capsys):
     before = sorted(str(path) for path in (chain / "models").rglob("v*/*"))
     assert retrained(chain, 2) == 0
-    assert "nothing is new" in capsys.readouterr().out
+    assert "holds no new images" in capsys.readouterr().out
     assert not (chain / "work" / "retraining-0002").exists()
     assert sorted(str(path) for path in (chain / "models").rglob("v*/*")) == before
     assert retrained(chain, 2, "--always", searches=()) == 0
@@ -70,6 +70,6 @@ def test_a_retraining_that_is_not_better_is_refused_and_the_old_model_stays(bett
     assert registry.promoted()[0].name == "v0002"
     assert registry.version("v0003").metrics["comparison"]["low"] <= 0
     assert retrained(folder, 3, searches=()) == 0
-    assert "nothing is new" in capsys.readouterr().out, "what was refused is not tried again on the same images"
+    assert "holds no new images" in capsys.readouterr().out, "what was refused is not tried again on the same images"
     assert main(["models", str(folder / "models"), "--promote", "v0003"]) == 0, "a person may know better"
     assert registry.promoted()[0].name == "v0003"

