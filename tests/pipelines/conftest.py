@@ -1,4 +1,4 @@
-"""A tiny run of two stages whose networks are random, not trained: what upscaling needs, in a second."""
+"""A fresh place on a disk or a real S3 server, and a tiny run of two stages whose networks are random, not trained."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ import torch
 
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.train import RunConfig, TrainConfig
+from pipelines.storage import uris
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny
@@ -14,6 +15,20 @@ from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
 
 MAGNIFICATION = 4
+
+
+@pytest.fixture(scope="session")
+def empty_bucket(s3_server):
+    s3_server.create_bucket("empty")
+    return f"s3://empty/x?endpoint_override={s3_server.endpoint}"
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def place(request, tmp_path):
+    """A fresh folder or prefix."""
+    if request.param == "disk":
+        return str(tmp_path)
+    return uris.join(request.getfixturevalue("empty_bucket"), tmp_path.name)
 
 
 @pytest.fixture(scope="session")

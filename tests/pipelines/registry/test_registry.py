@@ -30,18 +30,10 @@ for _ in range(10):
 """
 
 
-@pytest.fixture(scope="module")
-def bucket(s3_server):
-    s3_server.create_bucket("models")
-    return f"s3://models/x?endpoint_override={s3_server.endpoint}"
-
-
-@pytest.fixture(params=["disk", "bucket"])
-def registry(request, tmp_path):
-    """An empty registry."""
-    if request.param == "disk":
-        return Registry(str(tmp_path / "models"))
-    return Registry(uris.join(request.getfixturevalue("bucket"), tmp_path.name))
+@pytest.fixture
+def registry(place):
+    """An empty registry, on a disk and in a bucket."""
+    return Registry(uris.join(place, "models"))
 
 
 @pytest.fixture
