@@ -1,4 +1,4 @@
-"""Every hyper-parameter of the paper, typed and checked, defined once. No torch here: the command line reads it."""
+"""The paper's hyper-parameters, typed, validated and defined once. No torch import: the command line loads this."""
 
 import math
 from dataclasses import dataclass, field
@@ -89,16 +89,16 @@ class NoiseScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectiveConfig:
-    """What the network is trained to predict, and how it is scored: Equation (6)."""
+    """The training objective, Equation (6): what the network predicts, and the loss."""
 
     norm: Literal[1, 2] = 1
-    """p of the L_p norm in Equation (6); Table 5 found 1 slightly better."""
+    """p of the L_p norm in Equation (6); 1 is slightly better in Table 5."""
     target: Target = "epsilon"
-    """epsilon is the paper's. y_0 and v are switches: an error in epsilon at the noisiest step is amplified
-    sqrt((1 - gamma) / gamma) times in y_0_hat, which users see as a shift of colour."""
+    """epsilon is the paper's. y_0 and v are alternatives: with epsilon, an error at the noisiest step is amplified
+    sqrt((1 - gamma) / gamma) times in y_0_hat, which is visible as a colour shift."""
     gamma_uniform_in: GammaUniformIn = "gamma"
-    """Within a step, gamma is uniform (the paper's formula) or its square root is (WaveGrad's code); with steps it is
-    always the step's own gamma_t (DDPM's choice), which the variational bound needs."""
+    """Within a step, gamma (the paper's formula) or sqrt_gamma (WaveGrad's code) is uniform. With steps, it is always
+    the step's own gamma_t (DDPM's choice), which the variational bound needs."""
     bound_weight: float = field(default=0.0, metadata=ADDED)
     """lambda of L_simple + lambda L_vlb, which trains a learned variance: 0.001 in Improved DDPM, 0 without one."""
     class_dropout: float = field(default=0.0, metadata=ADDED)
@@ -117,16 +117,16 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimizerConfig:
-    """Adam with linear warm-up, then a fixed rate (section 4, Training Details), and the weights' average."""
+    """Adam with linear warm-up and then a fixed rate (section 4, Training Details), and the average of the weights."""
 
     learning_rate: float = 1e-4
-    """1e-4 for SR3, 1e-5 for regression."""
+    """Learning rate after the warm-up: 1e-4 for SR3, 1e-5 for regression."""
     warmup_steps: int = 10_000
     """Steps over which the rate rises linearly from 0."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
     gradient_clip: float | None = None
-    """Largest global gradient norm; None for no clipping, as the paper seems to do."""
+    """Largest global gradient norm; None for no clipping, which seems to be the paper's choice."""
     ema_decay: float = 0.9999
     """Decay per step of the exponential moving average of the weights, which sampling uses; 0 for no average."""
     bad_steps: Literal["stop", "skip"] = field(default="stop", metadata=ADDED)
@@ -149,15 +149,15 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AugmentationConfig:
-    """Changes to the training pairs that cost no new data; none is applied at inference."""
+    """Data augmentation of the training pairs; not applied at inference."""
 
     flip: bool = True
-    """Mirror half of the pairs left to right, at random."""
+    """Flip a random half of the pairs horizontally."""
     blur_probability: float = 0.0
     """Probability that a low-resolution image is blurred each time it is used (section 4.3, "Gaussian Blurring
     noise")."""
     blur_sigma_max: float = 1.0
-    """Largest standard deviation of that blur, in low-resolution pixels. Each use draws its own from U(0, this)."""
+    """Largest standard deviation of that blur, in low-resolution pixels. Each use draws from U(0, blur_sigma_max)."""
 
     def __post_init__(self) -> None:
         require(0 <= self.blur_probability <= 1, f"blur_probability: {self.blur_probability} is not in [0, 1]")
@@ -166,25 +166,25 @@ class AugmentationConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """How a reverse chain walks an inference schedule."""
+    """How the reverse chain is sampled on an inference schedule."""
 
     algorithm: SamplerAlgorithm = "ancestral"
     """ancestral: Algorithm 2. ddim: Song et al., 2021, first order. dpmpp_2m: DPM-Solver++(2M), Lu et al., 2022, second
     order. heun: Karras et al., 2022 (EDM), second order, two evaluations a step."""
     variance: float = 1.0
-    """ancestral: 1 is Algorithm 2's 1 - alpha_t, 0 the posterior's (Equation 4), between them geometrically. No effect
-    on a network that has learned its variance."""
+    """ancestral: 1 is Algorithm 2's 1 - alpha_t, 0 is the posterior's (Equation 4); values in between interpolate
+    geometrically. No effect on a network with a learned variance."""
     eta: float = 0.0
     """ddim: 0 is deterministic, 1 adds the posterior's variance."""
     churn: float = 0.0
-    """heun: noise added before a step as a share of the most that EDM allows: its S_churn is (sqrt(2) - 1) N churn."""
+    """heun: noise added before a step, as a fraction of EDM's maximum; EDM's S_churn is (sqrt(2) - 1) N churn."""
     guidance: float = 0.0
     """Weight w of classifier-free guidance, epsilon_hat = (1 + w) epsilon(class) - w epsilon(no class); 0 for none."""
     clip: Clipping = "static"
-    """What happens to y_0_hat at every step. static: clipped to [-1, 1]. dynamic: clipped to the clip_quantile of its
+    """Treatment of y_0_hat at every step. static: clipped to [-1, 1]. dynamic: clipped to the clip_quantile of its
     absolute values, and divided by it (Saharia et al., 2022). Deviation: Algorithm 2 as printed does neither."""
     clip_quantile: float = 0.995
-    """dynamic: which quantile, (0, 1]."""
+    """dynamic: the quantile, in (0, 1]."""
     project: int = 0
     """Iterations of the consistency projection at every evaluation: y_0_hat moves towards the images whose downsampled
     version is x. 1, 2 and 5 leave about a fifth, a twentieth and a four-hundredth of the squared error. Deviation: the
@@ -202,7 +202,7 @@ class SamplerConfig:
 
     @property
     def is_random(self) -> bool:
-        """Whether it draws noise after y_T."""
+        """Whether the sampler is stochastic, that is draws noise after y_T."""
         return {"ancestral": True, "ddim": self.eta > 0, "dpmpp_2m": False, "heun": self.churn > 0}[self.algorithm]
 
     def num_evaluations(self, num_steps: int) -> int:
@@ -210,7 +210,7 @@ class SamplerConfig:
         return 2 * num_steps - 1 if self.algorithm == "heun" else num_steps
 
     def num_steps_within(self, num_evaluations: int) -> int:
-        """The most steps that cost at most num_evaluations."""
+        """The largest number of steps that needs at most num_evaluations."""
         return (num_evaluations + 1) // 2 if self.algorithm == "heun" else num_evaluations
 
 
@@ -220,19 +220,19 @@ def _require_one_of(key: str, value: str, known: tuple[str, ...]) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelConfig:
-    """One stage's model: what it maps, the network, and how it is trained."""
+    """The model of one stage: its sizes, its network and its training."""
 
     kind: Literal["sr3", "regression", "base"] = "sr3"
     """sr3: the conditional diffusion model. regression: section 4's baseline, the same network in one step. base:
-    section 4.3's model of images from noise, which has no low-resolution input."""
+    the model of section 4.3 that generates images from noise, without a low-resolution input."""
     low_size: int | None = None
     """Side of the low-resolution input, pixels; None for a base model."""
     high_size: int
     """Side of the output, pixels."""
     unet: UNetConfig
-    """The network."""
+    """The U-Net."""
     noise_schedule: NoiseScheduleConfig = field(default_factory=NoiseScheduleConfig)
-    """The training noise schedule; regression has no use for it."""
+    """The training noise schedule; not used by regression."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The training objective."""
 
@@ -264,7 +264,7 @@ class ModelConfig:
 
     @property
     def magnification(self) -> int:
-        """How many times larger the output's side is.
+        """Ratio of the output's side to the input's.
 
         Raises:
             ConfigError: this is a base model.

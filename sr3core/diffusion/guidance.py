@@ -46,6 +46,7 @@ def as_denoiser(
         epsilon_hat, *v = estimate(x_twice, torch.cat([y_t, y_t]), torch.cat([gamma, gamma]), both)
         with_class, without = epsilon_hat.chunk(2)  # (2 B, C, H, W) -> twice (B, C, H, W)
         guided = (1 + guidance) * with_class - guidance * without
+        # of v only the half for the class: (2 B, C, H, W) -> (B, C, H, W)
         return torch.cat([guided, *(part.chunk(2)[0] for part in v)], dim=1)
 
     return guide if guidance else denoise

@@ -237,6 +237,7 @@ def _read_torchscript(content: bytes, path: str | Path) -> dict[str, Tensor]:
             if name.endswith(".bn.weight"):
                 weights[name] = torch.ones(shape)
                 continue
+            # raw bytes -> (values,) -> shape
             raw = bytearray(archive.read(f"out_jit_module/data/{index}"))
             weights[name] = torch.frombuffer(raw, dtype=torch.float32).view(shape)
             index += 1

@@ -241,5 +241,5 @@ def _interpolate(images: Tensor, dim: int, size: int) -> Tensor:
     high = (low + 1).clamp_(max=in_size - 1)
     shape = [1, 1, 1, 1]
     shape[dim] = size
-    fraction = (source - low).to(images.dtype).view(shape)
+    fraction = (source - low).to(images.dtype).view(shape)  # (size,) -> broadcastable along dim of (B, C, H, W)
     return torch.lerp(images.index_select(dim, low), images.index_select(dim, high), fraction)

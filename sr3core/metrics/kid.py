@@ -63,7 +63,7 @@ def kernel_distances_without(features_a: np.ndarray, features_b: np.ndarray, gro
         return np.sum(sums) - np.sum(sums, 0) - np.sum(sums, 1) + np.diag(sums)
 
     def within(x: np.ndarray) -> np.ndarray:
-        diagonal = _kernel(np.einsum("nd,nd->n", x, x), x.shape[1]) @ members
+        diagonal = _kernel(np.einsum("nd,nd->n", x, x), x.shape[1]) @ members  # (n, D) -> (n,) -> (G,)
         return (without(x, x) - diagonal.sum() + diagonal) / (left * (left - 1))
 
     return within(a) + within(b) - 2 * without(a, b) / left**2
@@ -103,7 +103,7 @@ def kernel_distance_of_subsets(
 
 
 def _mean_off_diagonal(x: np.ndarray) -> float:
-    diagonal = _kernel(np.einsum("nd,nd->n", x, x), x.shape[1]).sum()
+    diagonal = _kernel(np.einsum("nd,nd->n", x, x), x.shape[1]).sum()  # (n, D) -> (n,) -> ()
     return (_kernel_sum(x, x) - float(diagonal)) / (len(x) * (len(x) - 1))
 
 

@@ -1,1 +1,1 @@
-"""The U-Net of Figure A.1, its blocks and layers, and how it is run fast: precision, compilation."""
+"""The U-Net of Figure A.1, its blocks and layers, and its execution: precision, compilation."""

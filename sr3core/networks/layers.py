@@ -115,6 +115,6 @@ def convolve_doubled(h: Tensor, conv: nn.Conv2d) -> Tensor:
     """
     if h.device.type != "cpu":
         return conv(functional.interpolate(h, scale_factor=2, mode="nearest"))
-    # Sums of neighbouring weights: (C', C, 3, 3) -> (C', C, 4, 4); conv_transpose2d takes (C, C', 4, 4).
+    # Sums of neighbouring weights: (C', C, 3, 3) -> (C', C, 4, 4), transposed below to (C, C', 4, 4).
     kernel = functional.avg_pool2d(conv.weight, 2, stride=1, padding=1, divisor_override=1)
     return functional.conv_transpose2d(h, kernel.flip(2, 3).transpose(0, 1), conv.bias, stride=2, padding=1)
