@@ -1,12 +1,12 @@
-"""The `sr3` command in a process of its own, as users start it.
+"""The `sr3` command in its own process, as users start it.
 
-A command that needs Ray is given that of the tests, or it starts one of its own, which takes ten seconds:
+A command that needs Ray should use that of the tests; otherwise it starts its own, which takes ten seconds:
 
     def test_something(ray_session, tmp_path):
         done = run_sr3("upscale", ..., "--address", ray_session)
         assert done.returncode == 0, done.stdout + done.stderr
 
-Only what a private Ray is about (it hangs, it is killed, its disk is full) goes without.
+Only tests of a private Ray itself (it hangs, it is killed, its disk is full) omit the address.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""What is made once in a whole test run, though several processes of pytest-xdist may want it."""
+"""What is made only once in a whole test run, although several processes of pytest-xdist may need it."""
 
 import fcntl
 import os
@@ -9,7 +9,7 @@ import pytest
 
 
 def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
-    """A folder that the first process to want it fills by `make(folder)`; the others wait for it."""
+    """A folder that the first process to need it fills by `make(folder)`; the others wait for that."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     folder, made = shared / name, shared / f"{name}.made"

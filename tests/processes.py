@@ -33,7 +33,7 @@ def wait_for(condition: Callable[[], T], possible: Callable[[], object] = lambda
 
 
 def workers_of(session: str, title: str) -> list[psutil.Process]:
-    """Processes of a Ray session (its name is in its raylet's command line) whose title starts so."""
+    """Processes of a Ray session (its name is in its raylet's command line) whose title starts with `title`."""
     running = list(psutil.process_iter(["cmdline"]))  # a process that is gone or a zombie has None
     raylets = [process for process in running if session in " ".join(process.info["cmdline"] or ())]
     children = {child.pid for raylet in raylets for child in raylet.children(recursive=True)}

@@ -1,4 +1,4 @@
-"""A Ray head of its own, with a job server on loopback, in a process group of its own."""
+"""A separate Ray head with a job server on loopback, in its own process group."""
 
 import json
 import os

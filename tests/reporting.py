@@ -77,7 +77,7 @@ def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = Fa
 
 
 def _differences(run: Run, keys: list[str]) -> dict[str, Any]:
-    """Regression minus SR3: by hand for PSNR, with an interval that holds 0 for SSIM, without one for the distance."""
+    """Regression minus SR3: by hand for PSNR, with an interval around 0 for SSIM, without one for the distance."""
     ours, theirs = (_measure(run, name, keys, 0)["psnr"]["mean"] for name in ("16-64-regression", "sr3"))
     gap = ours - theirs
     return {

@@ -7,7 +7,7 @@ trained one respaced, the others on their own authors' levels. All see the same 
 
 DIR/samplers.png has a row a sampler and number of evaluations, a column an image (the first few), with the input and
 the original on top; DIR/samplers.md the means. DIR/cache.json keeps every finished measurement under the fingerprint of
-all that decided it, so that the same command goes on where it stopped. Seconds are those of the machine, and of its
+everything that determined it, so that the same command resumes. Seconds are those of the machine, and of its
 other users, at the time.
 """
 

@@ -1,4 +1,4 @@
-"""A real browser for tests: how it is started, screens, what watches a page from inside, and contrasts."""
+"""A real browser for tests: starting it, screen sizes, scripts that observe a page from inside, and contrasts."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Ray's own autoscaler with its fake nodes: jobs make nodes come, work on them, and leave them to go."""
+"""Ray's own autoscaler with its fake nodes: jobs make it add nodes, run on them, and let them be removed."""
 
 import json
 import re
@@ -82,7 +82,7 @@ def run(head, address: str, *arguments: str) -> str:
 
 
 def events(log: Path) -> list[str]:
-    """What the autoscaler did, in its own words."""
+    """What the autoscaler did, according to its log."""
     return re.findall(r":event_summary:(.*)", log.read_text())
 
 

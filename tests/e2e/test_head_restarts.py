@@ -1,4 +1,4 @@
-"""GCS fault tolerance with a real Redis: a killed head comes back with its jobs, and the same command goes on."""
+"""GCS fault tolerance with a real Redis: a killed head comes back with its jobs, and the same command resumes."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""The pages of a study in a real browser: what people see, hear, lose and may do, and the administrator's page."""
+"""A study's pages in a real browser: what people see, hear, lose and may do, and the administrator's page."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Training from shards in a bucket, on a real S3 server that now and then refuses or breaks off."""
+"""Training from shards in a bucket, on a real S3 server that sometimes refuses requests or cuts connections."""
 
 import itertools
 import json
@@ -125,7 +125,7 @@ def test_a_cache_smaller_than_the_data_stays_within_its_bound(proxy, remote_shar
 def test_a_run_in_a_bucket_is_resumed_and_watched_from_another_machine(
     proxy, shards, tmp_path, monkeypatch, ray_session
 ):
-    """Working copies in two folders stand for two machines: all that they share is the bucket."""
+    """Working copies in two folders represent two machines, which share only the bucket."""
     stage = override(STAGE, num_steps=12, checkpoint_every=4, keep_checkpoints=2, validation_every=4)
     whole = RunConfig(name="bucket", stages=(stage,))
     here = create_run(tmp_path / "here", whole, shards, data_fingerprints(shards, whole), fresh=False)

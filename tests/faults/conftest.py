@@ -1,4 +1,4 @@
-"""One set of shards, two reference runs and one preparation, all without a fault, for all tests of faults."""
+"""One set of shards, two reference runs and one preparation, all without faults, for all fault tests."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The small run that all tests of faults train, and how two of them are compared."""
+"""The small run that all fault tests train, and the comparison of two such runs."""
 
 from pathlib import Path
 from typing import Any

@@ -1,6 +1,6 @@
-"""Preparations that are caught in the middle, and the processes that make them.
+"""Preparations that are interrupted in the middle of a shard, and the processes that run them.
 
-A named pipe among the images is the handle: whoever reads it waits, in the middle of a shard, until it is killed.
+A named pipe among the images stops them there: a process that reads it waits until it is killed.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def config_for(source: object, out: object, **changes: object) -> PrepareConfig:
 
 
 def data_of(out: Path) -> dict[str, bytes]:
-    """Shards, indices and rejects: all that must not depend on what happened."""
+    """Shards, indices and rejects: everything that an interruption must not change."""
     found = (path for path in out.glob("*/*") if path.name != "manifest.json")
     return {str(path.relative_to(out)): path.read_bytes() for path in sorted(found)}
 
@@ -92,7 +92,7 @@ class Pipe:
         return found[0]
 
     def heal(self) -> None:
-        """Put the image back, and give it to whoever waits already: the one that took the place of who was killed."""
+        """Put the image back, and send it to the process that already waits: the killed one's replacement."""
         healed = self._path.with_name(f"{self._path.name}.healed")
         healed.write_bytes(self._data)
         os.replace(healed, self._path)
@@ -112,7 +112,7 @@ class Pipe:
 
 
 class Driver:
-    """A Python process that prepares what it is told, and is told by lines; leaving the block ends it."""
+    """A Python process that prepares each configuration that it reads as a line; leaving the block ends it."""
 
     def __init__(
         self,

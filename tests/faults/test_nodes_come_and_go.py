@@ -1,4 +1,4 @@
-"""A node dies while a cluster of several (Ray's own test cluster) trains; an elastic run goes on without it."""
+"""A node dies while a cluster of several (Ray's own test cluster) trains; an elastic run continues without it."""
 
 import json
 import subprocess

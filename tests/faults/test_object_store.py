@@ -1,4 +1,4 @@
-"""Ray's object store at its smallest and more than full: the same bytes, by spilling; or a message of what to do."""
+"""Ray's object store at its smallest and overfull: the same bytes, by spilling, or a message that states the remedy."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A preparation whose bucket refuses and breaks off, and one whose disk is full: the same bytes, or a clear message."""
+"""A preparation with a failing bucket, and one with a full disk: the same bytes, or a clear message."""
 
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def _weather_faults(proxy, driver, uri, stored, expected) -> None:
 
 
 def _fail_uploads(proxy, driver, client, uri, stored) -> None:
-    """A multipart upload whose parts fail leaves no object and no part; afterwards the same command goes on."""
+    """A multipart upload whose parts fail leaves no object and no part; afterwards the same command resumes."""
     for seed in range(4):  # noise of 1024x1024 is 3 MB an image: the shard goes up in parts
         client.put_object(Bucket="faulty", Key=f"large/{seed}.png", Body=picture(seed, 1024))
     parts = iter(range(10**6))

@@ -56,7 +56,7 @@ def start_held(folder: Path, data: str, address: str) -> "subprocess.Popen[str]"
 
 
 def assert_resumes(folder: Path, data: str, reference) -> None:
-    """The same run goes on from where it was held to the reference's end."""
+    """The same run resumes where it was held, and ends like the reference."""
     assert steps_done(open_run(folder / "run").stages[0]) == HELD_AT
     again = start(folder / "run", data, placement__num_workers=0)  # the placement is nothing that results depend on
     assert [result.error for result in train_run(again)] == [None]
@@ -87,7 +87,7 @@ def test_a_machine_that_goes_down_loses_nothing_but_the_steps_since_its_checkpoi
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_stopped_ends_its_workers_and_resumes(data, uninterrupted, tmp_path, ray_session, stop):
-    """Ctrl-C, and what stops a job, while a worker is at work on a cluster that stays."""
+    """Ctrl-C, and the signal that stops a job, while a worker trains on a cluster that keeps running."""
     session = session_name()
     process = start_held(tmp_path, data, ray_session)
     process.send_signal(stop)
@@ -111,7 +111,7 @@ def test_a_damaged_newest_checkpoint_falls_back_loudly(data, uninterrupted, tmp_
     wanted = fault_config(placement__num_workers=0)
     config_file = run.path / "config.json"
     content = json.loads(config_file.read_text())
-    config_file.write_text(json.dumps({**content, "config": to_dict(wanted)}))  # go on to 60 steps
+    config_file.write_text(json.dumps({**content, "config": to_dict(wanted)}))  # continue to 60 steps
     longer = open_run(run.path)
     assert [result.error for result in train_run(longer)] == [None]
     assert "optimizer.pt is damaged" in caplog.text
@@ -145,7 +145,7 @@ def assert_same_losses(run, reference) -> None:
     (stage,), (alone,) = run.stages, reference.stages
     for ours, theirs in zip(read_metrics(stage.metrics), read_metrics(alone.metrics), strict=True):
         assert ours["step"] == theirs["step"]
-        # Rounding alone differs; from about step 30 on Adam makes more of it than a tolerance can tell from mistakes.
+        # Only rounding differs; from about step 30 on, Adam amplifies it beyond any tolerance that reveals mistakes.
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if ours["step"] <= 20 else 3e-2)
 
 
@@ -177,7 +177,7 @@ def test_more_than_the_cluster_has_is_refused_at_once(data, tmp_path):
 
 
 def test_a_stage_that_waits_for_others_says_what_it_waits_for(ray_session, data, tmp_path, capsys):
-    """Another job holds a CPU that the stage needs: it is waited for, however long it takes, and let in then."""
+    """Another job holds a CPU that the stage needs: the stage waits for it, however long it takes, and then starts."""
     from ray.util.placement_group import placement_group, remove_placement_group
 
     run = start(tmp_path / "run", data, num_steps=10, placement__cpus_per_worker=2.0, placement__wait_seconds=0.0)

@@ -27,7 +27,7 @@ CHANGED = "8-16-l2"
 
 @pytest.fixture(scope="module")
 def ablation(tmp_path_factory, photos, ray_session):
-    """A run of three arms of one set of random weights, but for the arm CHANGED, whose weights are others."""
+    """A run of three arms with the same random weights, except for the arm CHANGED, which has different ones."""
     folder = tmp_path_factory.mktemp("ablation")
     data = prepared(photos, folder, 60, "8-16", validation_fraction=0.2, test_fraction=0.2)
     stage = override(small_stage(8, 16, base_channels=8, num_steps=1, num_workers=1), num_lanes=1)

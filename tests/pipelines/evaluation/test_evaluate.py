@@ -1,4 +1,4 @@
-"""Evaluation of folders: numbers by hand, any number of workers alike, resumed, and clear about what does not fit."""
+"""Evaluation of folders: numbers by hand, equal for any number of workers, resumed, with clear errors on mismatches."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ NUM_IMAGES = 10
 
 @pytest.fixture(autouse=True)
 def without_inception(monkeypatch):
-    """Seeded features: an Inception an actor would cost minutes here, and they are tested in tests/sr3core."""
+    """Seeded features: one Inception per actor would take minutes here, and it is tested in tests/sr3core."""
     monkeypatch.delenv(WEIGHTS_VARIABLE, raising=False)
     monkeypatch.setattr("pipelines.evaluation.networks.find_inception", lambda: None)
 

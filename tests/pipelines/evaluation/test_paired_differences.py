@@ -1,4 +1,4 @@
-"""Paired differences: by hand, and surer than the means where images differ more than methods do."""
+"""Paired differences: computed by hand, and more certain than the means if images differ more than methods do."""
 
 import numpy as np
 import pytest

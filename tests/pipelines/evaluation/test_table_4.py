@@ -1,4 +1,4 @@
-"""Images from noise against originals where they lie in the shards: the same numbers as against a folder of them."""
+"""Images from noise against originals read directly from the shards: the same numbers as against a folder of them."""
 
 import json
 

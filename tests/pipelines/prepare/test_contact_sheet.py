@@ -1,4 +1,4 @@
-"""The contact sheet is a picture of random records."""
+"""The contact sheet shows random records."""
 
 from pathlib import Path
 

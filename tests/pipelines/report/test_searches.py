@@ -37,7 +37,7 @@ def test_search_that_found_nothing_says_so(tmp_path: Path, photos: Path) -> None
 
 
 def _add_search(run: Run, name: str, **changes: Any) -> None:
-    """Another search of the first stage, like the one that is there but for some of its content."""
+    """Another search of the first stage, equal to the existing one except for some of its content."""
     known = next(run.path.glob("16-32/search/10-*/search.json"))
     path = known.parent.parent / name / "search.json"
     path.parent.mkdir()
@@ -99,7 +99,7 @@ def test_every_schedule_file_is_drawn_beside_the_trained_one(tmp_path: Path, pho
     text = Page(write_report(str(run.path)).read_text()).text["schedules"].partition(" 32-64 ")[0]
     places = [text.index(f"best-{steps} ") for steps in budgets]
     assert places == sorted(places)
-    assert text.count("trained schedule, respaced to 100") == 2, "in each of the charts that so many need"
+    assert text.count("trained schedule, respaced to 100") == 2, "in each chart; this many need two"
 
 
 def test_a_searchs_configuration_is_printed_once(tmp_path: Path, photos: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `sr3 status` says of a run that stands still: how long it has been silent, and how long it would still take."""
+"""What `sr3 status` reports of a stalled run: how long it has been silent, and the time that it would still need."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def test_a_run_that_is_silent_says_for_how_long(tmp_path):
     text = told(tmp_path, written=time.time() - 7500)
     assert "2:05:0" in text.partition("last sign of life ")[2]
     assert "last sign of life 0:00 ago" in told(tmp_path, written=time.time() + 60)  # another machine's clock
-    assert "sign of life" not in told(tmp_path)  # a run of before this was written down
+    assert "sign of life" not in told(tmp_path)  # a run from before this time was recorded
 
 
 def test_the_time_left_is_in_days_and_hours(tmp_path):

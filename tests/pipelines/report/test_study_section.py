@@ -1,4 +1,4 @@
-"""The study as a section of the report: its numbers, its figures inside the page, found in RUN/study or where named."""
+"""The study as a section of the report: its numbers, its embedded figures, from RUN/study or a named folder."""
 
 import base64
 import re

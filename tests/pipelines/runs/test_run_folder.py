@@ -1,4 +1,4 @@
-"""Run folders: what they refuse to go on with."""
+"""Run folders: which runs are not resumed."""
 
 import json
 
@@ -47,7 +47,7 @@ def test_another_science_is_refused_by_its_leaves_alone(tmp_path):
     assert "configuration: stages.16-32.optimizer.learning_rate: 0.002 -> 0.5; data.8-16: '0' -> '1'. " in str(
         refusal.value
     )
-    with pytest.raises(ConfigError, match=r"configuration: stages.16-32: {...} -> None\. Take another"):
+    with pytest.raises(ConfigError, match=r"configuration: stages.16-32: {...} -> None\. Choose another"):
         start(tmp_path, STAGES[0])
     assert [stage.name for stage in start(tmp_path, STAGES[0], fresh=True).stages] == ["8-16"]
 

@@ -72,7 +72,7 @@ def pixels(folder):
 
 
 def assert_same(images, others):
-    """Equal, but for what another batch size rounds differently."""
+    """Whether images are equal, except for the rounding of another batch size."""
     assert images.keys() == others.keys()
     for name, image in images.items():
         assert np.abs(image - others[name]).max() <= 1, name
@@ -224,7 +224,7 @@ LONG = replace(CONFIG, num_images=8, schedule="20,20", batch=1)
 
 
 def images_after(out, number):
-    """Wait until so many images are there, whole."""
+    """Wait until this many complete images exist."""
     return wait_for(lambda: [p for p in out.glob("0*.png") if Image.open(p).size == (16, 16)][number - 1 :])
 
 

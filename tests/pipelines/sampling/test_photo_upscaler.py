@@ -40,7 +40,7 @@ def upscaled(run: Path, folder: Path, data: bytes, **options: object) -> tuple[P
 
 
 def test_a_photo_is_the_cascade_of_its_pixels_in_one_piece(cascade_run: Path, tmp_path: Path) -> None:
-    """What is written is, bit for bit, what the stages make of the decoded pixels on the noise of (seed, bytes)."""
+    """The output is bit-identical to the stages' output for the decoded pixels and the noise of (seed, bytes)."""
     data = saved(picture(0, 13, 21))
     _, image = upscaled(cascade_run, tmp_path, data, seed=5)
     photo = decode_photo(data)

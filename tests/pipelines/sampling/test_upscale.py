@@ -1,4 +1,4 @@
-"""`sr3 upscale` on many photos: what is done, what is not ours, buckets, and being killed."""
+"""`sr3 upscale` on many photos: finished outputs, files from elsewhere, buckets, and being killed."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Documents that state their version: their bytes, and what a user is told about one that cannot be read."""
+"""Documents that state their version: their bytes, and the error message for one that cannot be read."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The database of answers: whose it is, which kinds there are, how durable SQLite is."""
+"""The database of answers: the study that it belongs to, supported kinds, and SQLite's durability."""
 
 import pytest
 import sqlalchemy as sa

@@ -1,4 +1,4 @@
-"""Who sees what: balanced by image and by side, whatever the numbers."""
+"""The assignment of images to subjects: balanced by image and by side, for any numbers."""
 
 from collections import Counter, defaultdict
 

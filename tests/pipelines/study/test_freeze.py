@@ -1,4 +1,4 @@
-"""A frozen study: images alike, nothing in them but pixels, and bad folders refused before anything is written."""
+"""A frozen study: uniform files that contain only pixels; bad folders are refused before anything is written."""
 
 import dataclasses
 import json

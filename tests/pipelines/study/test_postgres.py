@@ -1,4 +1,4 @@
-"""The same study on a real PostgreSQL: places and answers of people at once; skipped where it is not installed."""
+"""The same study on a real PostgreSQL: concurrent places and answers; skipped where it is not installed."""
 
 import os
 import shutil

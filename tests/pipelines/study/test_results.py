@@ -26,7 +26,7 @@ Fooled = Callable[[Slot, Trial, int], bool]
 
 
 def take(study: Study, fooled: Fooled, people: int | None = None, seconds: float | None = None) -> None:
-    """Fill a study's database with subjects who decide so; time passes as they look."""
+    """Fill a study's database with subjects who make these decisions; time passes as they look."""
     now = [1_000_000.0]
     database = open_database(None, study.sqlite_path, study.fingerprint)
     visits = Visits(study, database, Tokens(study.secrets().signing, 600), lambda: now[0])
@@ -197,7 +197,7 @@ def answer(position: int, kind: str = "trial", **changes: object) -> Answered:
         ({}, None),
         ({"num_presentations": 2}, "shown more than once"),
         ({"focus_lost_viewing": 1}, "focus lost while viewing"),
-        ({"focus_lost_answering": 3}, None),  # who looks away after the images are gone has seen them
+        ({"focus_lost_answering": 3}, None),  # a subject who looks away after the images are gone has seen them
         ({"exposure_seconds": 3.09}, None),
         ({"exposure_seconds": 3.11}, "viewing time off"),
         ({"exposure_seconds": 2.89}, "viewing time off"),

@@ -1,4 +1,4 @@
-"""The real server in a process of its own: headers, limits, proxies, a crowd; what HTTP adds to test_visits.py."""
+"""The real server in its own process: headers, limits, proxies, a crowd; what HTTP adds to test_visits.py."""
 
 import itertools
 import json
@@ -138,7 +138,7 @@ def test_an_address_that_asks_too_often_is_slowed(study):
 
 @pytest.mark.parametrize("strips", [True, False])
 def test_behind_a_proxy_with_a_path(study, strips):
-    """A proxy may take its path off, or pass it on; the pages name the path in either case."""
+    """A proxy may strip its path or pass it on; the pages contain the path in either case."""
     with running(command(study.path, "--root-path", "/lab/study")) as server:
         root = server.address.removesuffix("lab/study/") if strips else server.address
         status, page = Subject(root, "x").ask("GET", "")

@@ -1,4 +1,4 @@
-"""What participants may do: one answer a pair, places that come free, exclusions as declared."""
+"""What participants may do: one answer per pair, places that become free, exclusions as declared."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def slot_of(database: Database, name: str) -> int:
 
 
 def go_through(visits: Visits, study: Study, clock: Clock, session: str, slot: int, wrong: str = "") -> dict[str, Any]:
-    """Answer everything rightly but for trials of the kind `wrong`."""
+    """Answer everything correctly except for trials of the kind `wrong`."""
     while (shown := visits.next(session))["state"] == "active":
         clock.now += 3
         position = shown["position"]
@@ -236,7 +236,7 @@ def test_places_of_the_silent_and_of_those_who_leave_are_free_again(visits, stud
     visits.next(visits.enter("q0")["session"])
     join(visits, "q1")
     assert slot_of(database, "q1") == silent
-    assert visits.next(sessions[7])["state"] == "active"  # who comes back after all goes on
+    assert visits.next(sessions[7])["state"] == "active"  # someone who returns after all may continue
 
 
 def test_the_place_of_a_subject_who_fails_the_checks_is_filled_again(visits, study, clock, database):

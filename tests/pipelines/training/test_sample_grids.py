@@ -1,4 +1,4 @@
-"""Grids of a base model, which has no low-resolution input: its samples above held-out images of their classes."""
+"""Grids of a base model, which has no low-resolution input: samples above held-out images of the same classes."""
 
 import numpy as np
 import pytest

@@ -16,7 +16,7 @@ from tune.search.settings import SearchConfig
 
 
 def make_config(folder: Path, num_steps: int | None, **changes: Any) -> RetrainConfig:
-    """A chain in a folder: 6 steps the first time, which teach next to nothing, num_steps afterwards."""
+    """A chain in a folder: 6 training steps the first time, which achieve almost nothing, then num_steps."""
     stage = override(
         small_stage(8, 16, base_channels=8, num_steps=6, num_workers=1),
         placement__num_workers=0,

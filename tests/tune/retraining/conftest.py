@@ -70,7 +70,7 @@ def driver(ray_session: str) -> Iterator[Driver]:
 def better(
     first: Path, photos: Path, driver: Driver, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, int, subprocess.CompletedProcess[str]]:
-    """A copy of the chain, retrained on more photos in another process; its id, and what a second command was told."""
+    """A copy of the chain, retrained on more photos in another process; its id, and a second command's result."""
     folder = moved(first, tmp_path_factory.mktemp("better") / "chain")
     add_photos(photos, folder, 60, 90)
     config = write(folder, make_config(folder, 160))

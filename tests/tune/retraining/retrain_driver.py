@@ -24,7 +24,7 @@ from pipelines.registry.registry import Registry
 
 
 def die() -> None:
-    """As a power cut would: nothing is cleaned up."""
+    """End the process like a power cut: nothing is cleaned up."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -44,7 +44,7 @@ def after(calls: int, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def in_the_search(run: str, config: Any, report: Any) -> Any:
-    """The search, until its third trial is told of."""
+    """The search, until it reports its third trial."""
 
     def told(line: str) -> None:
         report(line)

@@ -1,4 +1,4 @@
-"""Who else is at work: another promotion meanwhile, a lease that is lost, a training that fails and gives it back."""
+"""Concurrent processes: another promotion meanwhile, a lost lease, and a failed training that releases its lease."""
 
 import re
 import threading
@@ -18,7 +18,7 @@ from tune.retraining.retrain import retrain
 
 
 def test_a_model_that_others_promoted_meanwhile_is_what_counts(chain, photos, monkeypatch):
-    """Between comparison and promotion somebody promotes: the new model is compared with that one."""
+    """Another process promotes between comparison and promotion: the new model is then compared with that one."""
     add_photos(photos, chain, 60, 70)
     assert retrained(chain, 1, "--always", searches=()) == 0
     add_photos(photos, chain, 70, 80)
@@ -58,7 +58,7 @@ def test_a_training_that_fails_is_reported_the_old_model_stays_and_the_lease_is_
 
 
 def test_a_retraining_that_has_lost_its_lease_stops_before_it_publishes_anything(chain, photos):
-    """Another process takes it for dead and takes the lease over while it is at work."""
+    """Another process considers it dead and takes over the lease while it is running."""
     add_photos(photos, chain, 60, 70)
     registry = Registry(str(chain / "models"))
     journal = Journal(registry.lease)

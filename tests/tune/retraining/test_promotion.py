@@ -1,4 +1,4 @@
-"""Retrainings on real photos: one promotes, one refuses, one has nothing to do, two at once."""
+"""Retrainings on real photos: one promotes, one does not, one has nothing to do, two run at once."""
 
 import re
 

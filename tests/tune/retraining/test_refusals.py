@@ -1,4 +1,4 @@
-"""What would fail at night is refused at once: configurations, held-out images, states that cannot be read."""
+"""What would fail hours later is refused at once: configurations, held-out images, unreadable states."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What the search's tests share."""
+"""Fixtures of the search's tests."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A process of its own that searches, for the test that kills it: RUN ADDRESS -> lines of progress."""
+"""A separate process that searches, for the test that kills it: RUN ADDRESS -> lines of progress."""
 
 import sys
 

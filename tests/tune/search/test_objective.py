@@ -1,4 +1,4 @@
-"""The objective: the same for every schedule, exact, kept on disk, honest about its error."""
+"""The objective: the same for every schedule, exact, stored on disk, with a correct standard error."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +65,7 @@ def test_distance_agrees_with_an_independent_one(count: int, dim: int) -> None:
 
 
 def test_moments_of_parts_give_the_distance_of_the_whole() -> None:
-    """What actors that share the images would merge."""
+    """The result of merging the parts of actors that share the images."""
     generator = np.random.default_rng(0)
     a, b = generator.normal(size=(2, 500, 40))
     parts = [Moments.from_features(part) for part in (a[:7], a[7:300], a[300:])]
@@ -74,7 +74,7 @@ def test_moments_of_parts_give_the_distance_of_the_whole() -> None:
 
 
 def measured_with(features: np.ndarray, **values: np.ndarray) -> Measurements:
-    """Measurements that are zero but for what is given."""
+    """Measurements that are zero except for the given values."""
     zeros = np.zeros(len(features))
     others = {name: values.get(name, zeros) for name in ("psnr", "ssim", "consistency", "seconds")}
     return Measurements(features=features, **others)
@@ -103,7 +103,7 @@ def test_the_standard_errors_are_those_of_repeated_draws(task: Task, count: int,
 
 
 def test_the_error_of_a_weighted_objective_is_that_of_its_groups_means(task: Task) -> None:
-    """Of a mean the jackknife over groups is known: the groups' means scatter about theirs."""
+    """For a mean, the jackknife over groups is known: it is the scatter of the groups' means about their mean."""
     psnr = np.random.default_rng(0).normal(25, 3, size=40)
     features = np.random.default_rng(1).normal(size=(40, 8))
     weights = ObjectiveWeights(fid=0, psnr=2)

@@ -45,7 +45,7 @@ def distance(space: RefinementSpace, one: dict[str, float], other: dict[str, flo
 
 @pytest.mark.parametrize("seed", range(5))
 def test_every_refinement_is_near_its_base(seed: int) -> None:
-    """A point drawn anywhere is about 0.3 of the ranges away; of ten steps nothing good is left there."""
+    """A point drawn anywhere is about 0.3 of the ranges away; with ten steps, no good schedule lies there."""
     base = defaults(TRAINED, 10)[3]
     space = RefinementSpace(base, SMALLEST)
     algorithm = create_algorithm("cmaes", space, seed, 12, [trial(base, point=space.centre)])

@@ -1,4 +1,4 @@
-"""What the search refuses, in one message each, before it gives any work to Ray."""
+"""What the search refuses, with one message each, before it gives any work to Ray."""
 
 from pathlib import Path
 from typing import Any

@@ -66,7 +66,7 @@ def test_every_point_is_a_schedule_that_the_network_was_trained_for(point: dict,
     st.floats(1e-12, 0.49),
 )
 def test_numbers_of_any_size_decode_to_a_schedule(point: dict, smallest: float) -> None:
-    """CMA-ES knows only numbers, and steps out of range."""
+    """CMA-ES knows only numbers, and proposes some out of range."""
     schedule = SearchSpace((25,), smallest).schedule(point)
     check_gammas(np.array(schedule.gammas), smallest)
 
@@ -191,7 +191,7 @@ def test_the_number_of_steps_is_a_choice_where_there_are_some() -> None:
 
 
 def test_the_space_reaches_the_first_level_of_the_respaced_default() -> None:
-    """At few steps the trained schedule respaced starts noisier than 1e-3: the space must hold what it does."""
+    """At few steps the trained schedule respaced starts noisier than 1e-3: the space must contain its levels."""
     for num_steps in (10, 25, 100):
         noise = 1 - defaults(TRAINED, num_steps)[0].gammas[1]
         assert SearchSpace.of(TRAINED, (num_steps,), ("ddim",)).ranges["noise_first"][1] >= noise

@@ -1,4 +1,4 @@
-"""Rungs compare like with like; tables and plots say what was found."""
+"""Rungs compare like with like; tables and plots show the results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +45,7 @@ def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) ->
 
 
 def decide(rungs: Rungs, name: str, objective: float, images: int = 4, budget: int = 2) -> bool:
-    """Whether the trial may go on."""
+    """Whether the trial may continue."""
     config = SimpleNamespace(config={"name": name, "budget": budget})
     result = {"num_images": images, "objective": objective}
     return rungs.on_trial_result(None, config, result) == TrialScheduler.CONTINUE
@@ -53,12 +53,12 @@ def decide(rungs: Rungs, name: str, objective: float, images: int = 4, budget: i
 
 def test_a_trial_goes_on_among_the_best_quarter_of_its_rung() -> None:
     rungs = Rungs((4, 16, 64), 4, spared=["trained-respaced"])
-    assert decide(rungs, "a", 5.0)  # the first has nobody to be compared with
+    assert decide(rungs, "a", 5.0)  # the first has nothing to be compared with
     assert not decide(rungs, "b", 6.0)
     assert decide(rungs, "c", 4.0)
     assert decide(rungs, "trained-respaced", 9.0)
     assert [decide(rungs, str(n), 10.0 + n) for n in range(4)] == [False] * 4
-    assert decide(rungs, "second of nine", 4.5)  # now two of eight may go on
+    assert decide(rungs, "second of nine", 4.5)  # now two of eight may continue
     assert not decide(rungs, "d", 4.7)
 
 

@@ -61,7 +61,7 @@ def fake_load_split(data: str, stage: str, split: str, limit: int | None = None)
 
 
 def make_config(**changes: Any) -> SearchConfig:
-    """Ten trials of four steps on 16 images, but for what is changed."""
+    """Ten trials of four steps on 16 images, except for the given changes."""
     values = {
         "stage": "4-16",
         "num_steps": 4,
