@@ -44,7 +44,7 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
     """Turn images into shards; Ray must be initialised. A repeated call writes only what is missing.
 
     Raises:
-        ConfigError: config.out was begun with another configuration, or lies among the tars to read.
+        ConfigError: config.out was started with a different configuration, or lies among the tars to read.
         DataError: the source does not exist, holds no images, or none that a stage can use.
         StorageError: shards could not be written; those that were finished are kept.
     """

@@ -161,10 +161,10 @@ def write_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
 
 
 def is_begun(config: PrepareConfig, plan: Plan) -> bool:
-    """Whether config.out was begun with this plan; False if it was not begun at all.
+    """Whether config.out was started with this plan; False if it was not started at all.
 
     Raises:
-        ConfigError: it was begun with another configuration; names every difference.
+        ConfigError: it was started with a different configuration; names every difference.
         DataError: the source has changed since it was begun.
     """
     path = join(config.out, PLAN)
@@ -181,10 +181,10 @@ def is_begun(config: PrepareConfig, plan: Plan) -> bool:
 
 
 def load_own_plan(config: PrepareConfig) -> Plan:
-    """Read the plan in config.out, which must have been begun with the same configuration.
+    """Read the plan in config.out, which must have been started with the same configuration.
 
     Raises:
-        ConfigError: it was begun with another one; names every difference.
+        ConfigError: it was started with a different one; names every difference.
         DataError: there is no plan, or it is damaged.
     """
     plan, _ = load_plan(config.out)
@@ -200,8 +200,8 @@ def _check_config(config: PrepareConfig, before: dict[str, Any]) -> None:
     changed = differences(before["config"], json.loads(json.dumps(scientific(config))))
     if changed:
         raise ConfigError(
-            f"out: {config.out} was begun with another configuration ({'; '.join(changed)});"
-            " use another --out, or the configuration that it was begun with"
+            f"out: {config.out} was started with a different configuration ({'; '.join(changed)});"
+            " use another --out, or the configuration that it was started with"
         )
 
 

@@ -125,7 +125,8 @@ def scalars(folder: Path) -> set[tuple[str, int]]:
     return found
 
 
-def test_a_tracker_that_is_not_installed_is_refused_before_training(data, tmp_path):
+def test_a_tracker_that_is_not_installed_is_refused_before_training(data, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)  # Python then finds no such module, though tests have it
     run = start(tmp_path / "run", data, placement__trackers=("wandb",))
     with pytest.raises(ConfigError, match=r"wandb is not installed; pip install 'sr3-on-ray\[wandb\]'"):
         train_run(run)

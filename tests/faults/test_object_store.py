@@ -33,16 +33,17 @@ FULL = """
 # argv: bytes of the store. A disk that is (said to be) full takes no spilled objects.
 import sys
 import numpy as np, ray
-from cluster import cli, commands
+from cluster import cli
+from cluster.commands import status
 from cluster.session import ray_session
-def fill(arguments):
+def fill(options):
     with ray_session():
         held = [ray.put(np.ones(20_000_000, np.uint8)) for _ in range(30)]
     return 0
 ray.init("local", num_cpus=1, object_store_memory=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
          logging_level="ERROR")
-commands.report = fill
-sys.exit(cli.main(["report"]))
+status.run = fill  # any command: what is tested is how its errors are reported
+sys.exit(cli.main(["status", "."]))
 """
 
 

@@ -153,7 +153,7 @@ def test_add_new_begins_where_nothing_is_and_refuses_another_configuration(photo
     add_new(config_for(source, tmp_path / "a"), quiet)
     prepare(config_for(source, tmp_path / "b"), quiet)
     assert sums(tmp_path / "a") == sums(tmp_path / "b")
-    with pytest.raises(ConfigError, match=r"begun with another configuration \(seed: 0 -> 1\)"):
+    with pytest.raises(ConfigError, match=r"started with a different configuration \(seed: 0 -> 1\)"):
         add_new(config_for(source, tmp_path / "a", seed=1), quiet)
     extra = sorted(photos.glob("*.jpg"))[20]
     (source / extra.name).write_bytes(extra.read_bytes())

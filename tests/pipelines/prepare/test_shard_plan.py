@@ -33,7 +33,7 @@ def test_a_dry_run_looks_at_the_source_and_at_what_is_done_and_writes_nothing(co
     assert not (tmp_path / "out").exists()
     write_plan(config, *plan_shards(config, open_source(config.source)))
     assert describe_plan(config) == said
-    with pytest.raises(ConfigError, match=r"begun with another configuration.*seed"):
+    with pytest.raises(ConfigError, match=r"started with a different configuration.*seed"):
         describe_plan(override(config, seed=1))
     (tmp_path / "photos" / "more.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="12 images then, 13 now"):
