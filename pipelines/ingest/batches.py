@@ -1,7 +1,7 @@
 """Training batches: sample_order says which samples a step takes; here threads read, vary and stack them."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -17,10 +17,12 @@ from sr3core.randomness import derive_seed
 from sr3core.training import Batch
 
 
-def batches_from(reader: SplitReader, config: TrainConfig, step: int, rank: int, world_size: int) -> Iterator[Batch]:
+def batches_from(
+    reader: SplitReader, config: TrainConfig, step: int, rank: int, world_size: int
+) -> Generator[Batch, None, None]:
     """Yield this worker's batches from `step` on, endlessly; threads read ahead.
 
-    Nothing of the batches before `step` is read.
+    Nothing of the batches before `step` is read. Closing the generator stops the reading ahead.
     """
     order = SampleOrder(
         tuple(shard.num_samples for shard in reader.shards),

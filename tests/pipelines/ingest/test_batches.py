@@ -1,5 +1,7 @@
 """Batches: the same ones at every world size and after a resume, in the form that training takes."""
 
+import itertools
+
 import numpy as np
 import torch
 
@@ -15,7 +17,7 @@ def stage(**changes):
     return override(small_stage(8, 16, base_channels=8, num_steps=10, num_workers=1), **changes)
 
 
-def base_stage(num_classes=2):
+def base_stage(num_classes: int | None = 2):
     return override(
         small_stage(None, 16, base_channels=8, num_steps=10, num_workers=1), model__unet__num_classes=num_classes
     )
@@ -33,8 +35,8 @@ def test_the_global_batch_is_the_same_at_world_sizes_1_2_4_and_after_a_resume(da
             torch.testing.assert_close(part.high, whole.high[chosen], rtol=0, atol=0)
             torch.testing.assert_close(part.low, whole.low[chosen], rtol=0, atol=0)
     walked = batches_from(reader, config, 3, 0, 1)
-    next(walked), next(walked)
-    assert next(walked).keys == whole.keys
+    _, _, third = itertools.islice(walked, 3)
+    assert third.keys == whole.keys
 
 
 def test_a_resume_reads_nothing_of_what_was_consumed(data, monkeypatch):
