@@ -32,6 +32,14 @@ def wait_for(condition: Callable[[], T], possible: Callable[[], object] = lambda
         time.sleep(0.05)  # between two looks; what is asserted is the state, not the time
 
 
+def session_name() -> str:
+    """Name of the session of the Ray that this process is connected to, for `workers_of`."""
+    from ray._private.worker import global_worker
+
+    assert global_worker.node is not None
+    return global_worker.node.session_name
+
+
 def workers_of(session: str, title: str) -> list[psutil.Process]:
     """Processes of a Ray session (its name is in its raylet's command line) whose title starts with `title`."""
     running = list(psutil.process_iter(["cmdline"]))  # a process that is gone or a zombie has None

@@ -24,15 +24,7 @@ from sr3core.training import create_state
 from tests.commands import ROOT, clean_environment
 from tests.faults.fault_runs import NUM_STEPS, assert_identical, fault_config, start, training_lines
 from tests.faults.gate import HELD_AT
-from tests.processes import kill, wait_for, workers_of
-
-
-def session_name() -> str:
-    """Of the tests' Ray."""
-    from ray._private.worker import global_worker
-
-    assert global_worker.node is not None
-    return global_worker.node.session_name
+from tests.processes import kill, session_name, wait_for, workers_of
 
 
 def remove_orphans() -> None:

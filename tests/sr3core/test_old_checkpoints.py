@@ -57,6 +57,7 @@ def test_outputs_and_the_next_step_are_those_of_the_program_that_wrote_it(folder
     assert info.state["format_version"] == 1
     state = create_state(MODEL, OPTIMIZER, seed=99)
     restore(info, state)
+    assert state.ema is not None
     with torch.no_grad():
         close(state.ema(upsample_bicubic(pixels(4), 8), pixels(8), torch.tensor([0.3, 0.9])), expected["output"])
     batch = Batch(pixels(4), pixels(8).flip(-1), (0, 1))

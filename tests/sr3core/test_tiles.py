@@ -1,6 +1,7 @@
 """Tiles: weights that sum to 1, one noise for all, no seams, and memory that does not grow with the image."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ class LocalNetwork(nn.Module):
         return functional.avg_pool2d((x_up + y_t) / 2, 3, stride=1, padding=1)
 
 
-def local_stage(low=8, high=16, kind="sr3"):
+def local_stage(low=8, high=16, kind: Literal["sr3", "regression"] = "sr3"):
     schedule = default_schedule(NoiseScheduleConfig(), STEPS) if kind == "sr3" else None
     objective = ObjectiveConfig(target="y_0")
     model = ModelConfig(kind=kind, low_size=low, high_size=high, unet=unet_tiny(high, 8), objective=objective)
@@ -266,9 +267,11 @@ def test_the_largest_batch_and_strip_do_not_grow_with_the_image():
     seen = {}
     for side in (64, 192):
         stage = local_stage()
+        network = stage.network
+        assert isinstance(network, LocalNetwork)
         strips = list(run_tiled_cascade([stage], picture(side, 64), 0, tiling))
-        seen[side] = stage.network.largest, max(strip.numel() for _, strip in strips)
-        assert stage.network.calls > 0
+        seen[side] = network.largest, max(strip.numel() for _, strip in strips)
+        assert network.calls > 0
     assert seen[64] == seen[192]
     assert seen[64][0] == 2 * 3 * 32 * 32
     assert seen[64][1] <= 3 * 32 * 128

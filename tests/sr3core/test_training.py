@@ -2,6 +2,7 @@
 
 import json
 from contextlib import contextmanager
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ from sr3core.training import Batch, Trainer, create_state, draw_noise, learning_
 OPTIMIZER = OptimizerConfig(learning_rate=2e-3, warmup_steps=5, ema_decay=0.9, gradient_clip=1.0)
 
 
-def model(kind="sr3", low=8, high=16, **objective):
+def model(kind: Literal["sr3", "regression"] = "sr3", low=8, high=16, **objective):
     return ModelConfig(
         kind=kind, low_size=low, high_size=high, unet=unet_tiny(high, 8), objective=ObjectiveConfig(**objective)
     )
@@ -77,7 +78,7 @@ def test_a_seed_starts_from_the_weights_that_it_always_did():
     """The layer that is drawn last tells of any change in what is drawn before it."""
     network = create_state(model(), OPTIMIZER, 0).model
     assert len(network.state_dict()) == 206
-    last = network.decoder["16x16_block1"].conv1.weight[0, 0, 0]
+    last = network.get_parameter("decoder.16x16_block1.conv1.weight")[0, 0, 0]
     torch.testing.assert_close(last, torch.tensor([-0.005789578, 0.108703613, -0.061596297]), rtol=1e-5, atol=1e-7)
 
 
@@ -191,7 +192,7 @@ def test_checkpoints_that_are_damaged_unfinished_or_foreign_are_named(tmp_path, 
         read_info(tmp_path)
 
 
-def stage(name, low, high, kind="sr3", steps=3):
+def stage(name, low, high, kind: Literal["sr3", "regression"] = "sr3", steps=3):
     config = model(kind, low, high)
     network = UNet(config.unet).eval()
     with torch.no_grad():

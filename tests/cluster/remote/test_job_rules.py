@@ -104,11 +104,13 @@ def test_a_relative_path_is_refused_wherever_it_stands(command, changed, option)
         check_paths(load(command).read(words))
 
 
-def test_relative_paths_behind_options_and_other_paths_are_refused():
-    for command in ("report --study /s runs/mine", "report /r runs/mine", "status --as-json runs/mine", "demo"):
-        name, *arguments = command.split()
-        with pytest.raises(ConfigError, match="all nodes share"):
-            check_paths(load(name).read(arguments))
+@pytest.mark.parametrize(
+    "command", ["report --study /s runs/mine", "report /r runs/mine", "status --as-json runs/mine", "demo"]
+)
+def test_relative_paths_behind_options_and_other_paths_are_refused(command):
+    name, *arguments = command.split()
+    with pytest.raises(ConfigError, match="all nodes share"):
+        check_paths(load(name).read(arguments))
 
 
 def test_photos_and_labels_of_a_run_are_looked_at():

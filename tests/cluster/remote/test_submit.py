@@ -39,6 +39,7 @@ def checkout(tmp_path):
 def test_only_tracked_files_are_uploaded_as_they_are_now(checkout):
     (checkout / "code" / "main.py").write_text("print('changed since')")
     with staged(str(checkout), {"source": "/x"}) as folder:
+        assert folder is not None
         names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
         assert names == {"code/main.py", "tracked.keep", submit.CONFIG_NAME}
         assert (folder / "code" / "main.py").read_text() == "print('changed since')"

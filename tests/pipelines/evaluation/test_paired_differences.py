@@ -57,9 +57,9 @@ def test_trainings_are_averaged_before_they_are_compared(sets):
 
 def test_an_averages_interval_is_the_evaluations_own(sets):
     references, ours, _ = sets
-    embedded = [Embedded(each, Moments.from_features(each)) for each in (ours, references)]
+    a, b = (Embedded(each, Moments.from_features(each)) for each in (ours, references))
     resampled = resampled_distances(ours, references, CONFIG)
-    expected = distance_numbers(*embedded, resampled, CONFIG)["distance"]
+    expected = distance_numbers(a, b, resampled, CONFIG)["distance"]
     assert average([compared(ours, references)], CONFIG)["distance"] == pytest.approx(expected)
 
 

@@ -91,8 +91,8 @@ def test_only_50000_outputs_on_inception_make_an_fid_50k():
 def test_intervals_of_two_sets_hold_the_distance_of_fresh_sets_around_it():
     noise = np.random.default_rng(0)
     sets = [noise.normal(size=(200, 4)) + shift for shift in (0.0, 1.0)]
-    embedded = [Embedded(each, Moments.from_features(each)) for each in sets]
-    found = set_numbers(*embedded, MeasureConfig(num_distance_resamples=50))["distance"]
+    a, b = (Embedded(each, Moments.from_features(each)) for each in sets)
+    found = set_numbers(a, b, MeasureConfig(num_distance_resamples=50))["distance"]
     fresh = [
         frechet_distance(*(Moments.from_features(noise.normal(size=(200, 4)) + shift) for shift in (0.0, 1.0)))
         for _ in range(100)

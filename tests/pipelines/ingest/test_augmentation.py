@@ -33,6 +33,7 @@ def test_blur_touches_the_low_resolution_image_alone():
     for seed in range(200):
         new_low, new_high = augment(record(high, low), config, seed)
         np.testing.assert_array_equal(new_high, high)
+        assert new_low is not None
         blurred += not np.array_equal(new_low, low)
         np.testing.assert_array_equal(augment(record(high, low), config, seed)[0], new_low)
     assert 60 < blurred < 140

@@ -17,7 +17,7 @@ from sr3core.config import override
 from sr3core.errors import DataError
 
 
-def base_stage(num_classes=2):
+def base_stage(num_classes: int | None):
     return override(
         small_stage(None, 16, base_channels=8, num_steps=10, num_workers=1), model__unet__num_classes=num_classes
     )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import webdataset
 from PIL import Image
+from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue] - its stubs do not export it
 
 from pipelines.images.rejects import RejectReason
 from pipelines.prepare.preparation import PrepareSummary, prepare
@@ -77,7 +77,7 @@ def test_blur_is_drawn_anew_for_each_record(prepared: tuple[Path, PrepareSummary
 def test_shards_are_plain_webdataset(prepared: tuple[Path, PrepareSummary]) -> None:
     directory = prepared[0] / "16-32"
     names = [str(directory / entry.name) for entry in load_manifest(str(directory)).splits["train"]]
-    dataset = webdataset.WebDataset(names, shardshuffle=False)
+    dataset = WebDataset(names, shardshuffle=False)
     read = {sample["__key__"]: sample for sample in dataset}
     ours = dict(samples(directory))
     assert set(read) <= set(ours)

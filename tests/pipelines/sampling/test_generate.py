@@ -27,7 +27,7 @@ from sr3core.errors import ConfigError
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
-from tests.processes import kill, wait_for, workers_of
+from tests.processes import kill, session_name, wait_for, workers_of
 
 CONFIG = SampleConfig(num_images=6, schedule="3,2", batch=2)
 NUM_CLASSES = 3
@@ -42,7 +42,7 @@ def save_moved(stage, model=None):
     save_checkpoint(stage.checkpoints, take_snapshot(state), {})
 
 
-def make_run(path, sizes=((None, 8), (8, 16)), num_classes=NUM_CLASSES, data="data"):
+def make_run(path, sizes=((None, 8), (8, 16)), num_classes: int | None = NUM_CLASSES, data="data"):
     stages = [small_stage(*size, base_channels=8, num_steps=1, num_workers=0) for size in sizes]
     if num_classes is not None:
         stages[0] = override(stages[0], model__unet__num_classes=num_classes)
@@ -249,8 +249,7 @@ def test_a_killed_actor_is_replaced(run, tmp_path, ray_session):
     with ThreadPoolExecutor() as pool:
         drawing = pool.submit(sample_images, str(run.path), str(out), LONG)
         images_after(out, 2)
-        session = ray._private.worker.global_worker.node.session_name
-        actors = workers_of(session, "ray::MapWorker")
+        actors = workers_of(session_name(), "ray::MapWorker")
         assert actors
         for actor in actors:
             kill(actor)

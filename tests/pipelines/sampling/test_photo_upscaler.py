@@ -91,7 +91,8 @@ def test_every_mode_and_shape(cascade_run: Path, tmp_path: Path, source: Image.I
 def test_transparency_is_bicubic(cascade_run: Path, tmp_path: Path) -> None:
     alpha = np.zeros((12, 16), np.uint8)
     alpha[3:9, 4:12] = 255
-    _, image = upscaled(cascade_run, tmp_path, saved(Image.fromarray(np.dstack([picture(2, 12, 16), alpha]))), tile=32)
+    photo = Image.fromarray(np.dstack([np.asarray(picture(2, 12, 16)), alpha]))
+    _, image = upscaled(cascade_run, tmp_path, saved(photo), tile=32)
     expected = Image.fromarray(alpha.astype(np.float32)).resize((64, 48), Image.Resampling.BICUBIC)
     assert np.abs(np.asarray(image)[..., 3] - np.clip(np.asarray(expected), 0, 255)).max() <= 0.501
 
@@ -153,7 +154,7 @@ def test_an_output_that_cannot_be_written_is_that_photos_failure(cascade_run: Pa
 def test_alpha_is_upscaled_as_pillow_does_in_floating_point_and_clipped(height: int, width: int) -> None:
     alpha = np.random.default_rng(0).integers(0, 2, (height, width), dtype=np.uint8) * 255
     size = (4 * height, 4 * width)
-    exact = Image.fromarray(alpha.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
+    exact = Image.fromarray(alpha.astype(np.float32)).resize((4 * width, 4 * height), Image.Resampling.BICUBIC)
     expected = np.clip(np.asarray(exact), 0, 255)
     strips = [upscale_alpha(alpha, size, top, 2) for top in range(0, size[0], 2)]
     assert np.abs(np.concatenate(strips) - expected).max() <= 0.501

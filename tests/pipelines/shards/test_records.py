@@ -21,6 +21,7 @@ def config(**changes) -> PrepareConfig:
 def test_a_record_reads_back_as_it_was_encoded(image_format):
     settings = config(image_format=image_format, blur_variants=2)
     high, low = make_pixels(PIXELS, SR3)
+    assert low is not None
     members = encode_record(settings, "key", high, low, 7, {"name": "a.jpg"})
     assert list(members) == [
         *(f"{name}.{image_format}" for name in ("hr", "lr", "lr_blur0", "lr_blur1")),

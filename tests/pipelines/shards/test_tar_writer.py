@@ -4,7 +4,7 @@ import hashlib
 import tarfile
 
 import pytest
-import webdataset
+from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue] - its stubs do not export it
 
 from pipelines.shards.tar_writer import ShardWriter
 from sr3core.errors import StorageError
@@ -31,7 +31,7 @@ def test_offsets_sizes_and_sum_are_those_of_the_file(tmp_path):
 
 def test_it_is_plain_webdataset(tmp_path):
     write(tmp_path / "a.tar")
-    read = {s["__key__"]: s for s in webdataset.WebDataset(str(tmp_path / "a.tar"), shardshuffle=False)}
+    read = {s["__key__"]: s for s in WebDataset(str(tmp_path / "a.tar"), shardshuffle=False)}
     assert list(read) == list(SAMPLES)
     for key, members in SAMPLES.items():
         assert {name: read[key][name] for name in members} == members

@@ -39,7 +39,9 @@ def test_a_writer_that_has_seen_only_deleted_entries_is_not_first(place):
     journal = Journal(place)
     seen = [NOTHING]
     for number in range(6):
-        seen.append(journal.append(seen[-1], {"number": number}))
+        entry = journal.append(seen[-1], {"number": number})
+        assert entry is not None
+        seen.append(entry)
     journal.forget(before=5)
     for old in seen[:4]:
         assert journal.append(old, {"number": "late"}) is None
@@ -52,6 +54,7 @@ def test_a_writer_that_has_seen_only_deleted_entries_is_not_first(place):
 def test_a_damaged_entry_is_named(tmp_path):
     journal = Journal(str(tmp_path))
     entry = journal.append(NOTHING, {"a": 1})
+    assert entry is not None
     journal.append(entry, {"a": 2})
     (tmp_path / "00000002.json").write_text(json.dumps({"a": 2})[:-1])
     with pytest.raises(StorageError, match=r"00000002.json is damaged: .*delete it to return to the entry before"):

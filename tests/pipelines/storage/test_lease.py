@@ -70,7 +70,9 @@ def test_the_lease_of_a_killed_process_elsewhere_expires(place, monkeypatch):
 
 
 def test_a_process_number_that_was_given_again_does_not_hold_the_lease(tmp_path):
-    boot, namespace, pid, started = lease_module.process_identity()
+    identity = lease_module.process_identity()
+    assert identity is not None
+    boot, namespace, pid, started = identity
     content = {"until": time.time() + 600, "owner": "someone", "purpose": "x", "since": 0.0}
     Journal(str(tmp_path)).append(NOTHING, {**content, "process": [boot, namespace, pid, started + 1]})
     with hold(str(tmp_path), "next", 60):

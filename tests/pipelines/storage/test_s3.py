@@ -114,9 +114,13 @@ def test_a_denied_access_is_reported_with_its_remedy(
     options = bucket[1]
     write_atomic(f"s3://images/there{options}", b"there")
     as_other(AWS_SECRET_ACCESS_KEY="wrong")
-    for act in (list_files, read_bytes, exists, lambda uri: write_atomic(uri, b"x")):
+    acts: tuple[Callable[[str], object], ...] = (
+        lambda uri: list(list_files(uri)),
+        *(read_bytes, exists, lambda uri: write_atomic(uri, b"x")),
+    )
+    for act in acts:
         with pytest.raises(StorageError, match=r"s3://images/there.*AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
-            list(act(f"s3://images/there{options}") or ())
+            act(f"s3://images/there{options}")
     as_other(**READER)
     assert read_bytes(f"s3://images/there{options}") == b"there"
     with pytest.raises(StorageError, match=r"s3://images/new.*s3:ListBucket, GetObject, PutObject, DeleteObject"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipelines.study.config import Exclusions
 from pipelines.study.database import open_database, participants
-from pipelines.study.design import Slot, Trial
+from pipelines.study.design import Kind, Slot, Trial
 from pipelines.study.exclusions import Answered, subject_exclusion, trial_exclusion
 from pipelines.study.results import tabulate, write_results
 from pipelines.study.study_folder import Study
@@ -176,7 +176,7 @@ def test_who_did_not_finish_does_not_count(photos, tmp_path):
         write_results([str(study.path)])
 
 
-def answer(position: int, kind: str = "trial", **changes: object) -> Answered:
+def answer(position: int, kind: Kind = "trial", **changes: object) -> Answered:
     values = {
         "position": position,
         "trial": Trial(kind, f"image{position}", original_first=True),

@@ -80,7 +80,7 @@ def test_weights_and_biases_has_the_metrics(data, tmp_path, monkeypatch):
 
 def offline_history(folder: Path) -> list[dict[str, Any]]:
     """What Weights & Biases would send: the history of the one run that it kept on the disk."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # pyright: ignore[reportAttributeAccessIssue] - made at run time
 
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     rows = []

@@ -10,7 +10,7 @@ from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.sampling import sample
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import ModelConfig, SamplerConfig
+from sr3core.hyperparameters import Clipping, ModelConfig, SamplerConfig
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import bicubic_weights, downsample_bicubic, resize_area, resize_bicubic, upsample_bicubic
 from sr3core.metrics.consistency import consistency
@@ -26,7 +26,7 @@ def low(photos):
     return np.stack([resize_bicubic(resize_area(picture, 32), 16) for picture in pictures])
 
 
-def stage(project, clip="static"):
+def stage(project, clip: Clipping = "static"):
     """A network of random weights: nothing that it makes is consistent by itself."""
     model = ModelConfig(low_size=16, high_size=32, unet=unet_tiny(32, 8))
     network = UNet(model.unet).eval()

@@ -58,8 +58,8 @@ def test_the_cosine_schedule_follows_its_curve_until_the_cap():
 @pytest.mark.parametrize("family", ["linear", "cosine"])
 def test_levels_of_the_steps_themselves_are_drawn_exactly_and_their_steps_found(family):
     gammas = training_gammas(NoiseScheduleConfig(family=family))
-    u = np.random.default_rng(0).random((2, 4000))
-    drawn = sample_gamma(gammas, *u, "steps")
+    u_step, u_within = np.random.default_rng(0).random((2, 4000))
+    drawn = sample_gamma(gammas, u_step, u_within, "steps")
     t = step_of(gammas, drawn)
     np.testing.assert_array_equal(gammas[t], drawn)
     assert t.min() <= 3

@@ -55,8 +55,8 @@ def resnet_logits(weights: dict[str, Tensor], x: Tensor) -> Tensor:
     def convolve(x: Tensor, conv: str, bn: str, stride: int = 1) -> Tensor:
         kernel = weights[f"{conv}.weight"]
         x = conv2d(x, kernel, stride=stride, padding=kernel.shape[-1] // 2)
-        statistics = [weights[f"{bn}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
-        return batch_norm(x, *statistics)
+        mean, variance, scale, shift = (weights[f"{bn}.{p}"] for p in ("running_mean", "running_var", "weight", "bias"))
+        return batch_norm(x, mean, variance, scale, shift)
 
     x = max_pool2d(convolve(x, "conv1", "bn1", 2).relu(), 3, 2, 1)
     for stage, depth in enumerate((3, 4, 6, 3), 1):

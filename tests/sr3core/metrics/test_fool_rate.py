@@ -79,7 +79,7 @@ def test_the_replicates_are_those_of_a_plain_loop_over_copies():
         rates.append(np.average(answers.fooled, weights=copies))
     found = fool_rate_interval(answers, seed=0)
     # A 2.5% quantile of 3000 nearly normal draws has the standard error sqrt(p (1 - p) / n) / phi(z) = 0.049 sd.
-    tolerance = 4 * 0.06 * np.std(rates)
+    tolerance = 4 * 0.06 * float(np.std(rates))
     assert found.low == pytest.approx(np.quantile(rates, 0.025), abs=tolerance)
     assert found.high == pytest.approx(np.quantile(rates, 0.975), abs=tolerance)
 
@@ -126,8 +126,10 @@ def test_a_clear_difference_has_the_smallest_p_value_and_holm_multiplies_it():
 
 def test_the_same_seed_gives_the_same_interval_whatever_the_order_of_the_trials():
     answers = simulate(np.random.default_rng(4), 8, 10, 6)
-    order = np.random.default_rng(5).permutation(len(answers.fooled))
-    shuffled = Answers(*([part[i] for i in order] for part in (answers.subjects, answers.images, answers.fooled)))
+    order = [int(i) for i in np.random.default_rng(5).permutation(len(answers.fooled))]
+    shuffled = Answers(
+        [answers.subjects[i] for i in order], [answers.images[i] for i in order], [answers.fooled[i] for i in order]
+    )
     assert fool_rate_interval(answers, 7, 1000) == fool_rate_interval(shuffled, 7, 1000)
     assert fool_rate_interval(answers, 7, 1000) != fool_rate_interval(answers, 8, 1000)
 

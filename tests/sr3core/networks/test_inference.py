@@ -82,7 +82,7 @@ def switches():
     before = [backend.allow_tf32 for backend in backends], torch.backends.cudnn.benchmark
     yield backends
     for backend, value in zip(backends, before[0], strict=True):
-        backend.allow_tf32 = value
+        backend.allow_tf32 = value  # pyright: ignore[reportAttributeAccessIssue] - a property that torch adds at run time
     torch.backends.cudnn.benchmark = before[1]
 
 

@@ -19,6 +19,7 @@ import pipelines.registry.registry
 import pipelines.training.checkpoints
 import tune.retraining.compare
 import tune.retraining.retrain
+import tune.search.schedule_search
 from cluster.cli import main
 from pipelines.registry.registry import Registry
 

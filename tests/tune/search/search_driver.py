@@ -1,5 +1,6 @@
 """A separate process that searches, for the test that kills it: RUN ADDRESS -> lines of progress."""
 
+import logging
 import sys
 
 import ray
@@ -12,7 +13,7 @@ from tune.search import task
 def main(run: str, address: str) -> None:
     """Search on a running cluster."""
     task.load_split = fake_load_split
-    ray.init(address=address, log_to_driver=False, logging_level="WARNING")
+    ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     module.search(run, make_config(num_concurrent=1), lambda line: print(line, flush=True))
 
 
