@@ -1,1 +1,1 @@
-"""Section 2.4's search for the inference schedule: one training serves all schedules, held-out FID chooses."""
+"""Around trained stages: `search` finds inference schedules (section 2.4), `retraining` trains on what is new and promotes."""
