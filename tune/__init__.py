@@ -1,1 +1,1 @@
-"""Around trained stages: `search` finds inference schedules (section 2.4), `retraining` trains on what is new and promotes."""
+"""`search` finds inference schedules (section 2.4); `retraining` trains on new images and promotes what is better."""

@@ -65,7 +65,8 @@ class Compiled(nn.Module):
             output = self._run(*inputs, **named)
         except RuntimeError as error:  # base class of the compiler's errors; wrong inputs raise again in the next line
             output = self.network(*inputs, **named)
-            log.warning("torch.compile failed, continuing without it: %s", str(error).strip().splitlines()[0])
+            reason = " ".join(str(error).split("\n\n")[0].split())  # the compiler's own message takes two lines
+            log.warning("torch.compile failed, continuing without it: %s", reason)
             self._call, self._has_graphs = self.network, False
         self._compiled_for.add(shapes)
         return output

@@ -4,9 +4,11 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
@@ -27,7 +29,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
     user = "postgres" if os.geteuid() == 0 else None
     data = tmp_path_factory.mktemp("postgres")
-    for parent in (data, *data.parents)[:3]:  # pytest's folders are closed to other users
+    closed = [folder for folder in data.parents if Path(tempfile.gettempdir()) in folder.parents]
+    for parent in closed:  # pytest's folders are closed to other users; pytest-xdist's are one level deeper
         parent.chmod(0o755)
     if user is not None:
         shutil.chown(data, user)

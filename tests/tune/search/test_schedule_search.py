@@ -86,7 +86,7 @@ def test_a_finished_search_is_not_repeated_and_more_trials_go_on(searched: Searc
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.npz")}
     lines: list[str] = []
     assert search(searched.run.path, searched.config, lines.append).report == first
-    assert "done already" in lines[-1]
+    assert "is already finished" in lines[-1]
     more = search(searched.run.path, replace(searched.config, num_trials=12, confirm_steps=(50,)), lines.append)
     assert more.path == searched.found.path
     assert len(more.report.trials) == 12
