@@ -30,6 +30,7 @@ def batches_from(
         config.num_lanes,
         config.shuffle_window,
         config.seed,
+        config.block_boundaries,
     )
     order.lanes_of(rank, world_size)  # so that a wrong world size is reported here, not in a thread
     with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ingest") as pool:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.settings.locations import Location
-from sr3core.config import PLACEMENT
+from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
+BlockBoundaries = Literal["aligned", "staggered"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +90,9 @@ class TrainConfig:
     """Parts that the data order is cut into, a power of two; the workers share them as evenly as possible."""
     shuffle_window: int = 4096
     """Window of neighbouring samples within which a lane shuffles."""
+    block_boundaries: BlockBoundaries = field(default="aligned", metadata=ADDED)
+    """When lanes begin a new window, and so new shards: all at once (aligned), or one after another (staggered), which
+    spreads the downloads from a bucket evenly over time. Either is an order of its own."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic: bfloat16 uses autocast in the forward pass; weights and optimiser stay float32."""
     num_micro_batches: int = field(default=1, metadata=PLACEMENT)
