@@ -55,7 +55,6 @@ def test_a_node_lost_in_a_search_changes_no_number_and_no_winner(uninterrupted, 
         warm_starts=(),
         features="seeded",
         confirm_split=None,
-        max_retries=10,  # some are spent on the lost node before Ray sees that it is gone
     )
     straight, broken = (Path(shutil.copytree(uninterrupted.path, tmp_path / name)) for name in ("straight", "broken"))
     expected = search(str(straight), config).report

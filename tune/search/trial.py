@@ -9,6 +9,7 @@ import torch
 from ray import tune as ray_tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
+from pipelines.runtime.live_nodes import wait_for_live_nodes
 from sr3core.config import from_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from tune.search.artifacts import Ledger, TrialRecord, best_of
@@ -111,6 +112,10 @@ class TrialNotes(ray_tune.Callback):
         """A trial was judged on all images, or stopped at a rung."""
         result = trial.last_result
         self._note(trial, record_of(trial.config, result, "done" if result["complete"] else "stopped"))
+
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial's process died, and the trial is about to be restarted: not on a node that is gone too."""
+        wait_for_live_nodes()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial failed more often than allowed."""
