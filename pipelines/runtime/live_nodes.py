@@ -39,7 +39,7 @@ def _probe(node: str) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    strategy = NodeAffinitySchedulingStrategy(node, soft=False)
+    strategy: Any = NodeAffinitySchedulingStrategy(node, soft=False)
     remote: Any = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=strategy)(_nothing)
     return remote.remote()
 
