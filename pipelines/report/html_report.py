@@ -17,6 +17,7 @@ from pipelines.report.pictures import Pictures, find_pictures, title_of
 from pipelines.report.stages import leaves, read_json, stage_facts
 from pipelines.report.study_section import study_section
 from pipelines.report.tables import ABLATION_FORMAT, EVALUATION_FORMAT, RunResults, paper_tables
+from pipelines.report.verdict import held_out_losses, run_verdict, training_verdict
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import is_ablation
 from pipelines.study.study_folder import RESULTS_FORMAT
@@ -66,6 +67,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "data": Path(run.data).name,
         "ends": (cascade[0].low_size, cascade[-1].high_size) if cascade else None,
         "ablated": is_ablation(run),
+        "verdict": _verdict(run, evaluation),
         "evaluation": evaluation,
         "results": ours.methods,
         "others": theirs,
@@ -88,6 +90,13 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "study": study_section(run.path, study, lambda path: read_json(path, RESULTS_FORMAT, notes)),
         "notes": notes,
     }
+
+
+def _verdict(run: Run, evaluation: Mapping[str, Any] | None) -> list[str]:
+    """What the numbers say, for the top of the page."""
+    if evaluation is None or is_ablation(run):  # an ablation's verdicts stand beside its differences
+        return training_verdict(held_out_losses(run))
+    return run_verdict(run, evaluation)
 
 
 def _pictures(run: Run, keys: Sequence[str], notes: list[str]) -> Pictures:

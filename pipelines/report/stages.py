@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.report.pictures import note
 from pipelines.report.plots import NUM_STYLES, loss_charts
 from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_chart
+from pipelines.report.verdict import search_verdict
 from pipelines.runs.run_folder import StageRun, read_metrics
 from pipelines.settings.train import PlacementConfig
 from sr3core.config import to_dict
@@ -106,6 +107,7 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
     return {
         **content,
         "name": path.parent.name,
+        "verdict": search_verdict(content),
         "best": best,
         "default": default,
         "trials": order,

@@ -43,6 +43,20 @@ def test_every_image_decodes(page: Page) -> None:
     assert set(widths) == {4, 16, 64}  # a patch of the input is 4 pixels wide
 
 
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
+def test_the_verdict_and_the_first_picture_are_seen_at_once(
+    browser: Browser, report: str, width: int, height: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": height})
+    page.goto(report)
+    for part in (".say", ".first [data-title=SR3] img", ".first [data-title=Original] img"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] < height, part
+        assert box["x"] + box["width"] <= width, part
+    page.close()
+
+
 def test_lightbox_opens_walks_and_closes(page: Page) -> None:
     picture = page.locator("#samples .row").nth(1).get_by_role("button").nth(3)
     picture.click()

@@ -53,6 +53,12 @@ def test_demo_says_what_it_is(page: Page) -> None:
     assert "not the task of this run" in page.text["paper"]
 
 
+def test_the_verdict_comes_before_every_number(page: Page) -> None:
+    words = "16×16 → 64×64 SR3 is ahead of bicubic on PSNR; SSIM does not tell them apart."
+    assert words in page.text[""]
+    assert "Held-out loss was still falling in 16-32 and 32-64" in page.text[""]
+
+
 def test_without_the_reference_network_no_number_is_called_fid(page: Page) -> None:
     for section, text in page.text.items():
         allowed = re.sub(r"not FID|the paper's FID|SR3 ahead in FID|FID(-50k)? ↓", "", text, flags=re.IGNORECASE)
