@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cluster.catalog import COMMANDS, ON_A_CLUSTER, groups, split_command
-from cluster.exits import DONE, FAILURE, INTERRUPTED, PIPE_CLOSED, USAGE_ERROR
+from cluster.exits import DONE, FAILURE, PIPE_CLOSED, USAGE_ERROR
 from cluster.remote.addresses import Target, take_target
+from cluster.stopping import Terminated, exit_status, stoppable
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, Sr3Error
 
@@ -24,9 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A command for a job server runs there, and its exit status is the job's.
     """
     try:
-        status = _main(arguments)
-        sys.stdout.flush()
-        return status
+        with stoppable():
+            status = _main(arguments)
+            sys.stdout.flush()
+            return status
     except BrokenPipeError:  # the reader has seen enough; discard what is still buffered
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
@@ -54,9 +56,10 @@ def _main(arguments: Sequence[str] | None) -> int:
     except Sr3Error as error:
         print(f"sr3 {name}: {error}", file=sys.stderr)
         return FAILURE
-    except KeyboardInterrupt:
-        print(f"\nsr3 {name}: interrupted; run the same command again to resume", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        cause = "stopped by SIGTERM" if isinstance(stop, Terminated) else "interrupted"
+        print(f"\nsr3 {name}: {cause}; run the same command again to resume", file=sys.stderr)
+        return exit_status(stop)
 
 
 def _run(name: str, arguments: list[str], target: Target) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from cluster import stopping
 from cluster.exits import FAILURE, INTERRUPTED
 from sr3core.errors import ConfigError, StorageError
 
@@ -144,21 +145,25 @@ def exit_status(details: "JobDetails") -> int:
 
 
 def follow_or_stop(client: "JobSubmissionClient", job: str, reattach: str) -> int:
-    """Follow a job and return its exit status. Ctrl-C stops the job; a second one returns without waiting for that."""
+    """Follow a job and return its exit status. Ctrl-C stops the job; a second one returns without waiting for that.
+
+    SIGTERM has the same effect as Ctrl-C, but for the exit status.
+    """
     follower = Follower(client, job)
     try:
         return exit_status(follower.to_end())
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt as stop:
+        stopped = stopping.exit_status(stop)
     try:  # around the message too: the second Ctrl-C may come as soon as it is read
+        stopping.listen()
         print(f"\nstopping {job}; Ctrl-C again returns without waiting", file=sys.stderr, flush=True)
         client.stop_job(job)
-        status = exit_status(follower.to_end())
-    except KeyboardInterrupt:
+        ended = follower.to_end()
+    except KeyboardInterrupt as stop:
         print(f"\nnot waiting for {job} to stop; follow it again with `{reattach}`", file=sys.stderr)
-        return INTERRUPTED
+        return stopping.exit_status(stop)
     print(f"{job} is stopped; run the same command again to resume", file=sys.stderr)
-    return status
+    return stopped if ended.status.value == "STOPPED" else exit_status(ended)
 
 
 def stop_job(client: "JobSubmissionClient", job: str) -> "JobDetails":

@@ -109,7 +109,7 @@ EVERY_COMMAND = """## Every command
 - has `--help` with the options that people use, `--help-all` with every option, `--dry-run` if it changes anything, and
   `--print-config` and `--config` if it has a configuration;
 - exits with 0 when everything is done, 1 when it failed in whole or in part, 2 when it was used wrongly, 130 after
-  Ctrl-C;
+  Ctrl-C, and 143 after SIGTERM, which stops it in the same way; a second signal ends it at once;
 - runs on a cluster with `--address` ([how](../../how-to/cluster.md)): `http://HOST:8265` submits it as a job;
   `--working-dir DIR` uploads the files that git tracks in DIR; `--detach` does not follow the job's log.
 """
