@@ -18,7 +18,11 @@ class CheckpointError(Sr3Error):
 
 
 class StorageError(Sr3Error):
-    """A path cannot be read, written or committed."""
+    """A path cannot be read, written or committed; perhaps only at the moment."""
+
+
+class MissingError(StorageError):
+    """A file or object does not exist, or ends before the bytes that were asked for: a repetition cannot help."""
 
 
 class TrainingError(Sr3Error):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from pipelines.images.file_names import is_image_name
+from pipelines.storage.s3 import split_options
 from pipelines.storage.uris import absolute, is_file, is_folder, is_remote, join, list_files, name_of
 from sr3core.errors import ConfigError, DataError
 
@@ -80,17 +81,17 @@ def _names_below(uri: str) -> list[str]:
 
 
 def _is_below(uri: str, folder: str) -> bool:
-    path, folder = (text.partition("?endpoint_override=")[0].rstrip("/") for text in (uri, folder))
+    path, folder = (split_options(text)[0].rstrip("/") for text in (uri, folder))
     return path.startswith(f"{folder}/")
 
 
 def _split_pattern(uri: str) -> tuple[str, str]:
     """A URI's folders before its first wildcard, and the pattern after them; "" if it has none."""
-    path, question, query = uri.partition("?endpoint_override=") if is_remote(uri) else (uri, "", "")
+    path, options = split_options(uri) if is_remote(uri) else (uri, "")
     if (wildcard := _PATTERN.search(path)) is None:
         return uri, ""
     start = path.rfind("/", 0, wildcard.start()) + 1
-    return (path[:start].rstrip("/") or "/") + question + query, path[start:]
+    return (path[:start].rstrip("/") or "/") + options, path[start:]
 
 
 def _regex(pattern: str) -> str:

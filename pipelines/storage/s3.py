@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import time
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,10 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.storage.range_file import RangeFile
-from sr3core.errors import StorageError
+from sr3core.errors import MissingError, StorageError
 
-_MAX_READ_ATTEMPTS = 8
+_MAX_CUTS = 8
+"""Connections of one read that may break off one after another without a single byte."""
+_MAX_PAUSE_SECONDS = 4.0
+_CHUNK_BYTES = 1 << 17
+"""Bytes that are read at a time, and so the most that a cut connection loses."""
 _MAX_CREATE_ATTEMPTS = 8
+_OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
+_MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +31,40 @@ class S3Location:
     bucket: str
     """Bucket."""
     key: str
-    """Object key or prefix, without leading or trailing slashes."""
+    """Object key or prefix, without trailing slashes; it may begin with one, and hold "?" and "#"."""
     endpoint: str | None
     """Endpoint URL of a server other than Amazon's; None takes it from the environment."""
+
+
+def split_options(uri: str) -> tuple[str, str]:
+    """Split an s3:// URI into its address and the options behind that, "" or "?endpoint_override=...".
+
+    Keys may hold question marks, as those of crawled images do (photo.jpg?width=500): only known options at the end of
+    the URI are split off.
+    """
+    found = _OPTIONS.search(uri)
+    return (uri[: found.start()], found[0]) if found else (uri, "")
 
 
 def parse(uri: str) -> S3Location:
     """Split an s3:// URI.
 
     Raises:
-        StorageError: it names no bucket, or has an unknown option.
+        StorageError: it names no bucket, or misspells the option.
     """
-    rest, _, query = uri.removeprefix("s3://").partition("?")
-    bucket, _, key = rest.partition("/")
-    options = dict(urllib.parse.parse_qsl(query))
-    endpoint, scheme = options.pop("endpoint_override", None), options.pop("scheme", "https")
-    if not bucket or options:
+    address, query = split_options(uri)
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    if not bucket or _MISSPELLED.search(address):
         raise StorageError(f"{uri}: expected s3://bucket/prefix[?endpoint_override=http://host:port]")
+    options = dict(urllib.parse.parse_qsl(query.removeprefix("?")))
+    endpoint = options.get("endpoint_override")
     if endpoint and "://" not in endpoint:
-        endpoint = f"{scheme}://{endpoint}"
-    return S3Location(bucket, key.strip("/"), endpoint)
+        endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
+    return S3Location(bucket, key.rstrip("/"), endpoint)
 
 
 def list_objects(uri: str) -> Iterator[tuple[str, int]]:
-    """Yield (name relative to the prefix, bytes) of every object below it."""
+    """Yield (name relative to the prefix, bytes) of every object below it; a name may begin or end with a slash."""
     for name, item in _list(uri):
         yield name, item["Size"]
 
@@ -64,7 +82,7 @@ def _list(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         pages = _client(location.endpoint).get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=location.bucket, Prefix=prefix):
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/"):
+                if not item["Key"].endswith("/") or item["Size"]:  # empty ones are consoles' folders
                     yield item["Key"][len(prefix) :], item
 
 
@@ -85,7 +103,11 @@ def head(uri: str) -> dict[str, Any] | None:
 
 
 def read(uri: str, offset: int, size: int | None) -> bytes:
-    """Read size bytes from offset (None: to the end); resumes after a cut connection, on the same version."""
+    """Read size bytes from offset (None: to the end); resumes after a cut connection, on the same version.
+
+    Raises:
+        MissingError: there is no such object, or it ends before offset.
+    """
     data = bytearray()
     for chunk in _chunks(uri, offset, size):
         data += chunk
@@ -108,14 +130,19 @@ def download(uri: str, path: Path) -> None:
 
 
 def _chunks(uri: str, offset: int, size: int | None) -> Iterator[bytes]:
-    """The bytes of a range, piece by piece, each once however often the connection is cut."""
+    """The bytes of a range, piece by piece, each once however often the connection is cut.
+
+    What counts is progress: a connection that brought a byte was worth it, and a large object may need many.
+    """
     from botocore import exceptions as failures
+    from urllib3.exceptions import HTTPError
 
     location = parse(uri)
-    cut = (failures.IncompleteReadError, failures.ResponseStreamingError, failures.ReadTimeoutError)
-    position, conditions = offset, {}
+    cut = (failures.IncompleteReadError, failures.ResponseStreamingError, failures.ReadTimeoutError, HTTPError)
+    position, conditions, cuts = offset, {}, 0
     with _s3_errors(uri):
-        for attempt in range(_MAX_READ_ATTEMPTS):
+        while True:
+            before = position
             last = "" if size is None else offset + size - 1
             wanted = {"Range": f"bytes={position}-{last}"} if position or size is not None else {}
             answer = _client(location.endpoint).get_object(
@@ -123,13 +150,15 @@ def _chunks(uri: str, offset: int, size: int | None) -> Iterator[bytes]:
             )
             conditions = {"IfMatch": answer["ETag"]}
             try:
-                for chunk in answer["Body"].iter_chunks(1 << 20):
+                for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
                     position += len(chunk)
                     yield chunk
                 return
-            except cut:
-                if attempt == _MAX_READ_ATTEMPTS - 1:
-                    raise
+            except cut as error:
+                cuts = 0 if position > before else cuts + 1
+                if cuts == _MAX_CUTS:
+                    raise StorageError(f"{uri}: {_MAX_CUTS} connections broke off without a byte: {error}") from error
+                time.sleep(min(2.0 ** (cuts - 4), _MAX_PAUSE_SECONDS) if cuts else 0)
 
 
 def put(uri: str, data: bytes) -> None:
@@ -182,7 +211,7 @@ def open_ranges(uri: str) -> RangeFile:
     """
     found = head(uri)
     if found is None:
-        raise StorageError(f"{uri}: no such object")
+        raise MissingError(f"{uri}: no such object")
     return RangeFile(partial(read, uri), found["ContentLength"])
 
 
@@ -204,7 +233,9 @@ def _s3_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, Boto3Error) as error:
-        raise StorageError(f"{uri}: {error}{_remedy(error)}") from error
+        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
+        kind = MissingError if code in ("NoSuchKey", "InvalidRange") else StorageError
+        raise kind(f"{uri}: {error}{_remedy(error)}") from error
 
 
 def _remedy(error: BaseException) -> str:

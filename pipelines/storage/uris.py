@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.storage import s3
-from sr3core.errors import StorageError
+from pipelines.storage.local_files import Entry, LocalFile, local_errors, walk
+from sr3core.errors import MissingError, StorageError
 
 _READ_AHEAD_BYTES = 1 << 20
 
@@ -43,19 +44,27 @@ def join(uri: str, *parts: str) -> str:
     """Append path components; an s3:// URI keeps its slashes and its options."""
     if not is_remote(uri):
         return os.path.join(uri.removeprefix("file://"), *parts)
-    path, question, query = uri.partition("?")
-    return "/".join([path.rstrip("/"), *parts]) + question + query
+    path, options = s3.split_options(uri)
+    return "/".join([path.rstrip("/"), *parts]) + options
 
 
 def is_below(uri: str, folder: str) -> bool:
     """Whether an absolute URI is a given folder or lies in it."""
-    path, root = (place.partition("?")[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
+    path, root = (s3.split_options(place)[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
     return path == root or path.startswith(os.path.join(root, ""))
 
 
 def name_of(uri: str) -> str:
     """The last component of a URI."""
-    return uri.partition("?")[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(uri)
+    return s3.split_options(uri)[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(uri)
+
+
+def parent_of(uri: str) -> str:
+    """The folder or prefix that a URI is in."""
+    if not is_remote(uri):
+        return os.path.dirname(absolute(uri))
+    path, options = s3.split_options(uri)
+    return path.rstrip("/").rpartition("/")[0] + options
 
 
 def exists(uri: str) -> bool:
@@ -80,27 +89,43 @@ def is_file(uri: str) -> bool:
 def size_of(uri: str) -> int:
     """Size of a file or object in bytes."""
     if not is_remote(uri):
-        with _local_errors(uri):
+        with local_errors(uri):
             return os.path.getsize(absolute(uri))
     head = s3.head(uri)
     if head is None:
-        raise StorageError(f"{uri}: no such object")
+        raise MissingError(f"{uri}: no such object")
     return head["ContentLength"]
 
 
 def list_files(uri: str) -> Iterator[tuple[str, int]]:
     """Yield (name relative to uri, size in bytes) of every file below a folder or prefix, in no particular order.
 
-    Local symbolic links are followed, each folder once. The size is -1 if it cannot be determined.
+    Local symbolic links are followed, each folder once. The size is -1 of a link to nothing.
     """
-    yield from s3.list_objects(uri) if is_remote(uri) else _list_local(absolute(uri))
+    for name, size, kind in list_entries(uri):
+        if kind == "file":
+            yield name, size
+
+
+def list_entries(uri: str) -> Iterator[Entry]:
+    """Yield what is below a folder or prefix, in no particular order: files, and what is none, by its kind."""
+    if not is_remote(uri):
+        yield from walk(absolute(uri))
+        return
+    for name, size in s3.list_objects(uri):
+        yield Entry(name, size, "special" if name.endswith("/") else "file")
 
 
 def read_bytes(uri: str) -> bytes:
-    """Read a file or object."""
+    """Read a file or object.
+
+    Raises:
+        MissingError: there is none.
+        StorageError: it cannot be read, perhaps only at the moment.
+    """
     if is_remote(uri):
         return s3.read(uri, 0, None)
-    with _local_errors(uri), open(absolute(uri), "rb") as file:
+    with local_errors(uri), open(absolute(uri), "rb") as file:
         return file.read()
 
 
@@ -108,25 +133,29 @@ def read_range(uri: str, offset: int, size: int) -> bytes:
     """Read size bytes from offset.
 
     Raises:
-        StorageError: the file ends before that.
+        MissingError: there is no file, or it ends before that.
+        StorageError: it cannot be read, perhaps only at the moment.
     """
     if is_remote(uri):
         data = s3.read(uri, offset, size) if size else b""
     else:
-        with _local_errors(uri), open(absolute(uri), "rb") as file:
+        with local_errors(uri), open(absolute(uri), "rb") as file:
             file.seek(offset)
             data = file.read(size)
     if len(data) != size:
-        raise StorageError(f"{uri}: ends within bytes {offset} to {offset + size}; it is truncated")
+        raise MissingError(f"{uri}: ends within bytes {offset} to {offset + size}; it is truncated")
     return data
 
 
 def open_seekable(uri: str) -> io.BufferedReader:
-    """Open for random access, as archives need it; on S3 each seek costs a request, which reads 1 MiB ahead."""
+    """Open for random access, as archives need it; on S3 each seek costs a request, which reads 1 MiB ahead.
+
+    Raises:
+        MissingError: there is no such file; StorageError: it cannot be opened, or later not be read.
+    """
     if is_remote(uri):
         return io.BufferedReader(s3.open_ranges(uri), _READ_AHEAD_BYTES)
-    with _local_errors(uri):
-        return open(absolute(uri), "rb")
+    return io.BufferedReader(LocalFile(absolute(uri)))
 
 
 def write_atomic(uri: str, data: bytes) -> None:
@@ -147,7 +176,7 @@ def create(uri: str, data: bytes) -> bool:
         return s3.create(uri, data)
     with _beside(uri, data) as temporary:
         try:
-            with _local_errors(uri):
+            with local_errors(uri):
                 os.link(temporary, absolute(uri))  # unlike a rename, it never replaces
         except StorageError as error:
             if isinstance(error.__cause__, FileExistsError):
@@ -162,7 +191,7 @@ def _beside(uri: str, data: bytes) -> Iterator[str]:
     """A synced temporary file with data, beside its final place; deleted at the end of the block."""
     temporary = temporary_path(uri)
     try:
-        with _local_errors(uri), open(temporary, "wb") as file:
+        with local_errors(uri), open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -178,7 +207,7 @@ def put_file(path: str, uri: str) -> None:
         return
     temporary = temporary_path(uri)
     try:
-        with _local_errors(uri):
+        with local_errors(uri):
             shutil.copyfile(path, temporary)
             with open(temporary, "rb") as file:
                 os.fsync(file.fileno())
@@ -206,7 +235,7 @@ def commit(temporary: str, uri: str) -> None:
     if is_remote(uri):
         s3.upload(temporary, uri)
         return
-    with _local_errors(uri):
+    with local_errors(uri):
         os.replace(temporary, absolute(uri))
         _sync_folder(uri)
 
@@ -216,7 +245,7 @@ def delete(uri: str) -> None:
     if is_remote(uri):
         s3.delete(uri)
         return
-    with _local_errors(uri):
+    with local_errors(uri):
         Path(absolute(uri)).unlink(missing_ok=True)
 
 
@@ -234,32 +263,3 @@ def _sync_folder(uri: str) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _list_local(root: str) -> Iterator[tuple[str, int]]:
-    def fail(error: OSError) -> None:
-        raise StorageError(f"{error.filename}: cannot list: {error.strerror}") from error
-
-    seen: set[tuple[int, int]] = set()
-    for folder, subfolders, names in os.walk(root, followlinks=True, onerror=fail):
-        status = os.stat(folder)
-        if (status.st_dev, status.st_ino) in seen:  # a link back up the tree
-            subfolders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        subfolders.sort()
-        for name in names:
-            path = os.path.join(folder, name)
-            try:
-                size = os.path.getsize(path)
-            except OSError:  # a broken link: reading it reports the error with its name
-                size = -1
-            yield os.path.relpath(path, root), size
-
-
-@contextlib.contextmanager
-def _local_errors(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"{uri}: {error.strerror or error}") from error

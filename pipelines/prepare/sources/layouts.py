@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from pipelines.images.file_names import MAX_FILE_BYTES, is_image_name
 from pipelines.prepare.sources.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
 from pipelines.prepare.sources.items import Source, SourceItem, in_order
-from pipelines.storage.uris import exists, join, name_of, read_bytes
+from pipelines.storage.uris import exists, join, name_of, parent_of, read_bytes
 from sr3core.errors import ConfigError, DataError
 
 _FFHQ_ALIGNED = ("images1024x1024", "thumbnails128x128")  # the first that exists is taken, never both
@@ -148,9 +148,7 @@ def synset_in(name: str) -> str | None:
 
 
 def _find_ground_truth(uri: str) -> str | None:
-    parent = uri.partition("?")[0].rstrip("/").rpartition("/")[0] or "."
-    parent += "?" + uri.partition("?")[2] if "?" in uri else ""
-    for folder in (uri, parent):
+    for folder in (uri, parent_of(uri)):
         for name in _GROUND_TRUTHS:
             if exists(path := join(folder, *name.split("/"))):
                 return path

@@ -12,7 +12,7 @@ from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
 from pipelines.storage import s3, uris
 from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
-from sr3core.errors import DataError, StorageError
+from sr3core.errors import DataError, MissingError, StorageError
 from tests.s3_server import READER, FaultyProxy, S3Server, s3_variables
 
 
@@ -29,8 +29,10 @@ def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
     assert not uris.exists(f"s3://images/none{query}")
     with pytest.raises(DataError, match="does not exist"):
         open_source(f"s3://images/none{query}")
-    with pytest.raises(StorageError, match="s3://images/none"):
+    with pytest.raises(MissingError, match="s3://images/none"):
         uris.read_bytes(f"s3://images/none{query}")
+    with pytest.raises(MissingError, match="s3://images/none"):
+        uris.open_seekable(f"s3://images/none{query}")
 
 
 def test_a_read_resumes_after_a_cut_connection(bucket: tuple[FaultyProxy, str]) -> None:
@@ -55,6 +57,37 @@ def test_a_read_resumes_after_a_cut_connection(bucket: tuple[FaultyProxy, str]) 
     with uris.open_seekable(uri) as file:
         file.seek(-100, io.SEEK_END)
         assert file.read() == data[-100:]
+
+
+def test_a_large_object_comes_over_many_connections_that_break_off(
+    bucket: tuple[FaultyProxy, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each brings half of what is left; only connections that bring nothing are in vain."""
+    proxy, query = bucket
+    monkeypatch.setattr(s3, "_CHUNK_BYTES", 100)
+    monkeypatch.setattr(s3, "_MAX_PAUSE_SECONDS", 0.0)
+    uri, data = f"s3://images/through breaks{query}", os.urandom(1_000_000)
+    uris.write_atomic(uri, data)
+    left = iter(range(s3._MAX_CUTS + 4))
+    proxy.fault = lambda method, path: "cut" if next(left, None) is not None else None
+    try:
+        assert uris.read_bytes(uri) == data
+        assert next(left, None) is None
+        proxy.fault = lambda method, path: "cut"
+        with pytest.raises(StorageError, match="8 connections broke off without a byte"):
+            uris.read_bytes(uri)
+    finally:
+        proxy.fault = lambda method, path: None
+
+
+@pytest.mark.parametrize("key", ["what?.jpg", "photo.jpg?width=500", "a#b.jpg", "100%25.jpg", "a+b.jpg"])
+def test_keys_that_look_like_parts_of_a_uri(bucket: tuple[FaultyProxy, str], s3_server: S3Server, key: str) -> None:
+    client = s3_server.client()
+    client.put_object(Bucket="images", Key=f"odd/{key}", Body=key.encode())
+    client.put_object(Bucket="images", Key="odd/what", Body=b"another object")
+    folder = f"s3://images/odd{bucket[1]}"
+    assert (key, len(key)) in list(list_files(folder))
+    assert read_bytes(uris.join(folder, key)) == key.encode()
 
 
 def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket: tuple[FaultyProxy, str]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import s3, uris
-from sr3core.errors import StorageError
+from sr3core.errors import MissingError, StorageError
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,8 @@ from sr3core.errors import StorageError
         ("s3://bucket", ("a", "b"), "s3://bucket/a/b"),
         ("s3://bucket/prefix/", ("a",), "s3://bucket/prefix/a"),
         ("s3://b/p?endpoint_override=http://h:1", ("a b",), "s3://b/p/a b?endpoint_override=http://h:1"),
+        ("s3://b/p", ("what?.jpg",), "s3://b/p/what?.jpg"),
+        ("s3://b?endpoint_override=h:1&scheme=http", ("/a?b#c",), "s3://b//a?b#c?endpoint_override=h:1&scheme=http"),
         ("/data/x", ("a",), "/data/x/a"),
         ("file:///data/x", ("a",), "/data/x/a"),
     ],
@@ -25,11 +27,23 @@ def test_join_keeps_what_a_uri_is(uri: str, parts: tuple[str, ...], expected: st
 
 
 def test_bad_uris_say_what_is_expected() -> None:
-    for uri in ("s3://", "s3://bucket/x?nonsense=1"):
+    for uri in ("s3://", "s3://bucket/x?endpoint=http://h:1", "s3://bucket/x?endpoint_overide=http://h:1"):
         with pytest.raises(StorageError, match=r"expected s3://bucket/prefix"):
             s3.parse(uri)
     with pytest.raises(StorageError, match=r"gs:// is not supported"):
         uris.exists("gs://bucket/x")
+
+
+@pytest.mark.parametrize(
+    "key", ["what?.jpg", "photo.jpg?width=500&height=300", "a#b.jpg", "/x.jpg", "d//x.jpg", "?", "a=b?c"]
+)
+@pytest.mark.parametrize("options", ["", "?endpoint_override=http://h:1", "?scheme=http&endpoint_override=h:1"])
+def test_a_listed_key_is_read_by_the_uri_that_join_makes_of_it(key: str, options: str) -> None:
+    for prefix in ("", "/p", "/p?q"):
+        uri = uris.join(f"s3://bucket{prefix}{options}", key)
+        endpoint = "http://h:1" if options else None
+        assert s3.parse(uri) == s3.S3Location("bucket", f"{prefix[1:]}/{key}" if prefix else key, endpoint)
+        assert uris.name_of(uri) == key.rpartition("/")[2]
 
 
 def test_local_writes_are_whole(tmp_path: Path) -> None:
@@ -39,9 +53,9 @@ def test_local_writes_are_whole(tmp_path: Path) -> None:
     assert uris.read_bytes(path) == b"second"
     assert os.listdir(tmp_path / "a") == ["b"]
     assert uris.read_range(path, 2, 3) == b"con"
-    with pytest.raises(StorageError, match="truncated"):
+    with pytest.raises(MissingError, match="truncated"):
         uris.read_range(path, 4, 10)
-    with pytest.raises(StorageError, match="No such file"):
+    with pytest.raises(MissingError, match="No such file"):
         uris.read_bytes(path + "x")
     with pytest.raises(StorageError, match="b: cannot be written to: is not a folder; choose another folder"):
         uris.write_atomic(str(tmp_path / "a" / "b" / "below a file"), b"")
