@@ -1,6 +1,5 @@
 """`sr3 demo`: the whole chain on bundled photos. It reads from top to bottom, like a script of your own."""
 
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import demo as demo_preset
 from pipelines.training.parallel_stages import train_run
+from sr3core import strict_json
 from sr3core.errors import Sr3Error
 from tune.search.schedule_search import search
 from tune.search.settings import SearchConfig
@@ -95,7 +95,7 @@ class Clock:
     def write(self) -> None:
         """Write timings.json, unless an earlier run, which did more of the work, wrote it."""
         if not self._path.is_file():
-            write_atomic(self._path, json.dumps({"parts": self._parts}, indent=1))
+            write_atomic(self._path, strict_json.dumps({"parts": self._parts}, indent=1))
 
     def describe(self) -> str:
         """One line per step."""

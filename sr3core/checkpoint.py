@@ -8,7 +8,6 @@ all files have been flushed to disk.
 
 import errno
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -22,6 +21,7 @@ from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
+from sr3core import strict_json
 from sr3core.errors import CheckpointError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.unet_weights import load_weights
@@ -97,7 +97,7 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
         "sha256": {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()},
         **extra,
     }
-    (temporary / "state.json").write_text(json.dumps(content, indent=1))
+    (temporary / "state.json").write_text(strict_json.dumps(content, indent=1))
     _sync(temporary)
     if final.exists():  # the same step again, after resuming from an older checkpoint
         delete_checkpoint(final)
@@ -142,7 +142,7 @@ def read_info(path: Path) -> CheckpointInfo:
         CheckpointError: it is missing, is not valid JSON, or has an unsupported format version.
     """
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = strict_json.loads((path / "state.json").read_text())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not a checkpoint: it has no state.json") from error
     except ValueError as error:
@@ -203,7 +203,7 @@ def write_sampling_state(info: CheckpointInfo, path: Path) -> Path:
     weights = sampling_weights(info)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**info.state, "sha256": {weights.name: info.state["sha256"][weights.name]}}
-    path.write_text(json.dumps(content, indent=1))
+    path.write_text(strict_json.dumps(content, indent=1))
     return weights
 
 

@@ -3,12 +3,12 @@
 import dataclasses
 import difflib
 import hashlib
-import json
 import types
 import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
+from sr3core import strict_json
 from sr3core.errors import ConfigError
 
 T = TypeVar("T")
@@ -23,22 +23,24 @@ keep the fingerprints that earlier versions gave them."""
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Convert a config dataclass to JSON types: dicts, lists, strings, numbers, booleans, None."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    return strict_json.plain(dataclasses.asdict(config))
 
 
 def from_dict(cls: type[T], data: Any) -> T:
     """Rebuild a config dataclass from JSON types, strictly.
 
     Raises:
-        ConfigError: lists every unknown key (with the nearest known spelling), missing key, wrong type and value
-            out of range.
+        ConfigError: lists every unknown key (with the nearest known spelling), missing key, wrong type, value out of
+            range and number that is not finite.
     """
     from pydantic import TypeAdapter, ValidationError  # here: a worker that only trains does not need it
 
     problems = list(_unknown_keys(cls, data, ""))
+    if not_finite := strict_json.not_finite(data):
+        raise ConfigError(f"invalid {cls.__name__}: " + "; ".join(problems + not_finite))
     try:
         # JSON mode is strict about types but accepts arrays for tuples, as config files contain them.
-        config = TypeAdapter(cls).validate_json(json.dumps(data), strict=True)
+        config = TypeAdapter(cls).validate_json(strict_json.dumps(data), strict=True)
     except ValidationError as error:
         problems += [_describe(item) for item in error.errors()]
     else:
@@ -75,7 +77,7 @@ def fingerprint(config: Any) -> str:
 
 def fingerprint_of(data: Any) -> str:
     """Hash JSON data: the first 16 hexadecimal digits of SHA-256 over its canonical form."""
-    canonical = json.dumps(data, sort_keys=True, separators=(",", ":"))
+    canonical = strict_json.dumps(data, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

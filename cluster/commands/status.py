@@ -1,6 +1,5 @@
 """`sr3 status`: the progress of a run or a preparation."""
 
-import json
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import tyro
 from cluster.exits import DONE
 from cluster.options.reading import CommandLine
 from pipelines.settings.locations import Location
+from sr3core import strict_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,5 +39,5 @@ def run(options: Options) -> int:
     from pipelines.report.status import describe, status_of
 
     found = status_of(options.path)
-    print(json.dumps(found, indent=1) if options.as_json else describe(found))
+    print(strict_json.dumps(found, indent=1) if options.as_json else describe(found))
     return DONE

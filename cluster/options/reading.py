@@ -1,7 +1,7 @@
 """How a command's options are read: by tyro into its dataclass, with --config and the help before it."""
 
 import dataclasses
-import json
+import functools
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ import tyro
 
 from cluster.options.fields import Option, options_of
 from cluster.options.help import help_text
+from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import ConfigError
 
@@ -41,14 +42,16 @@ class CommandLine(Generic[T]):
         """Read the options; help and mistakes print and exit, as command lines do (status 0 and 2).
 
         Raises:
-            ConfigError: the --config file is missing or invalid.
+            ConfigError: the --config file is missing or invalid, or a number is not finite.
         """
         self.offer_help(arguments)
         cls = self.options
         if _has_option(cls, "config_file"):
             content, arguments = take_config(arguments)
             cls = cls if content is None else with_defaults(cls, content)
-        return self._parse(cls, arguments)
+        options = self._parse(cls, arguments)
+        refuse_not_finite(options)
+        return options
 
     def offer_help(self, arguments: Sequence[str]) -> None:
         """Print the help and exit if the arguments ask for it."""
@@ -89,6 +92,21 @@ class CommandLine(Generic[T]):
         )
 
 
+def refuse_not_finite(options: Any) -> None:
+    """Refuse `--optimizer.learning-rate inf`, which Python reads as a number.
+
+    Raises:
+        ConfigError: names each such option.
+    """
+    found = [
+        text
+        for option in options_of(type(options))
+        for text in strict_json.not_finite({option.name: functools.reduce(getattr, option.attributes, options)})
+    ]
+    if found:
+        raise ConfigError("; ".join(found))
+
+
 def take_config(arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
     """Take `--config FILE` out of the arguments: its JSON, and the arguments that are left.
 
@@ -120,7 +138,7 @@ def read_config(path: str) -> dict[str, Any]:
         ConfigError: the file is missing or no JSON object.
     """
     try:
-        content = json.loads(Path(path).read_text())
+        content = strict_json.loads(Path(path).read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"config: cannot read {path or 'a file without a name'} as JSON: {error}") from error
     if not isinstance(content, dict):
@@ -157,7 +175,7 @@ def print_configuration(options: Any) -> None:
 
 def as_json(config: Any) -> str:
     """A configuration as --config reads it."""
-    return json.dumps(config if isinstance(config, dict) else to_dict(config), indent=1)
+    return strict_json.dumps(config if isinstance(config, dict) else to_dict(config), indent=1)
 
 
 def _configs(cls: type) -> dict[str, type]:

@@ -1,7 +1,6 @@
 """Submitting a command as a Ray job: what is uploaded, under which name, in which environment."""
 
 import contextlib
-import json
 import logging
 import secrets
 import shlex
@@ -17,6 +16,7 @@ from cluster.options.reading import take_config
 from cluster.remote.addresses import Target, check_job_server
 from cluster.remote.job_rules import check_secrets
 from pipelines.runtime.provenance import git_commit
+from sr3core import strict_json
 from sr3core.errors import ConfigError, StorageError
 
 MAX_UPLOAD_BYTES = 50_000_000
@@ -42,7 +42,7 @@ def submit(target: Target, name: str, arguments: list[str]) -> int:
     """
     address = check_job_server(target.job_server)
     content, rest = take_config(arguments)  # read here and uploaded: the only path that is this machine's
-    check_secrets([json.dumps(content)])
+    check_secrets([strict_json.dumps(content)])
     config = ["--config", CONFIG_NAME] if content is not None else []
     entrypoint = shlex.join(["python", "-m", "cluster", *name.split(), *config, *rest])
     from cluster.remote.jobs import connect, follow_or_stop
@@ -89,7 +89,7 @@ def staged(working_dir: str | None, config: dict[str, Any] | None) -> Iterator[P
         if working_dir is not None:
             copy_tracked(Path(working_dir), folder)
         if config is not None:
-            (folder / CONFIG_NAME).write_text(json.dumps(config))
+            (folder / CONFIG_NAME).write_text(strict_json.dumps(config))
         yield folder
 
 

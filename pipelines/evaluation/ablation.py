@@ -1,6 +1,5 @@
 """Table 5: the effect of single changes. Arms are stages of one run, compared on the same images and noise."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +13,7 @@ from pipelines.evaluation.paired_differences import Compared, average, differenc
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import Samples, is_ablation, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from sr3core import strict_json
 from sr3core.config import differences, scientific
 from sr3core.errors import ConfigError
 
@@ -43,15 +43,15 @@ def arms_of(run: Run) -> list[Arm]:
     groups: dict[str, list[Any]] = {}
     for stage in run.cascade():
         content = {key: value for key, value in scientific(stage.config).items() if key not in ("name", "seed")}
-        groups.setdefault(json.dumps(content, sort_keys=True), []).append(stage)
+        groups.setdefault(strict_json.dumps(content, sort_keys=True), []).append(stage)
     if len(groups) < 2:
         raise ConfigError(f"{run.location} is not an ablation: its stages differ only in their seeds")
-    first = json.loads(next(iter(groups)))
+    first = strict_json.loads(next(iter(groups)))
     return [
         Arm(
             tuple(stage.name for stage in stages),
             tuple(stage.config.seed for stage in stages),
-            tuple(differences(first, json.loads(content))),
+            tuple(differences(first, strict_json.loads(content))),
         )
         for content, stages in groups.items()
     ]
@@ -90,7 +90,7 @@ def compare_arms(run: str, config: EvaluateConfig, variant: MeasureConfig) -> di
         ],
         "provenance": evaluation["provenance"],
     }
-    write_atomic(opened.path / "ablation.json", json.dumps(result, indent=1))
+    write_atomic(opened.path / "ablation.json", strict_json.dumps(result, indent=1))
     opened.publish()
     return result
 

@@ -1,6 +1,5 @@
 """Evaluation: Tables 1-4's metrics for any folders of images, and for every method of a run, side by side."""
 
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,6 +16,7 @@ from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from sr3core import strict_json
 from sr3core.config import to_dict
 
 EVALUATION_FORMAT_VERSION = 1
@@ -99,7 +99,7 @@ def write_evaluation(path: Path, found: dict[str, Any], origin: dict[str, Any]) 
     """Write the measurements with their provenance, and return what was written."""
     head = {"format": "sr3-evaluation", "format_version": EVALUATION_FORMAT_VERSION}
     result = {**head, **found, "provenance": origin}
-    write_atomic(path, json.dumps(result, indent=1))
+    write_atomic(path, strict_json.dumps(result, indent=1))
     return result
 
 
@@ -113,7 +113,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
     identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"
     if path.is_file():
-        known = json.loads(path.read_text())
+        known = strict_json.loads(path.read_text())
         if known.get("identity") == identity:
             log.info("evaluation: %s is up to date", path)
             return known

@@ -1,6 +1,5 @@
 """A stage's manifest.json and rejects.jsonl, from the indices of its shards: with them the stage is complete."""
 
-import json
 from collections import defaultdict
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +18,7 @@ from pipelines.shards.manifest import (
     save_manifest,
 )
 from pipelines.storage.uris import commit, join, temporary_path
+from sr3core import strict_json
 
 
 def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manifest:
@@ -39,7 +39,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
                     num_rejects[reason] += count
                 labels += index.labels
                 named += index.rejects[: MAX_NAMED_REJECTS - len(named)]
-                file.writelines(json.dumps(asdict(reject)) + "\n" for reject in index.rejects)
+                file.writelines(strict_json.dumps(asdict(reject)) + "\n" for reject in index.rejects)
         commit(temporary, join(directory, REJECTS))
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -1,6 +1,5 @@
 """Shard tasks on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -10,6 +9,7 @@ from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import PlannedShard
 from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
+from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import StorageError
 
@@ -43,7 +43,7 @@ def write_shards(
             if len(failures) >= MAX_FAILED_SHARDS:
                 break
         else:
-            progress.add(ShardReport(**json.loads(row["report"])))
+            progress.add(ShardReport(**strict_json.loads(row["report"])))
             for observe in observers:
                 observe(progress)
     if failures:
@@ -57,7 +57,7 @@ def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str
     import ray.data
 
     largest_first = sorted(tasks, key=lambda task: -task.shard.num_images)  # so that workers finish close together
-    rows = [{"task": json.dumps(asdict(task))} for task in largest_first]
+    rows = [{"task": strict_json.dumps(asdict(task))} for task in largest_first]
     # Without a bound all tasks wait in Ray's own queues, where a worker finds its next one in milliseconds. With one,
     # Ray Data hands out a task when it has seen another end, and looks for that ten times a second.
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
@@ -73,10 +73,10 @@ def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str
 
 def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     """One Ray task. Storage errors are returned, so that the other shards continue; any other error is a bug."""
-    data = json.loads(row["task"])
+    data = strict_json.loads(row["task"])
     task = ShardTask(PlannedShard(**data["shard"]), tuple(data["stages"]), data["duplicates"])
     try:
         report = write_shard(from_dict(PrepareConfig, config), task)
     except StorageError as error:
         return {"report": "", "error": str(error)}
-    return {"report": json.dumps(asdict(report)), "error": ""}
+    return {"report": strict_json.dumps(asdict(report)), "error": ""}

@@ -1,6 +1,5 @@
 """Progress of a preparation: its counters, and the file in which `sr3 status` finds it."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -9,6 +8,7 @@ from dataclasses import dataclass, field
 from pipelines.prepare.shard_task import ShardReport
 from pipelines.runtime.progress_display import duration
 from pipelines.storage.uris import join, write_atomic
+from sr3core import strict_json
 
 PROGRESS = "progress.json"
 """File in a preparation's folder with its last progress line."""
@@ -81,6 +81,6 @@ def save_progress(out: str) -> Callable[[PrepareProgress], None]:
         if time.monotonic() - last[0] >= _SAVE_EVERY_SECONDS or progress.shards_done == progress.num_shards:
             last[0] = time.monotonic()
             data = {"line": progress.line(), "written": time.time()}
-            write_atomic(join(out, PROGRESS), json.dumps(data).encode())
+            write_atomic(join(out, PROGRESS), strict_json.dumps(data).encode())
 
     return save

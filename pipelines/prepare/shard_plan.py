@@ -6,7 +6,6 @@ that are added to the source later get shards of their own, whose lines are in O
 """
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +18,7 @@ from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import FORMAT_VERSION
 from pipelines.storage.uris import exists, join, read_range, write_atomic
 from pipelines.storage.versioned_json import JsonFormat
+from sr3core import strict_json
 from sr3core.config import differences, fingerprint, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import derive_seed
@@ -143,7 +143,7 @@ def _deal(
         ordered = sorted(by_split.get(split, ()), key=lambda item: (_order_key(seed, item), item))
         for index, first in enumerate(range(0, len(ordered), samples_per_shard), first_number):
             items = ordered[first : first + samples_per_shard]
-            line = (json.dumps(items, separators=(",", ":")) + "\n").encode()
+            line = (strict_json.dumps(items, separators=(",", ":")) + "\n").encode()
             digest = hashlib.sha256(line).hexdigest()[:16]
             name = f"{split}-{index:06d}.tar"
             shards.append(PlannedShard(name, split, len(items), offset, len(line), digest, addition))
@@ -197,7 +197,7 @@ def _lines_path(out: str, addition: int) -> str:
 
 
 def _check_config(config: PrepareConfig, before: dict[str, Any]) -> None:
-    changed = differences(before["config"], json.loads(json.dumps(scientific(config))))
+    changed = differences(before["config"], strict_json.plain(scientific(config)))
     if changed:
         raise ConfigError(
             f"out: {config.out} was started with a different configuration ({'; '.join(changed)});"
@@ -239,7 +239,7 @@ def load_items(out: str, shard: PlannedShard) -> list[SourceItem]:
     line = read_range(path, shard.offset, shard.size)
     if hashlib.sha256(line).hexdigest()[:16] != shard.fingerprint:
         raise DataError(f"{path}: the line of {shard.name} is damaged; prepare into another --out")
-    return [SourceItem(*row) for row in json.loads(line)]
+    return [SourceItem(*row) for row in strict_json.loads(line)]
 
 
 def _split_of(config: PrepareConfig, digest: str) -> str:

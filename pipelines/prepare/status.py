@@ -1,6 +1,5 @@
 """The state of a running, interrupted or finished preparation, judged by its folder alone."""
 
-import json
 import time
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from pipelines.prepare.progress import PROGRESS
 from pipelines.prepare.shard_plan import load_plan
 from pipelines.shards.manifest import MANIFEST, load_index
 from pipelines.storage.uris import exists, join, list_files, read_bytes
+from sr3core import strict_json
 from sr3core.errors import DataError, StorageError
 
 _STALE_SECONDS = 120.0
@@ -105,7 +105,7 @@ def _last_progress(directory: str) -> tuple[str, float]:
     if not exists(path):
         return "", 0.0
     try:
-        data = json.loads(read_bytes(path))
+        data = strict_json.loads(read_bytes(path))
         return str(data["line"]), float(data["written"])
     except (ValueError, KeyError, TypeError):
         return "", 0.0

@@ -8,7 +8,6 @@ REGISTRY/lease/             held by the running retraining
 """
 
 import hashlib
-import json
 import re
 import tempfile
 import time
@@ -22,6 +21,7 @@ from pipelines.storage.journal import Entry, Journal
 from pipelines.storage.lease import owner
 from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
 from pipelines.storage.versioned_json import JsonFormat
+from sr3core import strict_json
 from sr3core.config import did_you_mean, to_dict
 from sr3core.errors import CheckpointError, ConfigError, DataError
 
@@ -192,7 +192,7 @@ class Registry:
 
     def _claim(self, retraining: str) -> str:
         """The name of a retraining's version: the one that it has claimed, or the next free one."""
-        data = json.dumps({"retraining": retraining}).encode()
+        data = strict_json.dumps({"retraining": retraining}).encode()
         names = self._names()
         for name in names:
             if read_bytes(join(self.uri, name, CLAIM)) == data:
@@ -240,8 +240,8 @@ def _collect(run: Run, folder: Path) -> dict[str, Path]:
     """The files of a version by their paths in it: configuration, weights to sample with, the best schedules."""
     from sr3core.checkpoint import verify, write_sampling_state
 
-    content = json.loads((run.path / "config.json").read_text()) | {"config": to_dict(run.config)}
-    (folder / "config.json").write_text(json.dumps(content, indent=1))
+    content = strict_json.loads((run.path / "config.json").read_text()) | {"config": to_dict(run.config)}
+    (folder / "config.json").write_text(strict_json.dumps(content, indent=1))
     files = {"config.json": folder / "config.json"}
     for stage in run.stages:
         info = stage.weights.fetch(stage.weights.newest())

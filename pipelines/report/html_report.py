@@ -3,7 +3,6 @@
 This module gathers the numbers and pictures; the text is in templates/, the paper's numbers in paper_tables.py.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from pipelines.report.verdict import held_out_losses, run_verdict, training_verd
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import is_ablation
 from pipelines.study.study_folder import RESULTS_FORMAT
+from sr3core import strict_json
 
 MAX_ROWS = 12
 NUM_PATCHES = 4
@@ -86,7 +86,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "timings": (read_json(run.path / "timings.json", None, notes) or {}).get("parts", []),
         "provenance": leaves({key: value for key, value in run.provenance.items() if key != "config"}),
         "evaluated": leaves({k: evaluation.get(k) for k in ("seed", "schedules", "provenance")} if evaluation else {}),
-        "fingerprint": json.loads((run.path / "config.json").read_text()).get("fingerprint", ""),
+        "fingerprint": strict_json.loads((run.path / "config.json").read_text()).get("fingerprint", ""),
         "study": study_section(run.path, study, lambda path: read_json(path, RESULTS_FORMAT, notes)),
         "notes": notes,
     }

@@ -1,6 +1,5 @@
 """What the report shows of each stage: configuration, size, cost, losses, searches and schedules."""
 
-import json
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,6 +10,7 @@ from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_
 from pipelines.report.verdict import search_verdict
 from pipelines.runs.run_folder import StageRun, read_metrics
 from pipelines.settings.train import PlacementConfig
+from sr3core import strict_json
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
 from sr3core.errors import CheckpointError
@@ -24,7 +24,7 @@ def read_json(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> d
     if not path.is_file():
         return None
     try:
-        content = json.loads(path.read_text())
+        content = strict_json.loads(path.read_text())
     except ValueError as error:
         note(f"{path.name} is damaged and omitted: {error}", notes)
         return None

@@ -8,7 +8,6 @@ RUN/<stage>/checkpoints/        sr3core.checkpoint's folders
 RUN/<stage>/schedules/          inference schedules, best-<steps>.json from a search
 """
 
-import json
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipelines.runtime.provenance import provenance
 from pipelines.settings.train import RunConfig
 from pipelines.storage import uris
 from pipelines.storage.uris import absolute, is_remote
+from sr3core import strict_json
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError
 
@@ -95,7 +95,7 @@ def open_run(path: str | Path) -> Run:
     if bucket is not None:
         bucket.pull()
     try:
-        content = json.loads((path / "config.json").read_text())
+        content = strict_json.loads((path / "config.json").read_text())
     except FileNotFoundError as error:
         raise DataError(
             f"{location} is not a run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
@@ -154,7 +154,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
     if config_file.is_file():
         old = open_run(location)
         changed = differences(_what_a_step_computes(old.config), _what_a_step_computes(config))
-        recorded = json.loads(config_file.read_text())["data_fingerprints"]
+        recorded = strict_json.loads(config_file.read_text())["data_fingerprints"]
         changed += differences(recorded, data_fingerprints, "data")
         if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):
             raise ConfigError(
@@ -163,7 +163,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
             )
         if not changed:
             content["provenance"] = old.provenance
-    write_atomic(config_file, json.dumps(content, indent=1))
+    write_atomic(config_file, strict_json.dumps(content, indent=1))
     if bucket is not None:
         bucket.push(config_file)
     return replace(open_run(location), config=config)
@@ -178,7 +178,7 @@ def _delete(path: Path) -> None:
 
 def _what_a_step_computes(config: RunConfig) -> dict[str, Any]:
     """The scientific configuration without the number of steps, stages by name."""
-    stages = {stage.name: to_json(scientific(stage)) for stage in config.stages}
+    stages = {stage.name: strict_json.plain(scientific(stage)) for stage in config.stages}
     for stage in stages.values():
         del stage["num_steps"]
     return {"name": config.name, "stages": stages}
@@ -194,11 +194,6 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
     from pipelines.storage.uris import join
 
     return {name: load_manifest(join(data, name)).fingerprint for name in {s.data_stage for s in config.stages}}
-
-
-def to_json(data: Any) -> Any:
-    """Tuples as lists, so that what was read from a file compares equal."""
-    return json.loads(json.dumps(data))
 
 
 def local_path(path: str | Path) -> Path:
@@ -225,4 +220,4 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics.jsonl; a half-written last one is left out, a missing file has none."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [strict_json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]

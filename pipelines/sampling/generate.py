@@ -4,7 +4,6 @@ An image is a pure function of the checkpoints, the schedules, the seed, its num
 the number of actors or how often the command was interrupted. OUT/samples.json records what the images were made from.
 """
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +21,7 @@ from pipelines.sampling.generation_plan import IMAGE_NAME, RECORD, Plan, plan_sa
 from pipelines.sampling.sample_progress import SampleProgress
 from pipelines.settings.sample import SampleConfig
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
+from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import StorageError
 
@@ -55,7 +55,7 @@ def sample_images(
     opened, out = open_run(run), absolute(out)
     plan = plan_samples(opened, out, config)
     record = {"format": "sr3-samples", "format_version": SAMPLES_FORMAT_VERSION, "content": plan.content}
-    write_atomic(join(out, RECORD), json.dumps({**record, "provenance": provenance(config)}, indent=1).encode())
+    write_atomic(join(out, RECORD), strict_json.dumps({**record, "provenance": provenance(config)}, indent=1).encode())
     _delete_leftovers(out, config.numbers)
     if plan.todo:
         _draw_on_actors(opened.location, plan, out, config, on_progress or print_progress())

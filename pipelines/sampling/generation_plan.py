@@ -1,6 +1,5 @@
 """What `sr3 sample` will do: its stages, schedules and classes, and the images that are missing."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from typing import Any
 from pipelines.runs.run_folder import Run, StageRun
 from pipelines.settings.sample import SampleConfig, parse_classes
 from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
+from sr3core import strict_json
 from sr3core.config import differences, fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
@@ -113,7 +113,7 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
 
 def _numbers_there(out: str, content: dict[str, Any]) -> set[int]:
     names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
-    known = json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
+    known = strict_json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
     if known is not None and (changed := differences(known["content"], content)):
         raise ConfigError(f"{out} holds images made with other settings: {'; '.join(changed)}; choose another --out")
     there = {int(found[1]) for name in names if (found := IMAGE_NAME.fullmatch(name))}

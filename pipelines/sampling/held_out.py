@@ -1,6 +1,5 @@
 """Upscaling held-out images for evaluation, with every method of a run; photos are upscaled in upscale.py."""
 
-import json
 import logging
 import shutil
 import time
@@ -18,6 +17,7 @@ from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.evaluate import EvaluateConfig
+from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
 
@@ -215,14 +215,14 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     import ray
 
     marker = samples.folder / "samples.json"
-    known = json.loads(marker.read_text()) if marker.is_file() else {}
+    known = strict_json.loads(marker.read_text()) if marker.is_file() else {}
     if known.get("fingerprint") != samples.fingerprint:
         shutil.rmtree(samples.folder, ignore_errors=True)
         for method, pictures in (("low", images.low), ("reference", images.high)):
             for key, picture in zip(images.keys, pictures, strict=True):
                 save_png(picture, samples.folder / method / f"{key}.png")
         known = {"fingerprint": samples.fingerprint, "num_images": 0, "seconds": 0.0}
-        write_atomic(marker, json.dumps(known))
+        write_atomic(marker, strict_json.dumps(known))
     tasks = [task for task in _tasks(samples, images) if not _is_done(task, samples)]
     if not tasks:
         log.info("samples: %s is up to date", samples.folder)
@@ -245,7 +245,7 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
         log.info("samples: %d/%d held-out images upscaled", count, total)
     known["num_images"] = known.get("num_images", 0) + total
     known["seconds"] = known.get("seconds", 0.0) + time.monotonic() - start
-    write_atomic(marker, json.dumps(known))
+    write_atomic(marker, strict_json.dumps(known))
 
 
 def _tasks(samples: Samples, images: SplitImages) -> list[Task]:

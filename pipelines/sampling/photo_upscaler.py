@@ -14,13 +14,14 @@ from pipelines.images import colour
 from pipelines.images.decoding import DecodedPhoto, decode_photo
 from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.runs.run_folder import Run, open_run, to_json
+from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_writer import PhotoForm, form_of, write_photo
 from pipelines.sampling.upscale_records import changes_since, record_of, save_record
 from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
+from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
 from sr3core.errors import StorageError
 
@@ -216,4 +217,4 @@ def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
             },
         }
     decided = {key: value for key, value in scientific(config).items() if key != "schedule"}
-    return to_json({"stages": stages, **decided})
+    return strict_json.plain({"stages": stages, **decided})

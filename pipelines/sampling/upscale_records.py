@@ -4,11 +4,11 @@ It is written twice: as "writing" before the photo is moved into place, and as "
 record is not ours, and one whose record is not "done" is made again.
 """
 
-import json
 from typing import Any
 
 from pipelines.runtime.provenance import git_commit, versions
 from pipelines.storage.uris import exists, is_file, join, read_bytes, size_of, write_atomic
+from sr3core import strict_json
 from sr3core.config import differences
 
 RECORDS = ".sr3"
@@ -38,7 +38,7 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
     if not exists(record_path):
         return None if exists(path) else ["does not exist yet"]
     try:
-        old = json.loads(read_bytes(record_path))
+        old = strict_json.loads(read_bytes(record_path))
         changed = differences({key: old[key] for key in record}, record)
         done = old["status"] == "done" and is_file(path) and size_of(path) == old["output"]["bytes"]
     except (ValueError, KeyError, TypeError):
@@ -49,4 +49,4 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
 def save_record(out: str, name: str, record: dict[str, Any], status: str, output: dict[str, Any]) -> None:
     """Write the record of OUT/NAME: status "writing" or "done", and the output's size."""
     content = {**record, "status": status, "output": output, "versions": versions(), "git_commit": git_commit()}
-    write_atomic(join(out, RECORDS, f"{name}.json"), json.dumps(content, indent=1).encode())
+    write_atomic(join(out, RECORDS, f"{name}.json"), strict_json.dumps(content, indent=1).encode())

@@ -5,7 +5,6 @@ Blurred variants are KEY.lr_blur0.png and so on, their sigmas in KEY.json; with 
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image
 from pipelines.images.fast_codecs import decode_png_rgb, encode_png
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
+from sr3core import strict_json
 from sr3core.errors import DataError
 from sr3core.images.pixels import largest_central_crop
 from sr3core.images.resize import blur, resize_area, resize_bicubic
@@ -84,7 +84,7 @@ def encode_record(
             meta = {**meta, "blur_sigmas": sigmas}
     if label is not None:
         members["cls"] = str(label).encode()
-    members["json"] = json.dumps(meta, sort_keys=True).encode()
+    members["json"] = strict_json.dumps(meta, sort_keys=True).encode()
     return members
 
 
@@ -105,7 +105,7 @@ def read_record(key: str, members: Mapping[str, bytes]) -> Record:
     while (variant := _image(key, f"lr_blur{len(blurred)}", members)) is not None:
         blurred.append(variant)
     try:
-        meta = json.loads(members["json"]) if "json" in members else {}
+        meta = strict_json.loads(members["json"]) if "json" in members else {}
         label = int(members["cls"]) if "cls" in members else None
     except ValueError as error:
         raise DataError(f"record {key}: {error}; run `sr3 verify` on its folder") from error

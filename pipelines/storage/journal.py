@@ -5,13 +5,13 @@ which never replaces a file, on S3 through a put with If-None-Match. The storage
 are the history.
 """
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pipelines.storage.uris import create, delete, exists, join, list_files, read_bytes
+from sr3core import strict_json
 from sr3core.errors import StorageError
 
 _NAME = re.compile(r"(\d{8})\.json")
@@ -64,7 +64,7 @@ class Journal:
             content: JSON data that no other writer would write, for example because it holds a random number.
         """
         number = after.number + 1
-        if not create(self._path(number), (json.dumps(content, indent=1) + "\n").encode()):
+        if not create(self._path(number), (strict_json.dumps(content, indent=1) + "\n").encode()):
             return None
         there = self._numbers()
         forgotten = after.number not in (0, *there) or (there[-1] > number and number + 1 not in there)
@@ -87,7 +87,7 @@ class Journal:
     def _read(self, number: int) -> Entry:
         path = self._path(number)
         try:
-            return Entry(number, json.loads(read_bytes(path)))
+            return Entry(number, strict_json.loads(read_bytes(path)))
         except ValueError as error:
             raise StorageError(f"{path} is damaged: {error}; delete it to return to the entry before it") from error
 

@@ -1,13 +1,13 @@
 """JSON documents that state their format and version, so that a reader can refuse what it does not understand."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.storage.uris import read_bytes
+from sr3core import strict_json
 from sr3core.errors import DataError, Sr3Error
 
 
@@ -37,8 +37,8 @@ class JsonFormat:
         """Encode a document, its header first; compact: on one line, for documents that only programs read."""
         document = {**self.header, **content}
         if compact:
-            return json.dumps(document, separators=(",", ":")).encode()
-        return (json.dumps(document, indent=1) + "\n").encode()
+            return strict_json.dumps(document, separators=(",", ":")).encode()
+        return (strict_json.dumps(document, indent=1) + "\n").encode()
 
     def read(self, uri: str | Path) -> dict[str, Any]:
         """Read a document, header included.
@@ -48,7 +48,7 @@ class JsonFormat:
             StorageError: it does not exist, or cannot be read.
         """
         try:
-            document = json.loads(read_bytes(str(uri)))
+            document = strict_json.loads(read_bytes(str(uri)))
         except ValueError as error:
             raise self.error(f"{uri} is damaged ({error}); {self.if_damaged}") from error
         found = document if isinstance(document, dict) else {}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import random
 import secrets
 import shutil
@@ -21,6 +20,7 @@ from pipelines.study import pictures
 from pipelines.study.config import StudyConfig
 from pipelines.study.design import Slot, assign
 from pipelines.study.study_folder import Pictures, Study, StudyPlan, open_study, plan_to_json
+from sr3core import strict_json
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import derive_seed
@@ -113,7 +113,7 @@ def new_study(folders: Folders, config: StudyConfig, out: str) -> Study:
     keys = {"signing": secrets.token_urlsafe(32), "admin": secrets.token_urlsafe(24)}
     secret = temporary / "secrets.json"
     secret.touch(mode=0o600)
-    secret.write_text(json.dumps(keys))
+    secret.write_text(strict_json.dumps(keys))
     temporary.rename(path)
     return open_study(path)
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ from pipelines.study.database import Database, open_existing, participants
 from pipelines.study.exclusions import num_failed_checks, subject_exclusion, trial_exclusion
 from pipelines.study.figures import write_figures
 from pipelines.study.study_folder import RESULTS_FORMAT, Study, open_study
+from sr3core import strict_json
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError, DataError
 from sr3core.metrics.fool_rate import NUM_REPLICATES, Answers, compare_models, rates_by, wilson_interval
@@ -90,9 +90,9 @@ def write_results(
     }
     folder = local_path(out) if out is not None else opened[0].path
     write_atomic(folder / "trials.csv", _as_csv(rows))
-    write_atomic(folder / "trials.json", json.dumps([asdict(row) for row in rows]))
+    write_atomic(folder / "trials.json", strict_json.dumps([asdict(row) for row in rows]))
     write_figures(results, opened, folder / "figures")
-    write_atomic(folder / "results.json", json.dumps(results, indent=1))  # last: it marks completion
+    write_atomic(folder / "results.json", strict_json.dumps(results, indent=1))  # last: it marks completion
     return results
 
 

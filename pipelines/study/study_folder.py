@@ -8,7 +8,6 @@ STUDY/results.json    and trials.csv, trials.json, figures/: what `sr3 study res
 """
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 from pipelines.runs.run_folder import local_path
 from pipelines.study.config import StudyConfig
 from pipelines.study.design import Slot
+from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict
 from sr3core.errors import ConfigError, DataError
 
@@ -98,7 +98,7 @@ class Study:
             DataError: it is missing or damaged.
         """
         try:
-            return from_dict(Secrets, json.loads((self.path / "secrets.json").read_text()))
+            return from_dict(Secrets, strict_json.loads((self.path / "secrets.json").read_text()))
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path / 'secrets.json'} cannot be read: {error}; create the study again") from error
 
@@ -117,7 +117,7 @@ class Study:
 def plan_to_json(plan: dict[str, Any], provenance: dict[str, Any]) -> str:
     """Text of study.json."""
     head = {"format": "sr3-study", "format_version": STUDY_FORMAT_VERSION, "fingerprint": fingerprint_of(plan)}
-    return json.dumps({**head, "plan": plan, "provenance": provenance})
+    return strict_json.dumps({**head, "plan": plan, "provenance": provenance})
 
 
 def open_study(path: str | Path) -> Study:
@@ -129,7 +129,7 @@ def open_study(path: str | Path) -> Study:
     """
     folder = local_path(path)
     try:
-        content = json.loads((folder / "study.json").read_text())
+        content = strict_json.loads((folder / "study.json").read_text())
     except OSError as error:
         raise DataError(f"{folder} is not a study (no study.json); create one with `sr3 study new`") from error
     except ValueError as error:

@@ -1,6 +1,5 @@
 """Bad steps: which samples they contained, and whether training continues (OptimizerConfig.bad_steps)."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from pipelines.runs.run_folder import read_metrics
+from sr3core import strict_json
 from sr3core.training import StepStatistics
 
 MOST_SAMPLES = 16
@@ -62,7 +62,7 @@ def write_incidents(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         for line in lines:
-            file.write(json.dumps(line) + "\n")
+            file.write(strict_json.dumps(line) + "\n")
 
 
 def bad_steps(path: Path) -> set[int]:

@@ -1,7 +1,6 @@
 """A stage's checkpoints: written in the background, retained by rule, and found again after a crash."""
 
 import errno
-import json
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.provenance import provenance
 from pipelines.training.worker_group import Team
+from sr3core import strict_json
 from sr3core.checkpoint import (
     CheckpointInfo,
     Snapshot,
@@ -69,7 +69,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
     Raises:
         StorageError: the disk is full or refuses to write; earlier checkpoints are unchanged.
     """
-    parents = json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
+    parents = strict_json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
     extra = {"validation_psnr": held_out.get("psnr"), "provenance": provenance(stage.config, parents)}
     try:
         path = save_checkpoint(stage.checkpoints, snapshot, extra)

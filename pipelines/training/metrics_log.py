@@ -1,6 +1,5 @@
 """metrics.jsonl: a stage's losses and speeds, one JSON object per line."""
 
-import json
 import resource
 import time
 from typing import Any
@@ -12,6 +11,7 @@ from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
 from pipelines.settings.train import TrainConfig
 from pipelines.training.trackers import open_trackers
 from pipelines.training.worker_group import Team
+from sr3core import strict_json
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.training import StepStatistics
 
@@ -31,7 +31,7 @@ class MetricsLog:
         if team.rank == 0:
             kept = [line for line in read_metrics(self._path) if line["step"] <= resume_step] if resume_step else []
             self._seconds_before = kept[-1]["seconds"] if kept else 0.0
-            write_atomic(self._path, "".join(json.dumps(line) + "\n" for line in kept))
+            write_atomic(self._path, "".join(strict_json.dumps(line) + "\n" for line in kept))
 
     def waiting(self) -> "MetricsLog":
         """Context whose duration counts as waiting for data."""
@@ -72,7 +72,7 @@ class MetricsLog:
             return
         seconds = self._seconds_before + time.perf_counter() - self._start
         with self._path.open("a") as file:
-            file.write(json.dumps({**line, "seconds": round(seconds, 3), "written": time.time()}) + "\n")
+            file.write(strict_json.dumps({**line, "seconds": round(seconds, 3), "written": time.time()}) + "\n")
         numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
         for sink in self._sinks:
             sink.log(line["step"], numbers)

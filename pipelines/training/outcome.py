@@ -1,11 +1,11 @@
 """How a stage's last training ended, readable later and from other machines: RUN/<stage>/outcome.json."""
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun, write_atomic
+from sr3core import strict_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ def write_outcome(stage: StageRun, error: str | None) -> None:
     """Record an outcome, also in the run's bucket."""
     path = _path(stage.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(asdict(Outcome(error, time.time()))))
+    write_atomic(path, strict_json.dumps(asdict(Outcome(error, time.time()))))
     if stage.bucket is not None:
         stage.bucket.push(path)
 
@@ -30,7 +30,7 @@ def write_outcome(stage: StageRun, error: str | None) -> None:
 def read_outcome(folder: Path) -> Outcome | None:
     """Read a stage folder's outcome; None if no command has trained it yet."""
     path = _path(folder)
-    return Outcome(**json.loads(path.read_text())) if path.is_file() else None
+    return Outcome(**strict_json.loads(path.read_text())) if path.is_file() else None
 
 
 def _path(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
+from sr3core import strict_json
 from sr3core.config import did_you_mean, from_dict
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import GammaUniformIn, NoiseScheduleConfig, SamplerConfig
@@ -236,7 +237,7 @@ class InferenceSchedule:
 
     def to_json(self) -> str:
         """Serialise to JSON without loss: floats keep all their digits."""
-        return json.dumps(asdict(self), indent=1)
+        return strict_json.dumps(asdict(self), indent=1)
 
 
 def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
@@ -247,7 +248,7 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
         ConfigError: gammas do not fall strictly within (0, 1], or another value is invalid.
     """
     try:
-        content: Any = json.loads(text)
+        content: Any = strict_json.loads(text)
     except json.JSONDecodeError as error:
         raise CheckpointError(f"{origin} is not a schedule file: {error}") from error
     data = cast("dict[str, Any]", content) if isinstance(content, dict) else {}

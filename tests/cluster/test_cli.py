@@ -8,7 +8,7 @@ import pytest
 
 from cluster.catalog import COMMANDS
 from cluster.cli import main
-from cluster.exits import PIPE_CLOSED
+from cluster.exits import PIPE_CLOSED, USAGE_ERROR
 from pipelines.settings.presets import PRESETS, preset
 from pipelines.settings.train import RunConfig
 from sr3core.config import from_dict
@@ -235,3 +235,26 @@ def test_evaluate_needs_a_run_or_folders(capsys):
     with pytest.raises(SystemExit):
         main(["evaluate"])
     assert "name either --run RUN, or --outputs DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["inf", "nan"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train small-16-64 --data d --out o --optimizer.learning-rate",
+        "train small-16-64 --data d --out o --placement.wait-seconds",
+        "train small-cascade --data d --out o --16-64.optimizer.learning-rate",
+        "prepare --source s --out o --stages 16-64 --blur-sigma-max",
+        "upscale x.png --run r --out o --max-megapixels",
+        "search --run r --stage 16-64 --cpus-per-trial",
+        "evaluate --run r --level",
+    ],
+)
+def test_a_number_that_is_not_finite_is_refused_wherever_a_number_is_taken(command, number, capsys):
+    try:
+        status = main([*command.split(), number, "--print-config"])
+    except SystemExit as end:  # a range check refuses some of them while the options are read
+        status = end.code
+    assert status == USAGE_ERROR
+    told = capsys.readouterr().err
+    assert number in told and command.rpartition("-")[2] in told

@@ -1,5 +1,6 @@
 """The configuration codec."""
 
+import math
 from dataclasses import dataclass, field
 
 import pytest
@@ -35,6 +36,12 @@ def test_values_out_of_range_and_of_a_near_type_are_refused():
         from_dict(OptimizerConfig, {"learning_rate": -1.0})
     with pytest.raises(ConfigError, match="warmup_steps"):
         from_dict(OptimizerConfig, {"warmup_steps": "10"})
+
+
+def test_numbers_that_are_not_finite_are_refused_by_name():
+    data = {"learning_rate": math.inf, "betas": [0.9, math.nan]}
+    with pytest.raises(ConfigError, match=r"learning_rate: inf is not a finite number; betas\.1: nan is not a finite"):
+        from_dict(OptimizerConfig, data)
 
 
 def test_override_reaches_inside_and_suggests():

@@ -1,6 +1,5 @@
 """Comparing a new model with the promoted one on the same held-out images and noise, with confidence intervals."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pipelines.evaluation.paired import PairedSets, measure_pairs
 from pipelines.runs.run_folder import write_atomic
 from pipelines.sampling.held_out import Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features.extractors import FeatureNetwork
@@ -92,10 +92,10 @@ def compare(
     network = feature_network(promotion.features)
     identity = fingerprint_of([[s.fingerprint for s in samples.values()], network.name, to_dict(promotion)])
     path = folder / "comparison.json"
-    if path.is_file() and (known := json.loads(path.read_text()))["identity"] == identity:
+    if path.is_file() and (known := strict_json.loads(path.read_text()))["identity"] == identity:
         return from_dict(Comparison, known)
     found = _measure(samples, network, evaluate, promotion, folder, identity)
-    write_atomic(path, json.dumps(to_dict(found), indent=1))
+    write_atomic(path, strict_json.dumps(to_dict(found), indent=1))
     return found
 
 

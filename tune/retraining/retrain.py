@@ -7,7 +7,6 @@
 Each step finds what it has already done, so a retraining that was killed anywhere resumes with the same command.
 """
 
-import json
 import secrets
 import shutil
 from collections.abc import Callable
@@ -17,13 +16,14 @@ from typing import Any
 
 from pipelines.prepare.preparation import add_new
 from pipelines.registry.registry import Registry, find_model
-from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, to_json, write_atomic
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest
 from pipelines.storage.lease import Lease, hold
 from pipelines.storage.uris import absolute, join
 from pipelines.storage.versioned_json import JsonFormat
 from pipelines.training.parallel_stages import train_run
+from sr3core import strict_json
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
 from sr3core.config import differences, fingerprint_of, scientific
 from sr3core.errors import ConfigError, DataError, Sr3Error
@@ -124,7 +124,7 @@ class _Session:
         Raises:
             ConfigError: names every difference.
         """
-        changed = differences(state.content["config"], to_json(scientific(self.config)))
+        changed = differences(state.content["config"](scientific(self.config)))
         if changed:
             raise ConfigError(
                 f"{state.folder} has not ended and was started with a different configuration ({'; '.join(changed)});"
@@ -152,7 +152,7 @@ class _Session:
             {
                 **_FORMAT.header,
                 "name": f"retraining-{number:04d}-{secrets.token_hex(4)}",
-                "config": to_json(scientific(self.config)),
+                "config": strict_json.plain(scientific(self.config)),
                 "data": identity,
                 "start": promoted.name if promoted is not None and self.config.warm_start else None,
                 "end": None,
@@ -270,7 +270,7 @@ class _Session:
         return [_read_state(path) for path in sorted(self.work.glob("retraining-*/state.json"))]
 
     def _write(self, state: State) -> None:
-        write_atomic(state.folder / "state.json", json.dumps(state.content, indent=1))
+        write_atomic(state.folder / "state.json", strict_json.dumps(state.content, indent=1))
 
 
 def _delete_checkpoints(state: State) -> None:

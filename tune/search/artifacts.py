@@ -5,14 +5,14 @@ trials/         one file per trial started or finished: a killed search resumes 
 ../measured/    features and metrics, keyed by what they depend on, shared by all searches; may be deleted
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipelines.runs.run_folder import StageRun, to_json, write_atomic
+from pipelines.runs.run_folder import StageRun, write_atomic
 from pipelines.storage.versioned_json import JsonFormat
+from sr3core import strict_json
 from sr3core.config import differences, from_dict, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, schedule_from_json
 from sr3core.errors import CheckpointError, ConfigError
@@ -173,7 +173,7 @@ def find_searches(stage_path: Path) -> list[Path]:
 
 def write_json(path: Path, data: Any) -> None:
     """Write a dataclass as JSON, atomically."""
-    write_atomic(path, json.dumps(to_dict(data), indent=1, allow_nan=False))
+    write_atomic(path, strict_json.dumps(to_dict(data), indent=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,15 +201,15 @@ class Ledger:
 
     def __post_init__(self) -> None:
         marker = self.folder / "identity.json"
-        identity = to_json({**self.identity, "format_version": SEARCH_FORMAT_VERSION})
-        changed = differences(json.loads(marker.read_text()), identity) if marker.is_file() else []
+        identity = strict_json.plain({**self.identity, "format_version": SEARCH_FORMAT_VERSION})
+        changed = differences(strict_json.loads(marker.read_text()), identity) if marker.is_file() else []
         if changed:
             raise ConfigError(
                 f"{self.folder} holds a search with a different space or model: {'; '.join(changed)}; delete it or use"
                 " another name"
             )
-        write_atomic(marker, json.dumps(identity, indent=1))
-        entries = [json.loads(path.read_text()) for path in self.folder.glob("trials/*.json")]
+        write_atomic(marker, strict_json.dumps(identity, indent=1))
+        entries = [strict_json.loads(path.read_text()) for path in self.folder.glob("trials/*.json")]
         for data in sorted(entries, key=lambda entry: entry["index"]):
             if data["ended"] is not None:
                 self.finished.append(from_dict(TrialRecord, data["ended"]))
@@ -228,7 +228,7 @@ class Ledger:
         self.finished.append(record)
 
     def _write(self, name: str, content: dict[str, Any]) -> None:
-        write_atomic(self.folder / "trials" / f"{name}.json", json.dumps(content, indent=1))
+        write_atomic(self.folder / "trials" / f"{name}.json", strict_json.dumps(content, indent=1))
 
 
 def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
