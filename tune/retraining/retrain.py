@@ -124,7 +124,7 @@ class _Session:
         Raises:
             ConfigError: names every difference.
         """
-        changed = differences(state.content["config"](scientific(self.config)))
+        changed = differences(state.content["config"], strict_json.plain(scientific(self.config)))
         if changed:
             raise ConfigError(
                 f"{state.folder} has not ended and was started with a different configuration ({'; '.join(changed)});"
