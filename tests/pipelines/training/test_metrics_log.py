@@ -27,7 +27,8 @@ def test_a_loss_that_is_not_a_number_is_null_and_named(cascade_run):
     assert written["loss"] is None
     assert written["not_finite"] == {"/loss": "nan", "/gradient_norm": "inf"}
     (read,) = read_metrics(stage.metrics)
-    assert math.isnan(read["loss"]) and read["gradient_norm"] == math.inf
+    assert math.isnan(read["loss"])
+    assert read["gradient_norm"] == math.inf
 
 
 def test_lines_of_earlier_versions_stay_readable_and_become_strict(cascade_run):
