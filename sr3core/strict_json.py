@@ -43,11 +43,11 @@ def loads(text: str | bytes) -> Any:
         ValueError: it is not JSON.
     """
     data: Any = json.loads(text)
-    if isinstance(data, dict) and isinstance(data.get(NOT_FINITE), dict):
-        document = cast("dict[str, Any]", data)
+    document = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
+    if isinstance(document.get(NOT_FINITE), dict):
         for pointer, value in document.pop(NOT_FINITE).items():
             _set(document, pointer, float(value))
-    return data
+    return cast("Any", data)
 
 
 def plain(data: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,7 @@ def strictly(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-def the_same(a, b) -> bool:
+def the_same(a: Any, b: Any) -> bool:
     if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
         return math.isnan(b)
     if isinstance(a, dict):
