@@ -2,7 +2,6 @@
 
 import json
 import math
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,19 +25,11 @@ def strictly(text: str):
     return json.loads(text, parse_constant=refuse)
 
 
-def the_same(a: Any, b: Any) -> bool:
-    if isinstance(a, float) and isinstance(b, float) and math.isnan(a):
-        return math.isnan(b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(the_same(a[key], b[key]) for key in a)
-    return len(a) == len(b) and all(map(the_same, a, b)) if isinstance(a, list) else a == b
-
-
 @given(st.dictionaries(KEYS, NESTED, max_size=4))
 def test_every_document_is_strict_and_comes_back(document):
     text = strict_json.dumps(document)
     strictly(text)
-    assert the_same(document, strict_json.loads(text))
+    assert repr(strict_json.loads(text)) == repr(document), "as text, since nan differs from itself"
 
 
 def test_what_is_not_finite_is_null_and_named():
