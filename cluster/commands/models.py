@@ -18,7 +18,7 @@ class Options:
     registry: Annotated[Location, tyro.conf.Positional]
     """Folder or s3:// prefix that `sr3 retrain` writes its models to."""
     rollback: bool = False
-    """Promote the version again that the current one replaced."""
+    """Promote the version again that the current one replaced, whether by retraining or by hand."""
     promote: str | None = None
     """Promote this version, such as v0003, whatever its metrics."""
     verify: bool = False
@@ -44,12 +44,15 @@ def read(arguments: list[str]) -> Options:
 
 def run(options: Options) -> int:
     """`sr3 models REGISTRY`, `sr3 models REGISTRY --rollback`."""
-    from pipelines.registry.registry import Registry, describe
+    from pipelines.registry.listing import describe
+    from pipelines.registry.registry import Registry
     from pipelines.storage.uris import absolute
 
     registry = Registry(absolute(options.registry))
-    if options.rollback or options.promote is not None:
-        print(f"{registry.roll_back(options.promote)} is in force")
+    if options.promote is not None:
+        registry.promote_by_hand(options.promote)
+    if options.rollback:
+        print(f"rolled back to {registry.roll_back()}")
     for version in registry.versions() if options.verify else ():
         registry.verify(version.name)
         print(f"{version.name} is whole")

@@ -11,7 +11,7 @@ import hashlib
 import re
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,11 @@ class Version:
     def retraining(self) -> str:
         """The retraining that made it."""
         return self.content["retraining"]
+
+    @property
+    def published(self) -> float | None:
+        """When it was published, Unix time in seconds; None for versions from before this was recorded."""
+        return self.content.get("published")
 
     @property
     def metrics(self) -> dict[str, Any]:
@@ -124,6 +129,7 @@ class Registry:
             "metrics": metrics,
             "provenance": provenance,
             "sha256": sums,
+            "published": time.time(),
         }
         create(join(uri, VERSION), _FORMAT.encode(content))
         return self.version(name)
@@ -139,31 +145,41 @@ class Registry:
         content = {"version": name, "previous": after.content.get("version"), "why": why}
         return self._append(after, content) is not None
 
-    def roll_back(self, name: str | None = None) -> str:
-        """Promote an earlier version again, by default the one that the current one replaced; returns its name.
+    def promote_by_hand(self, name: str) -> None:
+        """Promote a version whatever its metrics.
 
         Raises:
-            ConfigError: there is no such version, or no earlier one, or another process promoted one at the same time.
+            ConfigError: there is no such version, it is promoted already, or another process promoted one meanwhile.
             CheckpointError: one of its files is missing or was changed.
         """
-        current, last = self.promoted()
-        if name is None:
-            if current is None:
-                raise ConfigError(f"{self.uri}: no version has been promoted yet, so there is none to roll back from")
-            entries = [entry.content for entry in self.history() if entry.content["version"] == current.name]
-            name = next((entry["previous"] for entry in reversed(entries) if not entry.get("rollback")), None)
-            if name is None:
-                raise ConfigError(f"{self.uri}: {current.name} was the first one promoted; there is none before it")
+        self._put_in_use(name, self._journal.last(), {"why": "by hand"})
+
+    def roll_back(self) -> str:
+        """Undo the newest promotion that has not been undone: promote what it replaced; returns that version's name.
+
+        Raises:
+            ConfigError: there was no version before it, or another process promoted one meanwhile.
+            CheckpointError: one of its files is missing or was changed.
+        """
+        history = self.history()
+        line = _line_of_promotions(history)
+        if not line:
+            raise ConfigError(f"{self.uri}: no version has been promoted yet, so there is none to roll back from")
+        if len(line) == 1:
+            raise ConfigError(f"{self.uri}: {line[0]} was the first one promoted; there is none before it")
+        self._put_in_use(line[-2], history[-1], {"why": "rollback", "rollback": True})
+        return line[-2]
+
+    def _put_in_use(self, name: str, after: Entry, content: dict[str, Any]) -> None:
         self.verify(name)
-        if current is not None and current.name == name:
+        current = after.content.get("version")
+        if current == name:
             raise ConfigError(f"{self.uri}: {name} is already the promoted version")
-        previous = current.name if current else None
-        content = {"version": name, "previous": previous, "why": "rollback", "rollback": True}
-        if self._append(last, content) is None:
+        if self._append(after, {"version": name, "previous": current, **content}) is None:
             raise ConfigError(
-                f"{self.uri}: another process has just promoted a version; check `sr3 models`, then repeat this"
+                f"{self.uri}: another process has just promoted a version; check `sr3 models {self.uri}`, then repeat"
+                " this"
             )
-        return name
 
     def verify(self, name: str) -> None:
         """Compare every file of a version, including the weights, with its recorded sha256.
@@ -227,6 +243,19 @@ def find_model(location: str) -> str:
     return location
 
 
+def _line_of_promotions(history: Sequence[Entry]) -> list[str]:
+    """The versions promoted and not rolled back, the current one last."""
+    line: list[str] = []
+    for entry in history:
+        name = entry.content["version"]
+        # Promotions by hand used to be recorded as rollbacks: only a step back to the version before is one.
+        if entry.content.get("rollback") and line[-2:-1] == [name]:
+            line.pop()
+        else:
+            line.append(name)
+    return line
+
+
 def _check_small_files(location: str, sums: dict[str, str]) -> None:
     for path, expected in sums.items():
         if not path.endswith(_WEIGHTS):
@@ -267,22 +296,3 @@ def _check(uri: str, path: str, expected: str) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def describe(registry: Registry) -> Iterator[str]:
-    """A line per version: name, whether it is promoted, when it was, its metrics, its retraining."""
-    current, _ = registry.promoted()
-    times = {entry.content["version"]: entry.content for entry in registry.history()}
-    versions = registry.versions()
-    if not versions:
-        yield f"{registry.uri} holds no version; `sr3 retrain` creates the first"
-    for version in versions:
-        entry = times.get(version.name)
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["time"])) if entry else "not promoted"
-        mark = "promoted" if current and current.name == version.name else ""
-        yield f"{version.name}  {mark:<8}  {when:<16}  {_numbers(version.metrics)}  {version.retraining}"
-
-
-def _numbers(metrics: dict[str, Any]) -> str:
-    values = metrics.get("values", {})
-    return ", ".join(f"{name} {value:.4g}" for name, value in values.items()) + f" ({metrics.get('label', '')})"

@@ -3,6 +3,7 @@
 import hashlib
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -112,12 +113,24 @@ def test_promotion_and_rollback_walk_back_and_forth(registry, run):
     assert registry.roll_back() == "v0001", "twice back is two versions back, not forth again"
     with pytest.raises(ConfigError, match="v0001 was the first one promoted"):
         registry.roll_back()
-    assert registry.roll_back("v0003") == "v0003"
+    registry.promote_by_hand("v0003")
     with pytest.raises(ConfigError, match="v0003 is already the promoted version"):
-        registry.roll_back("v0003")
+        registry.promote_by_hand("v0003")
     with pytest.raises(ConfigError, match="did you mean 'v0003'"):
-        registry.roll_back("v003")
-    assert [entry.content["version"][-1] for entry in registry.history()] == list("123213")
+        registry.promote_by_hand("v003")
+    assert registry.roll_back() == "v0001", "what was promoted by hand is rolled back like any other"
+    assert [entry.content["version"][-1] for entry in registry.history()] == list("1232131")
+
+
+def test_a_promotion_by_hand_of_before_is_told_from_a_rollback(registry, run):
+    """It was recorded as a rollback, and `--rollback` after it answered that there was nothing before it."""
+    publish(registry, run, "a", "b")
+    promote(registry, "v0001")
+    as_it_was = {"version": "v0002", "previous": "v0001", "why": "rollback", "rollback": True, "time": 0.0}
+    assert registry._journal.append(registry.promoted()[1], as_it_was)
+    assert registry.roll_back() == "v0001"
+    with pytest.raises(ConfigError, match="v0001 was the first one promoted"):
+        registry.roll_back()
 
 
 def test_a_promotion_after_what_is_no_longer_in_force_is_refused(registry, run):
@@ -190,16 +203,27 @@ def test_upscaling_takes_the_promoted_model_of_a_registry(registry, run, photos,
 def test_models_lists_versions_and_rolls_back(registry, run, capsys):
     assert main(["models", registry.uri]) == 0
     assert "holds no version" in capsys.readouterr().out
-    publish(registry, run, "a", "b", "c")
+    publish(registry, run, "a", "b")
+    every = {"fid": 312.5, "kid": 0.01234, "psnr": 23.456, "ssim": 0.6789, "consistency": 12.345}
+    registry.publish(run, "c", {**METRICS, "values": every}, PROVENANCE)
+    assert main(["models", registry.uri]) == 0
+    assert f"None is promoted: `sr3 models {registry.uri} --promote v0003`" in capsys.readouterr().out
     promote(registry, "v0001", "v0002")
     assert main(["models", registry.uri]) == 0
-    first, second, third = capsys.readouterr().out.splitlines()
-    assert first.startswith("v0001 ")
-    assert "promoted" not in first.split()[1]
-    assert second.split()[:2] == ["v0002", "promoted"]
-    assert "not promoted" in third
-    assert "fid 12.5 (FID)" in third
+    head, first, second, third, label, using = capsys.readouterr().out.splitlines()
+    today = time.strftime("%Y-%m-%d")
+    assert head.split() == ["VERSION", "MADE", "PROMOTED", "FID", "KID", "PSNR", "SSIM", "CONS."]
+    assert first.split() == ["v0001", today, today, "12.5", "-", "-", "-", "-"]
+    assert second.split()[:3] == ["v0002", "*", today]
+    assert third.split() == ["v0003", today, "-", "312.5", "0.01234", "23.46", "0.6789", "12.35"]
+    assert max(map(len, (head, first, second, third))) <= 80
+    assert label == "Judged by FID."
+    assert f"--run {registry.uri}" in using
     assert main(["models", registry.uri, "--rollback"]) == 0
-    assert capsys.readouterr().out.startswith("v0001 is in force\nv0001  promoted")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "rolled back to v0001"
+    assert told[2].startswith("v0001 * ")
+    assert main(["models", registry.uri, "--promote", "v0002"]) == 0
+    assert main(["models", registry.uri, "--rollback"]) == 0
     assert main(["models", registry.uri, "--promote", "v0009"]) == 2
     assert "no version 'v0009'" in capsys.readouterr().err
