@@ -21,7 +21,7 @@ from sr3core.errors import ConfigError, StorageError
 
 MAX_UPLOAD_BYTES = 50_000_000
 """Largest working directory: it passes through the head's memory, and every node unpacks it for every job."""
-STOP_SECONDS = 30
+STOP_SECONDS = 120
 """Time that a stopped job has to finish what it is writing before it is killed."""
 CONFIG_NAME = "sr3-config.json"
 """Name of the --config file in the job's working directory."""

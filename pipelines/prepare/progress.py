@@ -67,9 +67,9 @@ class PrepareProgress:
         left = (self.num_images - self.images_done) / max(self.images_per_second, 1e-9)
         earlier = f" (+{self.num_shards_before} before)" if self.num_shards_before else ""
         return (
-            f"prepare: {self.shards_done}/{self.num_shards} shards{earlier}, {self.images_done}/{self.num_images}"
-            f" images, {self.images_per_second:.1f} images/s, {self.num_rejects} rejected,"
-            f" {duration(left) if self.images_done else '?'} left"
+            f"prepare: {duration(left) if self.images_done else '?'} left, {self.images_done}/{self.num_images} images,"
+            f" {self.num_rejects} rejected, {self.shards_done}/{self.num_shards} shards{earlier},"
+            f" {self.images_per_second:.1f} images/s"
         )
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.prepare.status import prepare_status
+from pipelines.registry.registry import Registry
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration
-from pipelines.storage.uris import exists, join
+from pipelines.storage.uris import absolute, exists, join
 from pipelines.training.bad_steps import bad_steps
+from pipelines.training.checkpoints import steps_done
 from pipelines.training.outcome import read_outcome
-from pipelines.training.parallel_stages import progress_of, steps_done
+from pipelines.training.pulse import read_pulse
+from pipelines.training.stage_progress import progress_of
 from sr3core.errors import DataError
 
 
@@ -28,7 +31,8 @@ def status_of(path: str) -> dict[str, Any]:
                 "stage": stage.name,
                 "step": steps_done(stage),
                 "num_steps": stage.config.num_steps,
-                "progress": progress_of(stage),
+                "progress": progress_of(stage).line(),
+                "last_sign": pulse.written if (pulse := read_pulse(stage.path)) else None,
                 "newest": newest_metrics(stage.metrics),
                 "error": outcome.error if (outcome := read_outcome(stage.path)) else None,
                 "bad_steps": sorted(bad_steps(stage.incidents)),
@@ -40,7 +44,11 @@ def status_of(path: str) -> dict[str, Any]:
     try:
         found = prepare_status(path)
     except DataError as error:
-        raise DataError(f"{path} is neither a run (no config.json) nor a preparation: {error}") from error
+        if Registry(absolute(path)).versions():
+            raise DataError(f"{path} is a registry: `sr3 models {path}` lists its versions") from error
+        raise DataError(
+            f"{path} is neither a run of `sr3 train` (it has no config.json) nor prepared data: {error}"
+        ) from error
     return {"kind": "preparation", "lines": found.lines(), **asdict(found)}
 
 
@@ -51,8 +59,8 @@ def describe(status: dict[str, Any]) -> str:
     lines = [f"run of preset {status['preset']} on {status['data']}"]
     for stage in status["stages"]:
         found = f"; schedules: {', '.join(stage['schedules'])}" if stage["schedules"] else ""
-        lines.append(f"{stage['progress']} (checkpoint at {stage['step']}{_last_sign(stage)}){found}")
-        lines += [f"  {describe_metrics(stage['newest'])}"] if stage["newest"] else []
+        lines += [stage["progress"], f"  checkpoint at {stage['step']}{_last_sign(stage)}{found}"]
+        lines += [f"  {line}" for line in describe_metrics(stage["newest"])] if stage["newest"] else []
         lines += [f"  {_describe_bad_steps(stage['bad_steps'])}"] if stage["bad_steps"] else []
         lines += [f"  FAILED: {stage['error']}"] if stage["error"] else []
     return "\n".join(lines)
@@ -66,7 +74,7 @@ def _describe_bad_steps(steps: list[int]) -> str:
 
 def _last_sign(stage: dict[str, Any]) -> str:
     """The time since an unfinished stage last wrote, which reveals a command that has ended or hangs."""
-    written = (stage["newest"] or {}).get("written")
+    written = stage["last_sign"] or (stage["newest"] or {}).get("written")
     if written is None or stage["step"] >= stage["num_steps"]:
         return ""
     return f", last sign of life {duration(max(time.time() - written, 0))} ago"
@@ -78,14 +86,21 @@ def newest_metrics(path: Path) -> dict[str, Any] | None:
     return lines[-1] if lines else None
 
 
-def describe_metrics(line: dict[str, Any]) -> str:
-    """`learning rate 0.0001, gradient norm 0.31, data wait 0.2%, memory 1.3 GB, 2 workers`, and MFU if known."""
-    parts = [
-        f"learning rate {line['learning_rate']:.3g}",
-        f"gradient norm {line['gradient_norm']:.3g}",
-        f"data wait {line['data_wait']:.1%}",
-        f"memory {line['memory_bytes'] / 1e9:.1f} GB",
-        f"{line['world_size']} workers" if line["world_size"] > 1 else "1 worker",
-        *([f"model FLOP utilisation {line['mfu']:.1%}"] if "mfu" in line else []),
+def describe_metrics(line: dict[str, Any]) -> list[str]:
+    """`learning rate 0.0001, gradient norm 0.31, data wait 0.2%` and `memory 1.3 GB, 2 workers`, and MFU if known."""
+    return [
+        ", ".join(
+            [
+                f"learning rate {line['learning_rate']:.3g}",
+                f"gradient norm {line['gradient_norm']:.3g}",
+                f"data wait {line['data_wait']:.1%}",
+            ]
+        ),
+        ", ".join(
+            [
+                f"memory {line['memory_bytes'] / 1e9:.1f} GB",
+                f"{line['world_size']} workers" if line["world_size"] > 1 else "1 worker",
+                *([f"model FLOP utilisation {line['mfu']:.1%}"] if "mfu" in line else []),
+            ]
+        ),
     ]
-    return ", ".join(parts)

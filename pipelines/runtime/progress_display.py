@@ -1,12 +1,13 @@
-"""Progress on a terminal (a bar and a line) and in a job's log (a plain line now and then)."""
+"""Progress on a terminal (a bar and a line, redrawn) and in a job's log (a plain line now and then)."""
 
+import logging
+import shutil
 import sys
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 _LOG_EVERY_SECONDS = 10.0
-_BAR_WIDTH = 24
+_BAR_WIDTH = 10
 
 
 class Progress(Protocol):
@@ -18,39 +19,68 @@ class Progress(Protocol):
         ...
 
     def line(self) -> str:
-        """The progress in one line."""
+        """The progress in one line, the time left first: a narrow terminal shows only its beginning."""
         ...
 
 
-def print_progress() -> Callable[[Progress], None]:
-    """Return a callback that redraws a bar on a terminal, or else prints a line every ten seconds and at the end."""
-    last = [0.0]
+class ProgressDisplay:
+    """A line each of what is in progress: on a terminal they are redrawn in place, in a log they are repeated."""
 
-    def show(progress: Progress) -> None:
-        done = progress.share >= 1
-        if sys.stderr.isatty():
-            print(f"\r\033[K{_bar(progress)}", end="\n" if done else "", file=sys.stderr, flush=True)
-        elif done or time.monotonic() - last[0] >= _LOG_EVERY_SECONDS:
-            last[0] = time.monotonic()
-            print(progress.line(), file=sys.stderr, flush=True)
+    def __init__(self) -> None:
+        self._logged, self._drawn = 0.0, 0
+        self._is_terminal = sys.stderr.isatty()
+        if self._is_terminal:
+            for handler in logging.getLogger().handlers:
+                handler.addFilter(self._make_way)
 
-    return show
+    def __call__(self, *progress: Progress) -> None:
+        """Show the newest state; in a log only every ten seconds, and at the end of all."""
+        done = all(each.share >= 1 for each in progress)
+        if self._is_terminal:
+            self._draw(progress)
+            if done:
+                self.end()
+        elif done or time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
+            self._logged = time.monotonic()
+            print("\n".join(each.line() for each in progress), file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        """Leave the lines as they are; what is printed next comes below."""
+        if self._drawn:
+            print(file=sys.stderr, flush=True)
+        self._drawn = 0
+        for handler in logging.getLogger().handlers:
+            handler.removeFilter(self._make_way)
+
+    def clear(self) -> None:
+        """Take the lines from the terminal, so that something else can be printed; the next call draws them again."""
+        if self._drawn:
+            print(self._to_first_line(), end="\033[J", file=sys.stderr, flush=True)
+        self._drawn = 0
+
+    def _make_way(self, record: logging.LogRecord) -> bool:
+        self.clear()
+        return True
+
+    def _draw(self, progress: tuple[Progress, ...]) -> None:
+        width = shutil.get_terminal_size().columns - 1  # a character in the last column makes some terminals wrap
+        lines = [f"{_bar(each.share)} {each.line()}" for each in progress]
+        cut = [line if len(line) <= width else f"{line[: width - 2]}.." for line in lines]
+        print(self._to_first_line() + "\n".join(f"\033[K{line}" for line in cut), end="", file=sys.stderr, flush=True)
+        self._drawn = len(lines)
+
+    def _to_first_line(self) -> str:
+        return f"\r\033[{self._drawn - 1}A" if self._drawn > 1 else "\r"
 
 
-def _bar(progress: Progress) -> str:
-    """The bar and the line, truncated to the terminal's width."""
-    from rich.console import Console
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
+def print_progress() -> ProgressDisplay:
+    """A display on standard error."""
+    return ProgressDisplay()
 
-    console = Console(file=sys.stderr)
-    row = Table.grid(padding=(0, 1, 0, 0))
-    row.add_column(width=_BAR_WIDTH)
-    row.add_column(no_wrap=True, overflow="ellipsis")
-    row.add_row(ProgressBar(total=1, completed=progress.share, width=_BAR_WIDTH), progress.line())
-    with console.capture() as captured:
-        console.print(row)
-    return captured.get().rstrip()
+
+def _bar(share: float) -> str:
+    done = round(share * _BAR_WIDTH)
+    return f"[{'#' * done}{'.' * (_BAR_WIDTH - done)}]"  # in ASCII, which every terminal shows
 
 
 def duration(seconds: float) -> str:

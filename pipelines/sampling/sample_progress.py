@@ -29,4 +29,4 @@ class SampleProgress:
         earlier = f" (+{self.num_before} before)" if self.num_before else ""
         speed = self.images_done / max(time.monotonic() - self.started, 1e-9)
         left = duration((self.num_images - self.images_done) / speed) if speed else "?"
-        return f"sample: {self.images_done}/{self.num_images} images{earlier}, {speed:.2f} images/s, {left} left"
+        return f"sample: {left} left, {self.images_done}/{self.num_images} images{earlier}, {speed:.2f} images/s"

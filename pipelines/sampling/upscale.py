@@ -45,11 +45,12 @@ class UpscaleProgress:
     def line(self) -> str:
         """The progress in one line."""
         done, tiles = (sum(photo[index] for photo in self.at_work) for index in (0, 1))
-        parts = [f"upscale: {self.photos_done}/{self.num_photos} photos"]
+        seconds = (time.monotonic() - self.started) * (1 / self.share - 1) if self.share else None
+        parts = [f"upscale: {'?' if seconds is None else duration(seconds)} left"]
+        parts += [f"{self.photos_done}/{self.num_photos} photos"]
         parts += [f"{done}/{tiles} tiles of those in progress"] if tiles else []
         parts += [f"{self.num_failed} failed"] if self.num_failed else []
-        seconds = (time.monotonic() - self.started) * (1 / self.share - 1) if self.share else None
-        return ", ".join([*parts, f"{'?' if seconds is None else duration(seconds)} left"])
+        return ", ".join(parts)
 
 
 def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[str, Photo]:

@@ -15,14 +15,16 @@ class Outcome:
     error: str | None
     """Why it failed; None while it trains, and after it has finished or was interrupted."""
     written: float
-    """Unix time, seconds."""
+    """Unix time, seconds: when it began or ended."""
+    stopped: bool = False
+    """Whether it was interrupted."""
 
 
-def write_outcome(stage: StageRun, error: str | None) -> None:
+def write_outcome(stage: StageRun, error: str | None, stopped: bool = False) -> None:
     """Record an outcome, also in the run's bucket."""
     path = _path(stage.path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, strict_json.dumps(asdict(Outcome(error, time.time()))))
+    write_atomic(path, strict_json.dumps(asdict(Outcome(error, time.time(), stopped))))
     if stage.bucket is not None:
         stage.bucket.push(path)
 

@@ -1,29 +1,29 @@
 """The stages of a run side by side: each with its own workers, failure budget and folder (section 4.3)."""
 
 import logging
-import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from pipelines.runs.bucket_runs import BucketRun
-from pipelines.runs.run_folder import Run, StageRun, read_metrics
-from pipelines.runtime.progress_display import duration
+from pipelines.runs.run_folder import Run, StageRun, open_run
+from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.train import TrainConfig
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.outcome import write_outcome
+from pipelines.training.pulse import ask_to_stop, clear, read_pulse
 from pipelines.training.resources import check_resources, wait_for_resources
 from pipelines.training.sample_grids import SampleGrids
+from pipelines.training.stage_progress import progress_of
 from pipelines.training.trackers import check_trackers
 from pipelines.training.worker_loop import train_stage
 from sr3core.errors import Sr3Error, StorageError
 
 PERIOD_SECONDS = 2.0
 """Interval between two checks of the stages' progress."""
-LOG_SECONDS = 15.0
-"""Interval between two progress lines in a job's log."""
+SAVE_SECONDS = 100.0
+"""Time that an interrupted training has to save a checkpoint; a job is killed after 120 s."""
 log = logging.getLogger(__name__)
 
 
@@ -58,13 +58,19 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
     for stage in todo:
+        clear(stage)
         write_outcome(stage, None)
     waits: dict[str, str] = {}
     grids = SampleGrids(todo)
     over = threading.Event()
+    futures: dict[str, Training] = {}
     try:
-        futures = {stage.name: start(stage, waits, over) for stage in todo}
+        futures |= {stage.name: start(stage, waits, over) for stage in todo}
         watch(todo, futures, waits, lambda: _look(run.bucket, grids))
+    except KeyboardInterrupt:
+        over.set()
+        save_before_the_end(todo, futures)
+        raise
     finally:
         over.set()  # Ray shuts down after an interrupt, which is no reason to restart anything
     grids.finish()
@@ -126,7 +132,7 @@ def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Eve
 
     def say(text: str) -> None:
         if stage.name not in waits:  # immediately: nodes may arrive before the next progress line
-            log.info(text)
+            log.info("%s: %s", stage.name, text)
         waits[stage.name] = text
 
     if stage.config.placement.num_workers:
@@ -138,7 +144,7 @@ def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Eve
 def watch(
     stages: Sequence[StageRun], futures: dict[str, Training], waits: dict[str, str], look: Callable[[], None]
 ) -> None:
-    """Print progress until all have ended: a self-updating line on a terminal, plain lines in a job's log.
+    """Show the progress until all have ended: a line a stage.
 
     Args:
         stages: those that train.
@@ -146,31 +152,41 @@ def watch(
         waits: stage -> what it is waiting for; stages that train are not in it.
         look: called before each line.
     """
-    printed = time.monotonic()
+    show = print_progress()
+    show(*(progress_of(stage, waits.get(stage.name)) for stage in stages))
     while wait(futures.values(), timeout=PERIOD_SECONDS).not_done:
         look()
-        line = " | ".join(waits.get(stage.name) or progress_of(stage) for stage in stages)
-        if sys.stdout.isatty():
-            print(f"\r\033[K{line}", end="", flush=True)
-        elif time.monotonic() - printed >= LOG_SECONDS:
-            printed = time.monotonic()
-            print(f"{time.strftime('%H:%M:%S')} {line}", flush=True)
-    if sys.stdout.isatty():
-        print()
+        show(*(progress_of(stage, waits.get(stage.name)) for stage in stages))
+    show.end()
 
 
-def progress_of(stage: StageRun) -> str:
-    """`32-64 120/500 loss 0.14 85 images/s, 0:40 left`, from metrics.jsonl; works for a run on another machine too."""
-    total = stage.config.num_steps
-    lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
-    if not lines:
-        done = steps_done(stage)
-        return f"{stage.name} {'starting' if not done else f'{done}/{total}'}"
-    last = lines[-1]
-    left = (total - last["step"]) * stage.config.batch_size / last["images_per_second"]
-    speed = f"{last['images_per_second']:.0f} images/s"
-    state = "done" if last["step"] >= total else f"{duration(left)} left"
-    return f"{stage.name} {last['step']}/{total} loss {last['loss']:.4f} {speed}, {state}"
+def save_before_the_end(stages: Sequence[StageRun], futures: dict[str, Training]) -> None:
+    """At Ctrl-C: let the stages that train save a checkpoint, and say of each what is kept and what is lost.
+
+    A second Ctrl-C ends the command without that. Workers that do not answer are given up after SAVE_SECONDS.
+    """
+    running = [stage for stage in stages if stage.name in futures and not futures[stage.name].done()]
+    training = [stage for stage in running if read_pulse(stage.path) is not None]
+    if training:
+        names = ", ".join(stage.name for stage in training)
+        log.info("%s: saving a checkpoint; Ctrl-C again ends at once and loses the steps since the last one", names)
+        for stage in training:
+            ask_to_stop(stage)
+        wait([futures[stage.name] for stage in training], timeout=SAVE_SECONDS)
+    for stage in running:
+        stage = stage if stage.bucket is None else open_run(stage.location).stage(stage.name)
+        log.info("%s", describe_what_is_kept(stage))
+        write_outcome(stage, None, stopped=True)
+
+
+def describe_what_is_kept(stage: StageRun) -> str:
+    """`16-64: step 40 is saved; training resumes there`, or how many steps are lost."""
+    saved, pulse = steps_done(stage), read_pulse(stage.path)
+    done = max(saved, pulse.step if pulse else 0)
+    if saved < done:
+        start = f"training resumes at step {saved}" if saved else "training starts over"
+        return f"{stage.name}: no checkpoint could be saved; {done - saved} steps are lost, {start}"
+    return f"{stage.name}: step {saved} is saved; training resumes there" if saved else f"{stage.name}: had not begun"
 
 
 def describe_failure(future: Training) -> str | None:

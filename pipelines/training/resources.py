@@ -73,7 +73,7 @@ def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str
     group = placement_group([resources_per_worker(placement)] * fewest_workers(placement), strategy="PACK")
     try:
         if missing := lacking(placement):
-            say(describe_wait(name, placement, missing, 0))
+            say(describe_wait(placement, missing, 0))
         while not group.wait(POLL_SECONDS):
             waited, missing = time.monotonic() - started, lacking(placement)
             if missing and waited > placement.wait_seconds:
@@ -81,15 +81,15 @@ def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str
                     f"{name}: placement asks for {missing}, and in placement.wait_seconds ="
                     f" {placement.wait_seconds:g} no nodes joined; see the autoscaler's log, or lower num_workers"
                 )
-            say(describe_wait(name, placement, missing, waited))
+            say(describe_wait(placement, missing, waited))
     finally:
         remove_placement_group(group)
 
 
-def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: float) -> str:
-    """`64-256 waits for nodes: it needs 8 GPU (the cluster has 0), 45 s of at most 1800 s`."""
+def describe_wait(placement: PlacementConfig, missing: str, waited: float) -> str:
+    """`waits for nodes: it needs 8 GPU (the cluster has 0), 45 s of at most 1800 s`."""
     if missing:
-        return f"{name} waits for nodes: it needs {missing}, {waited:.0f} s of at most {placement.wait_seconds:g} s"
+        return f"waits for nodes: it needs {missing}, {waited:.0f} s of at most {placement.wait_seconds:g} s"
     import ray
 
     free = ray.available_resources()
@@ -97,4 +97,4 @@ def describe_wait(name: str, placement: PlacementConfig, missing: str, waited: f
         f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
         for kind, amount in resources_per_worker(placement).items()
     )
-    return f"{name} waits for resources that others use: it needs {needed}, {waited:.0f} s"
+    return f"waits for resources that others use: it needs {needed}, {waited:.0f} s"

@@ -15,6 +15,7 @@ from pipelines.settings.train import TrainConfig
 from pipelines.training.bad_steps import Incidents, describe_last_incident
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.training.metrics_log import MetricsLog
+from pipelines.training.pulse import Pulse
 from pipelines.training.resources import fewest_workers, resources_per_worker
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
@@ -33,7 +34,7 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
 
     Args:
         stage: the stage.
-        over: set when the command ends, so that processes that end with it are not restarted.
+        over: set when the command ends: processes that end with it are not restarted, and missing steps are no error.
 
     Raises:
         DataError: its shards are missing, incomplete, or another stage's.
@@ -53,6 +54,8 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
                 raise
             log.warning("%s: the process that controls its workers died; restarting it", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
+    if over is not None and over.is_set():
+        return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents)}")
 
@@ -95,6 +98,8 @@ def worker_loop(arguments: dict[str, str]) -> None:
 def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, float]], None]) -> None:
     """Algorithm 1 on this worker's share of each global batch, from the newest checkpoint until the last step.
 
+    If the command asks to stop, the step that is being computed is the last one, and is saved.
+
     Args:
         stage: the stage.
         team: the workers, however they were brought together.
@@ -113,7 +118,9 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
         metrics.write({"step": 0, "kind": "validation", **validation(state)})
     split = open_training_split(stage.data, config)
     batches = batches_from(split, config, state.step, team.rank, team.world_size)
-    while state.step < config.num_steps:
+    pulse = Pulse(stage, team, checkpoints.publish_metrics)
+    stops = pulse.beat(state.step)
+    while state.step < config.num_steps and not stops:
         with metrics.waiting():
             batch = next(batches).to(team.device)
         torch.manual_seed(derive_seed(config.seed, "dropout", state.step, team.rank))
@@ -122,7 +129,8 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
         statistics = trainer.step(state, forward, micro_batches, samples_per_worker, team.no_sync(forward))
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)
-        if _due(state.step, config.log_every, config):
+        stops = pulse.beat(state.step)
+        if stops or _due(state.step, config.log_every, config):
             rate = learning_rate_at(config.optimizer, state.step - 1)
             metrics.write({"step": state.step, "kind": "train", "learning_rate": rate, **metrics.interval()})
             checkpoints.publish_metrics(stage.metrics, stage.incidents)
@@ -132,8 +140,9 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
         if _due(state.step, config.validation_every, config):
             held_out = validation(state)
             metrics.write({"step": state.step, "kind": "validation", **held_out})
-        if _due(state.step, config.checkpoint_every, config):
+        if stops or _due(state.step, config.checkpoint_every, config):
             checkpoints.write(state, held_out)
+        if _due(state.step, config.checkpoint_every, config):
             report({"step": state.step, **held_out})
     checkpoints.finish()
     metrics.close()

@@ -3,7 +3,8 @@
     python -m tests.faults.gate ADDRESS train --config ...
 
 runs a command of sr3 whose training workers, once the checkpoint of step HELD_AT is saved, write the file `held` into
-the run folder and wait to be ended. The workers that take their place begin after that step and are not held.
+the run folder and wait to be ended, or to be asked to stop, for which they look at every step. The workers that take
+their place begin after that step and are not held.
 """
 
 import logging
@@ -22,8 +23,10 @@ RUNTIME_ENV = {
 
 
 def hold_training() -> None:
-    """Let this process wait, for ever, after the checkpoint of step HELD_AT."""
-    from pipelines.training import checkpoints
+    """Let this process wait after the checkpoint of step HELD_AT, for ever or until it is asked to stop."""
+    from pipelines.training import checkpoints, pulse
+
+    pulse.PERIOD_SECONDS = 0.0
 
     write = checkpoints.write_checkpoint
 
@@ -31,8 +34,8 @@ def hold_training() -> None:
         write(stage, snapshot, held_out)
         if snapshot.step == HELD_AT:
             (stage.path.parent / "held").touch()
-            while True:
-                signal.sigtimedwait((), 3600)
+            while not pulse.is_asked_to_stop(stage):
+                signal.sigtimedwait((), 0.1)
 
     checkpoints.write_checkpoint = write_and_wait
 

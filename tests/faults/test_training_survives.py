@@ -48,9 +48,9 @@ def start_held(folder: Path, data: str, address: str) -> "subprocess.Popen[str]"
     return process
 
 
-def assert_resumes(folder: Path, data: str, reference) -> None:
-    """The same run resumes where it was held, and ends like the reference."""
-    assert steps_done(open_run(folder / "run").stages[0]) == HELD_AT
+def assert_resumes(folder: Path, data: str, reference, saved: range = range(HELD_AT, HELD_AT + 1)) -> None:
+    """The same run resumes at the step that was saved, and ends like the reference."""
+    assert steps_done(open_run(folder / "run").stages[0]) in saved
     again = start(folder / "run", data, placement__num_workers=0)  # the placement is nothing that results depend on
     assert [result.error for result in train_run(again)] == [None]
     assert_identical(again, reference)
@@ -86,13 +86,14 @@ def test_a_command_that_is_stopped_ends_its_workers_and_resumes(
     session = session_name()
     process = start_held(tmp_path, data, ray_session)
     process.send_signal(stop)
-    _, errors = process.communicate()
+    output, errors = process.communicate()
     assert process.returncode == status, errors
     assert errors.rstrip().endswith("run the same command again to resume")
     assert "Traceback" not in errors
+    assert "is saved; training resumes there" in output
     wait_for(lambda: not workers_of(session, "ray::RayTrainWorker"))
     remove_orphans()
-    assert_resumes(tmp_path, data, uninterrupted)
+    assert_resumes(tmp_path, data, uninterrupted, saved=range(HELD_AT + 1, NUM_STEPS))
 
 
 def test_a_damaged_newest_checkpoint_falls_back_loudly(data, uninterrupted, tmp_path, caplog):
@@ -180,8 +181,8 @@ def test_a_stage_that_waits_for_others_says_what_it_waits_for(ray_session, data,
 
     def waits() -> bool:
         nonlocal output
-        output += capsys.readouterr().out
-        return "8-16 waits for resources that others use: it needs 2 CPU (1 are free)" in output
+        output += capsys.readouterr().err
+        return "8-16: waits for resources that others use: it needs 2 CPU (1 are free)" in output
 
     with ThreadPoolExecutor(1) as pool:
         training = pool.submit(train_run, run)

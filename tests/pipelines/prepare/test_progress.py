@@ -18,10 +18,10 @@ def test_progress_is_reported_after_each_shard_and_left_in_the_folder(
     assert len(lines) == summary.num_shards_written
     # 26 images, and again those of the one shard that holds a duplicate
     found = re.fullmatch(
-        r"prepare: (\d+)/(\d+) shards, (\d+)/(\d+) images, \d+\.\d images/s, (\d+) rejected, 0:00 left", lines[-1]
+        r"prepare: 0:00 left, (\d+)/(\d+) images, (\d+) rejected, (\d+)/(\d+) shards, \d+\.\d images/s", lines[-1]
     )
     assert found, lines[-1]
-    done, num_shards, images_done, num_images, num_rejects = map(int, found.groups())
+    images_done, num_images, num_rejects, done, num_shards = map(int, found.groups())
     assert done == num_shards == summary.num_shards_written
     assert 26 < images_done == num_images <= 26 + SAMPLES_PER_SHARD
     assert num_rejects >= sum(summary.num_rejects["8-16"].values())

@@ -1,4 +1,4 @@
-"""Progress: a bar that is redrawn on a terminal, and plain lines in a log."""
+"""Progress: bars that are redrawn on a terminal, and plain lines in a log."""
 
 import os
 import pty
@@ -19,31 +19,64 @@ show(progress)
 progress.photos_done, progress.at_work = 2, []
 show(progress)
 """
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "120"}
+STAGES = """
+import logging, sys
+from pipelines.runtime.progress_display import print_progress
+from pipelines.training.stage_progress import StageProgress
+logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+show = print_progress()
+show(StageProgress("16-32", 5, 10, "0:40 left"), StageProgress("32-64", 0, 10, "waits for " + 20 * "nodes "))
+logging.info("a line of a log")
+show(StageProgress("16-32", 6, 10, "0:32 left"), StageProgress("32-64", 1, 10, "0:40 left"))
+show(StageProgress("16-32", 7, 10, "0:24 left"), StageProgress("32-64", 2, 10, "0:36 left"))
+show.end()
+"""
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+
+
+def on_a_terminal(program: str, columns: int) -> str:
+    """What a program writes to a terminal of so many columns."""
+    ours, theirs = pty.openpty()
+    environment = {**ENVIRONMENT, "COLUMNS": str(columns)}
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=theirs) as process:
+        process.wait()
+    os.close(theirs)
+    text = os.read(ours, 65536).decode()
+    os.close(ours)
+    return text
 
 
 def test_a_log_gets_plain_lines_now_and_then_and_at_the_end():
     done = subprocess.run([sys.executable, "-c", PROGRAM], env=ENVIRONMENT, capture_output=True, text=True, check=True)
     first, *_, last = done.stderr.splitlines()
-    assert first.startswith("upscale: 0/2 photos, 3/12 tiles of those in progress, 0:")
-    assert last == "upscale: 2/2 photos, 1 failed, 0:00 left"
+    assert first.startswith("upscale: 0:0")
+    assert first.endswith(" left, 0/2 photos, 3/12 tiles of those in progress")
+    assert last == "upscale: 0:00 left, 2/2 photos, 1 failed"
     assert len(done.stderr.splitlines()) == 2, "what comes within ten seconds is left out"
     assert "\r" not in done.stderr
 
 
-def test_a_terminal_gets_a_bar_that_is_redrawn():
-    ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], env=ENVIRONMENT, stderr=theirs) as process:
-        process.wait()
-    os.close(theirs)
-    text = os.read(ours, 65536).decode()
-    os.close(ours)
+def test_a_terminal_gets_a_bar_that_is_redrawn_within_its_width():
+    text = on_a_terminal(PROGRAM, 50)
     frames = text.split("\r\x1b[K")[1:]
     assert len(frames) == 3
-    assert all("━" in frame for frame in frames)
-    assert "3/12 tiles" in frames[0]
+    assert frames[0].startswith("[#.........] upscale: 0:0")
+    assert "left, 0/2 photos" in frames[0], "what matters most is not cut off"
+    assert frames[0].endswith("..")
+    assert max(len(frame.strip()) for frame in frames) < 50
     assert "\n" not in frames[0] + frames[1]
     assert frames[2].endswith("\n")
+
+
+def test_each_stage_has_a_line_that_stays_in_place_below_the_log():
+    up, line = "\r\x1b[1A", "\x1b[K"
+    assert on_a_terminal(STAGES, 80).replace("\r\n", "\n") == (
+        f"\r{line}[#####.....] 16-32: 0:40 left, step 5/10\n"
+        f"{line}[..........] 32-64: waits for nodes nodes nodes nodes nodes nodes nodes nodes.."
+        f"{up}\x1b[Ja line of a log\n"
+        f"\r{line}[######....] 16-32: 0:32 left, step 6/10\n{line}[#.........] 32-64: 0:40 left, step 1/10"
+        f"{up}{line}[#######...] 16-32: 0:24 left, step 7/10\n{line}[##........] 32-64: 0:36 left, step 2/10\n"
+    )
 
 
 def test_durations():
