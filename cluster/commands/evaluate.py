@@ -96,6 +96,8 @@ def run(options: Options) -> int:
         return DONE
     from pipelines.evaluation.metric_intervals import tabulate
 
+    if options.outputs:
+        _checked_folders(options)
     with ray_session(options.address):
         result = _of_run(options, options.run) if options.run else _of_folders(options)
     print(tabulate(result))
@@ -153,12 +155,18 @@ def _checked_run(options: Options, location: str) -> str:
 
 
 def _checked_folders(options: Options) -> str:
-    """What would be compared; lists and pairs the files."""
+    """What is compared; lists and pairs the files, and checks that the result has a place."""
     from pipelines.evaluation.image_sets import ImageSet, check_pairs, named_folders
+    from pipelines.evaluation.unpaired import check_sizes
+    from pipelines.storage.uris import is_folder
 
+    if is_folder(str(options.out)):
+        raise ConfigError(f"out: {options.out} is a folder; name a JSON file for the results")
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(options.outputs).items()]
     originals = ImageSet.read(str(options.references), "references", options.config.split if options.unpaired else None)
-    if not options.unpaired:
+    if options.unpaired:
+        check_sizes([*methods, originals])
+    else:
         low = [ImageSet.read(options.inputs, "inputs")] if options.inputs else []
         check_pairs(originals, [*methods, *low])
     names = ", ".join(f"{images.name} ({len(images.files)} images)" for images in methods)

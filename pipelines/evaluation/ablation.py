@@ -143,7 +143,7 @@ def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureC
         pixels = measurer.pixelwise(images, reference, low, samples.keys).values()
         features = measurer.features(images, samples.keys, network).features()
         resampled = resampled_distances(features, theirs, variant)
-        found[row["name"]] = Compared(pixels, {name: row[name]["mean"] for name in DISTANCES}, resampled)
+        found[row["name"]] = Compared(pixels, {name: row[name]["mean"] for name in DISTANCES if name in row}, resampled)
     return found
 
 

@@ -25,6 +25,8 @@ from sr3core.randomness import derive_seed
 
 MAX_GRAM_IMAGES = 4096
 """Largest set whose n x n inner products are held in memory, 8 bytes each; KID of larger sets uses subsets."""
+MIN_SET = 2
+"""Smallest set with a distance to another: one image has no covariance."""
 Numbers = dict[str, dict[str, float]]
 Resampled = Mapping[str, np.ndarray]
 """Metric -> its value on each resample of the images."""
@@ -44,16 +46,20 @@ def pixelwise_numbers(values: dict[str, np.ndarray], config: MeasureConfig) -> N
 
 
 def mean_with_interval(values: np.ndarray, config: MeasureConfig) -> dict[str, float]:
-    """Mean, its standard error and percentile interval, n."""
+    """Mean and n; of more than one image also the standard error and percentile interval."""
     array = np.asarray(values, dtype=np.float64)
+    if len(array) == 1:
+        return {"mean": float(array[0]), "n": 1}
     with np.errstate(invalid="ignore"):  # an image equal to its reference has a PSNR of inf
-        error = float(array.std(ddof=1) / np.sqrt(len(array))) if len(array) > 1 else float("nan")
+        error = float(array.std(ddof=1) / np.sqrt(len(array)))
     low, high = bootstrap_mean(array, num_resamples=config.num_resamples, level=config.level)
     return {"mean": float(array.mean()), "standard_error": error, "low": low, "high": high, "n": len(array)}
 
 
 def distance_numbers(ours: Embedded, theirs: Embedded, resampled: Resampled, config: MeasureConfig) -> Numbers:
     """Fréchet and kernel distance, precision, recall, density and coverage of two sets; n is the first one's size.
+
+    A single image has none of them.
 
     Args:
         ours, theirs: the sets, paired or of any sizes.
@@ -63,6 +69,8 @@ def distance_numbers(ours: Embedded, theirs: Embedded, resampled: Resampled, con
     """
     a, b = ours.features, theirs.features
     count, largest, dim = len(a), max(len(a), len(b)), a.shape[1]
+    if min(count, len(b)) < MIN_SET:
+        return {}
     frechet = frechet_distance_from_features(a, b) if largest <= dim else frechet_distance(ours.moments, theirs.moments)
     numbers = {"distance": with_interval(frechet, resampled.get("distance"), count, config)}
     if largest <= MAX_GRAM_IMAGES:
@@ -180,7 +188,9 @@ def variants(
 
 
 def rank_warning(count: int, dim: int, what: str = "images") -> str:
-    """A warning about a distance computed from fewer images than features."""
+    """A warning about a distance computed from fewer images than features, or from one, which has none."""
+    if count < MIN_SET:
+        return f"a single image has no distance between sets: FID and KID need at least {MIN_SET} {what}"
     return (
         f"{count} {what} are no more than the {dim} features: covariances have a rank of at most {count - 1}, and"
         f" the distance is far too high; compare it only with others of n={count} on the same references"

@@ -62,7 +62,7 @@ def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwo
         resampled = resampled_distances(ours.features, theirs.features, config)
         numbers = pixelwise_numbers(values, config) | distance_numbers(ours, theirs, resampled, config)
         rows.append({"name": images.name, **numbers, **networks.judge(images, sets.labels, config)})
-        means = {name: numbers[name]["mean"] for name in ("distance", "kid")}
+        means = {name: numbers[name]["mean"] for name in ("distance", "kid") if name in numbers}
         compared.append(Compared(values, means, resampled))
     count, features = len(sets.names), networks.features
     judge = networks.classifier.description if networks.classifier and sets.labels is not None else None

@@ -6,6 +6,7 @@ from typing import Any
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measurer import MeasuringSetup
 from pipelines.evaluation.metric_intervals import (
+    MIN_SET,
     Embedded,
     Numbers,
     distance_numbers,
@@ -16,6 +17,7 @@ from pipelines.evaluation.metric_intervals import (
 )
 from pipelines.evaluation.networks import Networks, feature_network, find_judge
 from pipelines.settings.evaluate import MeasureConfig
+from sr3core.errors import DataError
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.metrics.fid import rank_deficient
 
@@ -37,8 +39,9 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
         what `measure_pairs` returns, without pixelwise metrics and differences, and the numbers of images.
 
     Raises:
-        DataError: an image cannot be read; names it.
+        DataError: a set is a single image, or an image cannot be read; names it.
     """
+    check_sizes([*methods, references])
     config = setup.config
     networks = Networks(feature_network(), find_judge(config, needed=False))
     measurer = networks.measurer(setup)
@@ -68,6 +71,20 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
         ],
         "references": networks.judge(requested[-1], None, config),
     }
+
+
+def check_sizes(sets: Sequence[ImageSet]) -> None:
+    """Refuse sets that have no distance, before anything is measured.
+
+    Raises:
+        DataError: one is a single image.
+    """
+    for images in sets:
+        if len(images.files) < MIN_SET:
+            raise DataError(
+                f"{images.folder} holds a single image; a distance between sets needs at least {MIN_SET} in each: add"
+                " images, or compare pairs of equal names without --unpaired"
+            )
 
 
 def set_label(network: FeatureNetwork, counts: Sequence[int], num_references: int) -> str:

@@ -32,7 +32,7 @@ class EvaluateConfig:
     """How the networks are run."""
 
     def __post_init__(self) -> None:
-        require(self.limit is None or self.limit >= 2, f"limit: {self.limit} is less than 2")
+        require(self.limit is None or self.limit >= 1, f"limit: {self.limit} is not positive")
         require(self.num_seeds >= 1, f"num_seeds: {self.num_seeds} is not positive")
         require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
 

@@ -274,3 +274,20 @@ def test_sizes_that_differ_and_damaged_images_are_named(folders, tmp_path, ray_s
     assert main([*arguments, "--inputs", str(folders / "references"), "--out", str(out)]) == 1
     assert f"{folders / 'references' / first.name} is 48x48, not smaller than {first}" in capsys.readouterr().err
     assert not out.exists()
+
+
+def test_one_image_gets_what_one_image_can_have(ray_session, folders, tmp_path):
+    """Everything was measured, and then the command failed for want of a distance between sets."""
+    for name in ("references", "inputs", "bicubic", "nearest"):
+        first = min((folders / name).iterdir())
+        (tmp_path / name).mkdir()
+        (tmp_path / name / first.name).write_bytes(first.read_bytes())
+    result = evaluate(tmp_path, tmp_path / "one.json", inputs=str(tmp_path / "inputs"))
+    for method in result["methods"]:
+        assert method["psnr"] == {"mean": method["psnr"]["mean"], "n": 1}
+        assert method.keys() >= {"name", "psnr", "ssim", "consistency"}
+        assert not method.keys() & {"distance", "kid", "precision"}
+    assert result["differences"]["bicubic"]["psnr"].keys() == {"mean", "n"}
+    assert result["warnings"] == ["a single image has no distance between sets: FID and KID need at least 2 images"]
+    assert "PSNR dB" in tabulate(result)
+    json.loads((tmp_path / "one.json").read_text(), parse_constant=pytest.fail)

@@ -105,3 +105,15 @@ def test_what_needs_pairs_is_refused(folders, capsys):
     with pytest.raises(SystemExit):
         main(arguments)
     assert "--unpaired compares sets as a whole" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rehearsal", [(), ("--dry-run",)])
+def test_what_cannot_be_compared_or_written_is_refused_before_anything_starts(folders, rehearsal, capsys):
+    (folders / "one").mkdir()
+    first = min((folders / "outputs").iterdir())
+    (folders / "one" / first.name).write_bytes(first.read_bytes())
+    arguments = ["evaluate", "--unpaired", "--references", str(folders / "references"), *rehearsal]
+    assert main([*arguments, "--outputs", str(folders / "one"), "--out", str(folders / "numbers.json")]) == 1
+    assert f"{folders / 'one'} holds a single image; a distance between sets needs" in capsys.readouterr().err
+    assert main([*arguments, "--outputs", str(folders / "outputs"), "--out", str(folders)]) == 2
+    assert f"out: {folders} is a folder; name a JSON file" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from sr3core.errors import ConfigError
 
 
-@pytest.mark.parametrize("changes", [{"limit": 1}, {"num_seeds": 0}, {"num_actors": 0}])
+@pytest.mark.parametrize("changes", [{"limit": 0}, {"num_seeds": 0}, {"num_actors": 0}])
 def test_bad_choices_of_images_are_refused_by_name(changes):
     with pytest.raises(ConfigError, match=rf"^{next(iter(changes))}: "):
         EvaluateConfig(**changes)
