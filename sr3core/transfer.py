@@ -10,5 +10,6 @@ def send(tensor: Tensor, device: str | torch.device) -> Tensor:
     A GPU can copy asynchronously only from pinned memory. torch keeps that memory until the copy has finished and then
     reuses it.
     """
-    pinned = tensor.pin_memory() if torch.device(device).type == "cuda" and tensor.device.type == "cpu" else tensor
+    to_gpu = torch.device(device).type == "cuda" and tensor.device.type == "cpu"
+    pinned = tensor.pin_memory() if to_gpu else tensor  # which is itself, if it is pinned already
     return pinned.to(device, non_blocking=True)

@@ -1,29 +1,42 @@
 """Random variations of a training pair: horizontal flips, and the Gaussian blur of section 4.3."""
 
-import numpy as np
-import torch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pipelines.shards.records import Record
+import numpy as np
+
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images.resize import blur
 
-
-def augment(record: Record, config: AugmentationConfig, seed: int) -> tuple[np.ndarray | None, np.ndarray]:
-    """Flip and blur one pair at random, as a function of the seed: (low, high) uint8, low None for a base model.
-
-    Blur (section 4.3) is applied to the low-resolution image alone, before it is upsampled.
-    """
-    low, high = record.low, record.high
-    generator = np.random.Generator(np.random.Philox(seed))
-    flips, blurs, sigma = generator.random(3)
-    if config.flip and flips < 0.5:
-        low, high = None if low is None else _mirrored(low), _mirrored(high)
-    if low is not None and blurs < config.blur_probability:
-        # Two decimals of sigma are enough, and let the kernels be cached.
-        low = blur(low, max(round(sigma * config.blur_sigma_max, 2), 0.01))
-    return low, high
+if TYPE_CHECKING:  # processes that only decode avoid torch's 200 MB
+    from torch import Tensor
 
 
-def _mirrored(image: np.ndarray) -> np.ndarray:
-    """Mirror (H, W, C) left to right, with torch: numpy takes 15 times as long to copy such a view."""
-    return torch.from_numpy(np.require(image, requirements="W")).flip(1).numpy()
+@dataclass(frozen=True, slots=True)
+class Variation:
+    """How one pair is varied."""
+
+    flip: bool
+    """Mirror both images left to right."""
+    sigma: float
+    """Blur of the low-resolution image in pixels; 0 leaves it as it is."""
+
+
+def draw_variation(config: AugmentationConfig, seed: int) -> Variation:
+    """Draw a pair's variation, a function of the seed."""
+    flips, blurs, sigma = np.random.Generator(np.random.Philox(seed)).random(3)
+    # Two decimals of sigma are enough, and let the kernels be cached.
+    blurred = max(round(sigma * config.blur_sigma_max, 2), 0.01) if blurs < config.blur_probability else 0.0
+    return Variation(bool(config.flip and flips < 0.5), blurred)
+
+
+def vary_low(low: np.ndarray, variation: Variation) -> np.ndarray:
+    """Flip and blur a low-resolution image, uint8 (h, w, 3): it alone is blurred, before it is upsampled."""
+    return blur(low[:, ::-1] if variation.flip else low, variation.sigma)
+
+
+def mirror(images: "Tensor", flips: "Tensor") -> "Tensor":
+    """Mirror those of (B, H, W, C) images whose flip is set, (B,) bool, on whatever device they are."""
+    import torch
+
+    return torch.where(flips[:, None, None, None], images.flip(2), images)

@@ -1,68 +1,58 @@
-"""Training batches: sample_order says which samples a step takes; here threads read, vary and stack them."""
+"""Training batches: sample_order says which samples a step takes; here they are read, decoded and stacked, ahead."""
 
 from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
+from concurrent.futures import Future
 
-import numpy as np
-import torch
-
-from pipelines.ingest.augmentation import augment
-from pipelines.ingest.sample_order import Place, SampleOrder
+from pipelines.ingest.cache_plan import open_cache, plan_cache
+from pipelines.ingest.loader import Loader
+from pipelines.ingest.pixel_batch import PixelBatch
+from pipelines.ingest.sample_order import SampleOrder
+from pipelines.ingest.shard_prefetch import ShardPrefetch
 from pipelines.ingest.split_reader import SplitReader
 from pipelines.settings.train import TrainConfig
-from sr3core.hyperparameters import ModelConfig
-from sr3core.images.pixels import to_float
-from sr3core.randomness import derive_seed
-from sr3core.training import Batch
 
 
-def batches_from(
-    reader: SplitReader, config: TrainConfig, step: int, rank: int, world_size: int
-) -> Generator[Batch, None, None]:
-    """Yield this worker's batches from `step` on, endlessly; threads read ahead.
-
-    Nothing of the batches before `step` is read. Closing the generator stops the reading ahead.
-    """
-    order = SampleOrder(
-        tuple(shard.num_samples for shard in reader.shards),
+def order_of(split: SplitReader, config: TrainConfig) -> SampleOrder:
+    """The order in which a stage sees the samples of its training split."""
+    return SampleOrder(
+        tuple(shard.num_samples for shard in split.shards),
         config.batch_size,
         config.num_lanes,
         config.shuffle_window,
         config.seed,
         config.block_boundaries,
     )
-    order.lanes_of(rank, world_size)  # so that a wrong world size is reported here, not in a thread
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="ingest") as pool:
-        ahead: deque[Future[Batch]] = deque()
-        try:
-            while True:
-                while len(ahead) < config.placement.prefetch_batches:
-                    places = order.batch(step, rank, world_size)
-                    ahead.append(pool.submit(_load_batch, reader, places, config, step))
-                    step += 1
-                yield ahead.popleft().result()
-        finally:
-            for future in ahead:
-                future.cancel()
 
 
-def _load_batch(reader: SplitReader, places: list[Place], config: TrainConfig, step: int) -> Batch:
-    records = [reader.read(place.shard, place.index) for place in places]
-    pairs = [
-        augment(record, config.augmentation, derive_seed(config.seed, "augmentation", step, place.position))
-        for record, place in zip(records, places, strict=True)
-    ]
-    low = [low for low, _ in pairs if low is not None]
-    return Batch(
-        low=to_float(np.stack(low)) if low else None,
-        high=to_float(np.stack([high for _, high in pairs])),
-        positions=tuple(place.position for place in places),
-        keys=tuple(record.key for record in records),
-        classes=classes_for(config.model, [record.label for record in records]),
-    )
+def batches_from(
+    split: SplitReader, config: TrainConfig, step: int, rank: int, world_size: int, workers_on_node: int = 1
+) -> Generator[PixelBatch, None, None]:
+    """Yield this worker's batches from `step` on, endlessly; they are read and decoded ahead.
 
+    Nothing of the batches before `step` is read. Closing the generator stops the reading ahead.
 
-def classes_for(model: ModelConfig, labels: Sequence[int | None]) -> torch.Tensor | None:
-    """Class indices as the model takes them, (B,) int64; None for a model without classes."""
-    return None if model.unet.num_classes is None else torch.tensor(labels, dtype=torch.int64)
+    Args:
+        split: the training split.
+        config: the stage's training. The batches do not depend on its placement.
+        step: the first batch.
+        rank: of this worker.
+        world_size: number of workers.
+        workers_on_node: workers that share this machine's cache of shards.
+    """
+    order = order_of(split, config)
+    lanes = order.lanes_of(rank, world_size)  # so that a wrong world size is reported here, not in a thread
+    cache = open_cache(config, split.directory)
+    if cache is not None:
+        capacity = cache.capacity // workers_on_node
+        cache = cache if plan_cache(config, order, split.shards, rank, world_size, capacity).fits else None
+    with Loader(split, config, len(lanes) * order.samples_per_lane, cache) as loader:
+        prefetch = None if cache is None else ShardPrefetch(order, lanes, split.shards, loader.fetching_pool().submit)
+        ahead: deque[Future[PixelBatch]] = deque()
+        while True:
+            while len(ahead) < config.placement.prefetch_batches:
+                if prefetch is not None:
+                    prefetch.advance(step)
+                ahead.append(loader.load(order.batch(step, rank, world_size), step))
+                step += 1
+            yield ahead.popleft().result()

@@ -138,6 +138,21 @@ class SampleOrder:
         first, last = np.searchsorted(starts, [block.start, block.start + block.size - 1], side="right") - 1
         return order[first : last + 1].tolist()
 
+    def largest_block(self, lane: int, shard_bytes: np.ndarray) -> int:
+        """Bytes of the shards that a lane's largest block in the first epoch reads from."""
+        order, starts = self._shard_order(0)
+        start, end = self._part_start(lane), self._part_start(lane + 1)
+        cuts = np.array([start, *range(start + self._lead(lane), end, self.window), end])
+        cuts = np.unique(np.minimum(cuts, end))
+        first = np.searchsorted(starts, cuts[:-1], side="right") - 1
+        last = np.searchsorted(starts, cuts[1:] - 1, side="right") - 1
+        before = np.concatenate([[0], np.cumsum(shard_bytes[order])])
+        return int((before[last + 1] - before[first]).max())
+
+    def _lead(self, part: int) -> int:
+        """Samples of a part's first block, where it is shorter than the window for the sake of its start."""
+        return 0 if self.boundaries == "aligned" else (part + 1) * self.window // self.num_lanes
+
     def _part_start(self, part: int) -> int:
         return part * self.num_samples // self.num_lanes
 
@@ -159,7 +174,7 @@ class SampleOrder:
     def _block_at(self, epoch: int, part: int, offset: int) -> Block:
         start = self._part_start(part)
         length = self._part_start(part + 1) - start
-        lead = 0 if self.boundaries == "aligned" else (part + 1) * self.window // self.num_lanes
+        lead = self._lead(part)
         if offset < lead:
             return Block(epoch, part, 0, start, min(lead, length))
         blocks = (offset - lead) // self.window

@@ -1,45 +1,29 @@
-"""Reading prepared records: one split of a stage at random, or the first records of it at once."""
+"""A split of a prepared stage: its shards, and its first records at once."""
 
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
-from pipelines.ingest.shard_cache import ShardCache
+from pipelines.ingest.record_reader import RecordReader
 from pipelines.settings.train import TrainConfig
-from pipelines.shards.manifest import Manifest, ShardEntry, ShardIndex, load_index, load_manifest
-from pipelines.shards.records import Record, read_record
-from pipelines.storage.uris import is_remote, join, list_files, read_range
+from pipelines.shards.manifest import Manifest, ShardEntry, load_manifest
+from pipelines.storage.uris import join, list_files
 from sr3core.errors import DataError
 
 
 class SplitReader:
-    """Random access to the records of one split of a prepared stage, by the tar offsets in the shards' indices."""
+    """One split of a prepared stage."""
 
-    def __init__(self, data: str, stage: str, split: str, cache: ShardCache | None = None) -> None:
-        self._cache = cache
+    def __init__(self, data: str, stage: str, split: str) -> None:
         self.directory = join(data, stage)
         self.manifest: Manifest = load_manifest(self.directory)
         self.shards: tuple[ShardEntry, ...] = self.manifest.splits.get(split, ())
-        self._indices: dict[int, ShardIndex] = {}
 
-    def read(self, shard: int, index: int) -> Record:
-        """Read one record; its members lie side by side in the tar, so one range read gets them all."""
-        entries = self._index(shard)
-        members = entries.members[index]
-        first = min(offset for offset, _ in members.values())
-        last = max(offset + size for offset, size in members.values())
-        uri = join(self.directory, self.shards[shard].name)
-        if self._cache is not None:
-            data = self._cache.read(uri, self.shards[shard], first, last - first)
-        else:
-            data = read_range(uri, first, last - first)
-        parts = {name: data[offset - first : offset - first + size] for name, (offset, size) in members.items()}
-        return read_record(entries.keys[index], parts)
-
-    def _index(self, shard: int) -> ShardIndex:
-        if shard not in self._indices:  # two threads may both load it, with the same result
-            self._indices[shard] = load_index(self.directory, self.shards[shard].name)
-        return self._indices[shard]
+    @property
+    def num_samples(self) -> int:
+        """Samples in the split."""
+        return sum(shard.num_samples for shard in self.shards)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +39,30 @@ class SplitImages:
     """Class index of each image, None if it is unlabelled."""
 
 
-def load_split(data: str, stage: str, split: str, limit: int | None = None) -> SplitImages:
-    """Read the first `limit` records of a split in shard order; None reads all.
+def load_split(
+    data: str, stage: str, split: str, limit: int | None = None, rank: int = 0, world_size: int = 1
+) -> SplitImages:
+    """Read the first `limit` records of a split in shard order, None: all; of these, the rank-th of each world_size.
 
     Raises:
         DataError: the stage has not been prepared, or its shards are damaged.
     """
-    reader = SplitReader(data, stage, split)
-    places = [(shard, index) for shard, entry in enumerate(reader.shards) for index in range(entry.num_samples)]
-    records = [reader.read(*place) for place in places[:limit]]
-    spec = reader.manifest.stage
-    high = [record.high for record in records]
-    low = [record.low for record in records if record.low is not None]
-    return SplitImages(
-        keys=tuple(record.key for record in records),
-        low=np.stack(low) if low else np.zeros((0, spec.low_size or 0, spec.low_size or 0, 3), np.uint8),
-        high=np.stack(high) if high else np.zeros((0, spec.high_size, spec.high_size, 3), np.uint8),
-        labels=tuple(record.label for record in records),
-    )
+    split_reader = SplitReader(data, stage, split)
+    reader, spec = RecordReader(split_reader.directory), split_reader.manifest.stage
+    places = ((shard, index) for shard in split_reader.shards for index in range(shard.num_samples))
+    mine = list(islice(places, rank, limit, world_size))
+    keys, labels = [], []
+    high = np.empty((len(mine), spec.high_size, spec.high_size, 3), np.uint8)
+    low_size = spec.low_size or 0
+    low = np.empty((len(mine) if low_size else 0, low_size, low_size, 3), np.uint8)
+    for number, (shard, index) in enumerate(mine):
+        record = reader.read(shard, index)
+        high[number] = record.high
+        if record.low is not None:
+            low[number] = record.low
+        keys.append(record.key)
+        labels.append(record.label)
+    return SplitImages(tuple(keys), low, high, tuple(labels))
 
 
 def open_training_split(data: str, config: TrainConfig) -> SplitReader:
@@ -81,9 +71,7 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
     Raises:
         DataError: it has not been prepared, is empty, or its image sizes or classes do not fit the model.
     """
-    placement = config.placement
-    cache = ShardCache(placement.cache_folder, placement.cache_bytes) if is_remote(data) else None
-    reader = SplitReader(data, config.data_stage, "train", cache)
+    reader = SplitReader(data, config.data_stage, "train")
     spec = reader.manifest.stage
     if (spec.low_size, spec.high_size) != (config.model.low_size, config.model.high_size):
         raise DataError(

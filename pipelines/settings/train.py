@@ -25,6 +25,9 @@ class PlacementConfig:
     """Give each worker a GPU."""
     cpus_per_worker: float = 1.0
     """CPUs that Ray reserves for each worker, which computes with this many threads, at least one."""
+    decoding_processes: int | None = None
+    """Processes that read and decode a worker's images; None takes one fewer than cpus_per_worker where the worker has
+    a GPU, and 0 elsewhere: then two threads of the worker do it."""
     resources: dict[str, float] = field(default_factory=dict)
     """Other resources that Ray reserves for each worker, by name, such as a custom resource of certain nodes."""
     wait_seconds: float = 1800.0
@@ -44,9 +47,10 @@ class PlacementConfig:
     """Trackers that receive the metrics besides metrics.jsonl; mlflow and wandb are extras, configured by their own
     environment variables."""
     cache_folder: Location = "/tmp/sr3-shards"
-    """Local folder that caches the shards read from a bucket."""
+    """Local folder that caches the shards read from a bucket, for all workers of a machine."""
     cache_bytes: int = 50_000_000_000
-    """Size limit of that cache; the least recently used shards are evicted first."""
+    """Size limit of that cache; the least recently used shards are evicted first. If the shards that are read at once
+    do not fit, records are read one by one from the bucket instead."""
 
     def __post_init__(self) -> None:
         require(self.num_workers >= 0, f"num_workers: {self.num_workers} is negative")
@@ -58,6 +62,7 @@ class PlacementConfig:
         require(all(self.resources.values()), f"resources: {self.resources} holds a zero; leave it out")
         for name in ("wait_seconds", "max_failures", "cache_bytes"):
             require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
+        require((self.decoding_processes or 0) >= 0, f"decoding_processes: {self.decoding_processes} is negative")
         require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
 
 

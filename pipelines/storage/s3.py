@@ -109,7 +109,7 @@ def read(uri: str, offset: int, size: int | None) -> bytes:
         MissingError: there is no such object, or it ends before offset.
     """
     data = bytearray()
-    for chunk in _chunks(uri, offset, size):
+    for chunk in read_chunks(uri, offset, size):
         data += chunk
     return bytes(data)
 
@@ -120,7 +120,7 @@ def download(uri: str, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            for chunk in _chunks(uri, 0, None):
+            for chunk in read_chunks(uri):
                 file.write(chunk)
         temporary.replace(path)
     except OSError as error:
@@ -129,8 +129,8 @@ def download(uri: str, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _chunks(uri: str, offset: int, size: int | None) -> Iterator[bytes]:
-    """The bytes of a range, piece by piece, each once however often the connection is cut.
+def read_chunks(uri: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:
+    """Yield the bytes of a range (size None: to the end) in pieces, each once however often the connection is cut.
 
     What counts is progress: a connection that brought a byte was worth it, and a large object may need many.
     """

@@ -129,6 +129,16 @@ def read_bytes(uri: str) -> bytes:
         return file.read()
 
 
+def read_chunks(uri: str) -> Iterator[bytes]:
+    """Yield a file or object in pieces of at most 1 MiB."""
+    if is_remote(uri):
+        yield from s3.read_chunks(uri)
+        return
+    with local_errors(uri), open(absolute(uri), "rb") as file:
+        while chunk := file.read(_READ_AHEAD_BYTES):
+            yield chunk
+
+
 def read_range(uri: str, offset: int, size: int) -> bytes:
     """Read size bytes from offset.
 

@@ -20,6 +20,16 @@ def fewest_workers(placement: PlacementConfig) -> int:
     return placement.min_workers or placement.num_workers
 
 
+def workers_on_a_node(placement: PlacementConfig) -> int:
+    """The most workers of a stage that one of the cluster's nodes can take, at least 1."""
+    import ray
+
+    wanted = resources_per_worker(placement)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fitting = [min(node.get(kind, 0) // amount for kind, amount in wanted.items()) for node in nodes]
+    return max(1, min(placement.num_workers, int(max(fitting, default=0))))
+
+
 def check_resources(config: TrainConfig) -> None:
     """Refuse what this command's own Ray can never provide, since Ray would wait for it forever.
 

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipelines.ingest.batches import classes_for
-from pipelines.ingest.split_reader import SplitImages, load_split
+from pipelines.ingest.pixel_batch import classes_for
+from pipelines.ingest.split_reader import SplitReader, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
 from pipelines.training.worker_group import Team
 from sr3core.errors import DataError
@@ -22,15 +22,15 @@ class Validation:
 
     def __init__(self, stage: StageRun, trainer: Trainer, team: Team) -> None:
         self._trainer, self._team = trainer, team
-        images = load_split(stage.data, stage.config.data_stage, "validation", stage.config.num_validation_images)
-        if not images.keys:
+        config, wanted = stage.config, stage.config.num_validation_images
+        self._count = min(wanted, SplitReader(stage.data, config.data_stage, "validation").num_samples)
+        if not self._count:
             raise DataError(
-                f"{stage.data}/{stage.config.data_stage} holds no validation images: prepare more images, or"
+                f"{stage.data}/{config.data_stage} holds no validation images: prepare more images, or"
                 " with a larger --validation-fraction"
             )
-        self._count = len(images.keys)
-        self._mine = _share(images, team.rank, team.world_size)
-        self._batch_size = max(1, stage.config.batch_size // team.world_size)
+        self._mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
+        self._batch_size = max(1, config.batch_size // team.world_size)
 
     @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:
@@ -70,8 +70,3 @@ class Validation:
             by_bucket[0].index_add_(0, bucket, values)
             by_bucket[1].index_add_(0, bucket, torch.ones_like(values))
         return torch.cat([torch.stack([values.sum(), torch.tensor(ratio).double()]), by_bucket.flatten()])
-
-
-def _share(images: SplitImages, rank: int, world_size: int) -> SplitImages:
-    part = slice(rank, None, world_size)
-    return SplitImages(images.keys[part], images.low[part], images.high[part], images.labels[part])

@@ -23,6 +23,8 @@ class Team:
     rank: int
     world_size: int
     device: torch.device
+    workers_on_node: int = 1
+    """Workers of the stage on this machine, itself included."""
 
     def wrap(self, network: UNet, config: TrainConfig) -> nn.Module:
         """The network as the training step calls it: under autocast, with gradients averaged over the workers."""
@@ -60,7 +62,12 @@ def join_team(config: TrainConfig) -> Team:
 
     set_up_process(config)
     context = ray.train.get_context()
-    return Team(context.get_world_rank(), context.get_world_size(), ray.train.torch.get_device())
+    return Team(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        device=ray.train.torch.get_device(),
+        workers_on_node=context.get_local_world_size(),
+    )
 
 
 def set_up_process(config: TrainConfig) -> None:

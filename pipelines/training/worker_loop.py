@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pipelines.ingest.batches import batches_from
-from pipelines.ingest.split_reader import check_shards, open_training_split
+from pipelines.ingest.batches import batches_from, order_of
+from pipelines.ingest.cache_plan import plan_cache
+from pipelines.ingest.split_reader import SplitReader, check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.settings.train import TrainConfig
+from pipelines.storage.uris import is_remote
 from pipelines.training.bad_steps import Incidents, describe_last_incident
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.training.metrics_log import MetricsLog
 from pipelines.training.pulse import Pulse
-from pipelines.training.resources import fewest_workers, resources_per_worker
+from pipelines.training.resources import fewest_workers, resources_per_worker, workers_on_a_node
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
 from sr3core.errors import TrainingError
@@ -44,7 +46,9 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
     """
     import ray.exceptions
 
-    check_shards(open_training_split(stage.data, stage.config))
+    split = open_training_split(stage.data, stage.config)
+    check_shards(split)
+    _tell_of_small_cache(stage, split)
     for failures_left in reversed(range(stage.config.placement.max_failures + 1)):
         try:
             make_trainer(stage).fit()
@@ -58,6 +62,18 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
         return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents)}")
+
+
+def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
+    """Say what the workers will do if their cache is too small; they look at their disks as well."""
+    placement = stage.config.placement
+    if not is_remote(stage.data):
+        return
+    capacity = placement.cache_bytes // workers_on_a_node(placement)
+    order, world_size = order_of(split, stage.config), max(placement.num_workers, 1)
+    plan = plan_cache(stage.config, order, split.shards, 0, world_size, capacity)
+    if not plan.fits:
+        log.warning("%s: %s", stage.name, plan)
 
 
 def make_trainer(stage: StageRun) -> "TorchTrainer":
@@ -117,7 +133,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     if state.step == 0:
         metrics.write({"step": 0, "kind": "validation", **validation(state)})
     split = open_training_split(stage.data, config)
-    batches = batches_from(split, config, state.step, team.rank, team.world_size)
+    batches = batches_from(split, config, state.step, team.rank, team.world_size, team.workers_on_node)
     pulse = Pulse(stage, team, checkpoints.publish_metrics)
     stops = pulse.beat(state.step)
     while state.step < config.num_steps and not stops:
@@ -144,6 +160,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
             checkpoints.write(state, held_out)
         if _due(state.step, config.checkpoint_every, config):
             report({"step": state.step, **held_out})
+    batches.close()
     checkpoints.finish()
     metrics.close()
 

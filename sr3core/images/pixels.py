@@ -26,7 +26,9 @@ def to_float(images: np.ndarray | Tensor) -> Tensor:
         raise ValueError(f"expected uint8 (B, H, W, C), got {batch.dtype} {tuple(batch.shape)}")
     # (B, H, W, C) -> (B, C, H, W)
     planes = batch.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return planes.div_(127.5).sub_(1)  # in place: allocating three arrays per batch takes seven times as long
+    # A tensor: by a number, GPUs multiply by its reciprocal, whose last bit differs from the CPU's quotient.
+    divisor = planes.new_full((), 127.5)
+    return planes.div_(divisor).sub_(1)  # in place: allocating three arrays per batch takes seven times as long
 
 
 def to_uint8(images: Tensor) -> np.ndarray:

@@ -28,6 +28,7 @@ import ray
 import webdataset
 
 from pipelines.ingest.batches import batches_from
+from pipelines.ingest.pixel_batch import PixelBatch
 from pipelines.ingest.split_reader import open_training_split
 from pipelines.prepare.preparation import prepare
 from pipelines.settings.prepare import PrepareConfig
@@ -53,11 +54,11 @@ def plain_webdataset(folder: str, batch_size: int) -> Iterator[Batch]:
             pairs = []
 
 
-def seconds_a_sample(batches: Iterator[Batch], num_batches: int) -> np.ndarray:
+def seconds_a_sample(batches: Iterator[Batch | PixelBatch], num_batches: int) -> np.ndarray:
     """Wall and CPU seconds, after one batch of warm-up."""
     next(batches)
     start = np.array([time.perf_counter(), time.process_time()])
-    count = sum(len(batch.positions) for batch in itertools.islice(batches, num_batches))
+    count = sum(len(batch.to("cpu").positions) for batch in itertools.islice(batches, num_batches))
     return (np.array([time.perf_counter(), time.process_time()]) - start) / count
 
 

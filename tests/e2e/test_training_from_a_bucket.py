@@ -106,20 +106,38 @@ def test_a_run_from_a_bucket_has_the_weights_of_one_from_a_disk(proxy, shards, r
     assert not (tmp_path / "unused").exists(), "a disk needs no cache"
 
 
-def test_a_cache_smaller_than_the_data_stays_within_its_bound(proxy, remote_shards, tmp_path):
-    proxy.fault = lambda method, path: None
+def test_a_cache_too_small_for_what_is_read_at_once_costs_one_request_a_record(proxy, shards, remote_shards, tmp_path):
+    requests = []
+    proxy.fault = lambda method, path: requests.append(path) if ".tar" in path else None
     largest = max(entry.num_bytes for entry in open_training_split(remote_shards, STAGE).shards)
+    stage = override(STAGE, placement__cache_folder=str(tmp_path / "cache"), placement__cache_bytes=2 * largest)
+    batches = batches_from(open_training_split(remote_shards, stage), stage, 0, 0, 1)
+    local = batches_from(open_training_split(shards, stage), stage, 0, 0, 1)
+    for batch, expected in itertools.islice(zip(batches, local, strict=True), 6):
+        assert batch.keys == expected.keys
+        assert torch.equal(batch.high, expected.high)
+    batches.close()
+    assert len(requests) <= (6 + stage.placement.prefetch_batches) * stage.batch_size
+    assert not list((tmp_path / "cache").glob("*.tar"))
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_shards_are_fetched_once_and_nothing_waits_for_them(proxy, remote_shards, tmp_path, processes):
+    requests = []
+    proxy.fault = lambda method, path: requests.append(path) if ".tar" in path else None
     folder = tmp_path / "cache"
-    stage = override(STAGE, placement__cache_folder=str(folder), placement__cache_bytes=2 * largest)
-    reader = open_training_split(remote_shards, stage)
-    assert len(reader.shards) > 4
-    proxy.counts.clear()
-    seen = set()
-    for batch in itertools.islice(batches_from(reader, stage, 0, 0, 1), 6):
-        seen.update(batch.keys)
-        assert sum(path.stat().st_size for path in folder.glob("*.tar")) <= 2 * largest
-    assert len(seen) > 40, "most of the data came through a cache that holds two shards"
-    assert proxy.counts["passed"] > len(reader.shards), "evicted shards were fetched again"
+    stage = override(STAGE, placement__cache_folder=str(folder), placement__decoding_processes=processes)
+    split = open_training_split(remote_shards, stage)
+    batches = batches_from(split, stage, 0, 0, 1)
+    next(batches)
+    while len(list(folder.glob("*.tar"))) < len(split.shards):
+        next(batches)
+    list(itertools.islice(batches, stage.placement.prefetch_batches))  # those that were begun before
+    requests.clear()
+    list(itertools.islice(batches, 10))
+    batches.close()
+    assert requests == []
+    assert {path.stem for path in folder.glob("*.tar")} == {shard.sha256 for shard in split.shards}
 
 
 def test_a_run_in_a_bucket_is_resumed_and_watched_from_another_machine(

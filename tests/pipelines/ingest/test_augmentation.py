@@ -1,49 +1,38 @@
 """Random flips and blur: what they change, how often, and that a seed decides them."""
 
 import numpy as np
+import torch
 
-from pipelines.ingest.augmentation import augment
-from pipelines.shards.records import Record
+from pipelines.ingest.augmentation import draw_variation, mirror, vary_low
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images.resize import blur
 
 
-def record(high, low):
-    return Record(key="k", high=high, low=low, label=None, meta={})
+def test_half_of_the_pairs_are_mirrored_and_a_seed_decides_which():
+    drawn = [draw_variation(AugmentationConfig(), seed) for seed in range(400)]
+    assert 150 < sum(variation.flip for variation in drawn) < 250
+    assert all(variation.sigma == 0 for variation in drawn)
+    assert drawn == [draw_variation(AugmentationConfig(), seed) for seed in range(400)]
+    assert not any(draw_variation(AugmentationConfig(flip=False), seed).flip for seed in range(100))
 
 
-def test_flips_mirror_both_images_half_of_the_time():
-    high, low = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3), np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    high.setflags(write=False)  # as WebP records come
-    flipped = 0
-    for seed in range(400):
-        new_low, new_high = augment(record(high, low), AugmentationConfig(), seed)
-        mirrored = not np.array_equal(new_high, high)
-        flipped += mirrored
-        np.testing.assert_array_equal(new_high, high[:, ::-1] if mirrored else high)
-        np.testing.assert_array_equal(new_low, low[:, ::-1] if mirrored else low)
-    assert 150 < flipped < 250
+def test_a_flip_mirrors_both_images():
+    images = torch.arange(2 * 4 * 4 * 3, dtype=torch.uint8).reshape(2, 4, 4, 3)
+    mirrored = mirror(images, torch.tensor([True, False]))
+    np.testing.assert_array_equal(mirrored[0], images[0].numpy()[:, ::-1])
+    np.testing.assert_array_equal(mirrored[1], images[1])
+    low = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    low.setflags(write=False)  # as WebP records come
+    for seed in range(20):
+        variation = draw_variation(AugmentationConfig(), seed)
+        np.testing.assert_array_equal(vary_low(low, variation), low[:, ::-1] if variation.flip else low)
 
 
-def test_blur_touches_the_low_resolution_image_alone():
-    generator = np.random.default_rng(0)
-    high, low = (generator.integers(0, 256, (size, size, 3), dtype=np.uint8) for size in (16, 8))
+def test_blur_touches_as_many_low_resolution_images_as_it_should():
+    low = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     config = AugmentationConfig(flip=False, blur_probability=0.5, blur_sigma_max=2.0)
-    blurred = 0
-    for seed in range(200):
-        new_low, new_high = augment(record(high, low), config, seed)
-        np.testing.assert_array_equal(new_high, high)
-        assert new_low is not None
-        blurred += not np.array_equal(new_low, low)
-        np.testing.assert_array_equal(augment(record(high, low), config, seed)[0], new_low)
-    assert 60 < blurred < 140
+    drawn = [draw_variation(config, seed) for seed in range(200)]
+    assert 60 < sum(variation.sigma > 0 for variation in drawn) < 140
+    for variation in drawn:
+        np.testing.assert_array_equal(vary_low(low, variation), blur(low, variation.sigma))
     assert np.diff(blur(low, 2.0).astype(float), axis=0).std() < np.diff(low.astype(float), axis=0).std() / 3
-
-
-def test_a_base_models_images_are_flipped_and_nothing_else():
-    high = np.arange(4 * 4 * 3, dtype=np.uint8).reshape(4, 4, 3)
-    varied = [augment(record(high, None), AugmentationConfig(), seed) for seed in range(400)]
-    assert all(low is None for low, _ in varied)
-    mirrored = [bool((image == high[:, ::-1]).all()) for _, image in varied]
-    assert all(flipped or bool((image == high).all()) for flipped, (_, image) in zip(mirrored, varied, strict=True))
-    assert 150 < sum(mirrored) < 250

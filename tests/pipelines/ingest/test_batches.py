@@ -1,16 +1,18 @@
-"""Batches: the same ones at every world size and after a resume, in the form that training takes."""
+"""Batches: the same ones at every world size, after a resume and with any number of decoding processes."""
 
+import hashlib
 import itertools
 
-import numpy as np
+import pytest
 import torch
 
 from pipelines.ingest.batches import batches_from
-from pipelines.ingest.split_reader import SplitReader, open_training_split
+from pipelines.ingest.record_reader import RecordReader
+from pipelines.ingest.split_reader import open_training_split
 from pipelines.settings.presets import small_stage
 from pipelines.shards.manifest import load_index
 from sr3core.config import override
-from sr3core.images.pixels import to_float
+from tests.synthetic_shards import write_shards
 
 
 def stage(**changes):
@@ -23,64 +25,80 @@ def base_stage(num_classes: int | None = 2):
     )
 
 
-def test_the_global_batch_is_the_same_at_world_sizes_1_2_4_and_after_a_resume(data):
+def batch_at(data, config, step, rank=0, world_size=1):
+    """One batch on the CPU."""
+    return next(batches_from(open_training_split(data, config), config, step, rank, world_size)).to("cpu")
+
+
+def test_the_global_batch_is_the_same_at_world_sizes_1_2_4_and_after_a_resume(synthetic):
     config = stage()
-    reader = open_training_split(data, config)
-    whole = next(batches_from(reader, config, 5, 0, 1))
+    whole = batch_at(synthetic, config, 5)
     by_position = {p: i for i, p in enumerate(whole.positions)}
     for world_size in (2, 4):
         for rank in range(world_size):
-            part = next(batches_from(open_training_split(data, config), config, 5, rank, world_size))
+            part = batch_at(synthetic, config, 5, rank, world_size)
             chosen = [by_position[position] for position in part.positions]
             torch.testing.assert_close(part.high, whole.high[chosen], rtol=0, atol=0)
             torch.testing.assert_close(part.low, whole.low[chosen], rtol=0, atol=0)
-    walked = batches_from(reader, config, 3, 0, 1)
+    walked = batches_from(open_training_split(synthetic, config), config, 3, 0, 1)
     _, _, third = itertools.islice(walked, 3)
     assert third.keys == whole.keys
 
 
-def test_a_resume_reads_nothing_of_what_was_consumed(data, monkeypatch):
+RECORDED = {0.0: "b586b40811287c33", 0.5: "e6177730afb17a4c"}  # with images made floats, flipped and blurred one by one
+
+
+@pytest.mark.parametrize("blur", RECORDED)
+@pytest.mark.parametrize("processes", [0, 3])
+def test_bytes_that_become_floats_on_the_device_give_the_bits_of_before(synthetic, blur, processes):
+    config = stage(augmentation__blur_probability=blur, placement__decoding_processes=processes)
+    digest = hashlib.sha256()
+    batches = batches_from(open_training_split(synthetic, config), config, 3, 0, 2)
+    for batch in itertools.islice(batches, 3):
+        batch = batch.to("cpu")
+        digest.update(batch.low.numpy().tobytes() + batch.high.numpy().tobytes())
+        digest.update(repr((batch.keys, batch.positions)).encode())
+    assert digest.hexdigest()[:16] == RECORDED[blur]
+
+
+def test_a_resume_reads_nothing_of_what_was_consumed(synthetic, monkeypatch):
     config = stage(placement__prefetch_batches=1)
-    reader = open_training_split(data, config)
     read = []
-    original = SplitReader.read
-    monkeypatch.setattr(SplitReader, "read", lambda self, *place: read.append(place) or original(self, *place))
-    batches = batches_from(reader, config, 10**6, 0, 1)
+    original = RecordReader.read
+    monkeypatch.setattr(RecordReader, "read", lambda self, *place: read.append(place) or original(self, *place))
+    batches = batches_from(open_training_split(synthetic, config), config, 10**6, 0, 1)
     next(batches)
     batches.close()
     assert len(read) <= 2 * config.batch_size
 
 
-def test_batches_are_float_images_in_range(data):
+def test_batches_are_bytes_until_they_are_on_the_device(synthetic):
     config = stage()
-    batch = next(batches_from(open_training_split(data, config), config, 0, 0, 1))
+    raw = next(batches_from(open_training_split(synthetic, config), config, 0, 0, 1))
+    assert raw.high.dtype == raw.low.dtype == torch.uint8
+    batch = raw.to("cpu")
     assert batch.high.shape == (16, 3, 16, 16)
-    assert float(batch.high.min()) >= -1
-    assert float(batch.high.max()) <= 1
+    assert batch.low.shape == (16, 3, 8, 8)
+    assert float(batch.high.min()) == -1
+    assert float(batch.high.max()) == 1
     assert batch.positions == tuple(range(16))
-    assert to_float(np.zeros((1, 2, 2, 3), np.uint8)).min() == -1
 
 
-def test_base_shards_give_images_and_their_classes_alike_at_every_world_size(labelled):
+def test_base_shards_give_images_and_their_classes_alike_at_every_world_size(tmp_path):
+    data = write_shards(tmp_path, "base-16", [16, 16], num_classes=2)
     config = base_stage()
-    reader = open_training_split(labelled, config)
-    whole = next(batches_from(reader, config, 3, 0, 1))
+    whole = batch_at(data, config, 3)
     assert whole.low is None
     assert whole.high.shape == (16, 3, 16, 16)
     assert whole.classes.dtype == torch.int64
-    folders = {
-        key: name.split("/")[-2]
-        for shard in reader.shards
-        for key, name in zip(
-            load_index(reader.directory, shard.name).keys, load_index(reader.directory, shard.name).names, strict=True
-        )
-    }
-    wanted = [["n01440764", "n01443537"].index(folders[key]) for key in whole.keys]
-    assert whole.classes.tolist() == wanted
-    assert set(wanted) == {0, 1}
+    split = open_training_split(data, config)
+    indices = [load_index(split.directory, shard.name) for shard in split.shards]
+    labels = {key: label for index in indices for key, label in zip(index.keys, index.labels, strict=True)}
+    assert whole.classes.tolist() == [labels[key] for key in whole.keys]
+    assert set(whole.classes.tolist()) == {0, 1}
     for rank in range(4):
-        part = next(batches_from(reader, config, 3, rank, 4))
+        part = batch_at(data, config, 3, rank, 4)
         chosen = [whole.positions.index(position) for position in part.positions]
         torch.testing.assert_close(part.high, whole.high[chosen], rtol=0, atol=0)
         torch.testing.assert_close(part.classes, whole.classes[chosen])
-    assert next(batches_from(reader, base_stage(None), 3, 0, 1)).classes is None
+    assert batch_at(data, base_stage(None), 3).classes is None

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -15,6 +16,7 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from sr3core.config import override
 from sr3core.errors import DataError
+from tests.synthetic_shards import write_shards
 
 
 def base_stage(num_classes: int | None):
@@ -37,6 +39,29 @@ def test_what_is_read_is_what_prepare_promises(data):
     assert images.low.shape[1:] == (8, 8, 3)
     assert images.low.dtype == images.high.dtype == np.uint8
     assert np.abs(images.high.mean((1, 2, 3)) - images.low.mean((1, 2, 3))).max() < 3
+
+
+def test_a_worker_reads_its_share_of_the_first_images(synthetic):
+    whole = load_split(synthetic, "8-16", "train", 21)
+    for world_size in (1, 2, 4):
+        parts = [load_split(synthetic, "8-16", "train", 21, rank, world_size) for rank in range(world_size)]
+        for rank, part in enumerate(parts):
+            assert part.keys == whole.keys[rank::world_size]
+            np.testing.assert_array_equal(part.high, whole.high[rank::world_size])
+            np.testing.assert_array_equal(part.low, whole.low[rank::world_size])
+
+
+def test_a_whole_split_is_held_once(tmp_path):
+    data = write_shards(tmp_path, "base-128", [40])
+    load_split(data, "base-128", "train", 1)
+    tracemalloc.start()
+    try:
+        images = load_split(data, "base-128", "train")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert images.high.nbytes == 40 * 3 * 128**2
+    assert peak < 1.5 * images.high.nbytes
 
 
 def test_shards_of_another_stage_and_missing_ones_are_named(data):

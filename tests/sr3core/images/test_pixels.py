@@ -12,9 +12,14 @@ def every_value() -> np.ndarray:
     return np.random.default_rng(0).permutation(np.repeat(np.arange(256, dtype=np.uint8), 3)).reshape(2, 8, 16, 3)
 
 
-def test_every_value_is_mapped_to_its_place_in_minus_1_to_1():
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_value_is_mapped_to_its_place_in_minus_1_to_1(device):
+    """The quotient is exact on every device: a product with the reciprocal differs in the last bit."""
     images = every_value()
-    floats = to_float(images)
+    floats = to_float(torch.tensor(images, device=device)).cpu()
     expected = images.transpose(0, 3, 1, 2).astype(np.float32) / np.float32(127.5) - np.float32(1)
     assert floats.dtype == torch.float32
     assert floats.is_contiguous()

@@ -1,0 +1,161 @@
+"""What decoding processes do: read records, vary them, and write their pixels into the memory of a batch.
+
+Imported by processes that do nothing else, so it needs neither torch nor Ray.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from pipelines.ingest.augmentation import draw_variation, vary_low
+from pipelines.ingest.record_reader import RecordReader
+from pipelines.ingest.shard_cache import ShardCache
+from pipelines.shards.manifest import ShardEntry
+from pipelines.shards.records import Record
+from pipelines.storage.uris import join
+from sr3core.errors import DataError
+from sr3core.hyperparameters import AugmentationConfig
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLayout:
+    """Memory for batches in flight: so many slots, each of them all targets, then all low-resolution images."""
+
+    num_slots: int
+    """Batches in flight."""
+    batch_size: int
+    """Images of each kind in a slot."""
+    high_size: int
+    """Side of the targets, pixels."""
+    low_size: int
+    """Side of the low-resolution images, pixels; 0 for a base model."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all slots."""
+        return self.num_slots * self._slot_bytes
+
+    @property
+    def _high_bytes(self) -> int:
+        return self.batch_size * 3 * self.high_size**2
+
+    @property
+    def _slot_bytes(self) -> int:
+        return self._high_bytes + self.batch_size * 3 * self.low_size**2
+
+    def views(self, memory: np.ndarray, slot: int) -> tuple[np.ndarray, np.ndarray]:
+        """A slot's targets (B, H, W, 3) and low-resolution images (B, h, w, 3) in uint8 memory of num_bytes."""
+        start = slot * self._slot_bytes
+        middle, end = start + self._high_bytes, start + self._slot_bytes
+        shapes = ((self.batch_size, size, size, 3) for size in (self.high_size, self.low_size))
+        high, low = (
+            part.reshape(shape) for part, shape in zip((memory[start:middle], memory[middle:end]), shapes, strict=True)
+        )
+        return high, low
+
+
+@dataclass(frozen=True, slots=True)
+class ReadingSetup:
+    """What a process needs to know in order to read."""
+
+    directory: str
+    """Folder of the stage."""
+    cache: tuple[str, int] | None
+    """Folder and bound of the cache of shards; None if records are read from the directory."""
+    augmentation: AugmentationConfig
+    """Random variations."""
+    layout: BatchLayout
+    """Where the pixels go."""
+
+
+class Workplace:
+    """What a process reads with: one reader and the memory of the batches."""
+
+    def __init__(self, setup: ReadingSetup, memory: np.ndarray) -> None:
+        self.setup, self.memory = setup, memory
+        self.cache = None if setup.cache is None else ShardCache(*setup.cache)
+        self.reader = RecordReader(setup.directory, self.cache)
+
+
+class Job(Protocol):
+    """Work for one process; a pure function of its fields, so that it can be repeated if the process dies."""
+
+    def run(self, workplace: Workplace) -> object: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SampleNotes:
+    """What is known of a decoded sample besides its pixels."""
+
+    key: str
+    """Its key in the shard."""
+    label: int | None
+    """Its class, None if it has none."""
+    flip: bool
+    """Whether the target is to be flipped; the low-resolution image has been."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeJob:
+    """A part of a batch."""
+
+    slot: int
+    """Where in the memory the batch is."""
+    first_row: int
+    """Row of the first sample in the batch; the others follow."""
+    samples: tuple[tuple[ShardEntry, int], ...]
+    """Shard, and number in the shard, of each sample."""
+    seeds: tuple[int, ...]
+    """Seed of each sample's variation."""
+
+    def run(self, workplace: Workplace) -> list[SampleNotes]:
+        """Decode the samples to their rows.
+
+        Raises:
+            DataError: a record is damaged, or of another size than its manifest states.
+            StorageError: a shard cannot be read.
+        """
+        high, low = workplace.setup.layout.views(workplace.memory, self.slot)
+        notes = []
+        for row, ((shard, index), seed) in enumerate(zip(self.samples, self.seeds, strict=True), self.first_row):
+            record = workplace.reader.read(shard, index)
+            variation = draw_variation(workplace.setup.augmentation, seed)
+            _check_sizes(record, high, low)
+            high[row] = record.high
+            if record.low is not None and low.size:
+                low[row] = vary_low(record.low, variation)
+            notes.append(SampleNotes(record.key, record.label, variation.flip))
+        return notes
+
+    def __str__(self) -> str:
+        return ", ".join(f"{shard.name}[{index}]" for shard, index in self.samples)
+
+
+def _check_sizes(record: Record, high: np.ndarray, low: np.ndarray) -> None:
+    found = record.high.shape, None if record.low is None or not low.size else record.low.shape
+    wanted = high.shape[1:], low.shape[1:] if low.size else None
+    if found != wanted:
+        raise DataError(
+            f"record {record.key}: its images are {found[0]} and {found[1]}, not {wanted[0]} and {wanted[1]} as the"
+            " manifest states; run `sr3 verify` on its folder"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FetchJob:
+    """Have a shard in the cache before its records are wanted."""
+
+    shard: ShardEntry
+
+    def run(self, workplace: Workplace) -> None:
+        """Download the shard, unless it is there or another process is downloading it.
+
+        Raises:
+            DataError, StorageError: see `ShardCache.fetch`.
+        """
+        assert workplace.cache is not None, "without a cache nothing is fetched"
+        workplace.cache.fetch(join(workplace.setup.directory, self.shard.name), self.shard)
+
+    def __str__(self) -> str:
+        return self.shard.name

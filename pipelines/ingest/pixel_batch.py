@@ -1,0 +1,46 @@
+"""A training batch as ingest makes it: bytes, which become floats on the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pipelines.ingest.augmentation import mirror
+from sr3core.hyperparameters import ModelConfig
+from sr3core.images.pixels import to_float
+from sr3core.training import Batch
+from sr3core.transfer import send
+
+
+@dataclass(frozen=True, slots=True)
+class PixelBatch:
+    """One worker's share of a global batch, a quarter of the bytes that it has as floats."""
+
+    low: Tensor | None
+    """Low-resolution images, flipped and blurred, (B, h, w, 3) uint8; None for a base model."""
+    high: Tensor
+    """Targets before they are flipped, (B, H, W, 3) uint8."""
+    flips: Tensor
+    """Which targets to flip, (B,) bool."""
+    positions: tuple[int, ...]
+    """Each sample's position in the global batch."""
+    keys: tuple[str, ...]
+    """Each sample's key in its shard."""
+    classes: Tensor | None
+    """Class of each sample, (B,) int64; None if the model has no classes."""
+
+    def to(self, device: str | torch.device) -> Batch:
+        """Send the bytes to a device without waiting for it, and flip and convert them there."""
+        return Batch(
+            low=None if self.low is None else to_float(send(self.low, device)),
+            high=to_float(mirror(send(self.high, device), send(self.flips, device))),
+            positions=self.positions,
+            keys=self.keys,
+            classes=None if self.classes is None else send(self.classes, device),
+        )
+
+
+def classes_for(model: ModelConfig, labels: Sequence[int | None]) -> Tensor | None:
+    """Class indices as the model takes them, (B,) int64; None for a model without classes."""
+    return None if model.unet.num_classes is None else torch.tensor(labels, dtype=torch.int64)

@@ -1,0 +1,39 @@
+"""Held-out images: each worker reads its own share of them."""
+
+import pytest
+import torch
+
+from pipelines.ingest.record_reader import RecordReader
+from pipelines.runs.run_folder import create_run, data_fingerprints
+from pipelines.settings.presets import small_stage
+from pipelines.settings.train import RunConfig
+from pipelines.training.validation import Validation
+from pipelines.training.worker_group import Team
+from sr3core.config import override
+from sr3core.errors import DataError
+from sr3core.training import Trainer
+from tests.synthetic_shards import write_shards
+
+
+def validation(tmp_path, data, rank, world_size):
+    stage = override(small_stage(8, 16, 8, 10, 1), num_validation_images=10)
+    config = RunConfig(name="any", stages=(stage,))
+    run = create_run(tmp_path / "run", config, data, data_fingerprints(data, config), fresh=True)
+    trainer = Trainer(stage.model, stage.optimizer, stage.seed)
+    return Validation(run.stages[0], trainer, Team(rank, world_size, torch.device("cpu")))
+
+
+def test_a_worker_reads_and_keeps_its_share(tmp_path, monkeypatch):
+    data = write_shards(tmp_path / "data", "8-16", [8], validation=13)
+    read = []
+    original = RecordReader.read
+    monkeypatch.setattr(RecordReader, "read", lambda self, *place: read.append(place[1]) or original(self, *place))
+    held = validation(tmp_path, data, 1, 4)
+    assert read == [1, 5, 9]
+    assert len(held._mine.high) == 3
+
+
+def test_a_stage_without_held_out_images_is_refused(tmp_path):
+    data = write_shards(tmp_path / "data", "8-16", [8])
+    with pytest.raises(DataError, match="holds no validation images"):
+        validation(tmp_path, data, 0, 1)
