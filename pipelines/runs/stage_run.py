@@ -67,15 +67,19 @@ class StageRun:
         """Its checkpoints, for sampling."""
         return StageWeights(self.checkpoints, self.model, self.bucket)
 
-    def schedule(self, wanted: str | None = None) -> InferenceSchedule | None:
+    def schedule(self, wanted: str | None = None, few_steps: bool = False) -> InferenceSchedule | None:
         """The inference schedule to use; see `choose_schedule`."""
-        return choose_schedule(self.schedules, self.model, wanted)
+        return choose_schedule(self.schedules, self.model, wanted, few_steps)
 
     def load(
-        self, schedule: str | None = None, inference: InferenceConfig | None = None, device: str = "cpu"
+        self,
+        schedule: str | None = None,
+        inference: InferenceConfig | None = None,
+        device: str = "cpu",
+        few_steps: bool = False,
     ) -> "Stage":
-        """The stage, ready to upscale."""
+        """The stage, ready to upscale; its schedule is that of `choose_schedule`."""
         from sr3core.cascade import Stage
 
         network = self.weights.load_fast(inference or InferenceConfig(), device)
-        return Stage(self.name, self.model, network, self.schedule(schedule))
+        return Stage(self.name, self.model, network, self.schedule(schedule, few_steps))

@@ -1,17 +1,22 @@
 """Choosing a stage's inference schedule: a file, a searched one, or the trained schedule respaced."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from sr3core.config import did_you_mean
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import ModelConfig
+from sr3core.hyperparameters import ModelConfig, SamplerConfig
 
 DEFAULT_STEPS = 100
 """Section 2.4's budget."""
+FEW_STEPS = 10
+"""Steps of DDIM, the best deterministic sampler at few steps on the networks of docs/explanation/results.md."""
 
 
-def choose_schedule(folder: Path, model: ModelConfig, wanted: str | None = None) -> InferenceSchedule | None:
+def choose_schedule(
+    folder: Path, model: ModelConfig, wanted: str | None = None, few_steps: bool = False
+) -> InferenceSchedule | None:
     """The inference schedule to use; None for regression.
 
     Args:
@@ -19,6 +24,8 @@ def choose_schedule(folder: Path, model: ModelConfig, wanted: str | None = None)
         model: the stage's model configuration.
         wanted: a file, the name of a schedule in the folder, or a number of steps: the trained schedule respaced. By
             default best-*.json of the most steps, else the trained schedule respaced to DEFAULT_STEPS.
+        few_steps: where no schedule has been searched, respace it to FEW_STEPS instead, and walk them by DDIM without
+            noise: a tenth of the time, for photos rather than for the paper's numbers.
 
     Raises:
         ConfigError: no such schedule, or it has more steps than the network was trained with, or noise levels below
@@ -29,6 +36,9 @@ def choose_schedule(folder: Path, model: ModelConfig, wanted: str | None = None)
         return None
     noise = model.noise_schedule
     best = sorted(folder.glob("best-*.json"), key=lambda path: int(path.stem.removeprefix("best-")))
+    if wanted is None and not best and few_steps:
+        respaced = default_schedule(noise, min(FEW_STEPS, noise.num_steps))
+        return replace(respaced, sampler=SamplerConfig(algorithm="ddim"), name=f"ddim-{respaced.num_steps}")
     if wanted is None and not best:
         return default_schedule(noise, min(DEFAULT_STEPS, noise.num_steps))
     if wanted is not None and wanted.isdecimal():

@@ -83,7 +83,7 @@ class PhotoUpscaler:
 
     def _make(self, photo: Photo, name: str) -> tuple[bool, tuple[str, ...]]:
         data = read_photo(photo)
-        record = record_of({"name": photo.name, "sha256": hashlib.sha256(data).hexdigest()}, self._settings)
+        record = record_of(source_of(photo, data), self._settings)
         with _unwritten():
             changes = changes_since(self._out, name, record)
         if changes is None:
@@ -102,9 +102,7 @@ class PhotoUpscaler:
 
     def _load(self) -> "list[Stage]":
         if not self._stages:
-            self._stages = [
-                stage.load(self._config.schedule, self._config.inference, self._device) for stage in self._run.cascade()
-            ]
+            self._stages = load_cascade(self._run, self._config, self._device)
         return self._stages
 
     def _upscale(
@@ -170,6 +168,11 @@ def read_photo(photo: Photo) -> bytes:
         raise DecodeError(RejectReason.UNREADABLE, str(error)) from error
 
 
+def source_of(photo: Photo, data: bytes) -> dict[str, str]:
+    """What the record of an output says about its photo."""
+    return {"name": photo.name, "sha256": hashlib.sha256(data).hexdigest()}
+
+
 def decode_limited(data: bytes, config: UpscaleConfig, magnification: int) -> DecodedPhoto:
     """Decode a photo whose output stays within max_megapixels.
 
@@ -196,6 +199,11 @@ def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: 
     return rows[0, 0].round().clamp(0, 255).to(torch.uint8).numpy()
 
 
+def load_cascade(run: Run, config: UpscaleConfig, device: str) -> "list[Stage]":
+    """A run's stages, ready to upscale photos."""
+    return [stage.load(config.schedule, config.inference, device, few_steps=True) for stage in run.cascade()]
+
+
 def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
     """What determines an output besides the photo: weights, schedules, seed, tiles and format, as JSON types.
 
@@ -206,7 +214,7 @@ def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
 
     stages = {}
     for stage in run.cascade():
-        info, schedule = stage.weights.newest(), stage.schedule(config.schedule)
+        info, schedule = stage.weights.newest(), stage.schedule(config.schedule, few_steps=True)
         assert schedule is not None, "a cascade's stages are SR3's"
         stages[stage.name] = {
             "step": info.step,

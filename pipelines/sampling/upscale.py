@@ -1,6 +1,6 @@
 """Upscaling photos of any number, size and format, in tiles, on Ray actors; finished outputs are not made again."""
 
-import hashlib
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +12,15 @@ from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus
 from pipelines.runtime.progress_display import duration, print_progress
 from pipelines.sampling.held_out import end_to_end
 from pipelines.sampling.photo_finder import Photo, find_photos, name_outputs
-from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of
+from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of, source_of
 from pipelines.sampling.photo_writer import ENDINGS
+from pipelines.sampling.upscale_estimate import UpscaleEstimate
 from pipelines.sampling.upscale_records import changes_since, record_of
 from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.uris import absolute, join
 from sr3core.config import to_dict
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -52,6 +55,12 @@ class UpscaleProgress:
         parts += [f"{self.num_failed} failed"] if self.num_failed else []
         return ", ".join(parts)
 
+    def describe_what_is_kept(self) -> str:
+        """What an interrupted run leaves: whole photos."""
+        done, tiles = (sum(photo[index] for photo in self.at_work) for index in (0, 1))
+        lost = f"; {done} of {tiles} tiles of those in progress are lost" if done else ""
+        return f"upscale: {self.photos_done - self.num_failed} of {self.num_photos} photos are finished and kept{lost}"
+
 
 def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[str, Photo]:
     """The photos to upscale, by the names of their outputs.
@@ -65,21 +74,29 @@ def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[
 
 
 def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConfig) -> Iterator[str]:
-    """What upscale_photos would do, one line per photo; reads the photos, writes nothing."""
+    """What upscale_photos would do: a line per photo, and the time that all would take on this machine.
+
+    Reads the photos, writes nothing. The time is measured: one evaluation of each network on one tile.
+    """
     out = absolute(out)
     photos = list_photos(images, out, config)
-    settings = settings_of(checked_run(run, config), config)
+    opened = checked_run(run, config)
+    settings = settings_of(opened, config)
+    estimate = UpscaleEstimate(opened, config)
     for name, photo in photos.items():
         try:
-            digest = hashlib.sha256(read_photo(photo)).hexdigest()
+            data = read_photo(photo)
+            changes = changes_since(out, name, record_of(source_of(photo, data), settings))
+            what = estimate.describe(data) if changes else ""
         except DecodeError as error:
             yield f"{photo.uri}: {error}"
             continue
-        changes = changes_since(out, name, record_of({"name": photo.name, "sha256": digest}, settings))
-        action = f"would be made ({'; '.join(changes)})" if changes else "is done"
+        action = f"would be made ({'; '.join(changes)}): {what}" if changes else "is done"
         if changes is None:
             action = "would fail: it exists, but not from `sr3 upscale`"
         yield f"{photo.uri} -> {join(out, name)}: {action}"
+    if estimate.seconds:
+        yield f"in all about {duration(estimate.seconds)} on this machine, {estimate.device}; GPUs share the photos"
 
 
 def checked_run(run: str, config: UpscaleConfig) -> Run:
@@ -92,7 +109,7 @@ def checked_run(run: str, config: UpscaleConfig) -> Run:
     end_to_end(opened)
     for stage in opened.cascade():
         stage.weights.check()
-        stage.schedule(config.schedule)
+        stage.schedule(config.schedule, few_steps=True)
     return opened
 
 
@@ -138,13 +155,17 @@ def upscale_photos(
         progress.at_work = [at_work for actor in actors if (at_work := _ask(actor))]
         show(progress)
 
-    for (photo, name), result in run_on_actors(make_actor, tasks, num_actors, tick):
-        if not isinstance(result, PhotoReport):
-            detail = "the process died twice; more memory, or a smaller --tile or --batch, may help"
-            result = PhotoReport(photo.uri, join(out, name), reason=RejectReason.CRASHED, detail=detail)
-        reports[name] = result
-        progress.photos_done += 1
-        progress.num_failed += result.reason is not None
+    try:
+        for (photo, name), result in run_on_actors(make_actor, tasks, num_actors, tick):
+            if not isinstance(result, PhotoReport):
+                detail = "the process died twice; more memory, or a smaller --tile or --batch, may help"
+                result = PhotoReport(photo.uri, join(out, name), reason=RejectReason.CRASHED, detail=detail)
+            reports[name] = result
+            progress.photos_done += 1
+            progress.num_failed += result.reason is not None
+    except KeyboardInterrupt:
+        log.info("%s", progress.describe_what_is_kept())
+        raise
     return [reports[name] for _, name in tasks]
 
 

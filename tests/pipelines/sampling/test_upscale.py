@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,25 @@ def test_a_schedule_that_cannot_be_walked_is_refused_before_any_work(
         checked_run(str(cascade_run), UpscaleConfig(schedule=str(tmp_path / "odd.json")))
 
 
+def test_photos_take_few_steps_before_a_search_and_the_papers_on_request(cascade_run: Path) -> None:
+    """100 steps, the paper's budget, take minutes for a thumbnail on a laptop."""
+    for stage in checked_run(str(cascade_run), UpscaleConfig()).cascade():
+        few, paper = stage.schedule(few_steps=True), stage.schedule("100")
+        assert few is not None
+        assert paper is not None
+        assert (few.name, few.num_evaluations, few.sampler.algorithm, few.sampler.eta) == ("ddim-10", 10, "ddim", 0.0)
+        assert (paper.num_evaluations, paper.sampler.algorithm) == (100, "ancestral")
+        assert stage.schedule() == paper, "what is compared with the paper's numbers keeps its budget"
+
+
+def test_an_interrupted_run_says_what_is_kept_and_what_is_lost() -> None:
+    progress = UpscaleProgress(num_photos=5, photos_done=3, num_failed=1, at_work=[(9, 486, 0.02), (0, 4, 0.0)])
+    assert progress.describe_what_is_kept() == (
+        "upscale: 2 of 5 photos are finished and kept; 9 of 490 tiles of those in progress are lost"
+    )
+    assert UpscaleProgress(num_photos=5).describe_what_is_kept() == "upscale: 0 of 5 photos are finished and kept"
+
+
 @pytest.fixture
 def album(tmp_path: Path) -> Path:
     """Photos of four kinds in two folders, and a file that is none."""
@@ -60,7 +80,11 @@ def test_the_others_go_on_and_a_second_run_makes_what_changed(
     out = tmp_path / "out"
     command = ["upscale", str(album), "--run", str(cascade_run), "--out", str(out), "--recursive", "--num-actors", "2"]
     assert main([*command, "--schedule", "2", "--dry-run"]) == 0
-    assert "c.png: would be made (does not exist yet)" in capsys.readouterr().out
+    planned = capsys.readouterr().out
+    assert "a.png: would be made (does not exist yet): 56x36, 1 tile x 2 evaluations + 1 tile x 2" in planned
+    assert "c.png: would be made (does not exist yet): 28x28" in planned
+    assert "text.png: not_an_image:" in planned, "what the run would reject"
+    assert re.search(r"^in all about \d+:\d\d on this machine, (cpu|cuda);", planned, re.MULTILINE)
     assert not out.exists()
 
     assert main([*command, "--schedule", "2"]) == 1
