@@ -49,8 +49,10 @@ def run(options: Options) -> int:
         print(as_json(config))
         return DONE
     if options.dry_run:
-        stages = ", ".join(stage.name for stage in config.run_config.stages)
-        print(f"would train {stages} on what is new in {config.prepare.source}, for {config.registry}")
+        from tune.retraining.rehearsal import rehearse
+
+        for line in rehearse(config, options.fresh):
+            print(line)
         return DONE
     from pipelines.registry.registry import Registry
     from pipelines.storage.lease import refuse_if_held
@@ -65,4 +67,5 @@ def run(options: Options) -> int:
         print(outcome.why)
     else:
         print(f"{outcome.version} is {'promoted' if outcome.promoted else 'NOT promoted'}: {outcome.why}")
+        print(f"next: sr3 models {config.registry}")
     return DONE

@@ -44,14 +44,25 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
+    from pipelines.report.verdict import search_verdict
     from pipelines.runs.run_folder import open_run
+    from sr3core.config import to_dict
+    from tune.search.held_out_images import fit_to_images
+
+    stage = open_run(options.run).stage(options.config.stage)
+    checkpoint = stage.weights.newest()
+    lines: list[str] = []
+    config = fit_to_images(stage, options.config, lines.append)  # what cannot be searched is refused before Ray starts
+    if options.dry_run:
+        for line in lines:
+            print(line)
+        print(f"would try {config.num_trials} schedules on {config.num_images} images for {checkpoint.path}")
+        return DONE
     from tune.search.schedule_search import search
 
-    checkpoint = open_run(options.run).stage(options.config.stage).weights.newest()
-    if options.dry_run:
-        print(f"would try {options.config.num_trials} schedules for {checkpoint.path}")
-        return DONE
     with ray_session(options.address):
         result = search(options.run, options.config)
+    print(search_verdict(to_dict(result.report)))
     print(f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}")
+    print(f"next: sr3 upscale PHOTOS --run {options.run} --out DIR    (takes this schedule)")
     return DONE

@@ -127,6 +127,16 @@ def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
     )
 
 
+def plan_counts(config: PrepareConfig, add_new: bool = False) -> dict[str, int]:
+    """Images per split that `prepare` or `add_new` would plan, before any is rejected; writes nothing.
+
+    Raises:
+        ConfigError, DataError: as they do before their first shard.
+    """
+    plan, _ = _planned(_located(config), add_new)
+    return {split: sum(shard.num_images for shard in plan.shards if shard.split == split) for split in SPLITS}
+
+
 def _located(config: PrepareConfig) -> PrepareConfig:
     return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
 

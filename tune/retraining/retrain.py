@@ -21,24 +21,17 @@ from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest
 from pipelines.storage.lease import Lease, hold
 from pipelines.storage.uris import absolute, join
-from pipelines.storage.versioned_json import JsonFormat
 from pipelines.training.parallel_stages import train_run
 from sr3core import strict_json
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
-from sr3core.config import differences, fingerprint_of, scientific
-from sr3core.errors import ConfigError, DataError, Sr3Error
+from sr3core.config import fingerprint_of, scientific
+from sr3core.errors import Sr3Error
 from tune.retraining.compare import Comparison, compare
+from tune.retraining.rehearsal import needed_images, refuse_too_few
 from tune.retraining.settings import RetrainConfig
+from tune.retraining.state import FORMAT, State, check_config, read_states, unfinished
 from tune.search.schedule_search import print_line, search
 
-_FORMAT = JsonFormat(
-    title="retraining",
-    version=1,
-    name="sr3-retraining",
-    if_damaged="delete its folder to abandon that retraining",
-    if_other_version="use another work folder",
-)
-MIN_HELD_OUT = 3
 Report = Callable[[str], None]
 
 
@@ -79,31 +72,13 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
             session.end(state, Outcome(state.folder, None, False, "abandoned by --fresh"))
             state = None
         if state is not None:
-            session.check_config(state)
+            check_config(state, config)
             report(f"retrain: resuming {state.folder}")
         else:
             state = session.begin(always)
         if state is None:
             return Outcome(None, None, False, f"{config.prepare.source} holds no new images; nothing was trained")
         return session.run(state)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """The content of a retraining's state.json."""
-
-    folder: Path
-    content: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Its name, unique among all retrainings."""
-        return self.content["name"]
-
-    @property
-    def start(self) -> str | None:
-        """The version whose weights it starts from; None for random weights."""
-        return self.content["start"]
 
 
 class _Session:
@@ -115,21 +90,7 @@ class _Session:
 
     def unfinished(self) -> State | None:
         """The unfinished retraining, if there is one."""
-        states = self._states()
-        return states[-1] if states and states[-1].content["end"] is None else None
-
-    def check_config(self, state: State) -> None:
-        """Refuse to resume with a different configuration.
-
-        Raises:
-            ConfigError: names every difference.
-        """
-        changed = differences(state.content["config"], strict_json.plain(scientific(self.config)))
-        if changed:
-            raise ConfigError(
-                f"{state.folder} has not ended and was started with a different configuration ({'; '.join(changed)});"
-                " finish it with that one, or abandon it with --fresh"
-            )
+        return unfinished(read_states(self.work))
 
     def begin(self, always: bool) -> State | None:
         """Prepare new images and start a retraining; None if there is nothing new to train on."""
@@ -138,7 +99,7 @@ class _Session:
         identity = self._training_data()
         counts = ", ".join(f"{stage}: {n['train']} for training" for stage, n in summary.num_samples.items())
         self.report(f"retrain: {summary.num_images} images so far; {counts}")
-        states = self._states()
+        states = read_states(self.work)
         for ended in states:
             _delete_checkpoints(ended)  # left by a retraining that was killed just before deleting them
         known = [state.content["data"] for state in states if state.content["end"]["version"] is not None]
@@ -150,7 +111,7 @@ class _Session:
         state = State(
             self.work / f"retraining-{number:04d}",
             {
-                **_FORMAT.header,
+                **FORMAT.header,
                 "name": f"retraining-{number:04d}-{secrets.token_hex(4)}",
                 "config": strict_json.plain(scientific(self.config)),
                 "data": identity,
@@ -237,21 +198,9 @@ class _Session:
 
     def _check_held_out(self) -> None:
         """Refuse too few held-out images before the training, not days later."""
-        config, split = self.config, self.config.evaluate.split
-        found = load_manifest(join(self.data, config.judged_stage)).num_samples(split)
-        if found < MIN_HELD_OUT:
-            raise DataError(
-                f"{self.data}/{config.judged_stage} holds {found} {split} images, a comparison needs at least"
-                f" {MIN_HELD_OUT}: set a larger prepare.{split}_fraction, and another prepare.out"
-            )
-        stages = {stage.name: stage.data_stage for stage in config.run_config.stages}
-        for wanted in config.searches:
-            found = load_manifest(join(self.data, stages[wanted.stage])).num_samples(wanted.split)
-            if found < wanted.num_images:
-                raise DataError(
-                    f"{self.data}/{stages[wanted.stage]} holds {found} {wanted.split} images, the search of"
-                    f" {wanted.stage} needs {wanted.num_images}: lower its num_images"
-                )
+        manifests = {stage: load_manifest(join(self.data, stage)) for stage in self.config.data_stages}
+        for stage, split, least in needed_images(self.config):
+            refuse_too_few(f"{self.data}/{stage}", split, manifests[stage].num_samples(split), least)
 
     def _training_data(self) -> str:
         """Identity of the training images that the run reads."""
@@ -266,9 +215,6 @@ class _Session:
         parents = {"data": state.content["data"], "start": state.start or "nothing"}
         return {**provenance(self.config, parents), "data": state.content["data"], "start": state.start}
 
-    def _states(self) -> list[State]:
-        return [_read_state(path) for path in sorted(self.work.glob("retraining-*/state.json"))]
-
     def _write(self, state: State) -> None:
         write_atomic(state.folder / "state.json", strict_json.dumps(state.content, indent=1))
 
@@ -276,7 +222,3 @@ class _Session:
 def _delete_checkpoints(state: State) -> None:
     for checkpoints in (state.folder / "run").glob("*/checkpoints"):
         shutil.rmtree(checkpoints)
-
-
-def _read_state(path: Path) -> State:
-    return State(path.parent, _FORMAT.read(path))

@@ -36,12 +36,13 @@ from tune.search.artifacts import (
 )
 from tune.search.confirm import chains, confirm
 from tune.search.defaults import defaults
+from tune.search.held_out_images import fit_to_images
 from tune.search.objective import Task
 from tune.search.plots import write_plots
 from tune.search.settings import SearchConfig
 from tune.search.space import RefinementSpace, SearchSpace, Space
 from tune.search.table import format_table
-from tune.search.task import check_confirmation, load_task, reference_features
+from tune.search.task import load_task, reference_features
 from tune.search.trial import Rungs, ScheduleTrial, TrialNotes
 from tune.search.warm_start import warm_starts
 
@@ -75,16 +76,15 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
 
     Raises:
         ConfigError, CheckpointError, DataError: the run, the stage, its checkpoint, the held-out images or the
-            feature weights are missing or do not fit.
+            feature weights are missing or do not fit. Fewer images than asked for are no error: `fit_to_images`.
         Sr3Error: every trial failed.
     """
     assert ray.is_initialized(), "the caller starts Ray"
     started = time.perf_counter()
     opened = open_run(run)
     stage = opened.stage(config.stage)
+    config = fit_to_images(stage, config, lambda line: report(f"search {stage.name}: {line}"))
     task = load_task(stage, config)
-    if config.confirm_split is not None:
-        check_confirmation(stage.data, stage.config.data_stage, config.confirm_split)
     longer = chains(stage.config.model.noise_schedule, config.confirm_steps)
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
@@ -94,7 +94,10 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
         report(f"search {stage.name}: {folder} is already finished")
         return publish_schedules(stage, known, folder)
     total = config.num_trials + config.num_refinements
-    report(f"search {stage.name}: {len(ledger.finished)} of {total} trials are already finished")
+    report(
+        f"search {stage.name}: {total} schedules on {config.num_images} {config.split} images,"
+        f" {len(ledger.finished)} already tried"
+    )
     task = replace(task, references=reference_features(task, config.trial_resources))
     session = _Session(stage, task, config, ledger, report)
     session.explore()
@@ -144,7 +147,7 @@ class _Session:
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
         left = max(missing - len(fixed), 0)
-        hint = "" if left else "; raise num_trials to give it some"
+        hint = "" if left else "; a larger --num-trials gives it some"
         self.report(
             f"search {self.stage.name}: {missing - left} fixed schedules, then {left} by {config.algorithm}{hint}"
         )

@@ -75,7 +75,8 @@ class SearchConfig:
     """Schedules that are computed without measuring a distance, and tried early. elbo: the dynamic program of Watson et
     al., 2021. gits: that of Chen et al., 2024, on the shape of the sampling trajectory."""
     num_images: int = 256
-    """Held-out images per schedule. FID is biased by this number: compare only values at equal numbers."""
+    """Held-out images per schedule, or as many as there are. FID is biased by this number: compare only values at equal
+    numbers."""
     num_rungs: int = 1
     """Rungs of successive halving: a schedule is first judged on num_images / rung_factor ** (num_rungs - 1) images,
     and continues only if it is among the best 1 / rung_factor at its rung. 1 judges every schedule on all images."""
@@ -123,12 +124,13 @@ class SearchConfig:
         require(
             self.num_steps <= PAPER_BUDGET or self.allow_more_steps,
             f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET};"
-            " set allow_more_steps to allow it",
+            " add --allow-more-steps to allow it",
         )
         defaults = NUM_DEFAULTS * max(len(self.front), 1)
         require(
             self.num_trials > defaults,
-            f"num_trials: {self.num_trials} leaves none to search beside the {defaults} defaults; increase it",
+            f"num_trials: {self.num_trials} leaves none to search, since {defaults} schedules are always tried first:"
+            f" use --num-trials {defaults + 1} or more",
         )
         require(
             self.num_refinements == 0 or (self.num_steps <= MOST_REFINED and not self.front),

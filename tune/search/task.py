@@ -9,7 +9,7 @@ import ray
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
 from sr3core.config import fingerprint_of
-from sr3core.errors import CheckpointError, ConfigError, DataError
+from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.extractors import (
     WEIGHTS_PACKAGE,
     WEIGHTS_VARIABLE,
@@ -27,13 +27,13 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
 
     Args:
         stage: the stage of the run.
-        config: the search.
+        config: the search, fitted to the images that there are (`fit_to_images`).
         confirm: load the second split, with fresh noise and at most num_images images.
 
     Raises:
         ConfigError: the stage has no chain to schedule.
         CheckpointError: there is no checkpoint, or there are no feature weights.
-        DataError: there are fewer held-out images than the search asks for.
+        DataError: the prepared data are missing or damaged.
     """
     if stage.config.model.kind != "sr3":
         raise ConfigError(f"stage: {stage.name} is a {stage.config.model.kind} model, which has no schedule to search")
@@ -41,11 +41,6 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     split = config.confirm_split if confirm else config.split
     assert split is not None
     images = load_split(stage.data, stage.config.data_stage, split, config.num_images)
-    place = f"{stage.data}/{stage.config.data_stage}"
-    if confirm:
-        _check_count(place, split, len(images.keys), 2, "set confirm_split to None")
-    else:
-        _check_count(place, split, len(images.keys), config.num_images, "lower num_images")
     features = feature_network(config.features)
     purpose = "confirmation" if confirm else "search"
     content = {
@@ -72,24 +67,6 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
         weights=config.weights,
         batch_size=config.batch_size,
     )
-
-
-def check_confirmation(data: str, data_stage: str, split: str) -> None:
-    """Check that the second split exists before a search that takes hours.
-
-    Raises:
-        DataError: it has too few images.
-    """
-    found = len(load_split(data, data_stage, split, 2).keys)
-    _check_count(f"{data}/{data_stage}", split, found, 2, "set confirm_split to None")
-
-
-def _check_count(place: str, split: str, found: int, wanted: int, remedy: str) -> None:
-    if found < wanted:
-        raise DataError(
-            f"the {split} split of {place} has {found} images, the search needs {wanted}: {remedy}, or prepare the data"
-            f" with a larger {split}_fraction"
-        )
 
 
 def feature_network(choice: FeatureChoice) -> FeatureNetwork:

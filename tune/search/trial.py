@@ -1,5 +1,6 @@
 """The trials on Ray Tune: the Trainable, the rungs of successive halving, and the record of finished trials."""
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from ray import tune as ray_tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from pipelines.runtime.live_nodes import wait_for_live_nodes
+from pipelines.runtime.progress_display import duration
 from sr3core.config import from_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from tune.search.artifacts import Ledger, TrialRecord, best_of
@@ -107,6 +109,7 @@ class TrialNotes(ray_tune.Callback):
 
     def __init__(self, ledger: Ledger, num_trials: int, label: str, report: Callable[[str], None]) -> None:
         self._ledger, self._num_trials, self._label, self._report = ledger, num_trials, label, report
+        self._started, self._before = time.monotonic(), len(ledger.finished)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial was judged on all images, or stopped at a rung."""
@@ -130,7 +133,9 @@ class TrialNotes(ray_tune.Callback):
             "stopped": f"{numbers} at {record.num_images} images, stopped",
             "failed": f"failed: {record.error}",
         }[record.status]
-        self._report(f"trial {len(self._ledger.finished)}/{self._num_trials} {record.name}: {outcome}")
+        ended = len(self._ledger.finished)
+        seconds = (time.monotonic() - self._started) / (ended - self._before) * (self._num_trials - ended)
+        self._report(f"trial {ended}/{self._num_trials}, {duration(seconds)} left, {record.name}: {outcome}")
 
 
 def record_of(config: dict[str, Any], result: dict[str, Any], status: Any, error: str | None = None) -> TrialRecord:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -40,9 +41,23 @@ def test_a_misspelt_key_is_named(tmp_path, capsys):
 def test_too_few_held_out_images_are_reported_before_the_training(photos, tmp_path, ray_session, capsys):
     add_photos(photos, tmp_path, 0, 20)
     prepare = override(make_config(tmp_path, 5).prepare, test_fraction=0.0)
+    assert retrained(tmp_path, 5, "--dry-run", prepare=prepare) == 1
+    assert "holds 0 test images, and retraining needs at least 3" in capsys.readouterr().err
     assert retrained(tmp_path, 5, prepare=prepare) == 1
     assert "holds 0 test images" in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+def test_a_rehearsal_tells_what_would_be_trained_and_writes_nothing(photos, tmp_path, capsys):
+    add_photos(photos, tmp_path, 0, 60)
+    assert retrained(tmp_path, 5, "--dry-run") == 0
+    prepared, trained = capsys.readouterr().out.splitlines()
+    assert prepared.startswith("would prepare ")
+    assert re.search(r"would train .* on \d+ images, and promote it in", trained)
+    assert not (tmp_path / "work").exists()
+    shutil.rmtree(tmp_path / "photos")
+    assert retrained(tmp_path, 5, "--dry-run") == 1
+    assert "does not exist" in capsys.readouterr().err, "as the retraining itself would end, after 20 s"
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,8 @@ from typing import Any
 import pytest
 import ray
 
-from pipelines.ingest import split_reader
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.tune.search.tiny_search import make_config
-from tune.search import task
 from tune.search.artifacts import read_search
 from tune.search.schedule_search import search
 
@@ -17,8 +15,8 @@ from tune.search.schedule_search import search
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_steps": 250}, "num_steps: 250 exceeds the paper's budget of 100; set allow_more_steps"),
-        ({"num_trials": 6}, "num_trials: 6"),
+        ({"num_steps": 250}, "num_steps: 250 exceeds the paper's budget of 100; add --allow-more-steps"),
+        ({"num_trials": 6}, "6 schedules are always tried first: use --num-trials 7 or more"),
         ({"num_images": 10, "num_rungs": 2}, "num_images: 10 / 4"),
         ({"confirm_split": "validation"}, "confirm_split: validation"),
         ({"samplers": ()}, "samplers"),
@@ -58,21 +56,10 @@ def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
         search(tiny_run.path, make_config(stage="4-61"))
 
 
-def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None) -> None:
-    with pytest.raises(DataError, match="has 40 images, the search needs 64: lower num_images, or prepare"):
+def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
+    monkeypatch.setattr("tune.search.held_out_images.num_held_out", lambda stage, split: 3)
+    with pytest.raises(DataError, match=r"holds 3 validation images, .* a larger --validation-fraction, such as 0.3"):
         search(tiny_run.path, make_config(num_images=64))
-
-
-def test_a_second_split_that_is_empty_is_told_before_the_search(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
-    prepared = task.load_split
-
-    def without_test(data: str, stage: str, split: str, limit: int | None = None) -> split_reader.SplitImages:
-        found = prepared(data, stage, split, limit)
-        return split_reader.SplitImages((), found.low[:0], found.high[:0]) if split == "test" else found
-
-    monkeypatch.setattr(task, "load_split", without_test)
-    with pytest.raises(DataError, match=r"the test split .* has 0 images, .* set confirm_split to None, or prepare"):
-        search(tiny_run.path, make_config())
 
 
 def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None) -> None:

@@ -31,6 +31,7 @@ class Searched:
 def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Searched]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune.search.task.load_split", fake_load_split)
+        patch.setattr("tune.search.held_out_images.num_held_out", lambda stage, split: 40)
         run = write_run(tmp_path_factory.mktemp("searched") / "run")
         config, lines = make_config(num_rungs=2, rung_factor=4), []
         yield Searched(run, config, search(run.path, config, lines.append), lines)

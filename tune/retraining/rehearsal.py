@@ -1,0 +1,63 @@
+"""`sr3 retrain --dry-run`: what a retraining would do, refused where the retraining itself would be."""
+
+from collections.abc import Iterator
+
+from pipelines.prepare.preparation import describe_plan, plan_counts
+from pipelines.registry.registry import Registry, find_model
+from pipelines.runs.run_folder import local_path
+from pipelines.storage.lease import refuse_if_held
+from pipelines.storage.uris import absolute
+from sr3core.errors import DataError
+from tune.retraining.settings import RetrainConfig
+from tune.retraining.state import check_config, read_states, unfinished
+from tune.search.held_out_images import MIN_IMAGES
+
+MIN_HELD_OUT = 3
+"""Images without which two models cannot be compared."""
+
+
+def rehearse(config: RetrainConfig, fresh: bool = False) -> Iterator[str]:
+    """What `retrain` would do, in lines; lists the source, writes nothing and needs no Ray.
+
+    Raises:
+        StorageError: another retraining is running.
+        ConfigError, DataError, CheckpointError: as `retrain` raises before it trains. Images that will be rejected are
+            not known yet.
+    """
+    registry = Registry(absolute(config.registry))
+    refuse_if_held(registry.lease)
+    state = unfinished(read_states(local_path(config.work)))
+    if state is not None and not fresh:
+        check_config(state, config)
+        yield f"would resume {state.folder}"
+    yield describe_plan(config.prepare, add_new=True)
+    counts = plan_counts(config.prepare, add_new=True)
+    for stage, split, least in needed_images(config):
+        refuse_too_few(f"{config.prepare.source}, prepared for {stage},", split, counts[split], least)
+    stages = ", ".join(stage.name for stage in config.run_config.stages)
+    promoted, _ = registry.promoted()
+    if promoted is not None:
+        find_model(promoted.uri)
+    against = f"compare it with {promoted.name} of" if promoted else "promote it in"
+    yield f"would train {stages} on {counts['train']} images, and {against} {config.registry}"
+
+
+def needed_images(config: RetrainConfig) -> Iterator[tuple[str, str, int]]:
+    """(prepared stage, held-out split, fewest images) of the comparison and of every search."""
+    yield config.judged_stage, config.evaluate.split, MIN_HELD_OUT
+    stages = {stage.name: stage.data_stage for stage in config.run_config.stages}
+    for wanted in config.searches:
+        yield stages[wanted.stage], wanted.split, MIN_IMAGES
+
+
+def refuse_too_few(place: str, split: str, found: int, least: int) -> None:
+    """Refuse too few held-out images.
+
+    Raises:
+        DataError: there are fewer than `least`.
+    """
+    if found < least:
+        raise DataError(
+            f"{place} holds {found} {split} images, and retraining needs at least {least}: set a larger"
+            f" prepare.{split}_fraction, and another prepare.out"
+        )

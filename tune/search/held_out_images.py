@@ -1,0 +1,72 @@
+"""Fitting a search to the held-out images that there are, with a warning of what so many can tell."""
+
+from collections.abc import Callable
+
+from pipelines.runs.run_folder import StageRun
+from pipelines.shards.manifest import load_manifest
+from pipelines.storage.uris import join
+from sr3core.config import override
+from sr3core.errors import DataError
+from tune.search.settings import SearchConfig
+
+MIN_IMAGES = 4
+"""With fewer there is no standard error."""
+ENOUGH_IMAGES = 256
+"""From here on KID ranks right; docs/explanation/fid.md has the measurements."""
+FEW_IMAGES = 64
+"""From here on KID mostly ranks right."""
+
+
+def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str], None]) -> SearchConfig:
+    """The search with at most as many images as its split holds, and no confirmation without images for it.
+
+    Args:
+        stage: the stage that is searched.
+        config: what was asked for.
+        report: receives a line for each thing that is less than that, and for what so few images can tell.
+
+    Raises:
+        DataError: there are fewer than MIN_IMAGES.
+    """
+    found = num_held_out(stage, config.split)
+    if found < MIN_IMAGES:
+        raise DataError(
+            f"{stage.data}/{stage.config.data_stage} holds {found} {config.split} images, and a search needs at least"
+            f" {MIN_IMAGES}: prepare again with another --out and a larger --{config.split}-fraction, such as 0.3"
+        )
+    if found < config.num_images:
+        report(f"only {found} {config.split} images are held out: judging by these, not by {config.num_images}")
+        config = _with_images(config, found)
+    if (warning := what_they_can_tell(config)) is not None:
+        report(f"warning: {warning}")
+    if config.confirm_split is not None and num_held_out(stage, config.confirm_split) < MIN_IMAGES:
+        report(
+            f"warning: there are not {MIN_IMAGES} {config.confirm_split} images to confirm the winner on: it may win by"
+            f" chance; prepare again with a larger --{config.confirm_split}-fraction"
+        )
+        config = override(config, confirm_split=None)
+    return config
+
+
+def what_they_can_tell(config: SearchConfig) -> str | None:
+    """What so many images cannot tell, in words; None if they are enough."""
+    if config.num_images >= ENOUGH_IMAGES:
+        return None
+    if config.num_images < FEW_IMAGES:
+        return f"{config.num_images} images tell good schedules from bad ones, but hardly from other good ones"
+    if config.objective == "fid":
+        return f"by FID of {config.num_images} images smooth outputs look too good; --objective kid is mostly right"
+    return None
+
+
+def num_held_out(stage: StageRun, split: str) -> int:
+    """Images of a split of the stage's prepared data."""
+    return load_manifest(join(stage.data, stage.config.data_stage)).num_samples(split)
+
+
+def _with_images(config: SearchConfig, found: int) -> SearchConfig:
+    """With so many images, or fewer where rungs need a multiple; without rungs if these would hold single images."""
+    multiple = config.rung_factor ** (config.num_rungs - 1)
+    if found < 2 * multiple:
+        return override(config, num_images=found, num_rungs=1)
+    return override(config, num_images=found // multiple * multiple)
