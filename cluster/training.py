@@ -21,19 +21,23 @@ def training_session(config: RunConfig, options: TrainOptions, fingerprints: dic
 
     Raises:
         ConfigError: another run is in `--out`, or with `--fresh` this one cannot train here.
+        StorageError: another process trains the run in `--out`, or with `--fresh` does anything there.
     """
     from pipelines.runs.run_folder import create_run
+    from pipelines.storage.folder_lease import refuse_if_anything_runs, working_in
     from pipelines.training.parallel_stages import check_stages
 
     def open_or_start() -> "Run":
         return create_run(options.out, config, options.data, fingerprints, options.fresh)
 
-    run = None if options.fresh else open_or_start()
-    with ray_session(options.address):
-        if run is None:
-            check_stages([stage for stage in config.stages if not options.only or stage.name in options.only])
-            run = open_or_start()
-        yield run
+    with working_in(options.out, "training", wait=options.wait):
+        run = None if options.fresh else open_or_start()
+        with ray_session(options.address):
+            if run is None:
+                check_stages([stage for stage in config.stages if not options.only or stage.name in options.only])
+                refuse_if_anything_runs(options.out)
+                run = open_or_start()
+            yield run
 
 
 def train_and_tell(run: "Run", only: tuple[str, ...]) -> bool:

@@ -61,9 +61,11 @@ def run(options: Options) -> int:
         print(as_json(config))
         return DONE
     from pipelines.runs.run_folder import data_fingerprints
+    from pipelines.storage.folder_lease import refuse_if_busy
 
     fingerprints = data_fingerprints(options.data, config)
     if options.dry_run:
+        refuse_if_busy(options.out, "training")
         for stage in config.stages:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images")
         return DONE

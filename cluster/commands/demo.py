@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.exits import DONE
-from cluster.options.declared import DryRun, OnRay
+from cluster.options.declared import DryRun, OnRay, Writing
 from cluster.options.reading import CommandLine
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(DryRun, OnRay):
+class Options(DryRun, Writing, OnRay):
     """Run the whole chain on bundled photos in minutes: prepare, train, search, upscale, evaluate, report."""
 
     out: Location = "runs/demo"
@@ -33,12 +33,15 @@ def read(arguments: list[str]) -> Options:
 
 def run(options: Options) -> int:
     """`sr3 demo`."""
+    from pipelines.storage.folder_lease import refuse_if_busy, working_in
+
     if options.dry_run:
+        refuse_if_busy(options.out, "demo")
         print(f"would run the demo in {options.out}")
         return DONE
     from cluster.demo import run_demo
 
-    with ray_session(options.address):
+    with working_in(options.out, "demo", wait=options.wait), ray_session(options.address):
         report_path = run_demo(Path(options.out))
     print(f"\nOpen the report: {report_path}")
     return DONE

@@ -1,20 +1,22 @@
 """`sr3 evaluate`: the paper's metrics, for a run or for any folders of images."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 from cluster.exits import DONE
-from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.settings.locations import Location, NamedLocation
+from pipelines.storage.folder_lease import refuse_if_busy, working_in
 from sr3core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Configured, OnRay):
+class Options(Configured, Writing, OnRay):
     """Measure a run's methods on held-out images, or any folders of images: Tables 1-3's metrics with intervals."""
 
     run: Location | None = None
@@ -92,16 +94,23 @@ def run(options: Options) -> int:
         print_configuration(options)
         return DONE
     if options.dry_run:
+        if options.run:
+            refuse_if_busy(options.run, "evaluating")
         print(f"would evaluate {_checked_run(options, options.run) if options.run else _checked_folders(options)}")
         return DONE
     from pipelines.evaluation.metric_intervals import tabulate
 
     if options.outputs:
         _checked_folders(options)
-    with ray_session(options.address):
+    with _place(options), ray_session(options.address):
         result = _of_run(options, options.run) if options.run else _of_folders(options)
     print(tabulate(result))
     return DONE
+
+
+def _place(options: Options) -> AbstractContextManager[object]:
+    """The exclusive right to evaluate a run; `--outputs` writes one file, and measurements keyed by content."""
+    return working_in(options.run, "evaluating", wait=options.wait) if options.run else nullcontext()
 
 
 def _of_run(options: Options, run: str) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cluster.exits import DONE
-from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.prepare import PrepareConfig
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Configured, OnRay):
+class Options(Configured, Writing, OnRay):
     """Turn a folder, archive or bucket of images into WebDataset shards for one or more stages."""
 
     config: Annotated[PrepareConfig, Flat]
@@ -51,11 +51,12 @@ def run(options: Options) -> int:
         print_configuration(options)
         return DONE
     from pipelines.prepare import preparation
+    from pipelines.storage.folder_lease import working_in
 
     if options.dry_run:
         print(preparation.describe_plan(options.config, options.add_new))
         return DONE
-    with ray_session(options.address):
+    with working_in(options.config.out, "preparing", wait=options.wait), ray_session(options.address):
         summary = (preparation.add_new if options.add_new else preparation.prepare)(options.config)
     print(describe_preparation(summary))
     return DONE

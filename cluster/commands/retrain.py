@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from cluster.exits import DONE
-from cluster.options.declared import OnRay, Printable
+from cluster.options.declared import OnRay, Printable, Writing
 from cluster.options.reading import CommandLine, as_json, read_config
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
@@ -15,7 +15,7 @@ from tune.retraining.settings import RetrainConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Printable, OnRay):
+class Options(Printable, Writing, OnRay):
     """Train on new images of a source, and promote the new model if it is better than the current one."""
 
     config: Annotated[Location, tyro.conf.Positional]
@@ -58,11 +58,12 @@ def run(options: Options) -> int:
     from pipelines.storage.lease import refuse_if_held
     from pipelines.storage.uris import absolute
 
-    refuse_if_held(Registry(absolute(config.registry)).lease)  # before anything is started; retrain() takes the lease
+    if not options.wait:
+        refuse_if_held(Registry(absolute(config.registry)).lease)  # before anything starts; retrain() takes the lease
     from tune.retraining.retrain import retrain as run_retrain
 
     with ray_session(options.address):
-        outcome = run_retrain(config, options.always, options.fresh)
+        outcome = run_retrain(config, options.always, options.fresh, wait=options.wait)
     if outcome.version is None:
         print(outcome.why)
     else:

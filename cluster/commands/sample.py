@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from cluster.exits import DONE
-from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
@@ -12,7 +12,7 @@ from pipelines.settings.sample import SampleConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Configured, OnRay):
+class Options(Configured, Writing, OnRay):
     """Generate images from noise with a run that has a base model; images that already exist are skipped."""
 
     run: Location
@@ -48,11 +48,13 @@ def run(options: Options) -> int:
         return DONE
     from pipelines.registry.registry import find_model
     from pipelines.runs.run_folder import open_run
-    from pipelines.sampling.generate import sample_images
+    from pipelines.sampling.generate import part_of, sample_images
     from pipelines.sampling.generation_plan import plan_samples
+    from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:
+        refuse_if_busy(options.out, "sampling", part_of(options.config))
         plan = plan_samples(open_run(model), options.out, options.config)
         names = " -> ".join(
             f"{stage.name} ({schedule.num_steps} steps)"
@@ -60,7 +62,8 @@ def run(options: Options) -> int:
         )
         print(f"would generate {len(plan.todo)} of {options.config.num_images} images by {names} in {options.out}")
         return DONE
-    with ray_session(options.address):
+    place = working_in(options.out, "sampling", part_of(options.config), options.wait)
+    with place, ray_session(options.address):
         plan = sample_images(model, options.out, options.config)
     made, wanted = len(plan.todo), options.config.num_images
     print(f"{made} of {wanted} images generated in {options.out}; the others already existed")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from cluster.exits import DONE
-from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
@@ -12,7 +12,7 @@ from tune.search.settings import SearchConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Configured, OnRay):
+class Options(Configured, Writing, OnRay):
     """Search for a trained stage's inference schedule by FID on held-out images (section 2.4)."""
 
     run: Location
@@ -45,24 +45,32 @@ def run(options: Options) -> int:
         print_configuration(options)
         return DONE
     from pipelines.report.verdict import search_verdict
-    from pipelines.runs.run_folder import open_run
+    from pipelines.storage.folder_lease import refuse_if_busy, working_in
     from sr3core.config import to_dict
-    from tune.search.held_out_images import fit_to_images
 
-    stage = open_run(options.run).stage(options.config.stage)
-    checkpoint = stage.weights.newest()
-    lines: list[str] = []
-    config = fit_to_images(stage, options.config, lines.append)  # what cannot be searched is refused before Ray starts
     if options.dry_run:
-        for line in lines:
+        refuse_if_busy(options.run, "searching", options.config.stage)
+        for line in _checked(options):
             print(line)
-        print(f"would try {config.num_trials} schedules on {config.num_images} images for {checkpoint.path}")
         return DONE
     from tune.search.schedule_search import search
 
-    with ray_session(options.address):
-        result = search(options.run, options.config)
+    with working_in(options.run, "searching", options.config.stage, options.wait):
+        _checked(options)
+        with ray_session(options.address):
+            result = search(options.run, options.config)
     print(search_verdict(to_dict(result.report)))
     print(f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}")
     print(f"next: sr3 upscale PHOTOS --run {options.run} --out DIR    (takes this schedule)")
     return DONE
+
+
+def _checked(options: Options) -> list[str]:
+    """What the search would do, in lines; refuses what cannot be searched."""
+    from pipelines.runs.run_folder import open_run
+    from tune.search.held_out_images import fit_to_images
+
+    stage, lines = open_run(options.run).stage(options.config.stage), []
+    checkpoint = stage.weights.newest()
+    config = fit_to_images(stage, options.config, lines.append)
+    return [*lines, f"would try {config.num_trials} schedules on {config.num_images} images for {checkpoint.path}"]

@@ -53,11 +53,12 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.study.freeze import Folders, draft_study, new_study, read_pictures
+    from pipelines.study.freeze import Folders, draft_study, free_path, new_study, read_pictures
 
     models = _models(options.model)
     folders = Folders(references=options.references, models=models, inputs=options.inputs)
     if options.dry_run:
+        free_path(options.out)
         draft = draft_study(folders, options.config)
         read_pictures(draft)
         print(f"would create in {options.out}: {draft.describe()}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from cluster.exits import DONE, FAILURE
-from cluster.options.declared import Configured, Flat, OnRay
+from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(Configured, OnRay):
+class Options(Configured, Writing, OnRay):
     """Upscale photos of any size with a run's cascade, tile by tile; photos already upscaled so are skipped."""
 
     images: Annotated[tuple[Location, ...], tyro.conf.Positional]
@@ -61,13 +61,15 @@ def run(options: Options) -> int:
         return DONE
     from pipelines.registry.registry import find_model
     from pipelines.sampling.upscale import describe_plan, upscale_photos
+    from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:
+        refuse_if_busy(options.out, "upscaling")
         for line in describe_plan(model, options.images, options.out, options.config):
             print(line)
         return DONE
-    with ray_session(options.address):
+    with working_in(options.out, "upscaling", wait=options.wait), ray_session(options.address):
         reports = upscale_photos(model, options.images, options.out, options.config)
     print(describe_upscaling(reports, options.out))
     return FAILURE if any(report.reason for report in reports) else DONE

@@ -29,6 +29,14 @@ class DryRun:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Writing:
+    """Options of a command that writes into a folder, where only one may be at work."""
+
+    wait: bool = False
+    """If another command is at work in the same folder, wait until it has ended instead of giving up."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Printable(DryRun):
     """Options of a command with a configuration."""
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import tyro
 
-from cluster.options.declared import Configured, OnRay
+from cluster.options.declared import Configured, OnRay, Writing
 from cluster.options.help import listed
 from cluster.options.reading import HELP, HELP_ALL, CommandLine, take_config
 from pipelines.settings.locations import Location
@@ -23,7 +23,7 @@ ENDING = ("--fresh", "--dry-run", "--config", "--print-config", "--address")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Configured, OnRay):
+class TrainOptions(Configured, Writing, OnRay):
     """Train the stages of a preset in parallel."""
 
     data: Location

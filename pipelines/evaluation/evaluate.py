@@ -16,6 +16,7 @@ from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from pipelines.storage.folder_lease import working_in
 from sr3core import strict_json
 from sr3core.config import to_dict
 
@@ -107,8 +108,15 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
     """Upscale held-out images by every method of a run and measure each. Needs a running Ray.
 
     Writes RUN/evaluation.json; the images stay in RUN/samples.
+
+    Raises:
+        StorageError: another process evaluates the run.
     """
-    variant = variant or MeasureConfig()
+    with working_in(run, "evaluating"):
+        return _evaluate_run(run, config, variant or MeasureConfig())
+
+
+def _evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig) -> dict[str, Any]:
     samples = upscale_split(run, config)
     identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"

@@ -19,6 +19,7 @@ from pipelines.images.decoding import decode_image
 from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.evaluate import MeasureConfig
+from pipelines.storage.uris import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
 from sr3core.features.extractors import FeatureNetwork
@@ -251,11 +252,8 @@ def read_pixels(file: str) -> np.ndarray:
 
 
 def _save(target: Path, content: Mapping[str, np.ndarray]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    with temporary.open("wb") as file:
+    with replacing(target) as temporary, temporary.open("wb") as file:
         np.savez(file, allow_pickle=False, **content)
-    temporary.replace(target)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

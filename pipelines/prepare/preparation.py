@@ -1,7 +1,7 @@
 """`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.prepare.duplicates import tasks_without_duplicates
@@ -16,6 +16,7 @@ from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
+from pipelines.storage.folder_lease import refuse_if_busy, working_in
 from pipelines.storage.uris import absolute, exists, is_below, join
 from sr3core.errors import ConfigError, DataError
 
@@ -48,8 +49,7 @@ def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
         DataError: the source does not exist, holds no images, or none that a stage can use.
         StorageError: shards could not be written; those that were finished are kept.
     """
-    config = _located(config)
-    return _complete(config, _begin(config), on_progress)
+    return _prepare(config, False, on_progress)
 
 
 def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
@@ -61,15 +61,24 @@ def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
     Raises:
         ConfigError, DataError, StorageError: as prepare does.
     """
+    return _prepare(config, True, on_progress)
+
+
+def _prepare(
+    config: PrepareConfig, add_new: bool, on_progress: Callable[[PrepareProgress], None] | None
+) -> PrepareSummary:
+    """Write the plan, the shards that are missing, then the manifests."""
     config = _located(config)
-    return _complete(config, _begin(config, add_new=True), on_progress)
+    with working_in(config.out, "preparing") as lease:
+        plan = _begin(config, add_new)
+        observers = (on_progress or print_progress(), save_progress(config.out), lambda _: lease.check_not_taken())
+        return _complete(config, plan, observers)
 
 
 def _complete(
-    config: PrepareConfig, plan: Plan, on_progress: Callable[[PrepareProgress], None] | None
+    config: PrepareConfig, plan: Plan, observers: Sequence[Callable[[PrepareProgress], None]]
 ) -> PrepareSummary:
-    """Write the shards that are missing, then the manifests."""
-    progress = _write_shards(config, plan, on_progress or print_progress())
+    progress = _write_shards(config, plan, observers)
     manifests = [write_manifest(config, plan, stage) for stage in config.stage_specs]
     for manifest in manifests:
         _refuse_empty(config, manifest)
@@ -84,7 +93,9 @@ def _complete(
     )
 
 
-def _write_shards(config: PrepareConfig, plan: Plan, on_progress: Callable[[PrepareProgress], None]) -> PrepareProgress:
+def _write_shards(
+    config: PrepareConfig, plan: Plan, observers: Sequence[Callable[[PrepareProgress], None]]
+) -> PrepareProgress:
     """Write the missing shards, then once more those that turn out to hold duplicates."""
     delete_leftovers(config.out, config.stage_specs)
     missing = list(missing_tasks(config.out, plan, config.stage_specs))
@@ -93,7 +104,6 @@ def _write_shards(config: PrepareConfig, plan: Plan, on_progress: Callable[[Prep
         num_images=sum(task.shard.num_images for task in missing),
         num_shards_before=len(plan.shards) - len(missing),
     )
-    observers = (on_progress, save_progress(config.out))
     write_shards(config, missing, progress, observers)
     if not config.keep_duplicates:
         again = list(tasks_without_duplicates(config, plan))
@@ -119,6 +129,7 @@ def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
         ConfigError, DataError: as they do before their first shard.
     """
     config = _located(config)
+    refuse_if_busy(config.out, "preparing")
     plan, _ = _planned(config, add_new)
     missing = len(list(missing_tasks(config.out, plan, config.stage_specs)))
     return (
@@ -141,7 +152,7 @@ def _located(config: PrepareConfig) -> PrepareConfig:
     return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
 
 
-def _begin(config: PrepareConfig, add_new: bool = False) -> Plan:
+def _begin(config: PrepareConfig, add_new: bool) -> Plan:
     """List the source and write its plan; the names, 0.7 kB each, are not kept: a worker reads those of its shard."""
     plan, lines = _planned(config, add_new)
     if lines is not None:

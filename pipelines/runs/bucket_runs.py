@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipelines.storage import s3
+from pipelines.storage.folder_lease import LEASES
 from pipelines.storage.uris import absolute, delete, join, list_files, write_atomic
 from sr3core.errors import CheckpointError
 
@@ -48,7 +49,7 @@ class BucketRun:
             path, known = self.folder / name, self._record(self.folder / name)
             changed_here = path.is_file() and (known is None or known[1] != path.stat().st_mtime_ns)
             up_to_date = path.is_file() and known is not None and known[0] == version
-            if not (name.endswith(_HEAVY) or changed_here or up_to_date):
+            if not (name.endswith(_HEAVY) or name.startswith(f"{LEASES}/") or changed_here or up_to_date):
                 s3.download(join(self.uri, name), path)
                 self._remember(path, version, path.stat().st_mtime_ns)
         for marker in self.folder.glob(f"*/checkpoints/*/{_MARKER}"):
@@ -88,7 +89,7 @@ class BucketRun:
         """Upload all small files outside checkpoints: schedules, searches, evaluations, samples, reports."""
         for path in sorted(path for path in self.folder.rglob("*") if path.is_file()):
             parts = path.relative_to(self.folder).parts
-            if not {"checkpoints", "ray", _RECORDS} & set(parts) and not path.name.startswith("."):
+            if not {"checkpoints", "ray", _RECORDS, LEASES} & set(parts) and not path.name.startswith("."):
                 self.push(path)
 
     def delete_checkpoint(self, path: Path) -> None:
@@ -99,9 +100,10 @@ class BucketRun:
         self.delete_below(uri)
 
     def delete_below(self, uri: str) -> None:
-        """Delete everything below a prefix of the bucket."""
+        """Delete everything below a prefix of the bucket but the leases, of which the caller holds one."""
         for name, _ in list(list_files(uri)):
-            delete(join(uri, name))
+            if not name.startswith(f"{LEASES}/"):
+                delete(join(uri, name))
 
     def uri_of(self, path: Path) -> str:
         """Where a file or folder of the working copy is in the bucket."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
-from pipelines.runs.run_folder import open_run
+from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, refuse_more_actors_than_cpus
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress
@@ -20,6 +20,8 @@ from pipelines.runtime.provenance import provenance
 from pipelines.sampling.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
 from pipelines.sampling.sample_progress import SampleProgress
 from pipelines.settings.sample import SampleConfig
+from pipelines.storage.folder_lease import working_in
+from pipelines.storage.lease import Lease
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -50,15 +52,24 @@ def sample_images(
 
     Raises:
         ConfigError, CheckpointError: see plan_samples.
-        StorageError: an image could not be written.
+        StorageError: an image could not be written, or another process draws the same ones.
     """
-    opened, out = open_run(run), absolute(out)
+    with working_in(out, "sampling", part_of(config)) as lease:
+        return _sample(open_run(run), absolute(out), config, lease, on_progress or print_progress())
+
+
+def part_of(config: SampleConfig) -> str:
+    """The images of a folder that a command has for itself; others may draw other numbers at the same time."""
+    return f"{config.numbers[0]}-{config.numbers[-1]}"
+
+
+def _sample(opened: Run, out: str, config: SampleConfig, lease: Lease, show: Callable[[SampleProgress], None]) -> Plan:
     plan = plan_samples(opened, out, config)
     record = {"format": "sr3-samples", "format_version": SAMPLES_FORMAT_VERSION, "content": plan.content}
     write_atomic(join(out, RECORD), strict_json.dumps({**record, "provenance": provenance(config)}, indent=1).encode())
     _delete_leftovers(out, config.numbers)
     if plan.todo:
-        _draw_on_actors(opened.location, plan, out, config, on_progress or print_progress())
+        _draw_on_actors(opened.location, plan, out, config, lease, show)
     if plan.classes:
         write_atomic(join(out, LABELS), _labels(out, plan).encode())
     if config.grid is not None:
@@ -67,7 +78,7 @@ def sample_images(
 
 
 def _draw_on_actors(
-    run: str, plan: Plan, out: str, config: SampleConfig, show: Callable[[SampleProgress], None]
+    run: str, plan: Plan, out: str, config: SampleConfig, lease: Lease, show: Callable[[SampleProgress], None]
 ) -> None:
     import ray.data
 
@@ -88,6 +99,7 @@ def _draw_on_actors(
     for row in drawn.iter_rows():
         if row["error"]:
             raise StorageError(row["error"])
+        lease.check_not_taken()
         progress.images_done += len(row["numbers"])
         show(progress)
 

@@ -17,6 +17,9 @@ from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.storage.folder_lease import working_in
+from pipelines.storage.lease import Lease
+from pipelines.storage.uris import replacing
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
@@ -29,10 +32,8 @@ log = logging.getLogger(__name__)
 
 def save_png(image: np.ndarray, path: Path) -> None:
     """Write uint8 (H, W, 3) as PNG, under a temporary name first."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_bytes(encode_compact_png(image))
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(encode_compact_png(image))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +183,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         CheckpointError: a stage has no checkpoint, or one of another network.
         ConfigError: see `check_files_reach_all`.
         DataError: the processes that upscale die.
+        StorageError: another process does the same beside the folder.
     """
     check_files_reach_all(run.bucket)
     methods = methods_of(run)
@@ -206,11 +208,12 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         fingerprint=fingerprint_of([checkpoints, gammas, config.seed, identity, names, config.inference.precision]),
         repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )
-    _draw(run.location, config, samples, images)
+    with working_in(str(folder.parent), "evaluating") as lease:
+        _draw(run.location, config, samples, images, lease)
     return samples
 
 
-def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImages) -> None:
+def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImages, lease: Lease) -> None:
     """Make the missing outputs; outputs made from anything else are deleted first."""
     import ray
 
@@ -241,6 +244,7 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
             raise DataError(
                 f"{samples.folder}: the process that upscaled {task.keys[0]} and others died twice"
             ) from error
+        lease.check_not_taken()
         count += len(task.keys)
         log.info("samples: %d/%d held-out images upscaled", count, total)
     known["num_images"] = known.get("num_images", 0) + total

@@ -17,6 +17,8 @@ from pipelines.sampling.photo_writer import ENDINGS
 from pipelines.sampling.upscale_estimate import UpscaleEstimate
 from pipelines.sampling.upscale_records import changes_since, record_of
 from pipelines.settings.upscale import UpscaleConfig
+from pipelines.storage.folder_lease import working_in
+from pipelines.storage.lease import Lease
 from pipelines.storage.uris import absolute, join
 from sr3core.config import to_dict
 
@@ -134,11 +136,23 @@ def upscale_photos(
     Raises:
         ConfigError: the run holds no SR3 stage, or an output would replace a photo.
         DataError: nothing to upscale, or two photos with the same output name.
+        StorageError: another process upscales into `out`.
     """
+    opened, out = checked_run(run, config), absolute(out)
+    with working_in(out, "upscaling") as lease:
+        return _upscale(opened, images, out, config, lease, on_progress or print_progress())
+
+
+def _upscale(
+    opened: Run,
+    images: Sequence[str],
+    out: str,
+    config: UpscaleConfig,
+    lease: Lease,
+    show: Callable[[UpscaleProgress], None],
+) -> list[PhotoReport]:
     import ray
 
-    opened = checked_run(run, config)
-    out = absolute(out)
     tasks = [(photo, name) for name, photo in list_photos(images, out, config).items()]
     num_actors = actors_on_cluster(config.num_actors)
     threads, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
@@ -148,10 +162,11 @@ def upscale_photos(
     def make_actor() -> Any:
         return upscaler.remote(opened.location, out, to_dict(config), threads, device)
 
-    progress, show = UpscaleProgress(len(tasks)), on_progress or print_progress()
+    progress = UpscaleProgress(len(tasks))
     reports: dict[str, PhotoReport] = {}
 
     def tick(actors: list[Any]) -> None:
+        lease.check_not_taken()
         progress.at_work = [at_work for actor in actors if (at_work := _ask(actor))]
         show(progress)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from pipelines.storage.uris import create, delete, exists, join, list_files, read_bytes
+from pipelines.storage.uris import create, delete, exists, is_remote, join, list_files, read_bytes
 from sr3core import strict_json
 from sr3core.errors import StorageError
 
@@ -56,16 +56,19 @@ class Journal:
         """All entries, the oldest first."""
         yield from map(self._read, self._numbers())
 
-    def append(self, after: Entry, content: dict[str, Any]) -> Entry | None:
+    def append(self, after: Entry, content: dict[str, Any], is_last: bool = False) -> Entry | None:
         """Write the entry that follows `after`; None if another process was faster.
 
         Args:
             after: the last entry that the writer knows of.
             content: JSON data that no other writer would write, for example because it holds a random number.
+            is_last: the writer knows that `after` is still there, which saves a listing.
         """
         number = after.number + 1
         if not create(self._path(number), (strict_json.dumps(content, indent=1) + "\n").encode()):
             return None
+        if is_last:
+            return Entry(number, content)
         there = self._numbers()
         forgotten = after.number not in (0, *there) or (there[-1] > number and number + 1 not in there)
         if forgotten:  # `after` is so old that its successors have been deleted: others were faster, long ago
@@ -79,8 +82,19 @@ class Journal:
             if number < before:
                 delete(self._path(number))
 
+    def forget_all(self, last: Entry) -> None:
+        """Delete all entries up to the last one, the oldest first, so that the last one is in force until the end."""
+        for number in self._numbers():
+            if number <= last.number:
+                delete(self._path(number))
+
+    def forget_one(self, number: int) -> None:
+        """Delete an entry that is not the last one, if it exists."""
+        if number > 0:
+            delete(self._path(number))
+
     def _numbers(self) -> list[int]:
-        if not exists(self.uri):
+        if not is_remote(self.uri) and not exists(self.uri):
             return []
         return sorted(int(found[1]) for name, _ in list_files(self.uri) if (found := _NAME.fullmatch(name)))
 

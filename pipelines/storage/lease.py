@@ -6,6 +6,7 @@ the machines must differ by less than the lease's length (`sr3 doctor` compares 
 """
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -13,15 +14,34 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pipelines.storage.journal import Entry, Journal
 from sr3core.errors import StorageError
 
 RENEWALS = 4
 """Attempts to renew within a lease's length; all but one of them may fail."""
-_KEPT = 16
+POLL_SECONDS = 3.0
+"""Interval between two looks at a lease that another process holds."""
+Patience = Literal["refuse", "prove", "wait"]
+"""What becomes of a process that finds a lease taken: refused at once; refused when the holder has proved to be alive,
+since it runs on this machine or has renewed the lease meanwhile; waits until the lease is free."""
+_KEPT = 4
 """Newest entries that are kept, so that a listing always finds some."""
+log = logging.getLogger(__name__)
+
+
+class LeaseTakenError(StorageError):
+    """Another process holds a lease."""
+
+    def __init__(self, uri: str, entry: Entry) -> None:
+        """Describe the holder, and when the lease would be free without it."""
+        self.entry = entry
+        left = max(entry.content.get("until", 0.0) - time.time(), 0.0)
+        super().__init__(
+            f"{uri}: {describe(entry)} is working on it; if that process no longer exists, run the same command again"
+            f" in {left:.0f} s"
+        )
 
 
 class Lease:
@@ -30,84 +50,121 @@ class Lease:
     def __init__(self, journal: Journal, seconds: float, entry: Entry) -> None:
         self._journal, self._seconds, self._entry = journal, seconds, entry
         self._until = time.monotonic() + seconds
-        self._lost = ""
+        self._taken = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._renew_until_over, name="lease", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Check that this process still holds the lease.
+        """Check that this process holds the lease now, before a step that no other process may take at the same time.
 
         Raises:
             StorageError: another process holds it, or it could not be renewed in time.
         """
-        if not self._lost and time.monotonic() > self._until:
-            self._lost = "it could not be renewed in time"
-        if self._lost:
-            raise StorageError(
-                f"{self._journal.uri}: this process has lost the lease: {self._lost};"
-                " run the same command again to resume"
-            )
+        self.check_not_taken()
+        if time.monotonic() > self._until:
+            raise self._loss("it could not be renewed in time")
+
+    def check_not_taken(self) -> None:
+        """Check that no other process has taken the lease; a storage that did not answer for a while is no reason.
+
+        Raises:
+            StorageError: another process holds it.
+        """
+        if self._taken:
+            raise self._loss(self._taken)
 
     def release(self) -> None:
-        """Release the lease; if the storage does not answer, it expires."""
+        """Release the lease and leave nothing behind; if the storage does not answer, it expires."""
         self._over.set()
         self._thread.join()
-        if not self._lost:
+        if not self._taken:
             with contextlib.suppress(StorageError):
-                self._write(0.0)
+                self._journal.forget_all(self._entry)
+
+    def _loss(self, why: str) -> StorageError:
+        return StorageError(
+            f"{self._journal.uri}: this process has lost the lease: {why}; run the same command again to resume"
+        )
 
     def _renew_until_over(self) -> None:
-        while not self._lost and not self._over.wait(self._seconds / RENEWALS):
+        while not self._taken and not self._over.wait(self._seconds / RENEWALS):
             with contextlib.suppress(StorageError):  # the storage may answer the next time; check() looks at the clock
-                self._write(self._seconds)
+                self._renew()
 
-    def _write(self, seconds: float) -> None:
+    def _renew(self) -> None:
         asked = time.monotonic()
-        content = {**self._entry.content, "until": _until(seconds), "serial": _serial()}
-        entry = self._journal.append(self._entry, content)
+        content = {**self._entry.content, "until": _until(self._seconds), "serial": _serial()}
+        entry = self._journal.append(self._entry, content, is_last=asked < self._until)
         if entry is None:
-            self._lost = f"{describe(self._journal.last())} took it"
+            self._taken = f"{describe(self._journal.last())} took it"
             return
-        self._entry, self._until = entry, asked + seconds
-        self._journal.forget(entry.number - _KEPT)
+        self._entry, self._until = entry, asked + self._seconds
+        self._journal.forget_one(entry.number - _KEPT)
 
 
 @contextlib.contextmanager
-def hold(uri: str, purpose: str, seconds: float) -> Iterator[Lease]:
+def hold(uri: str, purpose: str, seconds: float, patience: Patience = "refuse") -> Iterator[Lease]:
     """Hold a lease for the duration of a block, and renew it meanwhile.
 
     Args:
         uri: folder or prefix of the lease.
         purpose: what it is for; shown to whoever finds the lease taken.
         seconds: how long it lasts without renewal, and so how long others wait for a holder that died elsewhere.
+        patience: what to do while another process holds it.
 
     Raises:
-        StorageError: another process holds it; names it, since when, and when the lease would be free.
+        LeaseTakenError: another process holds it; names it, since when, and when the lease would be free.
     """
-    journal, last = Journal(uri), refuse_if_held(uri)
+    journal = Journal(uri)
     content = {"owner": owner(), "process": process_identity(), "purpose": purpose, "since": time.time()}
-    entry = journal.append(last, {**content, "until": _until(seconds), "serial": _serial()})
-    newest = journal.last()
-    if entry is None or newest != entry:
-        raise StorageError(_refusal(uri, newest))
-    lease = Lease(journal, seconds, entry)
+    lease = Lease(journal, seconds, _take(journal, content, seconds, patience))
     try:
         yield lease
     finally:
         lease.release()
 
 
-def refuse_if_held(uri: str) -> Entry:
-    """Return the last entry of a lease that is free.
+def _take(journal: Journal, content: dict[str, Any], seconds: float, patience: Patience) -> Entry:
+    while True:
+        last = _when_free(journal, patience)
+        try:
+            entry = journal.append(last, {**content, "until": _until(seconds), "serial": _serial()})
+        except StorageError as error:
+            if isinstance(error.__cause__, FileNotFoundError):  # who releases it has just removed its empty folder
+                continue
+            raise
+        if entry is not None:
+            return entry  # else another process was faster: it holds the lease, or has released it already
+
+
+def _when_free(journal: Journal, patience: Patience) -> Entry:
+    """The last entry of a lease, once it is free; see Patience."""
+    first = last = journal.last()
+    if is_held(last) and not _must_leave(first, last, patience):
+        log.warning("waiting: %s is %s", describe(last), "at work" if patience == "wait" else "at work, or was killed")
+    while is_held(last):
+        if _must_leave(first, last, patience):
+            raise LeaseTakenError(journal.uri, last)
+        time.sleep(POLL_SECONDS)
+        last = journal.last()
+    return last
+
+
+def _must_leave(first: Entry, last: Entry, patience: Patience) -> bool:
+    lives = last.number > first.number or _is_here(last.content.get("process"))
+    return patience == "refuse" or (patience == "prove" and lives)
+
+
+def refuse_if_held(uri: str) -> None:
+    """Refuse a lease that another process holds.
 
     Raises:
-        StorageError: a process holds it; names it.
+        LeaseTakenError: names it.
     """
     last = Journal(uri).last()
     if is_held(last):
-        raise StorageError(_refusal(uri, last))
-    return last
+        raise LeaseTakenError(uri, last)
 
 
 def is_held(entry: Entry) -> bool:
@@ -116,9 +173,12 @@ def is_held(entry: Entry) -> bool:
 
 
 def describe(entry: Entry) -> str:
-    """Describe the holder in words."""
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry.content.get("since", 0.0)))
-    return f"{entry.content.get('owner')} ({entry.content.get('purpose')}, since {since})"
+    """Describe the holder in words: process, machine, purpose, since when."""
+    began = entry.content.get("since", 0.0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(began))
+    minutes = max(time.time() - began, 0.0) / 60
+    age = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h"
+    return f"{entry.content.get('owner')} ({entry.content.get('purpose')}, since {since}, for {age})"
 
 
 def owner() -> str:
@@ -141,10 +201,13 @@ def process_identity() -> list[Any] | None:
 
 def _is_gone(process: list[Any] | None) -> bool:
     """Whether a process is known to have ended; False if it cannot be seen from here."""
+    return process is not None and _is_here(process) and _started(process[2]) != process[3]
+
+
+def _is_here(process: list[Any] | None) -> bool:
+    """Whether a process can be looked up from here: it is of this machine's present boot and of our pid namespace."""
     ours = process_identity()
-    if process is None or ours is None or process[:2] != ours[:2]:
-        return False
-    return _started(process[2]) != process[3]
+    return process is not None and ours is not None and process[:2] == ours[:2]
 
 
 def _started(pid: int) -> int | None:
@@ -154,14 +217,6 @@ def _started(pid: int) -> int | None:
     except OSError:
         return None
     return None if fields[0] in "ZX" else int(fields[19])
-
-
-def _refusal(uri: str, last: Entry) -> str:
-    left = max(last.content.get("until", 0.0) - time.time(), 0.0)
-    return (
-        f"{uri}: {describe(last)} is working on it; if that process no longer exists, run the same command again in"
-        f" {left:.0f} s"
-    )
 
 
 def _until(seconds: float) -> float:

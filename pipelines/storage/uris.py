@@ -226,6 +226,20 @@ def put_file(path: str, uri: str) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A fresh temporary path beside a local one, which it replaces at the end of the block; for what can be made again.
+
+    Unlike write_atomic, it does not wait until the content is on the disk.
+    """
+    temporary = Path(temporary_path(str(path)))
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def temporary_path(uri: str) -> str:
     """A fresh local path to write a URI's content to; beside a local URI, so that commit can rename it."""
     name = f".{secrets.token_hex(4)}-{name_of(uri)}.tmp"

@@ -96,26 +96,43 @@ def new_study(folders: Folders, config: StudyConfig, out: str) -> Study:
         ConfigError: see `draft_study`; or out already exists.
         DataError: see `draft_study`; or an image cannot be read, or sizes differ.
     """
-    path = local_path(out)
-    if path.exists():
-        raise ConfigError(f"out: {path} already exists, and a frozen study is never changed; choose another folder")
+    path = free_path(out)
     if not config.completion_code:
         config = dataclasses.replace(config, completion_code=secrets.token_hex(4).upper())
     draft = draft_study(folders, config)
     shown = read_pictures(draft)
-    temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    (temporary / "images").mkdir(parents=True)
-    plan = _plan(draft, shown, temporary / "images")
-    parents = {role: str(local_path(folder)) for role, folder in _named(folders).items()}
-    text = plan_to_json(to_dict(plan), provenance(config) | {"folders": parents})
-    (temporary / "study.json").write_text(text)
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
+    try:
+        _write(draft, shown, _named(folders), temporary)
+        free_path(out)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return open_study(path)
+
+
+def free_path(out: str) -> Path:
+    """Where a new study goes.
+
+    Raises:
+        ConfigError: something is there.
+    """
+    path = local_path(out)
+    if path.exists():
+        raise ConfigError(f"out: {path} already exists, and a frozen study is never changed; choose another folder")
+    return path
+
+
+def _write(draft: Draft, shown: "Shown", folders: Mapping[str, str], target: Path) -> None:
+    (target / "images").mkdir(parents=True)
+    plan = _plan(draft, shown, target / "images")
+    parents = {role: str(local_path(folder)) for role, folder in folders.items()}
+    text = plan_to_json(to_dict(plan), provenance(draft.config) | {"folders": parents})
+    (target / "study.json").write_text(text)
     keys = {"signing": secrets.token_urlsafe(32), "admin": secrets.token_urlsafe(24)}
-    secret = temporary / "secrets.json"
+    secret = target / "secrets.json"
     secret.touch(mode=0o600)
     secret.write_text(strict_json.dumps(keys))
-    temporary.rename(path)
-    return open_study(path)
 
 
 def _named(folders: Folders) -> dict[str, str]:

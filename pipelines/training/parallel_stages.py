@@ -10,6 +10,8 @@ from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_folder import Run, StageRun, open_run
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.train import TrainConfig
+from pipelines.storage.folder_lease import working_in
+from pipelines.storage.lease import Lease
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.outcome import write_outcome
 from pipelines.training.pulse import ask_to_stop, clear, read_pulse
@@ -48,7 +50,13 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     Raises:
         ConfigError: an unknown stage, or one that needs more than the cluster has or its autoscaler can add.
         DataError: the data do not fit a stage.
+        StorageError: another process trains the run.
     """
+    with working_in(run.location, "training") as lease:
+        return _train(run, names, lease)
+
+
+def _train(run: Run, names: Sequence[str], lease: Lease) -> list[StageResult]:
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
     for stage in stages:
@@ -66,7 +74,7 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     futures: dict[str, Training] = {}
     try:
         futures |= {stage.name: start(stage, waits, over) for stage in todo}
-        watch(todo, futures, waits, lambda: _look(run.bucket, grids))
+        watch(todo, futures, waits, lambda: _look(run.bucket, grids, lease))
     except KeyboardInterrupt:
         over.set()
         save_before_the_end(todo, futures)
@@ -94,8 +102,9 @@ def check_stages(configs: Sequence[TrainConfig]) -> None:
         check_trackers(config.placement)
 
 
-def _look(bucket: BucketRun | None, grids: SampleGrids) -> None:
+def _look(bucket: BucketRun | None, grids: SampleGrids, lease: Lease) -> None:
     """Between two progress lines: fetch what workers on other machines wrote, and start sample grids."""
+    lease.check_not_taken()
     if bucket is not None:
         bucket.pull()
     grids.look()

@@ -49,7 +49,13 @@ class Outcome:
     """The reason, in words and numbers."""
 
 
-def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, report: Report = print_line) -> Outcome:
+def retrain(
+    config: RetrainConfig,
+    always: bool = False,
+    fresh: bool = False,
+    report: Report = print_line,
+    wait: bool = False,
+) -> Outcome:
     """Run or resume one retraining. Needs a running Ray.
 
     Args:
@@ -57,6 +63,7 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
         always: train even if the source has no new images.
         fresh: abandon an unfinished retraining and start another.
         report: receives lines of progress.
+        wait: if another retraining is at work, wait until it has ended.
 
     Raises:
         StorageError: another retraining holds the registry's lease, which the message names, or this one lost it.
@@ -65,7 +72,8 @@ def retrain(config: RetrainConfig, always: bool = False, fresh: bool = False, re
     """
     registry = Registry(absolute(config.registry))
     work = local_path(config.work)
-    with hold(registry.lease, f"retraining in {work}", config.lease_seconds) as lease:
+    patience = "wait" if wait else "refuse"
+    with hold(registry.lease, f"retraining in {work}", config.lease_seconds, patience) as lease:
         session = _Session(config, registry, work, lease, report)
         state = session.unfinished()
         if state is not None and fresh:

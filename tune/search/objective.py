@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from pipelines.storage.uris import replacing
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of
 from sr3core.diffusion.schedules import InferenceSchedule
@@ -115,11 +116,8 @@ class Evaluator:
             with np.load(path, allow_pickle=False) as stored:
                 return Measurements(**{field.name: stored[field.name] for field in fields(Measurements)})
         found = self.measure(schedule, first, last)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{derive_seed(time.time_ns(), 'temporary')}")
-        with temporary.open("wb") as file:
+        with replacing(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **{field.name: getattr(found, field.name) for field in fields(found)})
-        temporary.replace(path)
         return found
 
     def measure(self, schedule: InferenceSchedule, first: int, last: int) -> Measurements:

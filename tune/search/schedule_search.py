@@ -16,6 +16,7 @@ from ray import tune as ray_tune
 
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
+from pipelines.storage.folder_lease import working_in
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
@@ -43,7 +44,7 @@ from tune.search.settings import SearchConfig
 from tune.search.space import RefinementSpace, SearchSpace, Space
 from tune.search.table import format_table
 from tune.search.task import load_task, reference_features
-from tune.search.trial import Rungs, ScheduleTrial, TrialNotes
+from tune.search.trial import Rungs, ScheduleTrial, TrialNotes, warn_of_resources
 from tune.search.warm_start import warm_starts
 
 Report = Callable[[str], None]
@@ -77,9 +78,15 @@ def search(run: str, config: SearchConfig, report: Report = print_line) -> Searc
     Raises:
         ConfigError, CheckpointError, DataError: the run, the stage, its checkpoint, the held-out images or the
             feature weights are missing or do not fit. Fewer images than asked for are no error: `fit_to_images`.
+        StorageError: another process searches the same stage.
         Sr3Error: every trial failed.
     """
     assert ray.is_initialized(), "the caller starts Ray"
+    with working_in(run, "searching", config.stage):
+        return _search(run, config, report)
+
+
+def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
     started = time.perf_counter()
     opened = open_run(run)
     stage = opened.stage(config.stage)
@@ -201,7 +208,7 @@ class _Session:
         """Run trials with Ray Tune."""
         config, task, ledger = self.config, self.task, self.ledger
         resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
-        _warn_of_resources(resources, self.report)
+        warn_of_resources(resources, self.report)
         trainable = ray_tune.with_parameters(ScheduleTrial, shared=[self.shared], **self.placement)
         words = {"fid": "FID" if task.feature_network.is_fid else "distance", "kid": "kernel distance"}
         word = words.get(config.objective, "objective")
@@ -261,15 +268,6 @@ def _quiet(name: str) -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
-
-
-def _warn_of_resources(wanted: dict[str, float], report: Report) -> None:
-    """Report what the cluster lacks, since Ray waits for it silently and forever; the cluster may be about to grow."""
-    there = ray.cluster_resources()
-    for name, amount in wanted.items():
-        largest = there.get(name.upper(), 0.0)
-        if amount > largest:
-            report(f"search: a trial needs {amount:g} {name.upper()}, the cluster has {largest:g}: waiting for more")
 
 
 def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) -> SearchReport:

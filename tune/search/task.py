@@ -1,6 +1,5 @@
 """Loading what all trials share: network, held-out images, feature network, reference features."""
 
-import os
 import zlib
 
 import numpy as np
@@ -8,6 +7,7 @@ import ray
 
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
+from pipelines.storage.uris import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.extractors import (
@@ -97,8 +97,6 @@ def reference_features(task: Task, resources: TrialResources) -> np.ndarray:
     parts = [task.high[start : start + size] for start in range(0, len(task.keys), size)]
     jobs = [remote.remote(network, part, task.batch_size, resources.gpus) for part in parts]
     features = np.concatenate(ray.get(jobs))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.npy")
-    np.save(temporary, features)
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, features)
     return features
