@@ -8,6 +8,8 @@ from pipelines.prepare.shard_plan import plan_shards, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
+from pipelines.settings.stages import SPLITS, parse_stages
+from pipelines.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, save_manifest
 
 
 def some_photos(photos: Path, folder: Path, count: int) -> Path:
@@ -44,3 +46,14 @@ def prepared_without_ray(config: PrepareConfig) -> Path:
     for shard in plan.shards:
         write_shard(config, ShardTask(shard, config.stages))
     return Path(config.out) / config.stages[0]
+
+
+def manifest_alone(data: Path, stage: str, fingerprint: str = "0", /, **num_samples: int) -> Path:
+    """What a command finds out about prepared data before it reads them: a stage's manifest, without the shards."""
+    splits = {
+        split: (ShardEntry(f"{split}-000000.tar", num_samples[split], 1, "0"),) if num_samples.get(split) else ()
+        for split in SPLITS
+    }
+    (spec,) = parse_stages(stage)
+    save_manifest(str(data / stage), Manifest(FORMAT_VERSION, spec, splits, {}, fingerprint))
+    return data

@@ -61,9 +61,13 @@ def run(options: Options) -> int:
         print(as_json(config))
         return DONE
     from pipelines.runs.run_folder import data_fingerprints
+    from pipelines.shards.manifest import require_images
     from pipelines.storage.folder_lease import refuse_if_busy
+    from pipelines.storage.uris import join
 
     fingerprints = data_fingerprints(options.data, config)
+    if not options.only:
+        require_images(join(options.data, config.stages[0].data_stage), options.evaluation.split)
     if options.dry_run:
         refuse_if_busy(options.out, "training")
         for stage in config.stages:

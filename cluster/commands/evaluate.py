@@ -21,6 +21,8 @@ class Options(Configured, Writing, OnRay):
 
     run: Location | None = None
     """Run folder: compares nearest, bicubic, regression and SR3 on its held-out images."""
+    data: Location | None = None
+    """With --run: where the data that it was trained on are now, if they were moved; the run remembers it."""
     outputs: tuple[NamedLocation, ...] = ()
     """Instead of a run: folders of any methods' images, DIR or NAME=DIR."""
     references: Location | None = None
@@ -55,6 +57,8 @@ class Options(Configured, Writing, OnRay):
             raise ConfigError("--outputs needs --references DIR and --out FILE.json as well")
         if self.run is not None and (self.references or self.inputs or self.cache):
             raise ConfigError("--run uses its own references and inputs; leave out --references, --inputs and --cache")
+        if self.run is None and self.data is not None:
+            raise ConfigError("--data says where the data of a run are; leave it out, or name --run RUN")
         if self.run is not None and (self.unpaired or self.samples):
             raise ConfigError("--unpaired and --samples apply to --outputs, not to --run")
         if self.run is not None and (bool(self.photos) != bool(self.labels) or (self.out and not self.photos)):
@@ -93,17 +97,20 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
+    if options.run and options.dry_run:
+        refuse_if_busy(options.run, "evaluating")
     if options.dry_run:
-        if options.run:
-            refuse_if_busy(options.run, "evaluating")
         print(f"would evaluate {_checked_run(options, options.run) if options.run else _checked_folders(options)}")
         return DONE
     from pipelines.evaluation.metric_intervals import tabulate
 
     if options.outputs:
         _checked_folders(options)
-    with _place(options), ray_session(options.address):
-        result = _of_run(options, options.run) if options.run else _of_folders(options)
+    with _place(options):
+        if options.run:
+            _checked_run(options, options.run)
+        with ray_session(options.address):
+            result = _of_run(options, options.run) if options.run else _of_folders(options)
     print(tabulate(result))
     return DONE
 
@@ -145,11 +152,14 @@ def _of_folders(options: Options) -> dict[str, Any]:
 
 
 def _checked_run(options: Options, location: str) -> str:
-    """What would be measured of a run; checks that its checkpoints and schedules exist."""
+    """What is measured of a run; checks that its checkpoints, schedules and data exist, and remembers moved data."""
+    from pipelines.runs.run_data import remember_data, require_data, with_data
     from pipelines.runs.run_folder import open_run
-    from pipelines.sampling.held_out import methods_of
+    from pipelines.sampling.held_out import measured_stage, methods_of
 
-    run = open_run(location)
+    run = with_data(open_run(location), options.data)
+    if not options.dry_run:
+        remember_data(run)
     if options.from_noise:
         from pipelines.evaluation.table_4 import plan_table_4
 
@@ -157,6 +167,8 @@ def _checked_run(options: Options, location: str) -> str:
         made = f"{options.from_noise} images from noise, {len(plan.todo)} of them still to be generated,"
         return f"{made} against {len(originals.files)} {options.config.split} images of {originals.folder}"
     methods = methods_of(run)
+    if not options.photos:
+        require_data(run, measured_stage(run), options.config.split)
     for stage in (stage for stages in methods.values() for stage in stages):
         stage.weights.check()
         stage.schedule(options.config.schedule)

@@ -17,6 +17,8 @@ class Options(Configured, Writing, OnRay):
 
     run: Location
     """Run folder that `sr3 train` wrote."""
+    data: Location | None = None
+    """Where the data that the run was trained on are now, if they were moved; the run remembers it."""
     config: Annotated[SearchConfig, Flat]
 
 
@@ -25,7 +27,7 @@ COMMAND_LINE = CommandLine(
     options=Options,
     essential=(
         *("--run", "--stage", "--num-steps", "--num-trials", "--num-images", "--objective", "--num-refinements"),
-        *("--num-concurrent", "--gpus-per-trial", "--dry-run", "--config", "--address"),
+        *("--num-concurrent", "--gpus-per-trial", "--data", "--dry-run", "--config", "--address"),
     ),
     examples=(
         "sr3 search --run runs/faces --stage 64-256",
@@ -66,11 +68,16 @@ def run(options: Options) -> int:
 
 
 def _checked(options: Options) -> list[str]:
-    """What the search would do, in lines; refuses what cannot be searched."""
+    """What the search would do, in lines; refuses what cannot be searched, and remembers moved data."""
+    from pipelines.runs.run_data import remember_data, require_data, with_data
     from pipelines.runs.run_folder import open_run
     from tune.search.held_out_images import fit_to_images
 
-    stage, lines = open_run(options.run).stage(options.config.stage), []
+    run, lines = with_data(open_run(options.run), options.data), []
+    stage = run.stage(options.config.stage)
     checkpoint = stage.weights.newest()
+    require_data(run, stage.config.data_stage, options.config.split, 0)
     config = fit_to_images(stage, options.config, lines.append)
+    if not options.dry_run:
+        remember_data(run)
     return [*lines, f"would try {config.num_trials} schedules on {config.num_images} images for {checkpoint.path}"]

@@ -9,7 +9,16 @@ from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.parallel_writer import write_shards
 from pipelines.prepare.progress import PrepareProgress, save_progress
 from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
-from pipelines.prepare.shard_plan import PLAN, Plan, is_begun, load_own_plan, plan_addition, plan_shards, write_plan
+from pipelines.prepare.shard_plan import (
+    PLAN,
+    Plan,
+    is_begun,
+    load_own_plan,
+    load_plan,
+    plan_addition,
+    plan_shards,
+    write_plan,
+)
 from pipelines.prepare.sources.items import Source
 from pipelines.prepare.sources.listing import open_source
 from pipelines.runtime.progress_display import print_progress
@@ -131,10 +140,11 @@ def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
     config = _located(config)
     refuse_if_busy(config.out, "preparing")
     plan, _ = _planned(config, add_new)
+    counts = ", ".join(f"{plan.num_planned(split)} {split}" for split in SPLITS)
     missing = len(list(missing_tasks(config.out, plan, config.stage_specs)))
     return (
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
-        f" {config.out}: {missing} of {len(plan.shards)} shards"
+        f" {config.out}: {missing} of {len(plan.shards)} shards; {counts}"
     )
 
 
@@ -167,6 +177,8 @@ def _planned(config: PrepareConfig, add_new: bool) -> tuple[Plan, bytes | None]:
         plan = load_own_plan(config)
         return plan_addition(config, source, plan) or (plan, None)
     plan, lines = plan_shards(config, source)
+    if exists(join(config.out, PLAN)) and load_plan(config.out)[0].source_fingerprint != plan.source_fingerprint:
+        plan, lines = plan_shards(config, source, fill_splits=False)  # as versions did that left splits empty
     return plan, None if is_begun(config, plan) else lines
 
 

@@ -77,16 +77,29 @@ class Plan:
         """Fingerprint of the configuration and of all additions, by which manifests are told apart."""
         return fingerprint_of([self.fingerprint, *self.additions]) if self.additions else self.fingerprint
 
+    def num_planned(self, split: str) -> int:
+        """Images planned for a split; rejected ones will be missing."""
+        return sum(shard.num_images for shard in self.shards if shard.split == split)
 
-def plan_shards(config: PrepareConfig, source: Source) -> tuple[Plan, bytes]:
+
+def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True) -> tuple[Plan, bytes]:
     """Deal a source's images to shards, and encode the lines of plan.jsonl.
 
-    A hash of its name decides the split of an image. Inside a split the order is by hash too, so that each shard mixes
-    the source's folders; the rows of a parquet row group stay together, since a group is read as a whole.
+    A hash of its name decides the split of an image. A held-out split that came out empty, as a small fraction of a few
+    dozen images may, gets the image that is nearest to it by its hash. Inside a split the order is by hash too, so that
+    each shard mixes the source's folders; the rows of a parquet row group stay together, since a group is read as a
+    whole.
+
+    Args:
+        config: fractions of the splits, seed, images a shard.
+        source: what is dealt.
+        fill_splits: False leaves a split empty, as earlier versions did.
     """
     by_split: dict[str, list[SourceItem]] = defaultdict(list)
     for item in source.items:
-        by_split[_split_of(config, _digest(item).hex())].append(item)
+        by_split[_split_of(config, _draw(config, item))].append(item)
+    if fill_splits:
+        _fill_splits(config, by_split)
     shards, encoded = _deal(by_split, config.samples_per_shard, config.seed)
     plan = Plan(
         fingerprint(config),
@@ -242,8 +255,23 @@ def load_items(out: str, shard: PlannedShard) -> list[SourceItem]:
     return [SourceItem(*row) for row in strict_json.loads(line)]
 
 
-def _split_of(config: PrepareConfig, digest: str) -> str:
-    draw = derive_seed(config.seed, "split", digest) / 2**63
+def _draw(config: PrepareConfig, item: SourceItem) -> float:
+    """The number in [0, 1) that decides an image's split."""
+    return derive_seed(config.seed, "split", _digest(item).hex()) / 2**63
+
+
+def _fill_splits(config: PrepareConfig, by_split: dict[str, list[SourceItem]]) -> None:
+    """Give each held-out split that is wanted but empty the training image of the smallest draw; training keeps one."""
+    wanted = {"validation": config.validation_fraction, "test": config.test_fraction}
+    for split, fraction in wanted.items():
+        images = [item for item in by_split["train"] if item.how not in ("repeated", "damaged")]
+        if fraction > 0 and not by_split[split] and len(images) > 1:
+            nearest = min(images, key=lambda item: (_draw(config, item), item.name))
+            by_split["train"].remove(nearest)
+            by_split[split].append(nearest)
+
+
+def _split_of(config: PrepareConfig, draw: float) -> str:
     if draw < config.validation_fraction:
         return "validation"
     return "test" if draw < config.validation_fraction + config.test_fraction else "train"

@@ -40,6 +40,9 @@ class Run:
     path: Path
     config: RunConfig
     data: str
+    """Folder that `sr3 prepare` wrote; see run_data."""
+    data_fingerprints: dict[str, str]
+    """Fingerprint of each prepared stage that it was trained on."""
     provenance: dict[str, Any]
     bucket: BucketRun | None = None
     """Where the run is if path is a working copy; None for a run on a disk."""
@@ -96,7 +99,7 @@ def open_run(path: str | Path) -> Run:
         bucket.pull()
     try:
         content = strict_json.loads((path / "config.json").read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"{location} is not a run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
         ) from error
@@ -107,7 +110,14 @@ def open_run(path: str | Path) -> Run:
         raise ConfigError(
             f"{path}/config.json has run format version {version!r}, this program reads {RUN_FORMAT_VERSION}"
         )
-    return Run(path, from_dict(RunConfig, content["config"]), content["data"], content["provenance"], bucket)
+    return Run(
+        path,
+        from_dict(RunConfig, content["config"]),
+        content["data"],
+        content["data_fingerprints"],
+        content["provenance"],
+        bucket,
+    )
 
 
 def _find(location: str | Path) -> tuple[BucketRun | None, Path]:
@@ -154,8 +164,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
     if config_file.is_file():
         old = open_run(location)
         changed = differences(_what_a_step_computes(old.config), _what_a_step_computes(config))
-        recorded = strict_json.loads(config_file.read_text())["data_fingerprints"]
-        changed += differences(recorded, data_fingerprints, "data")
+        changed += differences(old.data_fingerprints, data_fingerprints, "data")
         if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):
             raise ConfigError(
                 f"{path} holds a run with a different configuration: {'; '.join(changed)}. Choose another --out, or"
@@ -188,12 +197,16 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
     """Fingerprint of each prepared stage that a run reads.
 
     Raises:
-        DataError: a stage has not been prepared.
+        DataError: a stage has not been prepared, or holds no images to train on or to measure the held-out loss on.
     """
-    from pipelines.shards.manifest import load_manifest
+    from pipelines.shards.manifest import require_images
     from pipelines.storage.uris import join
 
-    return {name: load_manifest(join(data, name)).fingerprint for name in {s.data_stage for s in config.stages}}
+    found = {}
+    for name in {stage.data_stage for stage in config.stages}:
+        require_images(join(data, name), "train")
+        found[name] = require_images(join(data, name), "validation").fingerprint
+    return found
 
 
 def local_path(path: str | Path) -> Path:

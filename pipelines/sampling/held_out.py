@@ -13,6 +13,7 @@ from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
 from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.bucket_runs import BucketRun
+from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
@@ -125,6 +126,15 @@ def end_to_end(run: Run) -> str:
     return f"{cascade[0].config.model.low_size}-{cascade[-1].config.model.high_size}"
 
 
+def measured_stage(run: Run) -> str:
+    """Name of the prepared stage on whose held-out images a run is measured.
+
+    Raises:
+        ConfigError: see `end_to_end`.
+    """
+    return run.cascade()[0].config.data_stage if is_ablation(run) else end_to_end(run)
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
     """Held-out images and every method's outputs for them: RUN/samples/<method>/<key>.png."""
@@ -161,11 +171,10 @@ def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, 
         DataError: the prepared data lack the methods' sizes, or the split is empty.
     """
     opened = open_run(run)
-    sizes = opened.cascade()[0].config.data_stage if is_ablation(opened) else end_to_end(opened)
-    data = data or opened.data
-    images = load_split(data, sizes, config.split, config.limit)
-    if not images.keys:
-        raise DataError(f"{data}/{sizes} holds no {config.split} images: prepare more")
+    sizes = measured_stage(opened)
+    if data is None:
+        require_data(opened, sizes, config.split)
+    images = load_split(data or opened.data, sizes, config.split, config.limit)
     return upscale_images(opened, config, images, folder or opened.path / "samples", [config.split, images.keys])
 
 

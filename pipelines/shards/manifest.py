@@ -128,6 +128,24 @@ def load_manifest(directory: str) -> Manifest:
         )
 
 
+def require_images(directory: str, split: str, num_images: int = 1) -> Manifest:
+    """Read the manifest of a stage whose split must hold some images.
+
+    Raises:
+        DataError: it holds fewer; names the option of `sr3 prepare` that helps. Or see load_manifest.
+    """
+    manifest = load_manifest(directory)
+    found, total = manifest.num_samples(split), sum(map(manifest.num_samples, manifest.splits))
+    if found < num_images:
+        wanted = f"{num_images} are needed" if num_images > 1 else "one is needed at least"
+        option = "more images" if split == "train" else f"a larger --{split}-fraction"
+        raise DataError(
+            f"{directory} holds {found or 'no'} {split} images of {total} in all, and {wanted}: prepare into another"
+            f" --out with {option}"
+        )
+    return manifest
+
+
 def save_manifest(directory: str, manifest: Manifest) -> None:
     """Write DIRECTORY/manifest.json, which completes the stage."""
     write_atomic(join(directory, MANIFEST), _MANIFEST_FORMAT.encode(asdict(manifest)))

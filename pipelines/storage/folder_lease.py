@@ -6,8 +6,8 @@ A second command finds out who is at work, before it starts anything. How long a
 - elsewhere until its lease ends, LEASE_SECONDS after its last renewal. A command that comes in between waits and sees:
   a renewal means that the holder lives, and the command is refused; without one it takes over.
 
-A lease costs a bucket three requests at first, two every LEASE_SECONDS / 4 and at most seven at the end, when nothing is
-left behind.
+A lease costs a bucket three requests at first, two every LEASE_SECONDS / 4 and at most seven at the end. It leaves
+nothing behind.
 """
 
 import contextlib

@@ -8,7 +8,6 @@ from pipelines.ingest.pixel_batch import classes_for
 from pipelines.ingest.split_reader import SplitReader, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
 from pipelines.training.worker_group import Team
-from sr3core.errors import DataError
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.metrics.psnr import psnr
@@ -24,11 +23,7 @@ class Validation:
         self._trainer, self._team = trainer, team
         config, wanted = stage.config, stage.config.num_validation_images
         self._count = min(wanted, SplitReader(stage.data, config.data_stage, "validation").num_samples)
-        if not self._count:
-            raise DataError(
-                f"{stage.data}/{config.data_stage} holds no validation images: prepare more images, or"
-                " with a larger --validation-fraction"
-            )
+        assert self._count, "data_fingerprints has refused data without any"
         self._mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
         self._batch_size = max(1, config.batch_size // team.world_size)
 
