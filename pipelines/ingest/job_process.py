@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.ingest.decoding import Job, ReadingSetup, Workplace
+from pipelines.runtime.allocator import keep_freed_memory
 
 
 class ProcessDiedError(Exception):
@@ -73,6 +74,8 @@ class JobProcess:
 def main() -> None:
     """Run jobs until the parent closes the connection or ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal: the parent decides
+    os.nice(5)  # what works ahead gives way to the thread that launches the GPU's kernels
+    keep_freed_memory()
     connection = Connection(int(sys.argv[1]))
     try:
         setup: ReadingSetup = connection.recv()

@@ -10,6 +10,7 @@ needs only the step, nor with the number of shards, but for the permutation at t
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +19,7 @@ from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import derive_seed
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a sample comes from, and its position in the global batch."""
 
     position: int
@@ -30,8 +30,7 @@ class Place:
     """Number of the sample in the shard."""
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """Neighbouring samples of an epoch's order, within which a lane shuffles."""
 
     epoch: int
