@@ -7,7 +7,7 @@ from typing import Any
 
 from pipelines.runs.run_folder import Run, StageRun
 from pipelines.settings.sample import SampleConfig, parse_classes
-from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
+from pipelines.storage.uris import absolute, exists, is_folder, is_remote, join, list_files, read_bytes
 from sr3core import strict_json
 from sr3core.config import differences, fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
@@ -101,6 +101,8 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
     Raises:
         ConfigError, CheckpointError: the run cannot draw the requested images, or `out` holds other images.
     """
+    if config.grid is not None and is_folder(config.grid):
+        raise ConfigError(f"grid: {config.grid} is a folder; name a PNG file")
     stages = generation_stages(run)
     for stage in stages:
         stage.weights.check()

@@ -4,6 +4,8 @@ import pytest
 
 from cluster.cli import main
 from cluster.exits import FAILURE, USAGE_ERROR
+from pipelines.runs.run_folder import create_run
+from pipelines.settings.presets import preset
 from pipelines.storage.folder_lease import LEASES
 from tests.pipelines.storage.rivals import at_work
 
@@ -48,3 +50,19 @@ def test_an_out_that_is_a_file_is_refused_before_anything_starts(command, rehear
     file.write_text("")
     assert main([*command.format(photos=photos, file=file, run=tmp_path / "run").split(), *rehearsal]) == USAGE_ERROR
     assert f"{file} is a file; choose a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("sample --run {run} --out {out} --grid {folder}", "grid"),
+        ("verify {run} --contact-sheet {folder}", "contact-sheet"),
+    ],
+)
+def test_a_picture_cannot_be_written_to_a_folder_which_is_said_first(command, option, tmp_path, capsys):
+    (tmp_path / "folder").mkdir()
+    places = {name: tmp_path / name for name in ("run", "out", "folder")}
+    create_run(places["run"], preset("small-cascade"), "data", {}, fresh=False)
+    rehearsal = ["--dry-run"] if command.startswith("sample") else []
+    assert main([*command.format(**places).split(), *rehearsal]) == USAGE_ERROR
+    assert f"{option}: {tmp_path / 'folder'} is a folder; name a PNG file" in capsys.readouterr().err
