@@ -1,5 +1,6 @@
 """`sr3 evaluate`: the paper's metrics, for a run or for any folders of images."""
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,12 +113,29 @@ def run(options: Options) -> int:
         with ray_session(options.address):
             result = _of_run(options, options.run) if options.run else _of_folders(options)
     print(tabulate(result))
+    for line in _conclusion(options, result):
+        print(line)
     return DONE
 
 
 def _place(options: Options) -> AbstractContextManager[object]:
     """The exclusive right to evaluate a run; `--outputs` writes one file, and measurements keyed by content."""
     return working_in(options.run, "evaluating", wait=options.wait) if options.run else nullcontext()
+
+
+def _conclusion(options: Options, result: dict[str, Any]) -> Iterator[str]:
+    """What the numbers say, and the next command."""
+    from pipelines.report.verdict import evaluation_verdict, run_verdict, sets_verdict
+    from pipelines.runs.run_folder import open_run
+
+    yield ""
+    if options.from_noise or options.unpaired:
+        yield from sets_verdict(result)
+    elif options.run is not None:
+        yield from run_verdict(open_run(options.run), result)
+    else:
+        yield from evaluation_verdict(result, {})
+    yield f"next: sr3 report {options.run}" if options.run else f"all numbers: {options.out}"
 
 
 def _of_run(options: Options, run: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.prepare import PrepareConfig
+from pipelines.settings.presets import PRESETS, preset
 from sr3core.config import override
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def run(options: Options) -> int:
     with working_in(options.config.out, "preparing", wait=options.wait), ray_session(options.address):
         summary = (preparation.add_new if options.add_new else preparation.prepare)(options.config)
     print(describe_preparation(summary))
+    print(next_command(summary))
     return DONE
 
 
@@ -70,3 +72,12 @@ def describe_preparation(summary: "PrepareSummary") -> str:
         counts = ", ".join(f"{count} {split}" for split, count in samples.items())
         lines.append(f"{stage}: {counts}; rejected: {rejects}")
     return "\n".join([*lines, f"{summary.num_images} images in {summary.seconds:.1f} s, in {summary.out}"])
+
+
+def next_command(summary: "PrepareSummary") -> str:
+    """How to train on what was prepared, with a preset that fits it if there is one."""
+    there = set(summary.num_samples)
+    fitting = [
+        name for name in PRESETS if {stage.data_stage for stage in preset(name).stages} == there and name != "demo"
+    ]
+    return f"next: sr3 train {fitting[0] if fitting else 'PRESET'} --data {summary.out} --out RUN"

@@ -66,5 +66,6 @@ def run(options: Options) -> int:
     with place, ray_session(options.address):
         plan = sample_images(model, options.out, options.config)
     made, wanted = len(plan.todo), options.config.num_images
-    print(f"{made} of {wanted} images generated in {options.out}; the others already existed")
+    there = f"; the other {wanted - made} already existed" if made < wanted else ""
+    print(f"{made} of {wanted} images generated in {options.out}{there}")
     return DONE

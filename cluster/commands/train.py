@@ -3,7 +3,7 @@
 from cluster.exits import DONE, FAILURE
 from cluster.options.reading import CommandLine, as_json
 from cluster.options.training import TrainOptions, command_line, take_preset
-from cluster.training import train_and_tell, training_session
+from cluster.training import describe_training, train_and_tell, training_session
 from pipelines.settings.train import RunConfig
 
 EXAMPLE = "sr3 train small-16-64 --data data --out runs/mine"
@@ -33,7 +33,7 @@ def run(options: TrainOptions) -> int:
     if options.print_config:
         print(as_json(config))
         return DONE
-    from pipelines.runs.run_folder import data_fingerprints
+    from pipelines.runs.run_folder import data_fingerprints, open_run
     from pipelines.storage.folder_lease import refuse_if_busy
 
     fingerprints = data_fingerprints(options.data, config)
@@ -43,4 +43,8 @@ def run(options: TrainOptions) -> int:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images in {options.out}")
         return DONE
     with training_session(config, options, fingerprints) as opened:
-        return DONE if train_and_tell(opened, options.only) else FAILURE
+        if not train_and_tell(opened, options.only):
+            return FAILURE
+        for line in describe_training(open_run(options.out)):
+            print(line)
+    return DONE

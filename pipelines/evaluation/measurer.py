@@ -18,6 +18,7 @@ from pipelines.evaluation.image_sets import ImageSet, listed, read_image
 from pipelines.images.decoding import decode_image
 from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
+from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import MeasureConfig
 from pipelines.storage.uris import replacing
 from sr3core.config import fingerprint_of
@@ -189,7 +190,7 @@ class Measurer:
         return self._ask(parts)
 
     def run(self, wanted: int | None = None) -> None:
-        """Measure the requested parts that are not cached, and log the progress.
+        """Measure the requested parts that are not cached, and show the progress.
 
         Raises:
             DataError: an image cannot be read, or sizes differ; names the files.
@@ -198,7 +199,8 @@ class Measurer:
 
         todo = [part for part in self._parts.values() if not part.target.is_file()]
         total = sum(len(part.files) for part in todo)
-        log.info("evaluate: %d of %d parts are cached", len(self._parts) - len(todo), len(self._parts))
+        if len(todo) < len(self._parts):
+            log.info("evaluate: %d of %d parts are cached", len(self._parts) - len(todo), len(self._parts))
         if not todo:
             return
         resources, num_actors = ray.cluster_resources(), actors_on_cluster(wanted)
@@ -211,12 +213,13 @@ class Measurer:
         def make_actor() -> Any:
             return measurer.remote(networks, lpips, self._config, gpus)
 
-        done, errors = 0, []
+        progress, show, errors = Counted("evaluate", total, "measurements"), print_progress(), []
+        show(progress)
         for part, found in run_on_actors(make_actor, todo, num_actors):
-            done += len(part.files)
+            progress.done += len(part.files)
             if found:  # what is wrong with an image, or why the process died twice
                 errors.append(found if isinstance(found, str) else f"measuring {part.files[0]} and others: {found}")
-            log.info("evaluate: %d/%d measurements", done, total)
+            show(progress)
         if errors:
             raise DataError(listed(list(dict.fromkeys(errors))))  # features and pixelwise metrics read the same files
 

@@ -1,11 +1,13 @@
 """From measurements to a table's numbers, each with its interval and its variant in words."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from pipelines.runtime.text_table import text_table
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError
 from sr3core.features.extractors import FeatureNetwork, distance_label
@@ -224,24 +226,20 @@ def with_interval(estimate: float, resampled: np.ndarray | None, count: int, con
 
 
 def tabulate(evaluation: dict[str, Any]) -> str:
-    """The methods' numbers side by side, one metric per row, labelled with its variant in words."""
+    """Each metric with its variant in words, and below it a line per method; nothing is wider than 80 columns."""
     columns = {method["name"]: method for method in evaluation["methods"]}
     if evaluation.get("references"):
         columns["references"] = evaluation["references"]
-    lines = [f"{evaluation['num_images']} images; {evaluation['intervals']}"]
-    lines += [evaluation["setting"]] if evaluation.get("setting") else []
-    lines += [f"warning: {text}" for text in evaluation["warnings"]]
-    rows = [["", *columns]]
+    notes = [f"{evaluation['num_images']} images; {evaluation['intervals']}"]
+    notes += [evaluation["setting"]] if evaluation.get("setting") else []
+    notes += [f"warning: {text}" for text in evaluation["warnings"]]
+    lines = [line for note in notes for line in textwrap.wrap(note, 80, subsequent_indent="  ")]
     for metric, words in evaluation["variants"].items():
-        if any(metric in method for method in columns.values()):
-            rows.append([words, *(_cell(method.get(metric)) for method in columns.values())])
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        rows = [(f"  {name}", _cell(method[metric])) for name, method in columns.items() if metric in method]
+        lines += [*textwrap.wrap(words, 80, subsequent_indent="    "), *text_table(rows)] if rows else []
     return "\n".join(lines)
 
 
-def _cell(numbers: dict[str, Any] | None) -> str:
-    if numbers is None:
-        return "-"
+def _cell(numbers: dict[str, Any]) -> str:
     interval = f" [{numbers['low']:.4g}, {numbers['high']:.4g}]" if "low" in numbers else ""
     return f"{numbers['mean']:.4g}{interval}"

@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 import time
+from dataclasses import dataclass, field
 from typing import Protocol
 
 _LOG_EVERY_SECONDS = 10.0
@@ -21,6 +22,31 @@ class Progress(Protocol):
     def line(self) -> str:
         """The progress in one line, the time left first: a narrow terminal shows only its beginning."""
         ...
+
+
+@dataclass(slots=True)
+class Counted:
+    """Progress of things that are done one after another, at about the same speed."""
+
+    title: str
+    """The kind of work, in a word."""
+    total: int
+    unit: str
+    """What is counted, in the plural."""
+    done: int = 0
+    started: float = field(default_factory=time.monotonic)
+    """Monotonic time of the start."""
+
+    @property
+    def share(self) -> float:
+        """Fraction that is done."""
+        return self.done / self.total if self.total else 1.0
+
+    def line(self) -> str:
+        """`evaluate: 0:40 left, 12/28 measurements`."""
+        seconds = (time.monotonic() - self.started) * (self.total - self.done) / self.done if self.done else None
+        left = "?" if seconds is None else duration(seconds)
+        return f"{self.title}: {left} left, {self.done}/{self.total} {self.unit}"
 
 
 class ProgressDisplay:
@@ -45,9 +71,7 @@ class ProgressDisplay:
             print("\n".join(each.line() for each in progress), file=sys.stderr, flush=True)
 
     def end(self) -> None:
-        """Leave the lines as they are; what is printed next comes below."""
-        if self._drawn:
-            print(file=sys.stderr, flush=True)
+        """Leave the lines as they are."""
         self._drawn = 0
         for handler in logging.getLogger().handlers:
             handler.removeFilter(self._make_way)
@@ -66,11 +90,12 @@ class ProgressDisplay:
         width = shutil.get_terminal_size().columns - 1  # a character in the last column makes some terminals wrap
         lines = [f"{_bar(each.share)} {each.line()}" for each in progress]
         cut = [line if len(line) <= width else f"{line[: width - 2]}.." for line in lines]
-        print(self._to_first_line() + "\n".join(f"\033[K{line}" for line in cut), end="", file=sys.stderr, flush=True)
+        # The cursor waits below them: whatever else is printed, such as an error, begins a line of its own.
+        print(self._to_first_line() + "".join(f"\033[K{line}\n" for line in cut), end="", file=sys.stderr, flush=True)
         self._drawn = len(lines)
 
     def _to_first_line(self) -> str:
-        return f"\r\033[{self._drawn - 1}A" if self._drawn > 1 else "\r"
+        return f"\r\033[{self._drawn}A" if self._drawn else "\r"
 
 
 def print_progress() -> ProgressDisplay:

@@ -17,6 +17,7 @@ from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
 from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
+from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import Lease
@@ -247,17 +248,18 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     def make_actor() -> Any:
         return upscaler.remote(run, to_dict(config), str(samples.folder), device)
 
-    count, total, start = 0, sum(len(task.keys) for task in tasks), time.monotonic()
+    progress, show = Counted("samples", sum(len(task.keys) for task in tasks), "held-out images"), print_progress()
+    show(progress)
     for task, error in run_on_actors(make_actor, tasks, num_actors):
         if error is not None:
             raise DataError(
                 f"{samples.folder}: the process that upscaled {task.keys[0]} and others died twice"
             ) from error
         lease.check_not_taken()
-        count += len(task.keys)
-        log.info("samples: %d/%d held-out images upscaled", count, total)
-    known["num_images"] = known.get("num_images", 0) + total
-    known["seconds"] = known.get("seconds", 0.0) + time.monotonic() - start
+        progress.done += len(task.keys)
+        show(progress)
+    known["num_images"] = known.get("num_images", 0) + progress.total
+    known["seconds"] = known.get("seconds", 0.0) + time.monotonic() - progress.started
     write_atomic(marker, strict_json.dumps(known))
 
 

@@ -4,8 +4,9 @@ import os
 import pty
 import subprocess
 import sys
+import time
 
-from pipelines.runtime.progress_display import duration
+from pipelines.runtime.progress_display import Counted, duration
 from tests.commands import ROOT
 
 PROGRAM = """
@@ -58,25 +59,31 @@ def test_a_log_gets_plain_lines_now_and_then_and_at_the_end():
 
 def test_a_terminal_gets_a_bar_that_is_redrawn_within_its_width():
     text = on_a_terminal(PROGRAM, 50)
-    frames = text.split("\r\x1b[K")[1:]
+    frames = text.replace("\r\n", "\n").replace("\r\x1b[1A", "\r").split("\r\x1b[K")[1:]
     assert len(frames) == 3
     assert frames[0].startswith("[#.........] upscale: 0:0")
     assert "left, 0/2 photos" in frames[0], "what matters most is not cut off"
-    assert frames[0].endswith("..")
+    assert frames[0].endswith("..\n")
     assert max(len(frame.strip()) for frame in frames) < 50
-    assert "\n" not in frames[0] + frames[1]
-    assert frames[2].endswith("\n")
+    assert all(frame.endswith("\n") for frame in frames), "what else is printed begins a line of its own"
 
 
 def test_each_stage_has_a_line_that_stays_in_place_below_the_log():
-    up, line = "\r\x1b[1A", "\x1b[K"
+    up, line = "\r\x1b[2A", "\x1b[K"
     assert on_a_terminal(STAGES, 80).replace("\r\n", "\n") == (
         f"\r{line}[#####.....] 16-32: 0:40 left, step 5/10\n"
-        f"{line}[..........] 32-64: waits for nodes nodes nodes nodes nodes nodes nodes nodes.."
+        f"{line}[..........] 32-64: waits for nodes nodes nodes nodes nodes nodes nodes nodes..\n"
         f"{up}\x1b[Ja line of a log\n"
-        f"\r{line}[######....] 16-32: 0:32 left, step 6/10\n{line}[#.........] 32-64: 0:40 left, step 1/10"
+        f"\r{line}[######....] 16-32: 0:32 left, step 6/10\n{line}[#.........] 32-64: 0:40 left, step 1/10\n"
         f"{up}{line}[#######...] 16-32: 0:24 left, step 7/10\n{line}[##........] 32-64: 0:36 left, step 2/10\n"
     )
+
+
+def test_things_that_are_counted_have_a_time_left():
+    progress = Counted("evaluate", 28, "measurements")
+    assert progress.line() == "evaluate: ? left, 0/28 measurements"
+    progress.done, progress.started = 7, time.monotonic() - 20
+    assert (progress.share, progress.line()) == (0.25, "evaluate: 1:00 left, 7/28 measurements")
 
 
 def test_durations():
