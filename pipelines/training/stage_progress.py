@@ -73,8 +73,9 @@ def _is_newer(line: dict[str, Any], outcome: Outcome) -> bool:
 def _state_before_training(outcome: Outcome | None, is_begun: bool) -> str:
     if outcome is None:
         return "not running" if is_begun else "not started"
-    since = duration(max(time.time() - outcome.written, 0))
-    return _ended(outcome) or f"starting for {since}"
+    seconds = max(time.time() - outcome.written, 0)
+    what = "starting for" if seconds < SILENT_SECONDS else "has not begun for"  # it waits, or its command was killed
+    return _ended(outcome) or f"{what} {duration(seconds)}"
 
 
 def _ended(outcome: Outcome | None) -> str | None:

@@ -72,6 +72,9 @@ def test_a_stage_that_no_command_trains_is_not_called_starting(tmp_path):
     assert progress_of(found).line() == "8-16: not started, step 0/100"
     write_outcome(found, None)
     assert progress_of(found).line() == "8-16: starting for 0:00, step 0/100"
+    content = json.loads((found.path / "outcome.json").read_text())
+    (found.path / "outcome.json").write_text(json.dumps({**content, "written": time.time() - 900}))
+    assert progress_of(found).line() == "8-16: has not begun for 15:00, step 0/100", "its command may have been killed"
     write_outcome(found, None, stopped=True)
     assert progress_of(found).line() == "8-16: stopped, step 0/100"
     assert describe_what_is_kept(found) == "8-16: had not begun"
