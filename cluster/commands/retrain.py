@@ -48,18 +48,18 @@ def run(options: Options) -> int:
     if options.print_config:
         print(as_json(config))
         return DONE
-    if options.dry_run:
-        from tune.retraining.rehearsal import rehearse
-
-        for line in rehearse(config, options.fresh):
-            print(line)
-        return DONE
     from pipelines.registry.registry import Registry
     from pipelines.storage.lease import refuse_if_held
     from pipelines.storage.uris import absolute
 
     if not options.wait:
         refuse_if_held(Registry(absolute(config.registry)).lease)  # before anything starts; retrain() takes the lease
+    if options.dry_run:
+        from tune.retraining.rehearsal import rehearse
+
+        for line in rehearse(config, options.fresh):
+            print(line)
+        return DONE
     from tune.retraining.retrain import retrain as run_retrain
 
     with ray_session(options.address):

@@ -1,12 +1,15 @@
 """What would fail hours later is refused at once: configurations, held-out images, unreadable states."""
 
 import json
+import os
 import re
 import shutil
 
 import pytest
 
 from cluster.cli import main
+from pipelines.registry.registry import Registry
+from pipelines.storage.lease import hold
 from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError
 from tests.tune.retraining.chains import add_photos, make_config, retrained
@@ -58,6 +61,16 @@ def test_a_rehearsal_tells_what_would_be_trained_and_writes_nothing(photos, tmp_
     shutil.rmtree(tmp_path / "photos")
     assert retrained(tmp_path, 5, "--dry-run") == 1
     assert "does not exist" in capsys.readouterr().err, "as the retraining itself would end, after 20 s"
+
+
+@pytest.mark.parametrize("rehearsal", [(), ("--dry-run",)])
+def test_a_registry_in_use_is_refused_before_anything_starts(rehearsal, tmp_path, capsys):
+    registry = Registry(str(tmp_path / "models"))
+    with hold(registry.lease, "retraining in another folder", 60):
+        assert retrained(tmp_path, 5, *rehearsal) == 1
+    assert f"process {os.getpid()} on " in (told := capsys.readouterr().err)
+    assert "(retraining in another folder, since " in told
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize(
