@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cluster import stopping
 from cluster.exits import FAILURE, INTERRUPTED
+from pipelines.runtime.text_table import text_table
 from sr3core.errors import ConfigError, StorageError
 
 if TYPE_CHECKING:
@@ -21,6 +24,11 @@ RECONNECT_SECONDS = 2.0
 GIVE_UP_SECONDS = 120.0
 """Time without an answer after which following ends; the job keeps running."""
 STOP_POLL_SECONDS = 0.5
+OTHER_PYTHON = (
+    "the head runs another Python than the one that sr3 is installed in: start it from that environment, as in"
+    " `.venv/bin/ray start --head`, or send the code along with `--working-dir DIR`"
+)
+"""Remedy where a job's Python has no `cluster` package."""
 log = logging.getLogger(__name__)
 
 
@@ -138,6 +146,8 @@ def exit_status(details: "JobDetails") -> int:
     if status == "STOPPED":
         return INTERRUPTED
     code = details.driver_exit_code
+    if code == FAILURE and re.search(r"No module named '?cluster\b", details.message or ""):
+        print(OTHER_PYTHON, file=sys.stderr)
     if code is None:  # no driver ever ran: the working folder could not be set up, or the node was lost
         print(f"{details.submission_id} failed: {details.message}", file=sys.stderr)
         return FAILURE
@@ -160,7 +170,7 @@ def follow_or_stop(client: "JobSubmissionClient", job: str, reattach: str) -> in
         client.stop_job(job)
         ended = follower.to_end()
     except KeyboardInterrupt as stop:
-        print(f"\nnot waiting for {job} to stop; follow it again with `{reattach}`", file=sys.stderr)
+        print(f"\nnot waiting for {job} to stop, which it will; follow it again with `{reattach}`", file=sys.stderr)
         return stopping.exit_status(stop)
     print(f"{job} is stopped; run the same command again to resume", file=sys.stderr)
     return stopped if ended.status.value == "STOPPED" else exit_status(ended)
@@ -181,11 +191,18 @@ def describe_jobs(jobs: list["JobDetails"]) -> str:
     rows = [("JOB", "STATE", "STARTED", "MINUTES", "COMMAND")]
     submitted = [job for job in jobs if job.submission_id]  # a driver that joined the cluster directly has no log here
     for job in sorted(submitted, key=lambda job: job.start_time or 0, reverse=True):
-        rows.append((str(job.submission_id), job.status.value, *_times(job), job.entrypoint))
+        rows.append(
+            (str(job.submission_id), job.status.value, *_times(job), job.entrypoint.removeprefix("python -m cluster "))
+        )
     if not submitted:
         return "no jobs"
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    return "\n".join("  ".join([*map(str.ljust, row[:4], widths), row[4]]) for row in rows)
+    return "\n".join(map(_within_the_terminal, text_table(rows)))
+
+
+def _within_the_terminal(line: str) -> str:
+    """A line cut to the terminal's width; whole in a file or a pipe."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+    return line if len(line) <= width else f"{line[: width - 2]}.."
 
 
 def _times(job: Any) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from pipelines.prepare.status import prepare_status
 from pipelines.registry.registry import Registry
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration
+from pipelines.storage.folder_lease import is_busy
 from pipelines.storage.uris import absolute, exists, join
 from pipelines.training.bad_steps import bad_steps
 from pipelines.training.checkpoints import steps_done
@@ -26,12 +27,13 @@ def status_of(path: str) -> dict[str, Any]:
     """
     if exists(join(path, "config.json")):
         run = open_run(path)
+        is_trained = is_busy(run.location, "training")
         stages = [
             {
                 "stage": stage.name,
                 "step": steps_done(stage),
                 "num_steps": stage.config.num_steps,
-                "progress": progress_of(stage).line(),
+                "progress": progress_of(stage, is_trained=is_trained).line(),
                 "last_sign": pulse.written if (pulse := read_pulse(stage.path)) else None,
                 "newest": newest_metrics(stage.metrics),
                 "error": outcome.error if (outcome := read_outcome(stage.path)) else None,

@@ -117,7 +117,9 @@ def _numbers_there(out: str, content: dict[str, Any]) -> set[int]:
     names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
     known = strict_json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
     if known is not None and (changed := differences(known["content"], content)):
-        raise ConfigError(f"{out} holds images made with other settings: {'; '.join(changed)}; choose another --out")
+        raise ConfigError(
+            f"{out} holds images made with other settings: {'; '.join(changed)}; repeat those, or choose another --out"
+        )
     there = {int(found[1]) for name in names if (found := IMAGE_NAME.fullmatch(name))}
     if known is None and there:
         raise ConfigError(f"{out} holds numbered images that `sr3 sample` did not draw; choose another --out")

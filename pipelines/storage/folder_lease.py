@@ -17,7 +17,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Literal
 
-from pipelines.storage.lease import Lease, LeaseTakenError, describe, hold, refuse_if_held
+from pipelines.storage.journal import Journal
+from pipelines.storage.lease import Lease, LeaseTakenError, describe, hold, is_held, refuse_if_held
 from pipelines.storage.uris import absolute, exists, is_file, is_remote, join, list_files
 from sr3core.errors import ConfigError, StorageError
 
@@ -75,6 +76,11 @@ def refuse_if_busy(folder: str, work: Work, part: str = "") -> None:
         _refuse_unwritable(folder)
         with _naming(folder):
             refuse_if_held(place)
+
+
+def is_busy(folder: str, work: Work, part: str = "") -> bool:
+    """Whether a process is at work there, this one or another; the folder may be read-only."""
+    return is_held(Journal(_place(folder, work, part)).last())
 
 
 def refuse_if_anything_runs(folder: str) -> None:

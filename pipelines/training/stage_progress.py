@@ -10,6 +10,8 @@ from pipelines.training.checkpoints import steps_done
 from pipelines.training.outcome import Outcome, read_outcome
 from pipelines.training.pulse import Reading, read_pulse
 
+NOT_RUNNING = "not running"
+"""State of a training whose process was killed, so that it could not say how it ended."""
 SILENT_SECONDS = 120.0
 """Time without a pulse after which it is mentioned."""
 
@@ -41,12 +43,13 @@ class StageProgress:
         return f"{self.stage}: {', '.join(parts)}"
 
 
-def progress_of(stage: StageRun, waits: str | None = None) -> StageProgress:
+def progress_of(stage: StageRun, waits: str | None = None, is_trained: bool = True) -> StageProgress:
     """The progress of a stage, on this machine or another.
 
     Args:
         stage: the stage.
         waits: what it waits for, if it does.
+        is_trained: whether a command trains the run now; without one, an unfinished stage is not running.
     """
     pulse, outcome, saved = read_pulse(stage.path), read_outcome(stage.path), steps_done(stage)
     lines = [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
@@ -56,12 +59,14 @@ def progress_of(stage: StageRun, waits: str | None = None) -> StageProgress:
         return StageProgress(stage.name, saved, total, "done", last.get("loss"), last.get("images_per_second"))
     has_begun = pulse is not None or (bool(lines) and (outcome is None or _is_newer(lines[-1], outcome)))
     if waits or not has_begun:
-        return StageProgress(stage.name, saved, total, waits or _state_before_training(outcome, bool(saved)))
+        return StageProgress(
+            stage.name, saved, total, waits or _state_before_training(outcome, bool(saved), is_trained)
+        )
     last = lines[-1] if lines else {"step": 0}
     step = max(last["step"], pulse.step if pulse else 0)
     speed = last.get("images_per_second") or _speed(pulse, stage.config.batch_size)
     left = _time_left((total - step) * stage.config.batch_size, speed)
-    state = _ended(outcome) or (_silence(pulse) if pulse else None) or left
+    state = _ended(outcome) or ("" if is_trained else NOT_RUNNING) or (_silence(pulse) if pulse else None) or left
     return StageProgress(stage.name, step, total, state, last.get("loss"), speed)
 
 
@@ -70,9 +75,11 @@ def _is_newer(line: dict[str, Any], outcome: Outcome) -> bool:
     return line.get("written", 0) > outcome.written
 
 
-def _state_before_training(outcome: Outcome | None, is_begun: bool) -> str:
+def _state_before_training(outcome: Outcome | None, is_begun: bool, is_trained: bool) -> str:
     if outcome is None:
-        return "not running" if is_begun else "not started"
+        return NOT_RUNNING if is_begun else "not started"
+    if not is_trained:
+        return _ended(outcome) or NOT_RUNNING
     seconds = max(time.time() - outcome.written, 0)
     what = "starting for" if seconds < SILENT_SECONDS else "has not begun for"  # it waits, or its command was killed
     return _ended(outcome) or f"{what} {duration(seconds)}"

@@ -9,7 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from ray.job_submission import JobDetails
 
+from cluster.remote.jobs import exit_status
 from tests.processes import wait_for
 from tests.ray_head import BIN, ray_head
 
@@ -126,5 +128,14 @@ def test_a_second_ctrl_c_returns_at_once_and_says_how_to_follow_again(head, talk
     following.send_signal(signal.SIGINT)
     _, errors = following.communicate(timeout=60)
     assert following.returncode == 130, errors
-    assert f"not waiting for {job} to stop; follow it again with `sr3 logs THIS --follow`" in errors
+    assert f"not waiting for {job} to stop, which it will; follow it again with `sr3 logs THIS --follow`" in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("words", ["/usr/bin/python: No module named cluster", "No module named 'cluster'"])
+def test_a_head_of_another_python_is_named_with_the_remedy(words, capsys):
+    details = {"type": "SUBMISSION", "entrypoint": "python -m cluster train", "status": "FAILED", "driver_exit_code": 1}
+    assert exit_status(JobDetails(**details, message=f"failed with exit code 1, last available logs: {words}")) == 1
+    assert "the head runs another Python" in capsys.readouterr().err
+    assert exit_status(JobDetails(**details, message="No module named 'clusters_of_mine'")) == 1
+    assert capsys.readouterr().err == ""

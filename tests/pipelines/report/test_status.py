@@ -12,6 +12,7 @@ from pipelines.runs.run_folder import create_run, open_run
 from pipelines.runs.stage_run import StageRun
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
+from pipelines.storage.folder_lease import working_in
 from pipelines.training.bad_steps import write_incidents
 from pipelines.training.outcome import write_outcome
 from pipelines.training.parallel_stages import describe_what_is_kept
@@ -37,7 +38,18 @@ def a_stage(path, **more) -> StageRun:
 
 def told(path, **more) -> str:
     a_stage(path, **more)
-    return describe(status_of(str(path)))
+    with working_in(str(path), "training"):
+        return describe(status_of(str(path)))
+
+
+def test_a_run_that_nobody_trains_is_not_running(tmp_path):
+    """Its command was killed: nothing was written at its end."""
+    stage = a_stage(tmp_path, written=time.time())
+    assert "8-16: not running, step 20/100020, loss 0.5000" in describe(status_of(str(tmp_path)))
+    write_outcome(stage, None)
+    assert "8-16: not running, step 0/100020" in describe(status_of(str(tmp_path)))
+    with working_in(str(tmp_path), "training"):
+        assert "8-16: starting for 0:00" in describe(status_of(str(tmp_path)))
 
 
 def test_a_run_that_is_silent_says_for_how_long(tmp_path):
@@ -104,7 +116,7 @@ def test_the_pulse_of_a_training_shows_steps_before_their_metrics(tmp_path, monk
     content = json.loads((stage.path / "pulse.json").read_text())
     (stage.path / "pulse.json").write_text(json.dumps({**content, "written": time.time() - 1000}))
     assert SILENT_SECONDS < 1000
-    assert "silent for 16:40" in describe(status_of(str(tmp_path)))
+    assert "silent for 16:40" in progress_of(stage).line()
 
 
 def test_a_registry_is_told_from_a_run(tmp_path, cascade_run):
