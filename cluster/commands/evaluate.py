@@ -52,6 +52,8 @@ class Options(Configured, Writing, OnRay):
     measure: Annotated[MeasureConfig, Flat] = field(default_factory=MeasureConfig)
 
     def __post_init__(self) -> None:
+        if self.print_config:
+            return
         if (self.run is None) == (not self.outputs):
             raise ConfigError("name either --run RUN, or --outputs DIR --references DIR --out FILE.json")
         if self.outputs and (self.references is None or self.out is None):

@@ -31,7 +31,7 @@ class Options(Configured, Writing, OnRay):
     config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
 
     def __post_init__(self) -> None:
-        if not self.images:
+        if not self.images and not self.print_config:
             raise ConfigError("images: name at least one image file, or a folder of them")
 
 

@@ -49,6 +49,7 @@ class CommandLine(Generic[T]):
         if _has_option(cls, "config_file"):
             content, arguments = take_config(arguments)
             cls = cls if content is None else with_defaults(cls, content)
+            cls = without_places(cls) if "--print-config" in arguments else cls
         options = self._parse(cls, arguments)
         refuse_not_finite(options)
         return options
@@ -165,6 +166,24 @@ def with_defaults(cls: type[T], content: dict[str, Any]) -> type[T]:
         for name, config in configs.items()
     ]
     return dataclasses.make_dataclass(cls.__name__, fields, bases=(cls,), frozen=True, kw_only=True)
+
+
+def without_places(cls: type[T]) -> type[T]:
+    """The dataclass, with places that need not be named: no configuration depends on them."""
+    hints, configs = typing.get_type_hints(cls, include_extras=True), _configs(cls)
+    required = [
+        field
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    fields = [
+        (field.name, hints[field.name], dataclasses.field(default=() if "tuple" in str(hints[field.name]) else ""))
+        for field in required
+        if field.name not in configs
+    ]
+    return dataclasses.make_dataclass(
+        cls.__name__, fields, bases=(cls,), namespace={"__doc__": cls.__doc__}, frozen=True, kw_only=True
+    )
 
 
 def print_configuration(options: Any) -> None:

@@ -160,6 +160,15 @@ def test_a_printed_configuration_is_read_back_by_every_command_that_prints_one(c
     assert "unknown key 'sede'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "command", ["train small-16-64", "ablate small-16-64", "upscale", "evaluate", "sample", "search --stage 16-64"]
+)
+def test_a_configuration_is_printed_without_places(command, capsys):
+    """No configuration depends on them, and a newcomer has none yet."""
+    assert main([*command.split(), "--print-config"]) == 0
+    assert json.loads(capsys.readouterr().out)
+
+
 def test_a_config_file_with_a_typo_is_refused_with_a_suggestion(tmp_path, capsys):
     main(["train", "small-16-64", "--data", "x", "--out", "y", "--print-config"])
     content = capsys.readouterr().out.replace('"learning_rate"', '"learning_rat"')
