@@ -22,6 +22,8 @@ def fewest_workers(placement: PlacementConfig) -> int:
 
 def workers_on_a_node(placement: PlacementConfig) -> int:
     """The most workers of a stage that one of the cluster's nodes can take, at least 1."""
+    if placement.num_workers <= 1:
+        return 1
     import ray
 
     wanted = resources_per_worker(placement)
