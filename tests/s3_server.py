@@ -126,7 +126,7 @@ class S3Server:
 
 
 Fault = Callable[[str, str], str | None]
-"""(method, path with query) -> None to pass on, "503" or "500" to answer so, "cut" to break off in the middle."""
+"""(method, path with query) -> None to pass on; "503", "500", "403": answer so; "cut": break off in the middle."""
 
 
 class FaultyProxy:
@@ -168,8 +168,8 @@ class FaultyProxy:
         with self._lock:
             fault = self.fault(handler.command, handler.path)
             self.counts[fault or "passed"] += 1
-        if fault in ("503", "500"):
-            code = {"503": "SlowDown", "500": "InternalError"}[fault]
+        if fault in ("503", "500", "403"):
+            code = {"503": "SlowDown", "500": "InternalError", "403": "AccessDenied"}[fault]
             answer = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
             handler.send_response(int(fault))
             handler.send_header("Content-Length", str(len(answer)))

@@ -65,13 +65,15 @@ def run(options: Options) -> int:
 
 
 def describe_preparation(summary: "PrepareSummary") -> str:
-    """One line per stage: samples by split, rejects by reason."""
+    """One line per stage: samples by split, rejects by reason; then what of the source was ignored."""
     lines = []
     for stage, samples in summary.num_samples.items():
         rejects = ", ".join(f"{count} {reason}" for reason, count in summary.num_rejects[stage].items()) or "none"
         counts = ", ".join(f"{count} {split}" for split, count in samples.items())
         lines.append(f"{stage}: {counts}; rejected: {rejects}")
-    return "\n".join([*lines, f"{summary.num_images} images in {summary.seconds:.1f} s, in {summary.out}"])
+    return "\n".join(
+        [*lines, *summary.remarks, f"{summary.num_images} images in {summary.seconds:.1f} s, in {summary.out}"]
+    )
 
 
 def next_command(summary: "PrepareSummary") -> str:

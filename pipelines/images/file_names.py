@@ -1,6 +1,8 @@
-"""Which files are treated as images, by their names; the format is determined by the bytes."""
+"""Which files are treated as images, by their names, in every command; the format is determined by the bytes."""
 
 import posixpath
+from collections.abc import Iterator
+from enum import StrEnum
 
 IMAGE_EXTENSIONS = frozenset(
     f".{extension}"
@@ -14,7 +16,92 @@ IMAGE_EXTENSIONS = frozenset(
 MAX_FILE_BYTES = 2**30
 """Largest file that is read as an image, bytes."""
 
+_SYSTEM_FOLDERS = frozenset(
+    (
+        *("__macosx", "network trash folder", "temporary items"),  # macOS, above all in its zips
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot"),  # network disks: thumbnails, bins
+        *("$recycle.bin", "recycler", "system volume information", "lost+found"),
+    )
+)
+"""Names, lower case, of folders in which systems keep thumbnails, metadata and what was deleted."""
+
+_ARCHIVE_EXTENSIONS = (
+    *(".zip", ".tar", ".parquet"),
+    *(".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst", ".tzst", ".7z", ".rar"),
+)
+COMPRESSED_TARS = tuple(end for end in _ARCHIVE_EXTENSIONS if end.startswith((".tar.", ".t")) and end != ".tar")
+"""Endings of tars that cannot be read image by image, because all of what is before an image must be decompressed."""
+
+
+class IgnoreReason(StrEnum):
+    """Reason code: why a file of a source is not among its images."""
+
+    HIDDEN = "hidden"
+    """Its name, or that of a folder above it, begins with a dot, or is one in which a system keeps its own files."""
+    NOT_AN_IMAGE_NAME = "not_an_image_name"
+    """Its name has no image's extension."""
+    ARCHIVE_NOT_OPENED = "archive_not_opened"
+    """An archive among files of another kind, or inside an archive, or of a kind that is not read."""
+    NOT_A_REGULAR_FILE = "not_a_regular_file"
+    """A pipe, socket or device, whatever its name."""
+    FOLDER_AGAIN = "folder_again"
+    """A link to a folder whose files are taken under another name."""
+    NOT_IN_LAYOUT = "not_in_layout"
+    """Not what the source's layout takes: FFHQ's thumbnails beside its images, a shard's low-resolution images."""
+    OWN_OUTPUT = "own_output"
+    """In the folder that the command writes to."""
+
 
 def is_image_name(name: str) -> bool:
     """Whether a name's extension is an image's."""
     return posixpath.splitext(name)[1].lower() in IMAGE_EXTENSIONS
+
+
+def is_archive_name(name: str) -> bool:
+    """Whether a name's extension is an archive's, of a kind that is read or of another."""
+    return name.lower().endswith(_ARCHIVE_EXTENSIONS)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name, relative to what the user named, is hidden or lies in a hidden folder or a system's own."""
+    parts = [part for part in name.split("/") if part not in (".", "..")]  # ./a.png is what many tars hold
+    return any(part.startswith(".") or part.lower() in _SYSTEM_FOLDERS for part in parts)
+
+
+def why_ignored(name: str) -> IgnoreReason | None:
+    """Why a file of this name, relative to what the user named, is not taken for an image; None if it is."""
+    if is_hidden(name):
+        return IgnoreReason.HIDDEN
+    if is_image_name(name):
+        return None
+    return IgnoreReason.ARCHIVE_NOT_OPENED if is_archive_name(name) else IgnoreReason.NOT_AN_IMAGE_NAME
+
+
+class IgnoredFiles:
+    """The files of a source that are not among its images: each with its reason."""
+
+    _NUM_SHOWN = 3
+
+    def __init__(self) -> None:
+        self._names: dict[IgnoreReason, list[str]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._names.values()))
+
+    def __iter__(self) -> Iterator[tuple[str, IgnoreReason]]:
+        """All of them, by name."""
+        return iter(sorted((name, reason) for reason, names in self._names.items() for name in names))
+
+    def add(self, name: str, reason: IgnoreReason) -> None:
+        """Note one."""
+        self._names.setdefault(reason, []).append(name)
+
+    def describe(self) -> str:
+        """How many there are for each reason, and the first ones by name: "2 hidden ('.a.png', '.b.png')"."""
+        parts = []
+        for reason in sorted(self._names):
+            names = sorted(self._names[reason])
+            shown = [repr(name) for name in names[: self._NUM_SHOWN]]
+            shown += [f"and {len(names) - len(shown)} more"] * (len(names) > len(shown))
+            parts.append(f"{len(names)} {reason} ({', '.join(shown)})")
+        return "; ".join(parts)

@@ -1,7 +1,8 @@
 """`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipelines.prepare.duplicates import tasks_without_duplicates
@@ -21,13 +22,19 @@ from pipelines.prepare.shard_plan import (
 )
 from pipelines.prepare.sources.items import Source
 from pipelines.prepare.sources.listing import open_source
+from pipelines.prepare.sources.parquet_files import Columns
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
 from pipelines.storage.folder_lease import refuse_if_busy, working_in
-from pipelines.storage.uris import absolute, exists, is_below, join
+from pipelines.storage.uris import absolute, delete, exists, is_below, join, write_atomic
 from sr3core.errors import ConfigError, DataError
+
+IGNORED = "ignored.jsonl"
+"""File in a preparation's folder that names every file of the source that is not among its images, and why."""
+
+_NUM_CLASSES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,8 @@ class PrepareSummary:
     """Stage -> split -> samples."""
     num_rejects: dict[str, dict[str, int]]
     """Stage -> reason code -> images."""
+    remarks: tuple[str, ...]
+    """What else is to be known of the source: files that are not among its images, how classes were numbered."""
     num_shards_written: int
     """Shards that this run wrote; one that is written for several stages counts once."""
     seconds: float
@@ -79,13 +88,13 @@ def _prepare(
     """Write the plan, the shards that are missing, then the manifests."""
     config = _located(config)
     with working_in(config.out, "preparing") as lease:
-        plan = _begin(config, add_new)
+        plan, remarks = _begin(config, add_new)
         observers = (on_progress or print_progress(), save_progress(config.out), lambda _: lease.check_not_taken())
-        return _complete(config, plan, observers)
+        return _complete(config, plan, remarks, observers)
 
 
 def _complete(
-    config: PrepareConfig, plan: Plan, observers: Sequence[Callable[[PrepareProgress], None]]
+    config: PrepareConfig, plan: Plan, remarks: tuple[str, ...], observers: Sequence[Callable[[PrepareProgress], None]]
 ) -> PrepareSummary:
     progress = _write_shards(config, plan, observers)
     manifests = [write_manifest(config, plan, stage) for stage in config.stage_specs]
@@ -96,6 +105,7 @@ def _complete(
         num_images=plan.num_images,
         num_samples={m.stage.name: {split: m.num_samples(split) for split in SPLITS} for m in manifests},
         num_rejects={m.stage.name: m.num_rejects for m in manifests},
+        remarks=remarks,
         num_shards_written=progress.shards_done,
         seconds=progress.seconds,
         seconds_of=dict(progress.seconds_of),
@@ -132,20 +142,32 @@ def _refuse_empty(config: PrepareConfig, manifest: Manifest) -> None:
 
 
 def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
-    """Describe in one line what `prepare` or `add_new` would do; writes nothing and needs no Ray.
+    """Describe what `prepare` or `add_new` would do, and what of the source is ignored; writes nothing, needs no Ray.
 
     Raises:
         ConfigError, DataError: as they do before their first shard.
     """
     config = _located(config)
     refuse_if_busy(config.out, "preparing")
-    plan, _ = _planned(config, add_new)
+    source = _source(config)
+    plan, _ = _planned(config, source, add_new)
     counts = ", ".join(f"{plan.num_planned(split)} {split}" for split in SPLITS)
     missing = len(list(missing_tasks(config.out, plan, config.stage_specs)))
-    return (
+    would = (
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
         f" {config.out}: {missing} of {len(plan.shards)} shards; {counts}"
     )
+    return "\n".join([would, *_remarks(source)])
+
+
+def _remarks(source: Source) -> Iterator[str]:
+    """Lines on what a source holds besides images to be trained on as they are."""
+    if source.ignored:
+        yield f"ignored: {source.ignored.describe()}"
+    if source.class_names:
+        shown = [f"{name!r} is {number}" for number, name in enumerate(source.class_names[:_NUM_CLASSES_SHOWN])]
+        shown += ["..."] * (len(source.class_names) > len(shown))
+        yield f"classes, numbered by the alphabetical order of their names: {', '.join(shown)}"
 
 
 def plan_counts(config: PrepareConfig, add_new: bool = False) -> dict[str, int]:
@@ -154,7 +176,8 @@ def plan_counts(config: PrepareConfig, add_new: bool = False) -> dict[str, int]:
     Raises:
         ConfigError, DataError: as they do before their first shard.
     """
-    plan, _ = _planned(_located(config), add_new)
+    config = _located(config)
+    plan, _ = _planned(config, _source(config), add_new)
     return {split: sum(shard.num_images for shard in plan.shards if shard.split == split) for split in SPLITS}
 
 
@@ -162,17 +185,28 @@ def _located(config: PrepareConfig) -> PrepareConfig:
     return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
 
 
-def _begin(config: PrepareConfig, add_new: bool) -> Plan:
-    """List the source and write its plan; the names, 0.7 kB each, are not kept: a worker reads those of its shard."""
-    plan, lines = _planned(config, add_new)
+def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]:
+    """List the source, and write its plan and the names of what it ignores; returns the plan and the remarks.
+
+    The names, 0.7 kB each, are not kept: a worker reads those of its shard.
+    """
+    source = _source(config)
+    plan, lines = _planned(config, source, add_new)
     if lines is not None:
         write_plan(config, plan, lines)
-    return plan
+    remarks = tuple(_remarks(source))
+    path = join(config.out, IGNORED)
+    if not source.ignored:
+        delete(path)
+    else:
+        rows = (json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in source.ignored)
+        write_atomic(path, "".join(rows).encode())
+        remarks = (f"{remarks[0]}; {path} names them all", *remarks[1:])
+    return plan, remarks
 
 
-def _planned(config: PrepareConfig, add_new: bool) -> tuple[Plan, bytes | None]:
+def _planned(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan, bytes | None]:
     """The plan for the source's images, and the lines to write with it; None if the plan has been written already."""
-    source = _source(config)
     if add_new and exists(join(config.out, PLAN)):
         plan = load_own_plan(config)
         return plan_addition(config, source, plan) or (plan, None)
@@ -187,8 +221,14 @@ def _source(config: PrepareConfig) -> Source:
         from pipelines.images.face_alignment import check_installed
 
         check_installed()
-    source = open_source(config.source, config.layout, will_align=config.align_faces)
-    if source.layout == "tar" and is_below(config.out, config.source):
+    source = open_source(
+        config.source,
+        config.layout,
+        will_align=config.align_faces,
+        outputs=[join(config.out, stage) for stage in config.stages],
+        columns=Columns(config.image_column, config.label_column),
+    )
+    if source.container == "tar" and is_below(config.out, config.source):
         raise ConfigError(
             f"out: {config.out} is inside the source, whose tars are read: a repeated command would read its own shards"
             " as images; choose an --out outside the source"

@@ -101,7 +101,7 @@ def _add_image(
         if item.name in duplicates:
             raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {duplicates[item.name]!r}")
         with report.timed("read"):
-            data = read_item(config.source, item)
+            data = read_item(config.source, item, config.image_column)
         with report.timed("decode"):
             image = decode_image(data)
         if config.align_faces:

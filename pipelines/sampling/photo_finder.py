@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines.images.file_names import is_image_name
+from pipelines.images.file_names import why_ignored
 from pipelines.storage.s3 import split_options
 from pipelines.storage.uris import absolute, is_file, is_folder, is_remote, join, list_files, name_of
 from sr3core.errors import ConfigError, DataError
@@ -72,8 +72,7 @@ def _find(uri: str, recursive: bool) -> list[Photo] | None:
 
 
 def _is_photo(name: str) -> bool:
-    hidden = any(part.startswith(".") for part in name.split("/"))
-    return is_image_name(name) and not hidden
+    return why_ignored(name) is None
 
 
 def _names_below(uri: str) -> list[str]:

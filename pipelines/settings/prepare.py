@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipelines.settings.locations import Location
 from pipelines.settings.stages import StageSpec, parse_stages
-from sr3core.config import PLACEMENT
+from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import require
 
 Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
@@ -37,6 +37,10 @@ class PrepareConfig:
     """Largest standard deviation of that blur, in low-resolution pixels; each copy draws its own from U(0, this)."""
     align_faces: bool = False
     """Crop and align the largest face of each photo as FFHQ does (needs the extra "align")."""
+    image_column: str = field(default="", metadata=ADDED)
+    """Column of the images in parquet files, needed where several columns hold images."""
+    label_column: str = field(default="", metadata=ADDED)
+    """Column of the classes in parquet files: label, cls or class by default; none ignores the labels of archives."""
     keep_duplicates: bool = False
     """Keep images with identical bytes under several names; this can leak held-out images into training."""
     seed: int = 0

@@ -65,7 +65,7 @@ def expected(source: Path, tmp_path_factory: pytest.TempPathFactory, ray_session
 
 @pytest.fixture
 def piped(source: Path, tmp_path: Path) -> tuple[Path, Pipe]:
-    """The source with a pipe in it."""
+    """The source, with an image in it that can become a pipe."""
     copy = tmp_path / "source"
     shutil.copytree(source, copy)
     return copy, Pipe(copy / "11.png")

@@ -1,6 +1,7 @@
 """Preparations that are interrupted in the middle of a shard, and the processes that run them.
 
-A named pipe among the images stops them there: a process that reads it waits until it is killed.
+A named pipe in place of an image stops them there: a process that reads it waits until it is killed. The pipe is laid
+when the source has been listed, since only regular files are images.
 """
 
 import contextlib
@@ -8,6 +9,7 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,14 +20,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from pipelines.prepare import preparation
 from pipelines.prepare.progress import PrepareProgress
+from pipelines.prepare.shard_plan import Plan
 from pipelines.settings.prepare import PrepareConfig
 from sr3core.config import to_dict
 from tests.commands import ROOT, clean_environment
 from tests.processes import wait_for
 
 DRIVER = """
-# argv: address of a Ray, or "local" for one of its own. Prepares each configuration that it reads a line of.
+# argv: address of a Ray, or "local" for one of its own; perhaps an image that becomes a pipe once it is planned.
+# Prepares each configuration that it reads a line of.
 import json, os, sys, ray
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.preparation import prepare
@@ -33,6 +38,9 @@ from sr3core.config import from_dict
 from sr3core.errors import Sr3Error
 local = {"num_cpus": 2, "object_store_memory": 100_000_000, "include_dashboard": False}
 ours = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+if len(sys.argv) > 2:
+    from tests.faults.interrupted_preparations import Pipe
+    Pipe(sys.argv[2]).lay_after_planning()
 ray.init(sys.argv[1], runtime_env={"env_vars": ours}, log_to_driver=False, **(local if sys.argv[1] == "local" else {}))
 for line in sys.stdin:
     try:
@@ -69,11 +77,23 @@ def data_of(out: Path) -> dict[str, bytes]:
 class Pipe:
     """A named pipe in place of an image: blocks the worker that reads it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._data = path, path.read_bytes()
-        path.unlink()
-        os.mkfifo(path)
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self._data = self.path.read_bytes()
         self._writer: int | None = None
+
+    def lay_after_planning(self) -> None:
+        """Let this process's next preparation lay the pipe when it has written its plan."""
+        write_plan = preparation.write_plan
+
+        def write_then_lay(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
+            write_plan(config, plan, lines)
+            pipe = self.path.with_name(f"{self.path.name}.pipe")
+            os.mkfifo(pipe)
+            os.replace(pipe, self.path)
+            preparation.write_plan = write_plan
+
+        preparation.write_plan = write_then_lay
 
     def reader(self) -> int:
         """The process that waits for the pipe, as soon as there is one."""
@@ -81,8 +101,10 @@ class Pipe:
 
         def look() -> bool:
             if self._writer is None:
+                if not stat.S_ISFIFO(self.path.stat().st_mode):
+                    return False
                 try:
-                    self._writer = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+                    self._writer = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
                 except OSError:  # no reader yet
                     return False
             found[:] = [pid for pid in self._holders() if pid != os.getpid()]
@@ -93,9 +115,9 @@ class Pipe:
 
     def heal(self) -> None:
         """Put the image back, and send it to the process that already waits: the killed one's replacement."""
-        healed = self._path.with_name(f"{self._path.name}.healed")
+        healed = self.path.with_name(f"{self.path.name}.healed")
         healed.write_bytes(self._data)
-        os.replace(healed, self._path)
+        os.replace(healed, self.path)
         if self._writer is not None:
             with contextlib.suppress(BrokenPipeError):  # nobody waits
                 os.write(self._writer, self._data)  # fits into the pipe
@@ -105,7 +127,7 @@ class Pipe:
     def _holders(self) -> Iterator[int]:
         for link in Path("/proc").glob("[0-9]*/fd/*"):
             try:
-                if os.readlink(link) == str(self._path):
+                if os.readlink(link) == str(self.path):
                     yield int(link.parts[2])
             except OSError:
                 continue

@@ -19,6 +19,8 @@ from ray.cluster_utils import Cluster
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.preparation import prepare
 from sr3core.config import from_dict
+from tests.faults.interrupted_preparations import Pipe
+Pipe(sys.argv[2]).lay_after_planning()
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100_000_000})
 nodes = [cluster.add_node(num_cpus=2, object_store_memory=100_000_000) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
@@ -53,6 +55,7 @@ def test_a_worker_killed_in_the_middle_of_a_shard(
         wait_for(lambda: not Path(f"/proc/{worker}").exists())
         pipe.heal()
 
+    pipe.lay_after_planning()
     killer = threading.Thread(target=kill)
     killer.start()
     prepare(config_for(folder, tmp_path / "out"), quiet)
@@ -66,7 +69,7 @@ def test_the_driver_killed_and_the_same_command_again(
 ) -> None:
     folder, pipe = piped
     config = config_for(folder, tmp_path / "out")
-    with Driver(tmp_path, DRIVER, ray_session) as driver:
+    with Driver(tmp_path, DRIVER, ray_session, str(pipe.path)) as driver:
         driver.tell(json.dumps(to_dict(config)))
         worker = pipe.reader()
         all_but_one = 2 * (len([name for name in expected if name.startswith("8-16/") and name.endswith(".tar")]) - 1)
@@ -93,7 +96,7 @@ def test_a_node_lost_in_the_middle_of_a_shard(
 ) -> None:
     folder, pipe = piped
     config = json.dumps(to_dict(config_for(folder, tmp_path / "out")))
-    with Driver(tmp_path, CLUSTER, config, variables=HEALTH) as driver:
+    with Driver(tmp_path, CLUSTER, config, str(pipe.path), variables=HEALTH) as driver:
         driver.tell(str(pipe.reader()))
         assert driver.answer() == "lost"
         pipe.heal()

@@ -1,18 +1,22 @@
-"""Layouts of image folders: plain, one folder per class, and those of FFHQ, ImageNet and CelebA-HQ."""
+"""Layouts of sources: which images are taken and how they are labelled, by their names alone.
+
+The same rules hold for folders, for archives and for buckets: plain, one folder per class, and the layouts of FFHQ,
+ImageNet and CelebA-HQ.
+"""
 
 import csv
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
-from pipelines.images.file_names import MAX_FILE_BYTES, is_image_name
 from pipelines.prepare.sources.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
-from pipelines.prepare.sources.items import Source, SourceItem, in_order
+from pipelines.prepare.sources.items import SourceItem
 from pipelines.storage.uris import exists, join, name_of, parent_of, read_bytes
 from sr3core.errors import ConfigError, DataError
 
 _FFHQ_ALIGNED = ("images1024x1024", "thumbnails128x128")  # the first that exists is taken, never both
 _FFHQ_WILD = "in-the-wild-images"
+_ARCHIVE_END = re.compile(r"\.(?:zip|tar)$", re.IGNORECASE)
 _SYNSET = re.compile(r"n\d{8}")
 _VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.")
 _GROUND_TRUTHS = (
@@ -25,57 +29,67 @@ _GROUND_TRUTHS = (
 _CELEBA_SIZES = re.compile(r"(?:data|celeba[_-]?hq[_-]?)(\d+)(?:x\1)?", re.IGNORECASE)
 
 
-def detect(uri: str, names: Iterable[str]) -> str | None:
-    """Detect a folder's layout from its names: "ffhq", "imagenet", "celebahq", "folder", or None without images."""
-    images = [name for name in names if is_image_name(name)]
-    if not images:
-        return None
-    folders = {part for name in images for part in name.split("/")[:-1]} | {name_of(uri)}
+Rule = Callable[[SourceItem], SourceItem | None]
+"""Decides by an item's name whether it is taken, and under which label; None leaves it out."""
+
+
+def detect(uri: str, names: Iterable[str]) -> str:
+    """Detect by which rule the images of a source are chosen: "ffhq", "imagenet", "celebahq" or "folder".
+
+    Args:
+        uri: the source.
+        names: of its images.
+    """
+    first = ""
+    folders = {_plain(name_of(uri))}
+    for name in names:
+        first = first or name
+        folders.update(_folders(name))
     if folders & {*_FFHQ_ALIGNED, _FFHQ_WILD}:
         return "ffhq"
     if "CelebA-HQ-img" in folders or any("celeba" in folder.lower() and "hq" in folder.lower() for folder in folders):
         return "celebahq"
     if any(_SYNSET.fullmatch(folder) for folder in folders):
         return "imagenet"
-    if _VALIDATION.match(images[0].rpartition("/")[2]) and _find_ground_truth(uri) is not None:
+    if _VALIDATION.match(first.rpartition("/")[2]) and _find_ground_truth(uri) is not None:
         return "imagenet"
     return "folder"
 
 
-def list_layout(uri: str, layout: str, files: dict[str, int]) -> Source:
-    """List the images of a folder by its layout.
+def make_rule(rule: str, uri: str, names: Sequence[str], will_align: bool, is_sure: bool) -> Rule:
+    """The rule that chooses and labels the images of a source.
 
     Args:
-        uri: the folder.
-        layout: "folder", "imagefolder", "ffhq", "imagenet" or "celebahq".
-        files: name relative to uri -> size.
+        rule: "folder", "imagefolder", "ffhq", "imagenet" or "celebahq".
+        uri: the source.
+        names: of its images, in order.
+        will_align: whether faces will be aligned, so that unaligned ones are what is wanted.
+        is_sure: whether images without their classes are refused, where the rule wants classes.
 
     Raises:
-        DataError: FFHQ's in-the-wild photos, which are not aligned.
-        ConfigError: the folder is not of that layout.
+        DataError: FFHQ's in-the-wild photos, which are not aligned; ImageNet's images without their classes.
+        ConfigError: the source is not of that layout.
     """
-    images = sorted(name for name in files if is_image_name(name))
-    listings: dict[str, Callable[[str, list[str]], list[SourceItem]]] = {
-        "folder": lambda _, names: [SourceItem(name, name) for name in names],
-        "imagefolder": _list_imagefolder,
-        "ffhq": _list_ffhq,
-        "imagenet": _list_imagenet,
-        "celebahq": _list_celebahq,
-    }
-    items = [_checked(item, files[item.path]) for item in listings[layout](uri, images)]
-    taken = {item.path for item in items}
-    return Source(uri, layout, in_order(items), sorted(files.keys() - taken))
+    if rule == "imagefolder":
+        return _imagefolder(uri, names)
+    if rule == "ffhq":
+        return _ffhq(uri, names, will_align)
+    if rule == "celebahq":
+        return _celebahq(names)
+    return _imagenet(uri, names, is_sure) if rule == "imagenet" else lambda item: item
 
 
-def _checked(item: SourceItem, size: int) -> SourceItem:
-    return (
-        item
-        if size <= MAX_FILE_BYTES
-        else item._replace(how="damaged", problem=f"{size} bytes are more than {MAX_FILE_BYTES}")
-    )
+def _plain(name: str) -> str:
+    """An archive's name as the folder that it holds: images1024x1024.zip is images1024x1024."""
+    return _ARCHIVE_END.sub("", name)
 
 
-def _list_imagefolder(uri: str, names: list[str]) -> list[SourceItem]:
+def _folders(name: str) -> list[str]:
+    """The folders of a name, outermost first; an archive counts as one."""
+    return [_plain(part) for part in name.split("/")[:-1]]
+
+
+def _imagefolder(uri: str, names: Sequence[str]) -> Rule:
     """Label each image with the alphabetical rank of its top folder among all top folders."""
     loose = [name for name in names if "/" not in name]
     if loose:
@@ -83,20 +97,27 @@ def _list_imagefolder(uri: str, names: list[str]) -> list[SourceItem]:
             f"layout: {uri} holds {len(loose)} images outside of any class's folder, such as {loose[0]}; imagefolder"
             " needs one folder per class and no images beside them"
         )
-    folders = [name.partition("/")[0] for name in names]
-    index = {folder: number for number, folder in enumerate(sorted(set(folders)))}
-    return [
-        SourceItem(name, name, label=index[folder], synset=folder) for name, folder in zip(names, folders, strict=True)
-    ]
+    index = {folder: number for number, folder in enumerate(sorted({name.partition("/")[0] for name in names}))}
+
+    def rule(item: SourceItem) -> SourceItem:
+        folder = item.name.partition("/")[0]
+        return item._replace(label=index[folder], synset=folder)
+
+    return rule
 
 
-def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:
-    """Take FFHQ's 1024x1024 images, or else its thumbnails; a mixture would hold every face twice."""
-    for folder in _FFHQ_ALIGNED:
-        taken = names if name_of(uri) == folder else [n for n in names if folder in n.split("/")[:-1]]
-        if taken:
-            return [SourceItem(name, name) for name in taken]
-    if name_of(uri) == _FFHQ_WILD or any(_FFHQ_WILD in name.split("/") for name in names):
+def _ffhq(uri: str, names: Sequence[str], will_align: bool) -> Rule:
+    """Take FFHQ's 1024x1024 images, or else its thumbnails; a mixture would hold every face twice.
+
+    To be aligned, the in-the-wild photos come first.
+    """
+    inside = _plain(name_of(uri))
+    for folder in (_FFHQ_WILD, *_FFHQ_ALIGNED) if will_align else _FFHQ_ALIGNED:
+        if inside == folder:
+            return lambda item: item
+        if any(folder in _folders(name) for name in names):
+            return lambda item, folder=folder: item if folder in _folders(item.name) else None
+    if inside == _FFHQ_WILD or any(_FFHQ_WILD in _folders(name) for name in names):
         raise DataError(
             f"source: {uri} holds FFHQ's in-the-wild images: uncropped photos whose faces are not aligned, on which"
             " SR3's face models are not trained. Use FFHQ's images1024x1024 or thumbnails128x128, add --align-faces"
@@ -107,40 +128,48 @@ def _list_ffhq(uri: str, names: list[str]) -> list[SourceItem]:
     )
 
 
-def _list_celebahq(uri: str, names: list[str]) -> list[SourceItem]:
+def _celebahq(names: Sequence[str]) -> Rule:
     """Take CelebA-HQ without its segmentation masks; of several resolutions, take the largest."""
-    photos = [name for name in names if not any("mask-anno" in part for part in name.split("/")[:-1])]
-    sizes = {name: _celeba_size(name) for name in photos}
-    largest = max(sizes.values(), default=0)
-    return [SourceItem(name, name) for name in photos if sizes[name] == largest]
+    largest = max((0, *(_celeba_size(name) for name in names)))
+    return lambda item: item if _celeba_size(item.name) == largest else None
 
 
 def _celeba_size(name: str) -> int:
-    matches = [match for part in name.split("/")[:-1] if (match := _CELEBA_SIZES.fullmatch(part))]
+    """The resolution that an image's folder states, 0 if none does, -1 for a mask."""
+    folders = _folders(name)
+    if any("mask-anno" in folder for folder in folders):
+        return -1
+    matches = [match for folder in folders if (match := _CELEBA_SIZES.fullmatch(folder))]
     return int(matches[-1][1]) if matches else 0
 
 
-def _list_imagenet(uri: str, names: list[str]) -> list[SourceItem]:
+def _imagenet(uri: str, names: Sequence[str], is_sure: bool) -> Rule:
     """Label ImageNet's images with class index and WordNet id, by folder, file name or ground-truth file."""
-    truth: dict[int, str] | None = None
-    items = []
-    for name in names:
-        synset = synset_in(name)
-        validation = _VALIDATION.match(name.rpartition("/")[2])
-        if synset is None and validation:
-            truth = _read_ground_truth(uri) if truth is None else truth
-            synset = truth.get(int(validation[1]))
-        items.append(SourceItem(name, name, label=CLASS_INDEX.get(synset or ""), synset=synset))
-    if not any(item.synset for item in items):
+    without = [name for name in names if synset_in(name) is None]
+    truth: dict[int, str] = {}
+    if any(_validation_number(name) for name in without) and (is_sure or _find_ground_truth(uri)):
+        truth = _read_ground_truth(uri)
+    if not truth and len(without) == len(names):
         raise ConfigError(
             f"layout: {uri} has no folder or file named after a synset (n01440764); use --layout auto or folder"
         )
-    return items
+
+    def rule(item: SourceItem) -> SourceItem:
+        synset = item.synset or synset_in(item.name) or truth.get(_validation_number(item.name) or 0)
+        label = CLASS_INDEX.get(synset or "") if item.label is None else item.label
+        return item._replace(label=label, synset=synset)
+
+    return rule
+
+
+def _validation_number(name: str) -> int | None:
+    match = _VALIDATION.match(name.rpartition("/")[2])
+    return int(match[1]) if match else None
 
 
 def synset_in(name: str) -> str | None:
     """The WordNet id in a path: the last folder that is one, or the start of the file name (n01440764_10026.JPEG)."""
-    *folders, file = name.split("/")
+    folders, file = _folders(name), name.rpartition("/")[2]
     for part in (*reversed(folders), file.split(".")[0].split("_")[0]):
         if _SYNSET.fullmatch(part):
             return part

@@ -1,50 +1,100 @@
 """A source, whatever its layout: list it once as items, then read any item."""
 
-from pipelines.images.file_names import MAX_FILE_BYTES
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from pipelines.images.file_names import (
+    COMPRESSED_TARS,
+    MAX_FILE_BYTES,
+    IgnoredFiles,
+    IgnoreReason,
+    is_hidden,
+    is_image_name,
+)
 from pipelines.images.rejects import DecodeError, RejectReason
-from pipelines.prepare.sources import archives, layouts
-from pipelines.prepare.sources.items import Source, SourceItem
-from pipelines.storage.uris import exists, is_file, join, list_files, name_of, read_bytes, read_range, size_of
-from sr3core.errors import ConfigError, DataError, StorageError
+from pipelines.prepare.sources import layouts
+from pipelines.prepare.sources.archives import ARCHIVES, kind_of, list_archives
+from pipelines.prepare.sources.class_labels import number_classes
+from pipelines.prepare.sources.items import Listing, Source, SourceItem, in_order, judged
+from pipelines.prepare.sources.parquet_files import Columns, read_row
+from pipelines.prepare.sources.tar_files import read_sparse
+from pipelines.prepare.sources.zip_files import read_zipped
+from pipelines.storage.uris import (
+    absolute,
+    exists,
+    is_below,
+    is_file,
+    is_folder,
+    is_remote,
+    join,
+    list_entries,
+    name_of,
+    parent_of,
+    read_bytes,
+    read_range,
+    size_of,
+)
+from sr3core.errors import ConfigError, DataError, MissingError, StorageError
 
-_ARCHIVES = {".zip": "zip", ".tar": "tar", ".parquet": "parquet"}
+_WHY = {"special": IgnoreReason.NOT_A_REGULAR_FILE, "folder_again": IgnoreReason.FOLDER_AGAIN}
 
 
-def open_source(uri: str, layout: str = "auto", will_align: bool = False) -> Source:
-    """List the images of a source.
+def open_source(
+    uri: str,
+    layout: str = "auto",
+    *,
+    will_align: bool = False,
+    outputs: Iterable[str] = (),
+    columns: Columns = Columns(),  # noqa: B008
+) -> Source:
+    """List the images of a source; each of its files is among the images or among those ignored.
 
     Args:
         uri: folder, archive or s3:// prefix.
         layout: how it is laid out; "auto" detects it from the names.
         will_align: whether faces will be aligned, so that unaligned ones are acceptable.
+        outputs: folders that are written to: what is in them is not part of the source.
+        columns: what is read of parquet files.
 
     Raises:
-        DataError: it does not exist, holds no images, or holds unaligned faces.
+        DataError: it does not exist, holds no images, unaligned faces, or images beside archives of images.
         ConfigError: it is not of the given layout.
+        StorageError: it cannot be listed, perhaps only at the moment.
     """
     if not exists(uri):
         raise DataError(f"source: {uri} does not exist; give a folder, archive or s3:// prefix of images")
-    files = {"": size_of(uri)} if is_file(uri) else dict(list_files(uri))
-    if not files:
+    ignored = IgnoredFiles()
+    files = {"": size_of(uri)} if is_file(uri) else _files_below(uri, outputs, ignored)
+    if not files and not ignored:
         raise DataError(f"source: {uri} holds no images: it is empty")
-    found = _detect(uri, files) if layout == "auto" else layout
-    if found == "ffhq" and will_align:
-        found = "folder"  # all photos, however they are arranged
-    source = _list(uri, found, files)
+    container = _container(uri, layout, files)
+    found: list[SourceItem] = []
+    for entry in _list_files(files) if container == "files" else list_archives(uri, container, files, columns):
+        if isinstance(entry, SourceItem):
+            found.append(entry)
+        else:
+            ignored.add(entry.name, entry.reason)
+    rule, chosen = _choose(uri, layout, container, found, will_align, ignored)
+    items, class_names = number_classes(chosen)
+    source = Source(uri, container, rule, in_order(items), ignored, class_names)
     if not any(item.how not in ("damaged", "repeated") for item in source.items):
         raise DataError(_no_images(source))
     return source
 
 
-def read_item(uri: str, item: SourceItem) -> bytes:
+def read_item(uri: str, item: SourceItem, image_column: str = "") -> bytes:
     """Read the bytes of one image.
 
     Args:
         uri: the source.
         item: the image.
+        image_column: of parquet files, as in Columns.
 
     Raises:
-        DecodeError: it cannot be read; carries the reason.
+        DecodeError: it cannot be read, now or ever; carries the reason.
+        StorageError: it cannot be read, perhaps only at the moment: nothing is known about the image.
     """
     path = join(uri, item.path) if item.path else uri
     if item.how == "repeated":
@@ -58,39 +108,123 @@ def read_item(uri: str, item: SourceItem) -> bytes:
             return read_bytes(path)
         if item.how == "range":
             return read_range(path, item.offset, item.size)
-        return archives.read_row(path, item) if item.how == "row" else archives.read_zipped(path, item)
-    except StorageError as error:
+        if item.how == "sparse":
+            return read_sparse(path, item)
+        return read_row(path, item, image_column) if item.how == "row" else read_zipped(path, item)
+    except MissingError as error:
+        _refuse_lost_storage(path, item)
         raise DecodeError(RejectReason.UNREADABLE, str(error)) from error
 
 
-def _detect(uri: str, files: dict[str, int]) -> str:
-    """Detect the layout of a source from its names."""
+def _refuse_lost_storage(path: str, item: SourceItem) -> None:
+    """Tell an image that is gone from a disk that is gone, and with it every image.
+
+    Raises:
+        StorageError: so is its archive, or all of its folder.
+    """
+    if item.how != "file":
+        if not exists(path):
+            raise StorageError(f"{path}: the archive has gone since it was listed; is its disk still mounted?")
+    elif not is_remote(path):
+        folder = Path(parent_of(path))
+        if not folder.is_dir() or next(folder.iterdir(), None) is None:
+            raise StorageError(f"{path}: gone, with everything in its folder; is its disk still mounted?")
+
+
+def _files_below(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> dict[str, int]:
+    """Name -> size of the files that may be images or archives; the others are ignored."""
+    own = tuple(_relative(output, uri) + "/" for output in outputs if is_below(absolute(output), absolute(uri)))
+    if not is_remote(uri) and not is_folder(uri):
+        raise DataError(f"source: {uri} is neither a file nor a folder but a pipe, socket or device")
+    files: dict[str, int] = {}
+    for name, size, kind in list_entries(uri):
+        if own and name.startswith(own):
+            ignored.add(name, IgnoreReason.OWN_OUTPUT)
+        elif is_hidden(name):
+            ignored.add(name, IgnoreReason.HIDDEN)
+        elif kind != "file":
+            ignored.add(name, _WHY[kind])
+        else:
+            files[name] = size
+    return files
+
+
+def _relative(uri: str, folder: str) -> str:
+    if not is_remote(uri):
+        return os.path.relpath(absolute(uri), absolute(folder))
+    return uri[len(folder.rstrip("/")) :].strip("/") if uri.startswith(folder.rstrip("/")) else "/"
+
+
+def _container(uri: str, layout: str, files: Mapping[str, int]) -> str:
+    """What holds the images: "files", or the kind of the archives."""
+    if layout in ARCHIVES.values():
+        return layout
     if "" in files:
-        name = name_of(uri).lower()
-        found = next((layout for end, layout in _ARCHIVES.items() if name.endswith(end)), None)
-        if found is None:
-            compressed = name.endswith((".tar.gz", ".tgz", ".tar.xz", ".tar.bz2", ".tar.zst"))
-            remedy = "decompress it to a .tar first" if compressed else "use a folder, .zip, .tar or .parquet"
-            raise DataError(f"source: {uri} is a file that cannot be read image by image; {remedy}")
-        return found
-    if found := layouts.detect(uri, files):
-        return found
-    for end, found in _ARCHIVES.items():
-        if any(name.lower().endswith(end) for name in files):
+        if found := kind_of(name_of(uri)):
             return found
-    return "folder"
+        compressed = name_of(uri).lower().endswith(COMPRESSED_TARS)
+        remedy = "decompress it to a .tar first" if compressed else "use a folder, .zip, .tar or .parquet"
+        raise DataError(f"source: {uri} is a file that cannot be read image by image; {remedy}")
+    kinds = Counter("files" if is_image_name(name) else kind_of(name) for name in files)
+    del kinds[None]
+    if layout != "auto" and kinds["files"]:
+        return "files"
+    found = sorted(kind for kind in kinds if kind and kinds[kind])
+    if len(found) > 1:
+        raise DataError(_mixture(uri, found, files))
+    return found[0] if found else "files"
 
 
-def _list(uri: str, layout: str, files: dict[str, int]) -> Source:
-    if layout in _ARCHIVES.values():
-        return archives.list_archives(uri, layout, files)
-    if "" in files:
-        raise ConfigError(f"layout: {layout} is for folders, and {uri} is a file; use auto")
-    return layouts.list_layout(uri, layout, files)
+def _mixture(uri: str, kinds: Iterable[str], files: Mapping[str, int]) -> str:
+    examples, choices = [], []
+    for kind in kinds:
+        names = sorted(n for n in files if (is_image_name(n) if kind == "files" else kind_of(n) == kind))
+        examples.append(f"{len(names)} {'images' if kind == 'files' else f'{kind} files'} such as {names[0]!r}")
+        choices.append(f"--layout {'folder' if kind == 'files' else kind}")
+    return (
+        f"source: {uri} holds {' and '.join(examples)}, and only one kind can be read at once: choose by"
+        f" {' or '.join(choices)}; the others are then ignored"
+    )
+
+
+def _list_files(files: Mapping[str, int]) -> Listing:
+    for name, size in files.items():
+        item = SourceItem(name, name)
+        if size > MAX_FILE_BYTES and is_image_name(name):
+            item = item._replace(how="damaged", problem=f"{size} bytes are more than {MAX_FILE_BYTES}")
+        yield judged(item)
+
+
+def _choose(
+    uri: str, layout: str, container: str, found: list[SourceItem], will_align: bool, ignored: IgnoredFiles
+) -> tuple[str, list[SourceItem]]:
+    """The rule of the layout, and the items that it takes, with their labels; the others are ignored."""
+    is_given = layout != "auto" and layout not in ARCHIVES.values()
+    if container == "parquet":
+        if is_given and layout != "folder":
+            raise ConfigError(f"layout: {layout} goes by names of files, and {uri} is parquet; use auto or parquet")
+        return "folder", found
+    if layout == "imagefolder" and container != "files" and any(item.path for item in found):
+        raise ConfigError(
+            f"layout: {uri} is a folder of {container} files; for imagefolder, give one of them as source"
+        )
+    # Places where an archive is damaged have no image's name, and belong to every layout.
+    names = sorted(item.name for item in found if is_image_name(item.name))
+    rule = layout if is_given else layouts.detect(uri, names)
+    choose = layouts.make_rule(rule, uri, names, will_align, is_given or container == "files")
+    taken: list[SourceItem] = []
+    for item in found:
+        chosen = choose(item) if is_image_name(item.name) else item
+        if chosen is None:
+            ignored.add(item.name, IgnoreReason.NOT_IN_LAYOUT)
+        else:
+            taken.append(chosen)
+    return rule, taken
 
 
 def _no_images(source: Source) -> str:
     problem = next((f"; {item.name!r}: {item.problem}" for item in source.items if item.problem), "")
-    names = ", ".join(repr(name) for name in source.ignored[:3])
-    others = f", but {len(source.ignored)} other files such as {names}" if names else ""
-    return f"source: {source.uri} holds no images (read as layout {source.layout}){others}{problem}"
+    others = f", but {len(source.ignored)} other files: {source.ignored.describe()}" if source.ignored else ""
+    compressed = any(name.lower().endswith(COMPRESSED_TARS) for name, _ in source.ignored)
+    remedy = "; compressed tars cannot be read image by image: decompress them to .tar first" if compressed else ""
+    return f"source: {source.uri} holds no images (read as layout {source.layout}){others}{remedy}{problem}"

@@ -13,7 +13,7 @@ import pytest
 from pipelines.images.decoding import decode_image
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.sources.listing import open_source, read_item
-from sr3core.errors import DataError
+from sr3core.errors import ConfigError, DataError
 from tests.pipelines.prepare.source_files import bytes_of, labels_of, picture, rejected, tar, write
 
 TENCH, GOLDFISH = "n01440764", "n01443537"
@@ -40,7 +40,7 @@ def test_stylegan_zip(tmp_path: Path, compression: int) -> None:
     assert source.layout == "zip"
     assert bytes_of(source) == files
     assert [item.label for item in source.items] == [0, 1, 2]
-    assert source.ignored == ["dataset.json"]
+    assert [name for name, _ in source.ignored] == ["dataset.json"]
     in_folder = open_source(str(tmp_path))
     assert set(bytes_of(in_folder)) == {f"ffhq.zip/{name}" for name in files}
 
@@ -144,5 +144,5 @@ def test_parquet_of_plain_bytes_and_of_missing_bytes(tmp_path: Path) -> None:
     paths = open_source(str(tmp_path / "paths.parquet"))
     assert rejected(paths, paths.items[0].name).reason == RejectReason.UNREADABLE
     pq.write_table(pa.table({"text": ["no image"]}), tmp_path / "text.parquet")
-    with pytest.raises(DataError, match=r"no image column among"):
+    with pytest.raises(ConfigError, match=r"no column that is known to be one of images, among text.*--image-column"):
         open_source(str(tmp_path / "text.parquet"))

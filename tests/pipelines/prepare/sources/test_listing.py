@@ -3,15 +3,16 @@
 import hashlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
 from pipelines.images.rejects import RejectReason
 from pipelines.prepare.sources.items import SourceItem
-from pipelines.prepare.sources.listing import open_source
-from sr3core.errors import DataError
-from tests.pipelines.prepare.source_files import bytes_of, picture, rejected, write
+from pipelines.prepare.sources.listing import open_source, read_item
+from sr3core.errors import DataError, MissingError, StorageError
+from tests.pipelines.prepare.source_files import bytes_of, picture, rejected, tar, write
 
 
 def test_folder_tree(tmp_path: Path) -> None:
@@ -19,7 +20,7 @@ def test_folder_tree(tmp_path: Path) -> None:
     source = open_source(str(write(tmp_path, {**files, "README.txt": b"hello", "a/labels.csv": b"x"})))
     assert source.layout == "folder"
     assert bytes_of(source) == files
-    assert source.ignored == ["README.txt", "a/labels.csv"]
+    assert [name for name, _ in source.ignored] == ["README.txt", "a/labels.csv"]
     assert [item.name for item in source.items] == sorted(files)
 
 
@@ -29,7 +30,7 @@ def test_names_that_break_things(tmp_path: Path) -> None:
             "with space.png",
             "ünï/çødé 日本.png",
             "new\nline.png",
-            "..dots..png",
+            "dots..png",
             "quote\"'.png",
             "-dash.png",
             "%41.png",
@@ -57,9 +58,23 @@ def test_links_are_followed_once_and_broken_ones_named(tmp_path: Path) -> None:
 
 
 def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:
-    source = open_source(str(write(tmp_path, {"x.png": picture(0)})))
+    source = open_source(str(write(tmp_path, {"x.png": picture(0), "y.png": picture(1)})))
     (tmp_path / "x.png").unlink()
     assert rejected(source, "x.png").reason == RejectReason.UNREADABLE
+
+
+def test_a_disk_that_vanishes_is_no_property_of_its_images(tmp_path: Path) -> None:
+    folder = write(tmp_path / "disk", {"deep/x.png": picture(0), "a.tar": tar({"y.png": picture(1)})})
+    files, archive = open_source(str(folder), "folder"), open_source(str(folder), "tar")
+    shutil.move(folder / "deep", tmp_path / "elsewhere")
+    (folder / "a.tar").unlink()
+    for source in (files, archive):
+        with pytest.raises(StorageError, match="is its disk still mounted") as caught:
+            read_item(source.uri, source.items[0])
+        assert not isinstance(caught.value, MissingError)
+    (folder / "deep").mkdir()  # an empty mount point
+    with pytest.raises(StorageError, match="gone, with everything in its folder"):
+        read_item(files.uri, files.items[0])
 
 
 def test_no_source_and_no_images(tmp_path: Path) -> None:
@@ -68,7 +83,7 @@ def test_no_source_and_no_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"it is empty"):
         open_source(str(tmp_path))
     write(tmp_path, {"notes.txt": b"x"})
-    with pytest.raises(DataError, match=r"holds no images .*1 other files such as 'notes.txt'"):
+    with pytest.raises(DataError, match=r"holds no images .*1 other files: 1 not_an_image_name \('notes.txt'\)"):
         open_source(str(tmp_path))
     with pytest.raises(DataError, match=r"decompress it"):
         open_source(str(write(tmp_path, {"x.tar.gz": b"x"}) / "x.tar.gz"))
