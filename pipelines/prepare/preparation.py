@@ -1,7 +1,6 @@
 """`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -29,6 +28,7 @@ from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
 from pipelines.storage.folder_lease import refuse_if_busy, working_in
 from pipelines.storage.uris import absolute, delete, exists, is_below, join, write_atomic
+from sr3core import strict_json
 from sr3core.errors import ConfigError, DataError
 
 IGNORED = "ignored.jsonl"
@@ -49,14 +49,14 @@ class PrepareSummary:
     """Stage -> split -> samples."""
     num_rejects: dict[str, dict[str, int]]
     """Stage -> reason code -> images."""
-    remarks: tuple[str, ...]
-    """What else is to be known of the source: files that are not among its images, how classes were numbered."""
     num_shards_written: int
     """Shards that this run wrote; one that is written for several stages counts once."""
     seconds: float
     """Wall-clock time of this run."""
     seconds_of: dict[str, float]
     """Time by kind of work ("read", "decode", ...), summed over all workers."""
+    remarks: tuple[str, ...] = ()
+    """What else is to be known of the source: files that are not among its images, how classes were numbered."""
 
 
 def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
@@ -199,7 +199,7 @@ def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]
     if not source.ignored:
         delete(path)
     else:
-        rows = (json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in source.ignored)
+        rows = (strict_json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in source.ignored)
         write_atomic(path, "".join(rows).encode())
         remarks = (f"{remarks[0]}; {path} names them all", *remarks[1:])
     return plan, remarks

@@ -69,6 +69,7 @@ class _Tar:
         self._labels: dict[str, object] = {}
         self._images: list[tarfile.TarInfo] = []
         self._links: list[tarfile.TarInfo] = []
+        self._members: list[tarfile.TarInfo] = []
 
     def list(self) -> Listing:
         """Yield one entry for every member that is no folder, and one for each place where the tar is damaged."""
@@ -87,7 +88,7 @@ class _Tar:
             for member in self._images:
                 yield self._image(member, member)
             if self._links:
-                members = {posixpath.normpath(member.name): member for member in archive.members}
+                members = {posixpath.normpath(member.name): member for member in self._members}
                 for link in self._links:
                     yield self._linked(link, members)
 
@@ -95,6 +96,7 @@ class _Tar:
         """What a member is; images and links wait until all labels and members are known."""
         if member.isdir():
             return
+        self._members.append(member)
         name = self._prefix + member.name
         key, extension = _split_name(member.name)
         if not member.isreg():

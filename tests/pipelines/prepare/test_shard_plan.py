@@ -65,7 +65,7 @@ def test_shards_among_the_tars_that_are_read_are_refused(config, tmp_path, photo
 def counts(config, num_images, **changes):
     """Images planned for training, validation and test."""
     items = [SourceItem(f"{number}.png", f"{number}.png") for number in range(num_images)]
-    plan, _ = plan_shards(override(config, **changes), Source("", "folder", items, []))
+    plan, _ = plan_shards(override(config, **changes), Source("", "files", "folder", items))
     return tuple(plan.num_planned(split) for split in ("train", "validation", "test"))
 
 
@@ -83,7 +83,7 @@ def test_filling_empty_splits_changes_no_other_plan(num_images, validation, test
     config = PrepareConfig(
         source="s", out="o", stages=("8-16",), validation_fraction=validation, test_fraction=test, seed=seed
     )
-    source = Source("", "folder", [SourceItem(f"{n}.png", f"{n}.png") for n in range(num_images)], [])
+    source = Source("", "files", "folder", [SourceItem(f"{n}.png", f"{n}.png") for n in range(num_images)])
     filled, lines = plan_shards(config, source)
     before, lines_before = plan_shards(config, source, fill_splits=False)
     empty = [s for s, f in (("validation", validation), ("test", test)) if f > 0 and not before.num_planned(s)]

@@ -69,7 +69,7 @@ def test_the_data_sets_own_layouts_on_s3(query: str) -> None:
         "celebahq": ({"CelebA-HQ-img/0.jpg": one}, "celebahq", None),
         "synsets": ({"train/n01443537/n01443537_1.JPEG": one}, "imagenet", 1),
         "validation": (truth, "imagenet", 65),
-        "tar-of-tars": ({"ILSVRC2012_img_train.tar": outer.getvalue()}, "tar", 1),
+        "tar-of-tars": ({"ILSVRC2012_img_train.tar": outer.getvalue()}, "tar, imagenet", 1),
     }
     for folder, (files, layout, label) in layouts.items():
         for name, data in files.items():
