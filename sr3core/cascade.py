@@ -13,6 +13,7 @@ from torch.nn import functional
 from sr3core.diffusion.equations import Noise
 from sr3core.diffusion.guidance import as_denoiser
 from sr3core.diffusion.projection import BackProjection
+from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.sampling import Progress, sample
 from sr3core.diffusion.schedules import InferenceSchedule, check_gammas, training_gammas
 from sr3core.errors import ConfigError
@@ -124,7 +125,8 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
         sampler = stage.schedule.sampler
         denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance)
         projection = BackProjection(low, (height, width)) if sampler.project else None
-        high = sample(denoise, x_up, x_up.shape, stage.schedule, noise, progress, projection)
+        residual = residual_of(stage.model, x_up)
+        high = sample(denoise, x_up, x_up.shape, stage.schedule, noise, progress, projection, residual)
     return high[..., :height, :width].clamp(-1, 1)
 
 

@@ -8,6 +8,7 @@ from sr3core.config import ADDED, did_you_mean
 from sr3core.errors import ConfigError
 
 Target = Literal["epsilon", "y_0", "v"]
+ResidualOf = Literal["none", "upsampled"]
 BetaFamily = Literal["linear", "cosine"]
 GammaUniformIn = Literal["gamma", "sqrt_gamma", "steps"]
 SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
@@ -104,8 +105,26 @@ class ObjectiveConfig:
     class_dropout: float = field(default=0.0, metadata=ADDED)
     """Fraction of samples whose class is hidden. Classifier-free guidance needs it (Ho and Salimans, 2022); 0.1 is
     usual."""
+    residual: ResidualOf = field(default="none", metadata=ADDED)
+    """What the chain draws. none: the image, as in the paper. upsampled: what bicubic upsampling leaves of it, in units
+    of its standard deviation (sr3core/diffusion/residual.py), which learns much faster."""
+    residual_scale: tuple[float, ...] = field(default=(), metadata=ADDED)
+    """upsampled: each channel's standard deviation of the image minus the upsampled input, on the scale of [-1, 1].
+    Empty: measured on the training images when the run is created, and written into its configuration."""
 
     def __post_init__(self) -> None:
+        require(
+            all(0 < scale < math.inf for scale in self.residual_scale),
+            f"residual_scale: {self.residual_scale} are not all positive and finite",
+        )
+        require(
+            self.residual != "none" or not self.residual_scale,
+            f"residual_scale: {self.residual_scale} has no effect without residual: upsampled",
+        )
+        require(
+            self.residual == "none" or self.bound_weight == 0,
+            f"residual: {self.residual!r} excludes bound_weight {self.bound_weight}: the bound is one of images",
+        )
         require(self.bound_weight >= 0, f"bound_weight: {self.bound_weight} is negative")
         require(0 <= self.class_dropout <= 1, f"class_dropout: {self.class_dropout} is not in [0, 1]")
         require(
@@ -240,6 +259,7 @@ class ModelConfig:
         if self.kind == "base":
             require(self.low_size is None, f"low_size: {self.low_size}, but a base model has no low-resolution input")
             require(not self.unet.conditional, "unet.conditional: a base model needs False")
+            require(self.objective.residual == "none", "objective.residual: a base model has nothing to upsample")
         else:
             _check_sizes(self.low_size, self.high_size)
             require(self.unet.conditional, "unet.conditional: a super-resolution stage needs True")

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sr3core.diffusion.equations import denoising_loss, epsilon_from_output, q_sample, training_target
 from sr3core.diffusion.learned_variance import bound_term, split_variance
+from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic
@@ -215,10 +216,12 @@ class Trainer:
         gamma, epsilon, t = draw_noise(
             objective, self._gammas, batch.high.shape, seed, step, batch.positions, batch.high.device
         )
-        y_t = q_sample(batch.high, gamma, epsilon)
+        residual = None if x_up is None else residual_of(self.model, x_up)
+        y_0 = batch.high if residual is None else residual.of(batch.high)
+        y_t = q_sample(y_0, gamma, epsilon)
         output = forward(x_up, y_t, gamma, self._classes(batch, seed, step))
         prediction, fraction = split_variance(output.float(), IMAGE_CHANNELS)
-        target = training_target(objective.target, batch.high, gamma, epsilon)
+        target = training_target(objective.target, y_0, gamma, epsilon)
         losses = denoising_loss(prediction, target, objective.norm)
         if fraction is not None:
             # As in Improved DDPM, the mean learns from L_simple alone: L_vlb's gradient for it is much noisier.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.runs.bucket_runs import BucketRun
+from pipelines.runs.residual_scales import with_residual_scales
 from pipelines.runs.stage_run import StageRun
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.train import RunConfig
@@ -153,6 +154,9 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         config_file.unlink()
         if bucket is not None:
             bucket.delete_below(bucket.uri)
+    old = open_run(location) if config_file.is_file() else None
+    same = old if old is not None and old.data_fingerprints == data_fingerprints else None
+    config = with_residual_scales(config, data, same.config if same is not None else None)
     content = {
         "format": "sr3-run",
         "format_version": RUN_FORMAT_VERSION,
@@ -161,8 +165,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         "data_fingerprints": data_fingerprints,
         "provenance": {k: v for k, v in provenance(config, data_fingerprints).items() if k != "config"},
     }
-    if config_file.is_file():
-        old = open_run(location)
+    if old is not None:
         changed = differences(_what_a_step_computes(old.config), _what_a_step_computes(config))
         changed += differences(old.data_fingerprints, data_fingerprints, "data")
         if changed and any(stage.metrics.is_file() or any(stage.checkpoints.glob("*")) for stage in old.stages):

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from sr3core.diffusion.equations import Denoiser, Noise, predict_epsilon, predict_y_0
 from sr3core.diffusion.learned_variance import split_variance
+from sr3core.diffusion.residual import Residual
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.diffusion.solvers import SOLVERS, Estimate, Estimator, Step, level_of
 from sr3core.errors import ConfigError
@@ -29,6 +30,7 @@ def sample(
     noise: Noise,
     progress: Progress | None = None,
     projection: Projection | None = None,
+    residual: Residual | None = None,
 ) -> Tensor:
     """Draw y_T from N(0, I), Equation (8), then y_0 given x with the reverse chain, Equation (7).
 
@@ -44,6 +46,7 @@ def sample(
             called for y_T and, if the sampler is stochastic, once in every step but the last.
         progress: called after every step.
         projection: one iteration of the consistency projection; required if the sampler projects.
+        residual: if the network was trained for residuals: the chain draws one, and its image is returned.
 
     Returns:
         y_0, (B, C, H, W), in about [-1, 1], and within it if the sampler clips.
@@ -54,7 +57,7 @@ def sample(
     config = schedule.sampler
     if config.project and projection is None:
         raise ConfigError(f"project: {config.project} iterations need a low-resolution image; use 0 for a base model")
-    estimate = estimator(denoise, x_up, config, projection)
+    estimate = estimator(denoise, x_up, config, projection, residual)
     y_t = noise(shape)  # y_T
     chain = SOLVERS[config.algorithm](y_t, _steps(schedule, y_t, noise), estimate, config)
     y_0 = y_t
@@ -62,7 +65,7 @@ def sample(
         y_0 = y_t
         if progress:
             progress(done, schedule.num_steps)
-    return y_0
+    return y_0 if residual is None else residual.image(y_0)
 
 
 def _steps(schedule: InferenceSchedule, y_t: Tensor, noise: Noise) -> Iterator[Step]:
@@ -73,9 +76,16 @@ def _steps(schedule: InferenceSchedule, y_t: Tensor, noise: Noise) -> Iterator[S
 
 
 def estimator(
-    denoise: Denoiser, x_up: Tensor | None, config: SamplerConfig, projection: Projection | None = None
+    denoise: Denoiser,
+    x_up: Tensor | None,
+    config: SamplerConfig,
+    projection: Projection | None = None,
+    residual: Residual | None = None,
 ) -> Estimator:
-    """Wrap a denoiser as an Estimator for solvers: clip and project y_0_hat, and recompute epsilon_hat from it."""
+    """Wrap a denoiser as an Estimator for solvers: clip and project y_0_hat, and recompute epsilon_hat from it.
+
+    Residuals are unbounded and have no downsampled version: their image is clipped and projected.
+    """
 
     def estimate(y_t: Tensor, gamma: float) -> Estimate:
         level = level_of(gamma, y_t)
@@ -83,10 +93,11 @@ def estimator(
         y_0_hat = predict_y_0(y_t, level, epsilon_hat)
         if config.clip == "none" and not config.project:
             return Estimate(y_0_hat, epsilon_hat, fraction)
-        y_0_hat = clip(y_0_hat, config)
+        image = clip(y_0_hat if residual is None else residual.image(y_0_hat), config)
         for _ in range(config.project if projection else 0):
-            y_0_hat = projection(y_0_hat)  # type: ignore[misc]
-            y_0_hat = y_0_hat if config.clip == "none" else y_0_hat.clamp(-1, 1)
+            image = projection(image)  # type: ignore[misc]
+            image = image if config.clip == "none" else image.clamp(-1, 1)
+        y_0_hat = image if residual is None else residual.of(image)
         return Estimate(y_0_hat, predict_epsilon(y_t, level, y_0_hat), fraction)
 
     return estimate

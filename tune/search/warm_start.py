@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr3core.diffusion.equations import Denoiser, predict_y_0, q_sample
+from sr3core.diffusion.equations import Denoiser, q_sample
 from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.residual import Residual, residual_of
 from sr3core.diffusion.sampling import estimator
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.diffusion.solvers import Step, ddim_step
@@ -40,8 +41,10 @@ class Probe:
     x_up: Tensor
     """(B, 3, H, W)."""
     y_0: Tensor
-    """(B, 3, H, W)."""
+    """What the chain draws, (B, 3, H, W)."""
     seeds: tuple[int, ...]
+    residual: Residual | None = None
+    """If the network was trained for residuals, of which y_0 is then one."""
 
     @property
     def noise(self) -> ImageNoise:
@@ -94,11 +97,11 @@ def elbo_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
     """
     error = np.zeros(len(levels))
     noise = probe.noise
+    estimate = estimator(probe.denoise, probe.x_up, SamplerConfig(), residual=probe.residual)
     for t, gamma in enumerate(levels[1:], start=1):
         level = torch.full((len(probe.y_0),), gamma, dtype=torch.float64, device=probe.y_0.device)
         y_t = q_sample(probe.y_0, level, noise(probe.y_0.shape))
-        y_0_hat = predict_y_0(y_t, level, probe.denoise(probe.x_up, y_t, level)).clamp(-1, 1)
-        error[t] = float((probe.y_0 - y_0_hat).square().flatten(1).sum(1).double().mean())
+        error[t] = float((probe.y_0 - estimate(y_t, gamma).y_0_hat).square().flatten(1).sum(1).double().mean())
     snr = np.append(0.0, levels[1:] / (1 - levels[1:]))
     costs = 0.5 * (snr[:, None] - snr[None, :]) * error[None, :]
     costs[0], costs[0, 1] = np.inf, 0.0
@@ -112,7 +115,7 @@ def trajectory_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
     A step t -> s is taken from the fine trajectory's y_t with the direction found there, and compared with the fine
     trajectory's y_s, in units where the noise is added to an unscaled image (y / sqrt(gamma)).
     """
-    estimate = estimator(probe.denoise, probe.x_up, SamplerConfig(algorithm="ddim"))
+    estimate = estimator(probe.denoise, probe.x_up, SamplerConfig(algorithm="ddim"), residual=probe.residual)
     state = probe.noise(probe.y_0.shape)
     zero = torch.zeros_like(state)
     fine, found = [state], []
@@ -151,11 +154,14 @@ def warm_starts(
     torch.set_num_threads(max(1, int(cpus)))
     device = pick_device(gpus)
     low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
+    x_up = upsample_bicubic(low, task.model.high_size)
+    residual = residual_of(task.model, x_up)
     probe = Probe(
         denoise=as_denoiser(task.model, task.network.to(device).eval()),
-        x_up=upsample_bicubic(low, task.model.high_size),
-        y_0=high,
+        x_up=x_up,
+        y_0=high if residual is None else residual.of(high),
         seeds=tuple(derive_seed(task.seed, "warm start", key) for key in task.keys[:NUM_IMAGES]),
+        residual=residual,
     )
     levels = candidate_levels(smallest_gamma, max(NUM_CANDIDATES, 3 * max(steps)))
     costs_of, sampler = _METHODS[method]

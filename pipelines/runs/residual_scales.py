@@ -1,0 +1,93 @@
+"""Measuring the scale of residuals (sr3core/diffusion/residual.py) on the training images when a run is created."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from pipelines.ingest.record_reader import RecordReader
+from pipelines.ingest.split_reader import SplitReader
+from pipelines.settings.train import RunConfig, TrainConfig
+from pipelines.shards.records import Record
+from sr3core.config import override
+from sr3core.errors import DataError
+
+NUM_IMAGES = 1024
+"""Images to measure on, evenly spread over the training split: the standard deviation is then good to about 1%."""
+SMALLEST = 1e-4
+"""A smaller standard deviation, an eightieth of a grey level, is rounding: there is nothing to learn."""
+_NUM_THREADS = 16
+"""Images read at once: from a bucket, the time is spent waiting."""
+
+
+def with_residual_scales(config: RunConfig, data: str, known: RunConfig | None = None) -> RunConfig:
+    """Fill in the residual_scale of every stage that draws residuals and has none.
+
+    Args:
+        config: the run.
+        data: the prepared folder.
+        known: the configuration of the same run from when it was created, whose scales are taken over.
+
+    Raises:
+        DataError: the training images are missing or damaged.
+    """
+    found = {stage.name: stage.model.objective.residual_scale for stage in known.stages} if known else {}
+    return replace(config, stages=tuple(_filled(stage, data, found.get(stage.name, ())) for stage in config.stages))
+
+
+def _filled(stage: TrainConfig, data: str, known: tuple[float, ...]) -> TrainConfig:
+    objective = stage.model.objective
+    if objective.residual == "none" or objective.residual_scale:
+        return stage
+    return override(stage, model__objective__residual_scale=known or measure(data, stage.data_stage))
+
+
+def measure(data: str, stage: str, num_images: int = NUM_IMAGES) -> tuple[float, ...]:
+    """Standard deviation of HR - x_up over training images, a channel, on the scale of [-1, 1].
+
+    Args:
+        data: the prepared folder.
+        stage: the prepared stage, such as 16-64.
+        num_images: how many images to read, evenly spread over the split, and so over its shards.
+
+    Raises:
+        DataError: there are none, they are damaged, or they equal their upsampled inputs.
+    """
+    split = SplitReader(data, stage, "train")
+    if not split.num_samples:
+        raise DataError(f"{split.directory} holds no training images: prepare more images")
+    numbers = np.unique(np.linspace(0, split.num_samples - 1, min(num_images, split.num_samples)).astype(int))
+    scale = standard_deviation((record.low, record.high) for record in _read(split, numbers))
+    if min(scale) < SMALLEST:
+        raise DataError(
+            f"{split.directory}: the images equal their upsampled inputs, so there is no residual to learn; use"
+            " --objective.residual none, or prepare sharper images"
+        )
+    return scale
+
+
+def _read(split: SplitReader, numbers: np.ndarray) -> Iterator[Record]:
+    """The records of these numbers in the split, read a few at a time: no more of them are in memory."""
+    reader = RecordReader(split.directory)
+    starts = np.cumsum([0, *(shard.num_samples for shard in split.shards)])
+    owners = np.searchsorted(starts, numbers, side="right") - 1
+    places = [(split.shards[owner], int(number - starts[owner])) for number, owner in zip(numbers, owners, strict=True)]
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        for start in range(0, len(places), _NUM_THREADS):
+            yield from pool.map(lambda place: reader.read(*place), places[start : start + _NUM_THREADS])
+
+
+def standard_deviation(pairs: Iterable[tuple[np.ndarray | None, np.ndarray]]) -> tuple[float, ...]:
+    """Standard deviation of HR - x_up a channel, of uint8 pairs low (h, w, C) and high (H, W, C), to four digits."""
+    from sr3core.images.pixels import to_float
+    from sr3core.images.resize import upsample_bicubic
+
+    sums: list[Sequence[np.ndarray]] = []
+    for low, high in pairs:
+        assert low is not None, "only super-resolution stages draw residuals"
+        target = to_float(high[None])
+        rest = (target - upsample_bicubic(to_float(low[None]), target.shape[-1])).double().numpy()  # (1, C, H, W)
+        sums.append((rest.mean(axis=(0, 2, 3)), np.square(rest).mean(axis=(0, 2, 3))))
+    mean, square = np.mean(sums, axis=0)
+    return tuple(float(f"{value:.4g}") for value in np.sqrt(np.maximum(square - mean**2, 0)))

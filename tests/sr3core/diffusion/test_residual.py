@@ -1,0 +1,121 @@
+"""Residual diffusion: the chain draws a residual, and its image is clipped, projected and returned."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from sr3core.config import override
+from sr3core.diffusion.equations import predict_epsilon
+from sr3core.diffusion.projection import BackProjection
+from sr3core.diffusion.residual import Residual, residual_of
+from sr3core.diffusion.sampling import sample
+from sr3core.errors import ConfigError
+from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, SamplerAlgorithm, SamplerConfig
+from sr3core.images.resize import upsample_bicubic
+from sr3core.networks.architectures import unet_tiny
+from sr3core.randomness import keyed_generator
+from sr3core.training import Batch, Trainer, create_state
+from tests.sr3core.targets import GAUSSIAN, OneStream, plan
+
+SCALE = (0.1, 0.2, 0.05)
+
+
+def images(name, size=16, count=2):
+    """Smooth images in [-1, 1], and their low-resolution versions: (B, 3, S, S) and (B, 3, S / 4, S / 4)."""
+    low = torch.rand(count, 3, size // 4, size // 4, generator=keyed_generator(0, name)) * 1.6 - 0.8
+    return upsample_bicubic(low, size), low
+
+
+def test_a_residual_of_the_measured_scale_has_a_standard_deviation_of_a_half():
+    x_up, _ = images("scale", size=64)
+    high = x_up + torch.randn(x_up.shape, generator=keyed_generator(0, "high")) * torch.tensor(SCALE).view(3, 1, 1)
+    converter = Residual(x_up, SCALE)
+    residual = converter.of(high)
+    assert residual.std(dim=(0, 2, 3)).numpy() == pytest.approx([0.5] * 3, rel=0.05)
+    torch.testing.assert_close(converter.image(residual), high)
+
+
+@pytest.mark.parametrize("algorithm", get_args(SamplerAlgorithm))
+def test_without_clipping_the_image_is_that_of_the_residual_drawn(algorithm):
+    x_up, _ = images("linear")
+    walk = plan("linear", 8, SamplerConfig(algorithm=algorithm, clip="none"), gamma_first=1 - 1e-4)
+    drawn = sample(GAUSSIAN.denoise, x_up, x_up.shape, walk, OneStream())
+    converter = Residual(x_up, SCALE)
+    image = sample(GAUSSIAN.denoise, x_up, x_up.shape, walk, OneStream(), residual=converter)
+    assert torch.equal(image, converter.image(drawn))
+
+
+@pytest.mark.parametrize("clip", ["static", "dynamic"])
+@pytest.mark.parametrize("algorithm", get_args(SamplerAlgorithm))
+def test_the_image_is_clipped_not_the_residual(algorithm, clip):
+    """The network knows the residual, whose values reach 8; the image with it lies in [-1, 1], so nothing is lost."""
+    x_up, _ = images("clip")
+    converter = Residual(x_up, SCALE)
+    high = torch.rand(x_up.shape, generator=keyed_generator(1, "high")) * 2 - 1
+    truth = converter.of(high)
+    assert float(truth.abs().max()) > 4
+
+    def denoise(x_up, y_t, gamma):
+        return predict_epsilon(y_t, gamma, truth)
+
+    walk = plan("linear", 8, SamplerConfig(algorithm=algorithm, clip=clip), gamma_first=1 - 1e-6)
+    found = sample(denoise, x_up, x_up.shape, walk, OneStream(), residual=converter)
+    assert float((found - high).abs().mean()) < 0.01
+
+
+def test_the_image_is_projected_not_the_residual():
+    x_up, low = images("project")
+    walk = plan("linear", 4, SamplerConfig(algorithm="ddim", clip="none", project=5), gamma_first=1 - 1e-6)
+    projection = BackProjection(low, (16, 16))
+    found = sample(GAUSSIAN.denoise, x_up, x_up.shape, walk, OneStream(), None, projection, Residual(x_up, SCALE))
+    once_more = projection(found)
+    assert float((once_more - found).abs().mean()) < 1e-3
+
+
+def model(**objective):
+    return ModelConfig(low_size=4, high_size=16, unet=unet_tiny(16, 8), objective=ObjectiveConfig(**objective))
+
+
+def batch_of(high, low):
+    return Batch(low, high, tuple(range(len(high))))
+
+
+@pytest.mark.parametrize("target", ["epsilon", "y_0", "v"])
+def test_training_on_images_is_training_on_their_residuals(target):
+    x_up, low = images("train")
+    high = (x_up + 0.1 * torch.randn(x_up.shape, generator=keyed_generator(2, "high"))).clamp(-1, 1)
+    config = model(target=target, residual="upsampled", residual_scale=SCALE)
+    state = create_state(config, OptimizerConfig(), seed=0)
+    ours = Trainer(config, OptimizerConfig(), 0).losses(state.model, batch_of(high, low), 0)
+    plain = Trainer(model(target=target), OptimizerConfig(), 0)
+    theirs = plain.losses(state.model, batch_of(Residual(x_up, SCALE).of(high), low), 0)
+    assert torch.equal(ours.values, theirs.values)
+    assert not torch.equal(ours.values, plain.losses(state.model, batch_of(high, low), 0).values) or target == "epsilon"
+
+
+def test_a_scale_that_was_not_measured_is_an_error_that_says_where_it_comes_from():
+    x_up, _ = images("missing")
+    assert residual_of(model(), x_up) is None
+    with pytest.raises(ConfigError, match=r"residual_scale: 0 numbers for 3 channels; `sr3 train` measures them"):
+        residual_of(model(residual="upsampled"), x_up)
+
+
+@pytest.mark.parametrize(
+    ("objective", "message"),
+    [
+        ({"residual_scale": SCALE}, "has no effect without residual: upsampled"),
+        ({"residual": "upsampled", "residual_scale": (0.1, 0.0, 0.1)}, "not all positive and finite"),
+        ({"residual": "upsampled", "residual_scale": (0.1, float("nan"), 0.1)}, "not all positive and finite"),
+        ({"residual": "upsampled", "gamma_uniform_in": "steps", "bound_weight": 0.1}, "excludes bound_weight"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(objective, message):
+    with pytest.raises(ConfigError, match=message):
+        ObjectiveConfig(**objective)
+
+
+def test_a_base_model_draws_images():
+    unet = override(unet_tiny(16, 8), conditional=False)
+    with pytest.raises(ConfigError, match="a base model has nothing to upsample"):
+        ModelConfig(kind="base", high_size=16, unet=unet, objective=ObjectiveConfig(residual="upsampled"))
