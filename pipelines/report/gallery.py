@@ -12,24 +12,25 @@ from pipelines.report.pictures import Pictures
 
 MAX_GALLERY_BYTES = 9_000_000
 """A larger file would open slowly, so the gallery ends there, with a note."""
-MAX_EXTREME_BYTES = 1_500_000
-"""The limit for each list of worst and best images."""
+MAX_EXTREME_BYTES = 4_500_000
+"""The same limit for the worst images, and for the best."""
 NUM_EXTREMES = 3
+"""Worst and best images of each metric."""
+RANKS = ("", "second ", "third ")
 MAX_STRIPS = 6
 WHITE_DEVIATION = 32
 """Standard deviation, in grey levels, that strips show as white."""
 
 
 def gallery_rows(
-    pictures: Pictures, keys: Sequence[str], measured: Measured, metric: str = "psnr", limit: int | None = None
+    pictures: Pictures, keys: Sequence[str], measured: Measured, limit: int | None = None
 ) -> list[dict[str, Any]]:
-    """Embed the pictures of some images, each with its metric.
+    """Embed the pictures of some images, each with its PSNR.
 
     Args:
         pictures: where the pictures are.
         keys: which images, in order; the first is always included.
         measured: the metrics; missing ones are None.
-        metric: the one to show.
         limit: size in bytes beyond which no image is added; MAX_GALLERY_BYTES by default.
     """
     rows, total = [], 0
@@ -43,7 +44,7 @@ def gallery_rows(
                 "title": title,
                 "src": _data_uri(contents[name]),
                 "size": pictures.size(name, key),
-                "value": measured.get(key, {}).get(title, {}).get(metric),
+                "value": measured.get(key, {}).get(title, {}).get("psnr"),
             }
             for name, title in pictures.methods.items()
         ]
@@ -66,17 +67,31 @@ def patches(pictures: Pictures, keys: Sequence[str]) -> list[dict[str, Any]]:
     return found
 
 
-def extremes(pictures: Pictures, measured: Measured) -> list[dict[str, Any]]:
-    """SR3's worst and best images by each metric: its failures and its successes."""
-    found = []
-    for metric, (title, more_is_better) in RANKED.items() if pictures.has("SR3") else ():
-        ranked = sorted(measured, key=lambda key: measured[key]["SR3"][metric], reverse=not more_is_better)
-        best = ranked[: -NUM_EXTREMES - 1 : -1] if len(ranked) >= 2 * NUM_EXTREMES else []
-        if ranked:
-            worst = gallery_rows(pictures, ranked[:NUM_EXTREMES], measured, metric, MAX_EXTREME_BYTES)
-            chosen = gallery_rows(pictures, best, measured, metric, MAX_EXTREME_BYTES)
-            found.append({"metric": metric, "title": title, "worst": worst, "best": chosen})
+def extremes(pictures: Pictures, measured: Measured) -> dict[str, list[dict[str, Any]]]:
+    """SR3's failures and successes: "worst" and "best", every image once, with the metrics by which it is one.
+
+    Both are empty if there are fewer than two images: one alone is neither.
+    """
+    if not pictures.has("SR3") or len(measured) < 2:
+        return {"worst": [], "best": []}
+    count = min(NUM_EXTREMES, len(measured) // 2)
+    found = {}
+    for side in ("worst", "best"):
+        places = sorted(
+            (rank, index, key, f"{RANKS[rank]}{side} by {title}")
+            for index, (metric, (title, more_is_better)) in enumerate(RANKED.items())
+            for rank, key in enumerate(_ranked(measured, metric, more_is_better == (side == "best"))[:count])
+        )
+        reasons: dict[str, list[str]] = {}
+        for _, _, key, reason in places:
+            reasons.setdefault(key, []).append(reason)
+        rows = gallery_rows(pictures, list(reasons), measured, MAX_EXTREME_BYTES)
+        found[side] = [row | {"why": ", ".join(reasons[row["key"]])} for row in rows]
     return found
+
+
+def _ranked(measured: Measured, metric: str, highest_first: bool) -> list[str]:
+    return sorted(measured, key=lambda key: measured[key]["SR3"][metric], reverse=highest_first)
 
 
 def strips(pictures: Pictures) -> list[dict[str, Any]]:

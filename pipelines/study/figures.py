@@ -19,10 +19,10 @@ CHANCE = 50
 
 
 def write_figures(results: dict[str, Any], studies: Sequence[Study], folder: Path) -> None:
-    """Draw fool-rates, viewing-times if several were declared, and each task's extremes, as SVG and PNG."""
+    """Draw fool-rates, viewing-times if several were declared, and each task's extremes if any, as SVG and PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     tasks = results["tasks"]
-    _save(folder / "fool-rates", (6.4, 1.0 + 2.6 * len(tasks)), len(tasks), lambda axes: _rates(axes, tasks))
+    _save(folder / "fool-rates", (6.4, 1.0 + 2.6 * len(tasks)), len(tasks), lambda axes: draw_rates(axes, tasks))
     if any(len({row["viewing_seconds"] for row in task["by_viewing_time"]}) > 1 for task in tasks):
         _save(folder / "viewing-times", (6.4, 1.0 + 2.6 * len(tasks)), len(tasks), lambda axes: _times(axes, tasks))
     by_task = {study.config.task: study for study in studies}
@@ -36,7 +36,8 @@ def _save(path: Path, size: tuple[float, float], rows: int, draw: "Callable[[Seq
     draw(list(axes[:, 0]))
     for one in axes.flat:
         one.axhline(CHANCE, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
-        one.set_ylim(0, 100)
+        one.set_ylim(0, 112)  # room for the number above an interval that ends at 100
+        one.set_yticks(range(0, 101, 20))
         one.set_ylabel("fool rate, %")
         one.spines[["top", "right"]].set_visible(False)
     for suffix in (".svg", ".png"):
@@ -57,7 +58,7 @@ def _errors(rows: Sequence[dict[str, Any]]) -> list[list[float]]:
     return [[100 * (r["rate"] - r["low"]) for r in rows], [100 * (r["high"] - r["rate"]) for r in rows]]
 
 
-def _rates(axes: "Sequence[Axes]", tasks: Sequence[dict[str, Any]]) -> None:
+def draw_rates(axes: "Sequence[Axes]", tasks: Sequence[dict[str, Any]]) -> None:
     """Figures 6 and 7: a bar per model, with its two-way interval; the dashed line is chance."""
     for one, task in zip(axes, tasks, strict=True):
         rows = task["models"]
@@ -68,8 +69,7 @@ def _rates(axes: "Sequence[Axes]", tasks: Sequence[dict[str, Any]]) -> None:
             places, [100 * r["rate"] for r in rows], _errors(rows), fmt="none", ecolor=INK, capsize=5, zorder=3
         )
         for place, row in zip(places, rows, strict=True):
-            above = min(92, 100 * row["high"] + 3)
-            label = one.text(place, above, f"{100 * row['rate']:.1f}", ha="center", va="bottom")
+            label = one.text(place, 100 * row["high"] + 3, f"{100 * row['rate']:.1f}", ha="center", va="bottom")
             label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         one.set_xticks(places, [row["model"] for row in rows])
         one.set_xlim(-0.6, max(len(rows) - 0.4, 1.6))
@@ -94,6 +94,10 @@ def _write_extremes(task: dict[str, Any], study: Study, path: Path) -> None:
     """Figures D.1 and D.2: input (Task 1), output and original of each extreme image, with its fool rate below."""
     pictures = study.plan.pictures
     lines = [(model, which) for model in task["extremes"] for which in ("lowest", "highest")]
+    lines = [(model, which) for model, which in lines if task["extremes"][model][which]]
+    if not lines:
+        path.unlink(missing_ok=True)  # of earlier results
+        return
     width = max(len(task["extremes"][model][which]) for model, which in lines)
     columns = 3 if task["task"] == 1 else 2
     figure = _figure((1.45 * columns * width + 0.3, 2.05 * len(lines) + 0.4))

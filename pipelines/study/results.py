@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -210,15 +211,21 @@ def _each(by_model: dict[str, list[TrialRow]], name_of: Callable[[TrialRow], str
 
 
 def _extremes(rows: Sequence[TrialRow]) -> dict[str, list[dict[str, Any]]]:
-    """Figures D.1 and D.2: the images with the lowest and with the highest fool rates."""
+    """Figures D.1 and D.2: the images with the lowest and with the highest fool rates.
+
+    They are below, and above, the mean of the images' rates: where all images have one rate, none is extreme.
+    """
     rates = rates_by([row.image for row in rows], [row.fooled for row in rows])
-    order = sorted(rates, key=lambda name: (rates[name][0], -rates[name][1], name))
-    count = min(NUM_EXTREMES, len(order) // 2) or 1
+    mean = statistics.fmean(rate for rate, _ in rates.values())
 
-    def lines(names: Sequence[str]) -> list[dict[str, Any]]:
-        return [{"image": name, "rate": rates[name][0], "num_trials": rates[name][1]} for name in names]
+    def lines(sign: int) -> list[dict[str, Any]]:
+        beyond = [(sign * rate, -count, name) for name, (rate, count) in rates.items() if sign * (rate - mean) < 0]
+        return [
+            {"image": name, "rate": rates[name][0], "num_trials": rates[name][1]}
+            for _, _, name in sorted(beyond)[:NUM_EXTREMES]
+        ]
 
-    return {"lowest": lines(order[:count]), "highest": lines(order[: -count - 1 : -1])}
+    return {"lowest": lines(1), "highest": lines(-1)}
 
 
 def _as_csv(rows: Sequence[TrialRow]) -> str:

@@ -13,6 +13,8 @@ from tests.e2e.browser import READABLE, contrast, luminance
 from tests.reporting import make_run
 
 pytestmark = pytest.mark.quiet
+MAX_PAGES = 14
+"""On paper, of a run with two searches, twelve samples and no study."""
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +151,12 @@ def test_a_patchs_frame_is_where_the_patch_was_cut(page: Page) -> None:
     assert same
 
 
-def test_every_paper_table_is_there_and_the_missing_ones_unfold(page: Page) -> None:
-    tables = page.locator("#paper table")
-    assert tables.first.locator("th", has_text="How the setting differs").is_visible()
-    fifth = page.locator("#paper details").last
-    assert not fifth.locator("table").is_visible()
-    fifth.locator("summary").click()
-    assert "13.1" in fifth.locator("table").inner_text()
+def test_tables_of_other_tasks_unfold(page: Page) -> None:
+    assert not page.locator("#paper table.beside").first.is_visible()
+    for table in (page.locator("#paper details").first, page.locator("#paper details.table").last):
+        table.locator("summary").click()
+    assert page.locator("#paper th", has_text="How the setting differs").first.is_visible()
+    assert "13.1" in page.locator("#paper table.beside").last.inner_text()
 
 
 def test_table_of_images_sorts(page: Page) -> None:
@@ -205,4 +206,6 @@ def test_prints_without_controls_in_light_colours(browser: Browser, report: str)
     for part in ("h4", "summary", "#samples .heads"):
         look = page.locator(part).first.evaluate("element => getComputedStyle(element).breakAfter")
         assert look == "avoid", f"{part} is not left alone at the end of a page"
+    pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))
+    assert 2 <= pages <= MAX_PAGES, "what is folded away on the screen is not printed"
     page.close()

@@ -71,5 +71,3 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
-addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details:not([open])")) { part.open = true; part.dataset.closed = ""; } });
-addEventListener("afterprint", () => { for (const part of document.querySelectorAll("details[data-closed]")) { part.open = false; delete part.dataset.closed; } });

@@ -116,9 +116,25 @@ def test_worst_and_best_images_are_those_of_each_metric(run: Run, metric: Any, a
     text = Path(write_report(str(run.path))).read_text().split('id="failures"')[1]
     keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
     ranked = sorted(keys, key=lambda key: sign * float(metric(read("sr3", key), read(against, key))[0]))
-    for heading, expected in (("Worst", ranked[:3]), ("Best", ranked[: -3 - 1 : -1])):
-        shown = text.split(f"{heading} by {title}")[1]
-        assert re.findall(r'data-key="([^"]+)"', shown)[:3] == expected
+    shown = {re.sub(r"Image \d+: ", "", why): key for why, key in re.findall(WHY, text)}
+    for side, expected in (("worst", ranked[:3]), ("best", ranked[: -3 - 1 : -1])):
+        for rank, key in zip(("", "second ", "third "), expected, strict=True):
+            assert [found for why, found in shown.items() if f"{rank}{side} by {title}" in why.split(", ")] == [key]
+
+
+WHY = r'<p class="why">([^<]*)</p>\s*<div class="row" data-number="\d+" data-key="([^"]+)"'
+
+
+@pytest.mark.parametrize(("num_images", "worst", "best"), [(1, 0, 0), (3, 1, 1), (5, 2, 2)])
+def test_few_images_are_not_shown_twice(tmp_path: Path, photos: Path, num_images: int, worst: int, best: int) -> None:
+    text = write_report(str(make_run(tmp_path, photos, num_images).path)).read_text().split('id="failures"')[1]
+    found = re.findall(WHY, text)
+    for side, least in (("worst", worst), ("best", best)):
+        keys = [key for why, key in found if side in why]
+        assert len(keys) >= least
+        assert bool(keys) == bool(least)
+        assert len(set(keys)) == len(keys)
+    assert "Every image in numbers" in text
 
 
 def test_every_table_has_the_papers_numbers_ours_and_the_difference(page: Page) -> None:

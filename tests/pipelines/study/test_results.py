@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pipelines.study.config import Exclusions
 from pipelines.study.database import open_database, participants
 from pipelines.study.design import Kind, Slot, Trial
 from pipelines.study.exclusions import Answered, subject_exclusion, trial_exclusion
+from pipelines.study.figures import draw_rates
 from pipelines.study.results import tabulate, write_results
 from pipelines.study.study_folder import Study
 from pipelines.study.tokens import Tokens
@@ -102,7 +104,27 @@ def test_the_extremes_are_the_images_that_fool_least_and_most(answered):
     extremes = results["tasks"][0]["extremes"]
     assert {order[entry["image"]] for entry in extremes["soft"]["highest"]} == {0, 1, 2}
     assert {order[entry["image"]] for entry in extremes["soft"]["lowest"]} == {3, 4, 5}
-    assert order[extremes["bicubic"]["highest"][0]["image"]] == 0
+    assert [order[entry["image"]] for entry in extremes["bicubic"]["highest"]] == [0]  # no other fooled anybody
+    assert {entry["rate"] for entry in extremes["bicubic"]["lowest"]} == {0.0}
+
+
+def test_where_all_images_fool_alike_none_is_extreme(photos, tmp_path):
+    study = make_study(tmp_path, photos)
+    take(study, lambda slot, trial, _: trial.kind == "trial" and slot.model == "soft")
+    stale = study.path / "figures" / "extremes-task-1.png"
+    stale.parent.mkdir()
+    stale.touch()
+    (task,) = write_results([str(study.path)], num_replicates=200)["tasks"]
+    assert task["extremes"] == {model: {"lowest": [], "highest": []} for model in ("bicubic", "soft")}
+    assert not stale.exists()
+
+
+def test_the_number_above_a_bar_is_clear_of_its_interval():
+    rows = [{"model": name, "rate": high, "low": 0.4, "high": high} for name, high in (("a", 0.5), ("b", 1.0))]
+    axes = Figure().subplots(1, 1)
+    draw_rates([axes], [{"task": 1, "models": rows}])
+    places = [text.get_position()[1] for text in axes.texts]
+    assert all(place > 100 * row["high"] for place, row in zip(places, rows, strict=True))
 
 
 def test_raw_trials_and_figures_are_written(answered):
