@@ -2,7 +2,6 @@
 
 s is each channel's standard deviation of HR - x_up, so y_0 has a standard deviation of 0.5, about that of images in
 [-1, 1], for which noise schedules are made. SRDiff (Li et al., 2021) and CorrDiff (Mardani et al., 2023) do so.
-Deviation: the paper's y_0 is the image itself.
 """
 
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ from sr3core.transfer import send
 
 class Residual:
     """Converts images to residuals and back, for one batch of conditions.
+
+    Deviation: the paper's y_0 is the image itself.
 
     Args:
         x_up: the upsampled low-resolution images, (B, C, H, W) in [-1, 1].

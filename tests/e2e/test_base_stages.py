@@ -69,7 +69,7 @@ def test_the_base_model_is_trained_beside_the_cascade_and_learns(cascade, capsys
     held_out = [line for line in read_metrics(base.metrics) if line["kind"] == "validation"]
     assert held_out[-1]["loss"] < 0.9 * held_out[0]["loss"]
     assert main(["status", str(cascade / "run")]) == 0
-    assert "base-16 40/40 loss" in capsys.readouterr().out
+    assert "base-16: done, step 40/40, loss" in capsys.readouterr().out
 
 
 def test_the_trained_network_denoises_for_a_class_with_a_variance(cascade):
