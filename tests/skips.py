@@ -6,6 +6,7 @@ What `make setup` installs is never missing for a good reason, so no reason here
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,17 @@ def find_postgres() -> Path | None:
     return found[-1].parent if found else Path(on_path).parent if on_path else None
 
 
+@cache
+def find_imagemagick() -> tuple[str, ...] | None:
+    """ImageMagick's command that converts many files, of version 7 or 6."""
+    for command in (("magick", "mogrify"), ("mogrify",)):
+        if shutil.which(command[0]):
+            version = subprocess.run([*command, "-version"], capture_output=True, text=True)
+            if version.stdout.startswith("Version: ImageMagick"):
+                return command
+    return None
+
+
 def shared_folder() -> Path:
     """What some machines have beside the repository: sample images and the paper's text."""
     return Path(__file__).resolve().parents[2] / "shared"
@@ -47,6 +59,7 @@ def shared_folder() -> Path:
 
 ALLOWED = (
     Allowed("no Chromium on this machine", lambda: find_browser() is None, "the report and the study in a browser"),
+    Allowed("ImageMagick is not installed", lambda: find_imagemagick() is None, "image files against ImageMagick"),
     Allowed("redis-server is not installed", lambda: shutil.which("redis-server") is None, "a restart of Ray's head"),
     Allowed("PostgreSQL is not installed", lambda: find_postgres() is None, "a study in PostgreSQL"),
     Allowed("needs a private mount", lambda: not can_mount(), "full and read-only disks"),

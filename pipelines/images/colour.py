@@ -64,16 +64,15 @@ def from_pillow(image: Image.Image, profile: bytes, notes: list[str]) -> tuple[n
         DecodeError: its mode has none, such as 32-bit integers.
     """
     mode = image.mode
-    if mode.startswith("I;16"):
+    if mode == "I" and image.format == "PPM":  # whatever its largest value, Pillow scales it to 65535
         notes.append("16 bits rounded to 8")
-        wide = np.asarray(image).astype(np.uint32)
-        return to_srgb(_grey((wide + 128) // 257), profile, "L", notes), None
+        return to_srgb(_grey((np.asarray(image).astype(np.uint32) + 128) // 257), profile, "L", notes), None
     if mode not in ("1", "L", "P", "RGB", "RGBA", "LA", "PA", "La", "RGBa", "CMYK", "YCbCr", "LAB", "RGBX"):
         raise DecodeError(RejectReason.UNSUPPORTED, f"pixels of mode {mode} have no defined colour; save as 8-bit RGB")
     if mode != "RGB":
         notes.append(f"mode {mode}")
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        straight = np.asarray(image.convert("RGBA"))
+        straight = np.asarray((image.convert("LA") if mode == "La" else image).convert("RGBA"))
         rgb = to_srgb(straight[..., :3], profile, "L" if mode in ("LA", "La") else "RGB", notes)
         return rgb, straight[..., 3]
     if mode in ("CMYK", "LAB"):

@@ -1,4 +1,4 @@
-"""PNG files for people to look at, as small as Pillow makes them; fast_codecs trades size for speed in shards."""
+"""PNG files for people to look at, as small as Pillow makes them; fast_png trades size for speed in shards."""
 
 import io
 

@@ -7,21 +7,37 @@ frame is meant.
 """
 
 import io
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from pipelines.images import colour, fast_codecs
+from pipelines.images import colour, iso_media, jpeg, png, tiff, unsupported, webp
 from pipelines.images.rejects import DecodeError, RejectReason
 
 MAX_PIXELS = 2**27
 """Largest image that is decoded: 134 million pixels, 400 MB. A larger one is treated as a decompression bomb."""
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "PPM")
-_OTHER_FORMATS = {b"8BPS": "PSD", b"%PDF": "PDF", b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000"}
+_SIGNATURES = (b"\xff\xd8\xff", png.SIGNATURE[:6], b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0")
+_SIGNS = (
+    (("too large",), RejectReason.TOO_LARGE),  # compressed text or profiles that would inflate to gigabytes
+    (
+        ("truncated", "premature end", "end of stream", "unexpected end", "not enough", "eof"),
+        RejectReason.TRUNCATED,
+    ),
+    (("unsupported", "not supported", "unknown raw mode"), RejectReason.UNSUPPORTED),
+)
+"""Words of an error, and the reason that they give away."""
 _ORIENTATION = 0x0112
+_DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError),
+    *(struct.error, zlib.error),
+)
+"""What Pillow's plugins raise on damaged files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +110,12 @@ def _decoded(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]
             raise DecodeError(RejectReason.TOO_LARGE, str(error)) from error
         except MemoryError as error:
             raise DecodeError(RejectReason.TOO_LARGE, "does not fit into memory") from error
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError) as error:
-            raise _as_reject(error) from error  # Pillow's plugins raise any of these on damaged files
+        except _DAMAGE as error:
+            raise _as_reject(error, data) from error
 
 
 def _decode(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]:
+    header = png.check_png(data) if data.startswith(png.SIGNATURE) else None
     image = _open(data, max_pixels)
     width, height = image.size
     if width * height > max_pixels:
@@ -107,13 +124,12 @@ def _decode(data: bytes, max_pixels: int) -> tuple[DecodedPhoto, int, list[str]]
     if frames > 1 and image.format != "MPO":  # MPO: a camera's photo, followed by a preview
         raise DecodeError(RejectReason.ANIMATED, f"{frames} frames or pages; extract the one that you need")
     notes: list[str] = []
-    png = fast_codecs.check_png(data) if image.format == "PNG" else None
-    orientation = _orientation(image, png)
+    orientation = _orientation(image, header)
     is_grey = image.mode in ("1", "L", "LA", "La") or image.mode.startswith("I;16")
-    if png is not None:
-        is_grey = png.colour_type in (0, 4)  # Pillow calls 16 bits of grey with alpha RGBA
+    if header is not None:
+        is_grey = header.is_grey  # Pillow calls 16 bits of grey with alpha RGBA
     profile = image.info.get("icc_profile") or b""
-    pixels, alpha = _pixels(data, image, profile, png, notes)
+    pixels, alpha = _pixels(data, image, profile, header, notes)
     return DecodedPhoto(pixels, alpha, is_grey, profile, image.format or "unknown", ()), orientation, notes
 
 
@@ -123,44 +139,71 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
-        if data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*")):
-            raise DecodeError(RejectReason.TRUNCATED, f"the header is incomplete ({len(data)} bytes)") from error
-        known = next((name for magic, name in _OTHER_FORMATS.items() if data.startswith(magic)), None)
-        if data[4:8] == b"ftyp":
-            known = "HEIC" if data[8:12] in (b"heic", b"heix", b"mif1") else "ISO media, perhaps a video"
-        if known:
+        if known := _name_unsupported(data):
             raise DecodeError(RejectReason.UNSUPPORTED, f"{known} is not supported; convert it to PNG") from error
+        if iso_media.is_iso_media(data) and not iso_media.is_cut_off(data):
+            raise DecodeError(RejectReason.CORRUPT, "the boxes of the AVIF are damaged") from error
+        if data.startswith(_SIGNATURES) or iso_media.is_iso_media(data):
+            raise DecodeError(RejectReason.TRUNCATED, f"the header is incomplete ({len(data)} bytes)") from error
         start = data[:16].decode("ascii", "replace").strip()
         raise DecodeError(RejectReason.NOT_AN_IMAGE, f"no known image format; starts with {start!r}") from error
 
 
-def _orientation(image: Image.Image, png: fast_codecs.PngHeader | None) -> int:
+def _name_unsupported(data: bytes) -> str | None:
+    """What a file is, if it is whole but of a kind that is not decoded."""
+    if data.startswith(b"\xff\xd8"):
+        return jpeg.describe_unsupported(data)
+    if iso_media.is_iso_media(data):
+        kind = iso_media.describe(data)
+        return None if kind == "AVIF" else kind
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0")):
+        return None if tiff.is_cut_off(data) else tiff.describe(data)
+    return unsupported.describe(data)
+
+
+def _orientation(image: Image.Image, header: png.PngHeader | None) -> int:
     """The EXIF orientation; 1 if Pillow applies it itself."""
-    if image.format in ("TIFF", "AVIF"):
+    if image.format == "TIFF":
         return 1
-    if png is not None and not png.metadata_last:
+    if header is not None and not header.metadata_last:
         return Image.Image.getexif(image).get(_ORIENTATION, 1)  # PNG's own getexif decodes the pixels first
-    return image.getexif().get(_ORIENTATION, 1)
+    return image.getexif().get(_ORIENTATION, 1)  # of an AVIF: what its own properties say, as EXIF would
 
 
 def _pixels(
-    data: bytes, image: Image.Image, profile: bytes, png: fast_codecs.PngHeader | None, notes: list[str]
+    data: bytes, image: Image.Image, profile: bytes, header: png.PngHeader | None, notes: list[str]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """RGB pixels and alpha as stored, before orientation."""
+    if header is not None:
+        return _png_pixels(data, image, profile, header, notes)
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L"):
-        pixels = fast_codecs.decode_jpeg(data, notes)
-        return colour.to_srgb(pixels, profile, image.mode, notes), None
-    if png is not None:
-        if png.bit_depth == 16:
-            notes.append("16 bits rounded to 8")
-            pixels, alpha = fast_codecs.decode_png_16(data, png)
-            return colour.to_srgb(pixels, profile, "L" if png.colour_type in (0, 4) else "RGB", notes), alpha
-        if image.mode == "RGB" and "transparency" not in image.info:
-            return colour.to_srgb(fast_codecs.decode_png_rgb(data), profile, "RGB", notes), None
-    if image.format == "TIFF" and image.mode != "I;16" and max(image.tag_v2.get(258, (8,))) > 8:  # type: ignore
-        raise DecodeError(RejectReason.UNSUPPORTED, "TIFF with more than 8 bits a channel; convert it to PNG")
+        return colour.to_srgb(jpeg.decode_jpeg(data, notes), profile, image.mode, notes), None
+    if image.format in ("JPEG", "MPO") and image.mode == "CMYK":
+        inks = 255 - jpeg.decode_jpeg(data, notes, "CMYK")
+        return colour.from_pillow(Image.frombytes("CMYK", image.size, inks.tobytes()), profile, notes)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tiff.check(image, data)
+    elif image.format == "AVIF":
+        iso_media.check_avif(data, image.size)
+    elif image.format == "WEBP":
+        webp.check_end(data)
     image.load()
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode.startswith("I;16"):
+        grey = tiff.wide_grey(image, notes)
+        return colour.to_srgb(np.repeat(grey[..., None], 3, axis=2), profile, "L", notes), None
     return colour.from_pillow(image, profile, notes)
+
+
+def _png_pixels(
+    data: bytes, image: Image.Image, profile: bytes, header: png.PngHeader, notes: list[str]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    iso_media.refuse_hdr("PNG", header.transfer)
+    if header.bit_depth == 16:
+        notes.append("16 bits rounded to 8")
+    elif image.mode != "RGB":
+        notes.append(f"mode {image.mode}")
+    pixels, alpha = png.decode_png(data, header)
+    return colour.to_srgb(pixels, profile, "L" if header.is_grey else "RGB", notes), alpha
 
 
 def _upright(pixels: np.ndarray, orientation: int, notes: list[str]) -> np.ndarray:
@@ -181,12 +224,16 @@ def _orient(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return pixels
 
 
-def _as_reject(error: Exception) -> DecodeError:
+def _as_reject(error: Exception, data: bytes) -> DecodeError:
     if isinstance(error, DecodeError):
         return error
+    if data.startswith(b"\xff\xd8") and (known := jpeg.describe_unsupported(data)):
+        return DecodeError(RejectReason.UNSUPPORTED, f"{known} is not supported; convert it to PNG")
     text = " ".join(str(error).split())[:200] or type(error).__name__
-    cut_off = ("truncated", "premature end", "end of stream", "unexpected end", "not enough", "eof")
-    reason = RejectReason.TRUNCATED if any(word in text.lower() for word in cut_off) else RejectReason.CORRUPT
-    if "too large" in text.lower():  # compressed text or profiles that would inflate to gigabytes
-        reason = RejectReason.TOO_LARGE
+    reason = next((reason for words, reason in _SIGNS if any(word in text.lower() for word in words)), None)
+    if reason is None and iso_media.is_iso_media(data) and iso_media.is_cut_off(data):
+        reason = RejectReason.TRUNCATED
+    if reason is RejectReason.UNSUPPORTED and (known := _name_unsupported(data)):
+        text = f"{known} is not supported; convert it to PNG"
+    reason = reason or RejectReason.CORRUPT
     return DecodeError(reason, text.removeprefix(f"{reason}: "))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipelines.images import colour
 from pipelines.images.decoding import DecodedPhoto
-from pipelines.images.fast_codecs import PngWriter
+from pipelines.images.fast_png import PngWriter
 from pipelines.images.rejects import DecodeError, RejectReason
 
 PhotoFormat = Literal["png", "jpeg", "webp"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipelines.images.fast_codecs import decode_png_rgb, encode_png
+from pipelines.images.fast_png import decode_png_rgb, encode_png
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
 from sr3core import strict_json

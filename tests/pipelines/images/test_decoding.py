@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from pipelines.images.decoding import decode_image
-from pipelines.images.fast_codecs import encode_png
+from pipelines.images.fast_png import encode_png
 from pipelines.images.rejects import DecodeError, RejectReason
 from tests.pipelines.images.image_files import SIZE, photo, pillow_rgb, raw_png, rejected, save
 
