@@ -7,6 +7,7 @@ import tyro
 
 from cluster.exits import DONE
 from cluster.options.declared import OnRay, Printable, Writing
+from cluster.options.fields import home_expanded
 from cluster.options.reading import CommandLine, as_json, read_config
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
@@ -44,7 +45,7 @@ def read(arguments: list[str]) -> Options:
 
 def run(options: Options) -> int:
     """`sr3 retrain CONFIG.json`: the same command again resumes."""
-    config = from_dict(RetrainConfig, read_config(options.config))
+    config = home_expanded(from_dict(RetrainConfig, read_config(options.config)))
     if options.print_config:
         print(as_json(config))
         return DONE

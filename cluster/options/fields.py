@@ -5,16 +5,19 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import os
 import textwrap
 import types
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import tyro
 
 from pipelines.settings.locations import Paths
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,32 @@ def paths_in(options: Any) -> Iterator[tuple[Option, str]]:
         for text in (value,) if isinstance(value, str) else value or ():
             for path in option.paths.find(text):
                 yield option, path
+
+
+def home_expanded(options: T) -> T:
+    """The options with `~` as the home folder wherever their types say that a text holds paths.
+
+    A shell leaves `--out=~/runs` as it is, and nothing but this reads a configuration file's `"~/runs"`.
+    """
+    hints = typing.get_type_hints(type(options), include_extras=True)
+    changes: dict[str, Any] = {}
+    for field in dataclasses.fields(options):  # type: ignore[arg-type]
+        value = getattr(options, field.name)
+        paths = next((mark for mark in _all_marks(hints[field.name]) if isinstance(mark, Paths)), None)
+        if (expanded := _expanded(value, paths)) != value:
+            changes[field.name] = expanded
+    return dataclasses.replace(options, **changes) if changes else options  # type: ignore[type-var]
+
+
+def _expanded(value: Any, paths: Paths | None) -> Any:
+    if dataclasses.is_dataclass(value):
+        return home_expanded(value)
+    if isinstance(value, tuple):
+        return tuple(_expanded(item, paths) for item in value)
+    if isinstance(value, str) and paths is not None:
+        for path in paths.find(value):
+            value = value.replace(path, os.path.expanduser(path), 1) if path.startswith("~") else value
+    return value
 
 
 def _options(cls: type, instance: Any, prefix: str, above: tuple[str, ...]) -> Iterator[Option]:

@@ -2,19 +2,20 @@
 
 import dataclasses
 import functools
+import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import tyro
 
-from cluster.options.fields import Option, options_of
+from cluster.options.fields import Option, home_expanded, options_of
 from cluster.options.help import help_text
+from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, StorageError
 
 T = TypeVar("T")
 HELP = {"-h", "--help"}
@@ -50,7 +51,7 @@ class CommandLine(Generic[T]):
             content, arguments = take_config(arguments)
             cls = cls if content is None else with_defaults(cls, content)
             cls = without_places(cls) if "--print-config" in arguments else cls
-        options = self._parse(cls, arguments)
+        options = home_expanded(self._parse(cls, arguments))
         refuse_not_finite(options)
         return options
 
@@ -122,13 +123,22 @@ def take_config(arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[s
 
 
 def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """Take `--config FILE` out of the arguments: the file's path, and the arguments that are left."""
+    """Take `--config FILE` out of the arguments: the file's path, and the arguments that are left.
+
+    Raises:
+        ConfigError: the file is not named.
+    """
     arguments = list(arguments)
     for index, argument in enumerate(arguments):
-        if argument == "--config":
-            return "".join(arguments[index + 1 : index + 2]), arguments[:index] + arguments[index + 2 :]
-        if argument.startswith("--config="):
-            return argument.partition("=")[2], arguments[:index] + arguments[index + 1 :]
+        name, equals, path = argument.partition("=")
+        if name != "--config":
+            continue
+        end = index + (1 if equals else 2)
+        if not equals:
+            path = "".join(arguments[index + 1 : end])
+        if not path or (path.startswith("-") and not equals):
+            raise ConfigError("--config: needs a value, the JSON file: --config FILE")
+        return path, arguments[:index] + arguments[end:]
     return None, arguments
 
 
@@ -139,9 +149,11 @@ def read_config(path: str) -> dict[str, Any]:
         ConfigError: the file is missing or no JSON object.
     """
     try:
-        content = strict_json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"config: cannot read {path or 'a file without a name'} as JSON: {error}") from error
+        content = strict_json.loads(read_bytes(os.path.expanduser(path)))  # of bytes, JSON may have a byte-order mark
+    except StorageError as error:
+        raise ConfigError(f"config: cannot read the file: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"config: cannot read {path} as JSON: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config: {path} must hold a JSON object, such as --print-config writes")
     return content

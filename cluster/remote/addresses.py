@@ -86,7 +86,7 @@ def take_target(arguments: list[str]) -> tuple[Target, list[str]]:
         elif name in ("--address", "--working-dir"):
             if not equals:
                 value = rest[1] if len(rest) > 1 else ""
-            if not value:
+            if not value or value.startswith("-"):
                 raise ConfigError(f"{name}: needs a value")
             target = replace(target, **{name.removeprefix("--").replace("-", "_"): value})
             rest = rest[1:] if equals else rest[2:]
@@ -98,7 +98,7 @@ def take_target(arguments: list[str]) -> tuple[Target, list[str]]:
         name, equals, value = argument.partition("=")
         if name == "--address":
             value = value if equals else "".join(rest[index + 1 : index + 2])
-            if not value:
+            if not value or value.startswith("-"):
                 raise ConfigError("--address: needs a value, such as http://HOST:8265")
             return replace(target, address=value), rest[:index] + rest[index + (1 if equals else 2) :]
     return target, rest

@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from dataclasses import asdict
-from pathlib import Path
 
 from pipelines.prepare.shard_plan import Plan
 from pipelines.runtime.provenance import provenance
@@ -17,6 +16,7 @@ from pipelines.shards.manifest import (
     load_index,
     save_manifest,
 )
+from pipelines.storage.local_files import discard, local_errors
 from pipelines.storage.uris import commit, join, temporary_path
 from sr3core import strict_json
 
@@ -30,7 +30,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
     named = []
     labels: list[int | None] = []
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with local_errors(temporary), open(temporary, "w", encoding="utf-8") as file:
             for shard in plan.shards:
                 index = load_index(directory, shard.name)
                 if index.keys:
@@ -42,7 +42,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
                 file.writelines(strict_json.dumps(asdict(reject)) + "\n" for reject in index.rejects)
         commit(temporary, join(directory, REJECTS))
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        discard(temporary)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         stage=stage,

@@ -218,7 +218,8 @@ def local_path(path: str | Path) -> Path:
     Raises:
         StorageError: path is a URI; run folders are local, or on a file system that all nodes share.
     """
-    if "://" in str(path) or ":/" in str(path):
+    path = uris.path_of(str(path))
+    if "://" in path or ":/" in path:
         raise StorageError(f"{path}: this must be a folder on this machine, or on a file system that all nodes share")
     return Path(path).expanduser().resolve()
 

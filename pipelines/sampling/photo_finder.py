@@ -85,12 +85,17 @@ def _is_below(uri: str, folder: str) -> bool:
 
 
 def _split_pattern(uri: str) -> tuple[str, str]:
-    """A URI's folders before its first wildcard, and the pattern after them; "" if it has none."""
+    """A URI's folders before its first wildcard, and the pattern after them; "" if it has none.
+
+    Brackets in the name of a folder that exists are no wildcard: "scans [2019]/*.jpg" looks into that folder.
+    """
     path, options = split_options(uri) if is_remote(uri) else (uri, "")
-    if (wildcard := _PATTERN.search(path)) is None:
-        return uri, ""
-    start = path.rfind("/", 0, wildcard.start()) + 1
-    return (path[:start].rstrip("/") or "/") + options, path[start:]
+    searched = 0
+    while wildcard := _PATTERN.search(path, searched):
+        start, searched = path.rfind("/", 0, wildcard.start()) + 1, path.find("/", wildcard.start())
+        if searched < 0 or not is_folder(path[:searched] + options):
+            return (path[:start].rstrip("/") or "/") + options, path[start:]
+    return uri, ""
 
 
 def _regex(pattern: str) -> str:

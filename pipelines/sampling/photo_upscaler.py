@@ -5,7 +5,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_writer import PhotoForm, form_of, write_photo
 from pipelines.sampling.upscale_records import changes_since, record_of, save_record
 from pipelines.settings.upscale import UpscaleConfig
+from pipelines.storage.local_files import discard, local_errors
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
@@ -142,15 +142,16 @@ class PhotoUpscaler:
             commit(temporary, path)
             save_record(self._out, name, record, "done", output)
         finally:
-            Path(temporary).unlink(missing_ok=True)
+            discard(temporary)
 
 
 @contextlib.contextmanager
 def _unwritten() -> Iterator[None]:
     """Turn a failure to write into this photo's reason."""
     try:
-        yield
-    except (StorageError, OSError) as error:
+        with local_errors("its output"):
+            yield
+    except StorageError as error:
         raise DecodeError(RejectReason.UNWRITTEN, str(error)) from error
 
 

@@ -7,6 +7,7 @@ record is not ours, and one whose record is not "done" is made again.
 from typing import Any
 
 from pipelines.runtime.provenance import git_commit, versions
+from pipelines.storage.local_files import short_name
 from pipelines.storage.uris import exists, is_file, join, read_bytes, size_of, write_atomic
 from sr3core import strict_json
 from sr3core.config import differences
@@ -34,7 +35,7 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
         a line per difference; None if there is a file without a record of ours.
     """
     path = join(out, name)
-    record_path = join(out, RECORDS, f"{name}.json")
+    record_path = _record_path(out, name)
     if not exists(record_path):
         return None if exists(path) else ["does not exist yet"]
     try:
@@ -49,4 +50,9 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
 def save_record(out: str, name: str, record: dict[str, Any], status: str, output: dict[str, Any]) -> None:
     """Write the record of OUT/NAME: status "writing" or "done", and the output's size."""
     content = {**record, "status": status, "output": output, "versions": versions(), "git_commit": git_commit()}
-    write_atomic(join(out, RECORDS, f"{name}.json"), strict_json.dumps(content, indent=1).encode())
+    write_atomic(_record_path(out, name), strict_json.dumps(content, indent=1).encode())
+
+
+def _record_path(out: str, name: str) -> str:
+    folder, slash, own = name.rpartition("/")
+    return join(out, RECORDS, f"{folder}{slash}{short_name(own, len('.json'))}.json")

@@ -6,6 +6,7 @@ import tarfile
 from collections.abc import Mapping
 from types import TracebackType
 
+from pipelines.storage.local_files import describe_error, discard
 from pipelines.storage.uris import commit, temporary_path
 from sr3core.errors import StorageError
 
@@ -46,8 +47,7 @@ class ShardWriter:
             if error is None:
                 raise self._failed(failure) from failure
         finally:
-            if os.path.exists(self._temporary):
-                os.unlink(self._temporary)
+            discard(self._temporary)
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append one sample.
@@ -92,4 +92,4 @@ class ShardWriter:
         self.num_bytes += len(data)
 
     def _failed(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._uri}: cannot write {self._temporary}: {error.strerror or error}")
+        return StorageError(f"{self._uri}: cannot write {self._temporary}: {describe_error(error)}")

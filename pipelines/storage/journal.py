@@ -101,8 +101,11 @@ class Journal:
     def _read(self, number: int) -> Entry:
         path = self._path(number)
         try:
-            return Entry(number, strict_json.loads(read_bytes(path)))
-        except ValueError as error:
+            content = strict_json.loads(read_bytes(path))
+            if not isinstance(content, dict):
+                raise ValueError("it holds no JSON object")
+            return Entry(number, content)
+        except (ValueError, RecursionError) as error:
             raise StorageError(f"{path} is damaged: {error}; delete it to return to the entry before it") from error
 
     def _path(self, number: int) -> str:

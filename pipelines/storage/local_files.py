@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -12,6 +13,20 @@ from sr3core.errors import MissingError, StorageError
 
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 """Errors of a symbolic link that points to nothing or to itself; any other may pass, and is one of the storage."""
+
+MAX_NAME_BYTES = 255
+"""Longest name of a file on common file systems."""
+_REMEDIES = {
+    errno.ENOSPC: "free space there, and run the same command again",
+    errno.EDQUOT: "delete files of yours there, and run the same command again",
+    errno.EROFS: "choose another folder, or mount the disk writable",
+    errno.EACCES: "choose another folder, or change its permissions",
+    errno.EPERM: "choose another folder, or change its permissions",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit of open files (`ulimit -n 65536`), and run the same command again",
+    errno.EIO: "the disk or its connection fails; look into the system's log (`dmesg`)",
+    errno.ESTALE: "the network disk has lost the file; run the same command again",
+}
 
 
 class Entry(NamedTuple):
@@ -68,7 +83,34 @@ def local_errors(path: str) -> Iterator[None]:
         yield
     except OSError as error:
         kind = MissingError if error.errno in _LEADS_NOWHERE else StorageError
-        raise kind(f"{path}: {error.strerror or error}") from error
+        raise kind(f"{path}: {describe_error(error)}") from error
+    except UnicodeEncodeError as error:
+        raise StorageError(
+            f"{path}: this locale has no such characters for file names; set LC_ALL=C.UTF-8 and run the same command"
+            " again"
+        ) from error
+
+
+def describe_error(error: OSError) -> str:
+    """What failed, and what helps where that is known."""
+    what = error.strerror or str(error)
+    remedy = _REMEDIES.get(error.errno or 0)
+    return f"{what}; {remedy}" if remedy else what
+
+
+def discard(path: str | os.PathLike[str]) -> None:
+    """Delete a temporary file, or leave it: what matters is why it was not needed, not why it cannot be deleted."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def short_name(name: str, room: int) -> str:
+    """A name that leaves room for more bytes in a file's name: itself, or its beginning and a hash of all of it."""
+    data = os.fsencode(name)
+    if len(data) + room <= MAX_NAME_BYTES:
+        return name
+    digest = hashlib.sha256(data).hexdigest()[:16]
+    return data[: MAX_NAME_BYTES - room - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
 
 
 class LocalFile(io.FileIO):

@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.storage.local_files import describe_error, discard
 from pipelines.storage.range_file import RangeFile
 from sr3core.errors import MissingError, StorageError
 
@@ -124,9 +125,9 @@ def download(uri: str, path: Path) -> None:
                 file.write(chunk)
         temporary.replace(path)
     except OSError as error:
-        raise StorageError(f"{path}: {error.strerror}; it was to receive {uri}") from error
+        raise StorageError(f"{path}, which was to receive {uri}: {describe_error(error)}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        discard(temporary)
 
 
 def read_chunks(uri: str, offset: int = 0, size: int | None = None) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """Files on local disks and on S3, through a few functions on URIs; readers see whole files or none.
 
-A plain path is local, `s3://bucket/key` is on S3. Endpoint and credentials come from the environment (AWS_ENDPOINT_URL,
-AWS_ACCESS_KEY_ID, ...); a URI may give its endpoint itself: `s3://bucket/key?endpoint_override=http://host:port`.
+A plain path or a file:// URL is local, `s3://bucket/key` is on S3. Endpoint and credentials come from the environment
+(AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...); a URI may give its endpoint itself:
+`s3://bucket/key?endpoint_override=http://host:port`.
 """
 
 import contextlib
@@ -11,11 +12,12 @@ import os
 import secrets
 import shutil
 import tempfile
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.storage import s3
-from pipelines.storage.local_files import Entry, LocalFile, local_errors, walk
+from pipelines.storage.local_files import Entry, LocalFile, discard, local_errors, short_name, walk
 from sr3core.errors import MissingError, StorageError
 
 _READ_AHEAD_BYTES = 1 << 20
@@ -37,13 +39,27 @@ def is_remote(uri: str) -> bool:
 
 def absolute(uri: str) -> str:
     """Make a URI independent of the working directory, which differs between Ray workers."""
-    return uri if is_remote(uri) else os.path.abspath(uri.removeprefix("file://"))
+    return uri if is_remote(uri) else os.path.abspath(path_of(uri))
+
+
+def path_of(uri: str) -> str:
+    """The path of a local URI: a file:// URL's with its percent signs decoded, a plain path as it is.
+
+    Raises:
+        StorageError: the URL is that of another machine.
+    """
+    if not uri.startswith("file://"):
+        return uri
+    host, slash, path = uri.removeprefix("file://").partition("/")
+    if host not in ("", "localhost"):
+        raise StorageError(f"{uri}: {host!r} would be another machine; write file:///FOLDER/FILE, or the path alone")
+    return slash + os.fsdecode(urllib.parse.unquote_to_bytes(path))
 
 
 def join(uri: str, *parts: str) -> str:
     """Append path components; an s3:// URI keeps its slashes and its options."""
     if not is_remote(uri):
-        return os.path.join(uri.removeprefix("file://"), *parts)
+        return os.path.join(path_of(uri), *parts)
     path, options = s3.split_options(uri)
     return "/".join([path.rstrip("/"), *parts]) + options
 
@@ -56,7 +72,7 @@ def is_below(uri: str, folder: str) -> bool:
 
 def name_of(uri: str) -> str:
     """The last component of a URI."""
-    return s3.split_options(uri)[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(uri)
+    return s3.split_options(uri)[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(path_of(uri))
 
 
 def parent_of(uri: str) -> str:
@@ -192,7 +208,8 @@ def create(uri: str, data: bytes) -> bool:
             if isinstance(error.__cause__, FileExistsError):
                 return False
             raise
-        _sync_folder(uri)
+        with local_errors(uri):
+            _sync_folder(uri)
         return True
 
 
@@ -207,7 +224,7 @@ def _beside(uri: str, data: bytes) -> Iterator[str]:
             os.fsync(file.fileno())
         yield temporary
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        discard(temporary)
 
 
 def put_file(path: str, uri: str) -> None:
@@ -223,7 +240,7 @@ def put_file(path: str, uri: str) -> None:
                 os.fsync(file.fileno())
         commit(temporary, uri)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        discard(temporary)
 
 
 @contextlib.contextmanager
@@ -242,7 +259,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def temporary_path(uri: str) -> str:
     """A fresh local path to write a URI's content to; beside a local URI, so that commit can rename it."""
-    name = f".{secrets.token_hex(4)}-{name_of(uri)}.tmp"
+    name = f".{secrets.token_hex(4)}-{short_name(name_of(uri), len('.01234567-.tmp'))}.tmp"
     if is_remote(uri):
         return os.path.join(tempfile.gettempdir(), name)
     folder = os.path.dirname(absolute(uri))
@@ -277,7 +294,8 @@ def delete_leftovers(uri: str) -> None:
     """Delete the temporary files that killed processes left of a local file, see temporary_path."""
     if not is_remote(uri):
         folder, name = os.path.split(absolute(uri))
-        for leftover in glob.glob(f".????????-{glob.escape(name)}.tmp", root_dir=folder):
+        short = short_name(name, len(".01234567-.tmp"))
+        for leftover in glob.glob(f".????????-{glob.escape(short)}.tmp", root_dir=folder):
             delete(os.path.join(folder, leftover))
 
 

@@ -49,7 +49,7 @@ class JsonFormat:
         """
         try:
             document = strict_json.loads(read_bytes(str(uri)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self.error(f"{uri} is damaged ({error}); {self.if_damaged}") from error
         found = document if isinstance(document, dict) else {}
         version = found.get("format_version")

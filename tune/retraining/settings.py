@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.settings.locations import Location
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import preset
 from pipelines.settings.train import RunConfig, TrainConfig
@@ -45,9 +46,9 @@ class RetrainConfig:
     added later are used for training."""
     run: str | RunConfig
     """What to train: a preset's name, or the output of `sr3 train PRESET --print-config`."""
-    registry: str = field(metadata=PLACEMENT)
+    registry: Location = field(metadata=PLACEMENT)
     """Folder or s3:// prefix of the model registry."""
-    work: str = field(metadata=PLACEMENT)
+    work: Location = field(metadata=PLACEMENT)
     """Folder on a file system that all nodes share; each retraining gets a subfolder."""
     warm_start: bool = True
     """Start from the promoted model's weights, with a fresh optimiser; False starts from random weights each time."""
