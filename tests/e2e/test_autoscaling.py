@@ -133,7 +133,7 @@ def test_stages_wait_aloud_for_the_nodes_that_they_need(cluster, prepared, tmp_p
     # As a driver that joins, not as a job: fake nodes share one machine, and one that goes takes a job's folder along.
     arguments = ["--config", str(tmp_path / "run.json"), "--data", str(prepared), "--out", str(tmp_path / "run")]
     output = run(head, gcs, "train", *arguments)
-    assert re.search(r"8-\d\d waits for nodes: it needs .*1 trainer \(the cluster has 0\)", output), output
+    assert re.search(r"8-\d\d: waits for nodes: it needs .*1 trainer \(the cluster has 0\)", output), output
     assert "8-16: step 6, done" in output
     assert "8-32: step 6, done" in output
     assert sum_of(log, "Adding", "trainer") >= 1, events(log)

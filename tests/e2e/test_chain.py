@@ -215,8 +215,8 @@ def test_the_report_is_one_file_that_names_its_distance_honestly(evaluated, sear
 def test_status_tells_of_the_run_and_of_the_preparation(searched, capsys):
     assert main(["status", str(searched / "run")]) == 0
     output = capsys.readouterr().out
-    assert "8-16 60/60" in output
-    assert re.search(r"learning rate \S+, gradient norm \S+, data wait \S+%, memory \S+ GB, 1 worker", output)
+    assert "8-16: done, step 60/60" in output
+    assert re.search(r"learning rate \S+, gradient norm \S+, data wait \S+%\s+memory \S+ GB, 1 worker", output)
     assert "best-4" in output
     assert main(["verify", str(searched / "data")]) == 0
     sheet = searched / "sheet.png"
