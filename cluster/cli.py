@@ -66,11 +66,12 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
     if name in groups():
         return _run_group(name, arguments)
     from cluster.commands import load
+    from cluster.options.fields import home_expanded
 
     module, command = load(name), COMMANDS[name]
     if command.runs_as_job and target.is_job_server:
         return _run_as_job(module, name, arguments, target)
-    options = module.read([*(target.as_option() if command.takes_address else ()), *arguments])
+    options = home_expanded(module.read([*(target.as_option() if command.takes_address else ()), *arguments]))
     target.refuse_job_options()
     return module.run(options)
 

@@ -42,7 +42,10 @@ def loads(text: str | bytes) -> Any:
     Raises:
         ValueError: it is not JSON.
     """
-    data: Any = json.loads(text)
+    try:
+        data: Any = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     document = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     if isinstance(document.get(NOT_FINITE), dict):
         for pointer, value in document.pop(NOT_FINITE).items():

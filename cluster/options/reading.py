@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
-from cluster.options.fields import Option, home_expanded, options_of
+from cluster.options.fields import Option, options_of
 from cluster.options.help import help_text
 from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
@@ -42,6 +42,8 @@ class CommandLine(Generic[T]):
     def read(self, arguments: Sequence[str]) -> T:
         """Read the options; help and mistakes print and exit, as command lines do (status 0 and 2).
 
+        `~` stays in them: it is another folder where a job runs. What runs here expands it (fields.home_expanded).
+
         Raises:
             ConfigError: the --config file is missing or invalid, or a number is not finite.
         """
@@ -51,7 +53,7 @@ class CommandLine(Generic[T]):
             content, arguments = take_config(arguments)
             cls = cls if content is None else with_defaults(cls, content)
             cls = without_places(cls) if "--print-config" in arguments else cls
-        options = home_expanded(self._parse(cls, arguments))
+        options = self._parse(cls, arguments)
         refuse_not_finite(options)
         return options
 

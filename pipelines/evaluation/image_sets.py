@@ -135,11 +135,11 @@ def read_labels(path: str, names: Sequence[str]) -> list[int]:
         DataError: the file cannot be read, lacks a column, contradicts itself, or has no label for an image.
     """
     try:
-        with Path(path).open(newline="") as file:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows, columns = list(reader), list(reader.fieldnames or ())
-    except OSError as error:
-        raise DataError(f"--labels: {path} cannot be read: {error.strerror}") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"--labels: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     column = next((name for name in ("imagenet_index", "label") if name in columns), None)
     if "file" not in columns or column is None:
         raise DataError(

@@ -197,7 +197,7 @@ def _read_ground_truth(uri: str) -> dict[int, str]:
             " ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv or val.txt into it or beside it,"
             " or give --layout folder to do without classes"
         )
-    lines = read_bytes(path).decode("utf-8", "replace").splitlines()
+    lines = read_bytes(path).decode("utf-8-sig", "replace").splitlines()
     try:
         if path.endswith(".csv"):  # ILSVRC2012_val_00048981,n03995372 85 1 499 272
             rows = [row for row in csv.reader(io.StringIO("\n".join(lines))) if row and row[0] != "ImageId"]

@@ -39,6 +39,16 @@ def test_a_file_whose_name_looks_like_a_pattern_is_a_file(tmp_path: Path) -> Non
     assert names(tmp_path / "scan[1].png") == ["scan[1].png"]
 
 
+def test_brackets_in_the_name_of_a_folder_are_no_pattern(tmp_path: Path) -> None:
+    for name in ("scans [2019]/a.png", "scans [2019]/b[1]/c.png", "scans 2/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert names(tmp_path / "scans [2019]" / "*.png") == ["a.png"]
+    assert names(tmp_path / "scans [2019]" / "**" / "*.png") == ["a.png", "b[1]/c.png"]
+    assert names(tmp_path / "scans [2019]" / "b[1]" / "[ac].png") == ["c.png"]
+    assert names(tmp_path / "scans [0-9]" / "*.png") == ["scans 2/d.png"], "no folder has that name"
+
+
 def test_what_is_not_there_is_named(folder: Path) -> None:
     for text in ("nowhere", "*.bmp"):
         with pytest.raises(DataError, match="no such file or folder"):
