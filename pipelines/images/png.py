@@ -2,9 +2,11 @@
 
 import struct
 import zlib
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from pipelines.images import fast_png
 
@@ -101,12 +103,15 @@ def _coloured(index: np.ndarray, header: PngHeader) -> tuple[np.ndarray, np.ndar
     last = int(index.max())
     if last >= len(palette):
         raise ValueError(f"the PNG's pixels name colour {last} of a palette of {len(palette)}")
+    picture = Image.fromarray(np.ascontiguousarray(index))
+    picture.putpalette(palette.tobytes())
+    rgb = np.asarray(picture.convert("RGB"))
     if not header.transparent:
-        return palette[index], None
+        return rgb, None
     alpha = np.full(256, 255, np.uint8)
     listed = np.frombuffer(header.transparent, np.uint8)[:256]
     alpha[: len(listed)] = listed
-    return palette[index], alpha[index]
+    return rgb, alpha.take(index)
 
 
 def _samples(data: bytes, header: PngHeader) -> np.ndarray:
@@ -129,10 +134,9 @@ def _samples(data: bytes, header: PngHeader) -> np.ndarray:
 
 def _few_bits(data: bytes, header: PngHeader) -> np.ndarray:
     """Samples of 1, 2 or 4 bits: a row of bytes that hold several is filtered and stored as one of grey pixels is."""
-    samples = np.empty((header.height, header.width, 1), np.uint8)
     if not header.interlaced:
-        samples[..., 0] = _unpacked(_pixel_chunks(data), header.width, header.height, header.bit_depth)
-        return samples
+        return _unpacked(_pixel_chunks(data), header.width, header.height, header.bit_depth)[..., None]
+    samples = np.empty((header.height, header.width, 1), np.uint8)
     rows = zlib.decompressobj().decompress(b"".join(_bodies(data)), header.width * header.height + 14 * header.height)
     at = 0
     for top, left, down, right in _ADAM7:
@@ -149,9 +153,16 @@ def _unpacked(idat: bytes, width: int, height: int, depth: int) -> np.ndarray:
     row_bytes = -(-width * depth // 8)
     packed = _rewritten(row_bytes, height, 8, _GREY, idat)
     stored = fast_png.decode_png_samples(packed, row_bytes, height, 8, _GREY)[..., 0]
-    shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)
-    spread = stored[..., None] >> shifts & (2**depth - 1)
+    spread = _spreads(depth).take(stored).view(np.uint8)
     return spread.reshape(height, -1)[:, :width]
+
+
+@cache
+def _spreads(depth: int) -> np.ndarray:
+    """The samples of each byte that holds several, one to a byte, as one number each."""
+    shifts = np.arange(8 - depth, -1, -depth, dtype=np.uint8)
+    spread = np.arange(256, dtype=np.uint8)[:, None] >> shifts & (2**depth - 1)
+    return spread.view(f"u{8 // depth}")[:, 0]
 
 
 def _rewritten(width: int, height: int, depth: int, colour_type: int, pixels: bytes, interlaced: bool = False) -> bytes:
