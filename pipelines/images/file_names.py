@@ -8,7 +8,7 @@ IMAGE_EXTENSIONS = frozenset(
     f".{extension}"
     for extension in (
         *("jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "bmp", "dib", "tif", "tiff", "gif", "avif"),
-        *("heic", "heif", "jp2", "ppm", "pgm", "pnm"),
+        *("heic", "heif", "hif", "jp2", "jxl", "pbm", "ppm", "pgm", "pnm"),
     )
 )
 """Extensions, lower case, of files that are treated as images."""

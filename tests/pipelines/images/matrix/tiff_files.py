@@ -1,146 +1,34 @@
-"""TIFFs of every photometric interpretation, bit depth, order of bytes, bits and planes, written tag by tag."""
+"""TIFFs of every photometric interpretation, bit depth, order of bytes, bits and planes."""
 
 import io
-import struct
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from pipelines.images.rejects import RejectReason
 from tests.pipelines.images.matrix import cell
-from tests.pipelines.images.matrix.cell import HEIGHT, WIDTH, Cell, Damaged, as_rgb, on_white, packed, picture, to_8
+from tests.pipelines.images.matrix.cell import HEIGHT, WIDTH, Cell, Damaged, as_rgb, on_white, picture, to_8
+from tests.pipelines.images.matrix.tiff_writer import (
+    BLACK_IS_ZERO,
+    CIELAB,
+    CMYK,
+    COMPRESSIONS,
+    DEFLATE,
+    LONG,
+    PALETTE,
+    RAW,
+    RGB,
+    SHORT,
+    WHITE_IS_ZERO,
+    YCBCR,
+    Layout,
+    segments_of,
+    tiff,
+)
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK, YCBCR, CIELAB = 0, 1, 2, 3, 5, 6, 8
-NAMES = {0: "WhiteIsZero", 1: "BlackIsZero", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr", 8: "CIELAB"}
-RAW, DEFLATE, PACKBITS = 1, 8, 32773
-COMPRESSIONS: dict[int, tuple[str, Callable[[bytes], bytes]]] = {
-    RAW: ("uncompressed", lambda rows: rows),
-    DEFLATE: ("deflate", zlib.compress),
-    PACKBITS: ("PackBits", lambda rows: b"".join(bytes([len(r) - 1]) + r for r in _pieces(rows, 100))),
-}
 BOTH, IMAGEMAGICK = frozenset({"libvips", "ImageMagick"}), frozenset({"ImageMagick"})
-_SHORT, _LONG, _LONG8 = 3, 4, 16
-
-
-@dataclass(frozen=True)
-class Layout:
-    """How the samples of a TIFF are laid out."""
-
-    photometric: int
-    depth: int
-    order: str = "II"
-    compression: int = RAW
-    extra: int | None = None
-    """ExtraSamples: 0 unspecified, 1 associated alpha, 2 unassociated alpha."""
-    planar: bool = False
-    reversed_bits: bool = False
-    predictor: bool = False
-    tiled: bool = False
-    big: bool = False
-    rows_per_strip: int = 7
-    sample_format: int = 1
-    orientation: int = 1
-
-    def __str__(self) -> str:
-        words = [NAMES[self.photometric], f"{self.depth} bits", self.order, COMPRESSIONS[self.compression][0]]
-        if self.extra is not None:
-            words.append(("extra channel", "associated alpha", "unassociated alpha")[self.extra])
-        words += ["planar"] * self.planar + ["bits reversed"] * self.reversed_bits + ["predictor"] * self.predictor
-        words += ["tiled"] * self.tiled + ["BigTIFF"] * self.big
-        words += [] if self.orientation == 1 else [f"orientation {self.orientation}"]
-        words += [] if self.sample_format == 1 else [{2: "signed", 3: "floats"}[self.sample_format]]
-        return "TIFF " + ", ".join(words)
-
-
-def _pieces(data: bytes, size: int) -> list[bytes]:
-    return [data[i : i + size] for i in range(0, len(data), size)]
-
-
-def _segments(samples: np.ndarray, layout: Layout) -> list[bytes]:
-    """Strips or tiles, those of one plane after those of another if the planes are apart."""
-    planes = [samples[..., i : i + 1] for i in range(samples.shape[2])] if layout.planar else [samples]
-    if layout.tiled:
-        blocks = [
-            np.pad(tile, ((0, 16 - tile.shape[0]), (0, 16 - tile.shape[1]), (0, 0)))
-            for plane in planes
-            for y in range(0, len(plane), 16)
-            for x in range(0, plane.shape[1], 16)
-            for tile in [plane[y : y + 16, x : x + 16]]
-        ]
-    else:
-        step = layout.rows_per_strip
-        blocks = [plane[y : y + step] for plane in planes for y in range(0, len(plane), step)]
-    return [_compressed(block, layout) for block in blocks]
-
-
-def _compressed(block: np.ndarray, layout: Layout) -> bytes:
-    if layout.predictor:
-        block = np.diff(block, axis=1, prepend=0) % 2**layout.depth
-    if layout.sample_format == 3:
-        rows = block.astype(f"{'<' if layout.order == 'II' else '>'}f{layout.depth // 8}").tobytes()
-    else:
-        flat = block.reshape(len(block), -1)
-        rows = packed(flat, layout.depth, "<" if layout.order == "II" else ">").tobytes()
-    data = COMPRESSIONS[layout.compression][1](rows)
-    return bytes(int(f"{byte:08b}"[::-1], 2) for byte in data) if layout.reversed_bits else data
-
-
-def tiff(samples: np.ndarray, layout: Layout, **tags: object) -> bytes:
-    """A TIFF of samples (H, W, C); `tags` add others, such as ColorMap, or replace some, by number (t320=...)."""
-    segments = _segments(samples, layout)
-    offset, address = (16, _LONG8) if layout.big else (8, _LONG)
-    offsets = np.cumsum([offset, *map(len, segments)])[:-1].tolist()
-    height, width, channels = samples.shape
-    fields = {
-        256: (_LONG, [width]),
-        257: (_LONG, [height]),
-        258: (_SHORT, [layout.depth] * channels),
-        259: (_SHORT, [layout.compression]),
-        262: (_SHORT, [layout.photometric]),
-        266: (_SHORT, [2 if layout.reversed_bits else 1]),
-        274: (_SHORT, [layout.orientation]),
-        277: (_SHORT, [channels]),
-        284: (_SHORT, [2 if layout.planar else 1]),
-        **{int(name[1:]): value for name, value in tags.items()},
-    }
-    if layout.predictor:
-        fields[317] = (_SHORT, [2])
-    if layout.sample_format != 1:
-        fields[339] = (_SHORT, [layout.sample_format] * channels)
-    if layout.extra is not None:
-        fields[338] = (_SHORT, [layout.extra])
-    if layout.tiled:
-        fields |= {322: (_LONG, [16]), 323: (_LONG, [16]), 324: (address, offsets)}
-        fields[325] = (_LONG, list(map(len, segments)))
-    else:
-        fields |= {273: (address, offsets), 278: (_LONG, [layout.rows_per_strip])}
-        fields[279] = (_LONG, list(map(len, segments)))
-    return _file(b"".join(segments), fields, layout)
-
-
-def _file(pixels: bytes, fields: dict, layout: Layout) -> bytes:
-    code = "<" if layout.order == "II" else ">"
-    start, pointer, count, entry = (16, "Q", "Q", 20) if layout.big else (8, "I", "H", 12)
-    pixels += bytes(-len(pixels) % 2)
-    inline = struct.calcsize(pointer)
-    at = start + len(pixels)
-    beyond = at + struct.calcsize(code + count) + entry * len(fields) + inline
-    directory, values = struct.pack(code + count, len(fields)), b""
-    for tag, (kind, numbers) in sorted(fields.items()):
-        raw = struct.pack(f"{code}{len(numbers)}{ {_SHORT: 'H', _LONG: 'I', _LONG8: 'Q'}[kind] }", *numbers)
-        directory += struct.pack(f"{code}HH{pointer}", tag, kind, len(numbers))
-        if len(raw) > inline:
-            directory += struct.pack(code + pointer, beyond + len(values))
-            values += raw + bytes(len(raw) % 2)
-        else:
-            directory += raw.ljust(inline, b"\0")
-    directory += bytes(inline)
-    mark = layout.order.encode()
-    head = struct.pack(code + "HHHQ", 43, 8, 0, at) if layout.big else struct.pack(code + "HI", 42, at)
-    return mark + head + pixels + directory + values
 
 
 def _grey() -> Iterator[Cell]:
@@ -223,7 +111,7 @@ def _palettes() -> Iterator[Cell]:
                 colours = np.stack([index * 37 % 256, 255 - index, index * 101 % 256], axis=1)
                 layout = Layout(PALETTE, depth, order, compression)
                 samples = picture(1, depth)
-                data = tiff(samples, layout, t320=(_SHORT, (colours.T.reshape(-1) * 257).tolist()))
+                data = tiff(samples, layout, t320=(SHORT, (colours.T.reshape(-1) * 257).tolist()))
                 yield Cell(str(layout), data, colours[samples[..., 0]].astype(np.uint8))
 
 
@@ -243,7 +131,7 @@ def _others() -> Iterator[Cell]:
             layout = Layout(YCBCR, 8, order, compression)
             ycc = np.asarray(Image.fromarray(picture(3, 8).astype(np.uint8)).convert("YCbCr"))
             shown = np.asarray(Image.fromarray(ycc, "YCbCr").convert("RGB"))
-            data = tiff(ycc.astype(int), layout, t530=(_SHORT, [1, 1]))
+            data = tiff(ycc.astype(int), layout, t530=(SHORT, [1, 1]))
             yield Cell(str(layout), data, shown, tolerance=2, others=IMAGEMAGICK)  # libvips does not convert
         layout = Layout(CIELAB, 8, order)
         lab = np.stack([picture(1, 8)[..., 0], np.full((HEIGHT, WIDTH), 20), np.full((HEIGHT, WIDTH), 256 - 30)], -1)
@@ -337,19 +225,17 @@ def damaged() -> Iterator[Damaged]:
                     if "zeros" not in what or compression != RAW:  # where nothing is compressed, zeros are pixels
                         yield Damaged(f"{layout}: {what}", cut, whole)
                 offsets, sizes = (324, 325) if tiled else (273, 279)
-                segments = _segments(samples, layout)
+                segments = segments_of(samples, layout)
                 starts = np.cumsum([8, *map(len, segments)])[:-1].tolist()
                 lost = {
                     "last segment missing": {
-                        f"t{offsets}": (_LONG, starts[:-1]),
-                        f"t{sizes}": (_LONG, [*map(len, segments)][:-1]),
+                        f"t{offsets}": (LONG, starts[:-1]),
+                        f"t{sizes}": (LONG, [*map(len, segments)][:-1]),
                     },
-                    "a segment beyond the end": {f"t{offsets}": (_LONG, [*starts[:-1], 10**6])},
-                    "a segment of no bytes": {f"t{sizes}": (_LONG, [*[*map(len, segments)][:-1], 0])},
-                    "a segment too short": {
-                        f"t{sizes}": (_LONG, [*[*map(len, segments)][:-1], len(segments[-1]) // 2])
-                    },
-                    "no segments": {f"t{offsets}": (_LONG, []), f"t{sizes}": (_LONG, [])},
+                    "a segment beyond the end": {f"t{offsets}": (LONG, [*starts[:-1], 10**6])},
+                    "a segment of no bytes": {f"t{sizes}": (LONG, [*[*map(len, segments)][:-1], 0])},
+                    "a segment too short": {f"t{sizes}": (LONG, [*[*map(len, segments)][:-1], len(segments[-1]) // 2])},
+                    "no segments": {f"t{offsets}": (LONG, []), f"t{sizes}": (LONG, [])},
                 }
                 for what, tags in lost.items():
                     yield Damaged(f"{layout}: {what}", tiff(samples, layout, **tags), whole)
