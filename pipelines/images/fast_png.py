@@ -1,7 +1,7 @@
 """PNG, decoded and encoded faster than by Pillow, to the same pixels.
 
-Milliseconds on one CPU core: decoding a PNG 1024x1024 11 (Pillow 24; libspng 17), a record's PNG 256x256 0.4, encoding 256x256 as PNG 1.3 (12 at Pillow's own level, the file 5% larger). See
-tests/benchmarks/bench_prepare.py.
+Milliseconds on one CPU core: decoding 1024x1024 11 (Pillow 24; libspng 17), a record's 256x256 0.4, encoding one
+1.3 (12 at Pillow's own level, the file 5% larger). See tests/benchmarks/bench_prepare.py.
 """
 
 import io
