@@ -122,9 +122,12 @@ class Visits:
     def answer(self, session: str, token: str, response: Response) -> dict[str, Any]:
         """Store an answer, once.
 
+        A pair may have been shown several times, in two tabs or after a reload; the first answer to arrive counts,
+        whichever display it belongs to.
+
         Raises:
-            Refused: the token is forged, expired, used or replaced by a newer one, or the answer arrives before the
-                viewing time can have passed.
+            Refused: the token is forged or expired, its pair has been answered, or the answer arrives before the
+                viewing time can have passed since the token's own display.
         """
         participant, now = self._tokens.read_session(session), self._clock()
         nonce = self._tokens.read_trial(token, participant)
@@ -134,15 +137,12 @@ class Visits:
                 row = self._participant(connection, participant)
                 position = self._num_answers(connection, participant)
                 showings = connection.execute(
-                    sa.select(presentations)
-                    .filter_by(participant=participant, position=position)
-                    .order_by(presentations.c.issued_at)
+                    sa.select(presentations).filter_by(participant=participant, position=position)
                 ).all()
-                if row.state != "active" or not any(showing.nonce == nonce for showing in showings):
+                own = next((showing for showing in showings if showing.nonce == nonce), None)
+                if row.state != "active" or own is None:
                     raise again
-                if showings[-1].nonce != nonce:
-                    raise Refused(409, "replaced", "This pair has been shown again since, perhaps in another tab.")
-                slot, elapsed = self._slot(row), now - showings[-1].issued_at
+                slot, elapsed = self._slot(row), now - own.issued_at
                 if elapsed < slot.viewing_seconds:
                     wait = slot.viewing_seconds - elapsed
                     raise Refused(425, "early", "The answer came before the viewing time was over.", retry_after=wait)

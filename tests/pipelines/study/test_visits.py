@@ -141,18 +141,35 @@ def test_a_token_works_once(visits, clock, database):
         assert connection.execute(sa.select(answers.c.position, answers.c.chose_first)).all() == [(0, True)]
 
 
-def test_after_a_reload_only_the_newest_token_works_and_the_showings_are_counted(visits, clock, database):
+@pytest.mark.parametrize(("answering", "other", "seconds"), [(0, 1, 4.0), (1, 0, 3.0)])
+def test_either_of_two_tabs_may_answer_once_timed_from_its_own_display(
+    visits, clock, database, answering, other, seconds
+):
     session = join(visits, "anna")
-    old = visits.next(session)
+    tabs = [visits.next(session)]
     clock.now += 1
-    new = visits.next(visits.enter("anna")["session"])
-    assert new["position"] == old["position"] == 0
+    tabs.append(visits.next(visits.enter("anna")["session"]))
+    assert tabs[0]["position"] == tabs[1]["position"] == 0
     clock.now += 3
-    with pytest.raises(Refused, match="shown again since"):
-        visits.answer(session, old["token"], response("first"))
-    visits.answer(session, new["token"], response("first"))
+    assert visits.answer(session, tabs[answering]["token"], response("first")) == {"stored": True, "position": 1}
+    with pytest.raises(Refused) as refused:
+        visits.answer(session, tabs[other]["token"], response("second"))
+    assert (refused.value.status, refused.value.code) == (409, "answered")
     with database.read() as connection:
-        assert connection.scalar(sa.select(answers.c.num_presentations)) == 2
+        row = connection.execute(sa.select(answers)).one()
+    assert (row.chose_first, row.server_seconds, row.num_presentations) == (True, seconds, 2)
+
+
+def test_a_second_tab_does_not_make_the_first_ones_answer_early_nor_its_own_late(visits, clock):
+    session = join(visits, "anna")
+    first = visits.next(session)
+    clock.now += 2
+    second = visits.next(session)
+    clock.now += 1
+    with pytest.raises(Refused) as refused:
+        visits.answer(session, second["token"], response("first"))
+    assert refused.value.retry_after == pytest.approx(2)
+    assert visits.answer(session, first["token"], response("first"))["stored"]
 
 
 def _flip(token: str) -> str:

@@ -128,8 +128,8 @@ async function send(body) {
   for (;;) {
     try { return await post("api/answer", body); } catch (refusal) {
       if (refusal.code === "early") { await wait(1000 * refusal.after + 20); continue; }
-      if (refusal.code === "expired" || refusal.code === "replaced") { await pause("Welcome back", refusal.message); return place; }
-      if (refusal.code === "answered") return {position: place.position + 1}; // the first attempt was stored, but its acknowledgement was lost
+      if (refusal.code === "expired") { await pause("Welcome back", refusal.message); return place; }
+      if (refusal.code === "answered") return {position: place.position + 1}; // by the first attempt, whose acknowledgement was lost, or in another tab
       throw refusal;
     }
   }
