@@ -13,7 +13,7 @@ from pipelines.study.exclusions import Answered, num_failed_checks
 from pipelines.study.study_folder import Study
 
 MAX_LISTED = 500
-"""Number of the latest participants that the administrator's page lists."""
+"""Number of participants, those seen last, that the administrator's page lists."""
 
 
 def subject_rows(connection: sa.Connection, participant: int) -> Sequence[sa.Row[Any]]:
@@ -43,7 +43,8 @@ def progress(study: Study, database: Database, now: float | None = None) -> dict
     """A study's progress. No fool rates: seeing interim results tempts one to stop once they look good."""
     now = time.time() if now is None else now
     with database.read() as connection:
-        people = connection.execute(sa.select(participants).order_by(participants.c.id)).all()
+        latest_first = (participants.c.last_seen_at.desc(), participants.c.id.desc())
+        people = connection.execute(sa.select(participants).order_by(*latest_first)).all()
         rows = connection.execute(sa.select(answers).order_by(answers.c.participant, answers.c.position)).all()
     by_person: dict[int, list[sa.Row[Any]]] = {}
     for row in rows:
@@ -78,7 +79,7 @@ def progress(study: Study, database: Database, now: float | None = None) -> dict
         "groups": [{"name": name, **{key: counts[key] for key in names}} for name, counts in groups.items()],
         "num_answers": len(rows),
         "num_participants": len(people),
-        "participants": listed[::-1][:MAX_LISTED],
+        "participants": listed[:MAX_LISTED],
     }
 
 

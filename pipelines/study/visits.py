@@ -49,7 +49,8 @@ class Visits:
         now = self._clock()
         try:
             with self._database.write() as connection:
-                if connection.scalar(sa.select(participants.c.id).filter_by(external_id=external_id)) is None:
+                seen = participants.update().filter_by(external_id=external_id).values(last_seen_at=now)
+                if not connection.execute(seen).rowcount:
                     row = {"external_id": external_id, "state": "entered", "entered_at": now, "last_seen_at": now}
                     connection.execute(participants.insert().values(row))
         except IntegrityError:
@@ -160,13 +161,14 @@ class Visits:
 
     def leave(self, session: str) -> dict[str, Any]:
         """Withdraw: the person's answers are deleted, and their slot becomes free again."""
-        participant = self._tokens.read_session(session)
+        participant, now = self._tokens.read_session(session), self._clock()
         with self._database.write() as connection:
             row = self._participant(connection, participant)
             if row.state in ("entered", "active"):
                 connection.execute(answers.delete().filter_by(participant=participant))
                 connection.execute(presentations.delete().filter_by(participant=participant))
-                connection.execute(participants.update().filter_by(id=participant).values(state="left", slot=None))
+                changes = {"state": "left", "slot": None, "last_seen_at": now}
+                connection.execute(participants.update().filter_by(id=participant).values(changes))
             return self._where(connection, self._participant(connection, participant))
 
     def _participant(self, connection: sa.Connection, participant: int) -> sa.Row[Any]:

@@ -288,3 +288,24 @@ def test_progress_counts_groups(visits, study, clock, database):
     assert sum(group["done"] for group in found["groups"]) == 1
     assert sum(group["active"] for group in found["groups"]) == 1
     assert found["num_answers"] == 6
+
+
+def test_whoever_was_seen_last_is_listed_first_whatever_they_did(visits, study, clock, database):
+    def listed() -> list[tuple[str, float]]:
+        return [(p["id"], p["seconds_since"]) for p in progress(study, database, clock.now)["participants"]]
+
+    sessions = {}
+    for name in ("anna", "ben", "carl"):
+        sessions[name] = join(visits, name)
+        clock.now += 10
+    assert listed() == [("carl", 10), ("ben", 20), ("anna", 30)]
+    shown = visits.next(sessions["anna"])
+    clock.now += 3
+    visits.answer(sessions["anna"], shown["token"], response("first"))
+    assert listed() == [("anna", 0), ("carl", 13), ("ben", 23)]
+    clock.now += 1
+    visits.enter("ben")  # a reload
+    assert listed() == [("ben", 0), ("anna", 1), ("carl", 14)]
+    clock.now += 1
+    visits.leave(sessions["carl"])
+    assert listed() == [("carl", 0), ("ben", 1), ("anna", 2)]
