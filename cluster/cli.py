@@ -1,15 +1,15 @@
 """The `sr3` command. This file imports nothing heavy, so that `sr3 --help` answers at once."""
 
-import logging
-import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.catalog import COMMANDS, ON_A_CLUSTER, groups, split_command
 from cluster.exits import DONE, FAILURE, PIPE_CLOSED, USAGE_ERROR
 from cluster.remote.addresses import Target, take_target
 from cluster.stopping import Terminated, exit_status, stoppable
+from cluster.streams import drop_unwritten, open_streams, reader_has_left
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, Sr3Error
 
@@ -24,45 +24,86 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     A command for a job server runs there, and its exit status is the job's.
     """
-    try:
-        with stoppable():
-            status = _main(arguments)
-            sys.stdout.flush()
-            return status
-    except BrokenPipeError:  # the reader has seen enough; discard what is still buffered
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+    with stoppable():
+        try:
+            open_streams()
+            return _main(list(sys.argv[1:] if arguments is None else arguments))
+        except BrokenPipeError:
+            return PIPE_CLOSED
+        finally:
+            drop_unwritten()
 
 
-def _main(arguments: Sequence[str] | None) -> int:
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    name = ""
+def _main(arguments: list[str]) -> int:
+    name = "sr3"
     try:
         target, arguments = take_target(arguments)
-        if not arguments or arguments[0] in HELP:
-            print(_help())
-            return DONE
-        if arguments[0] == "--version":
-            from importlib.metadata import version
-
-            print(version("sr3-on-ray"))
-            return DONE
-        name, rest = split_command(arguments)
-        return _run(name, rest, target)
+        words, rest = split_command(arguments) if arguments else ("", [])
+        name = f"sr3 {words}"
+        status = _run(words, rest, target)
+        sys.stdout.flush()
+        return status
     except ConfigError as error:
-        print(f"sr3 {name}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return USAGE_ERROR
     except Sr3Error as error:
-        print(f"sr3 {name}: {error}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return FAILURE
     except KeyboardInterrupt as stop:
         cause = "stopped by SIGTERM" if isinstance(stop, Terminated) else "interrupted"
-        print(f"\nsr3 {name}: {cause}; run the same command again to resume", file=sys.stderr)
+        print(f"\n{name}: {cause}; run the same command again to resume", file=sys.stderr)
         return exit_status(stop)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_has_left():
+            raise
+        if (problem := _outside(error)) is None:
+            error.add_note(
+                f"{name}: this is a fault of sr3 itself. Please report it, with the lines above, the command line and"
+                " what `sr3 doctor` prints."
+            )
+            raise
+        print(f"{name}: {problem}", file=sys.stderr)
+        return FAILURE
+
+
+def _outside(error: Exception) -> str | None:
+    """What is wrong with the machine or the environment, if it caused an error that nothing else has explained."""
+    error = getattr(error, "cause", error)  # Ray's wrapper of what a worker raised
+    if isinstance(error, OSError):
+        from pipelines.storage.local_files import describe_error
+
+        place = f"{error.filename}: " if error.filename else ""
+        return place + describe_error(error)
+    if isinstance(error, MemoryError):
+        return "the memory of this machine is used up; free some, or take smaller batches, and run it again"
+    return _in_the_way() if isinstance(error, ImportError) else None
+
+
+def _in_the_way() -> str | None:
+    """The file that Python finds instead of one of this program's own packages."""
+    from importlib.util import find_spec
+
+    root = Path(__file__).resolve().parents[1]
+    for name in ("sr3core", "pipelines", "tune"):
+        spec = find_spec(name)
+        found = spec.origin if spec else None
+        if found and Path(found).resolve() != root / name / "__init__.py":
+            return (
+                f"{found} is in the way of this program's own package {name!r}: Python finds it first, by PYTHONPATH or"
+                " in the current folder; rename it, or leave its folder out of PYTHONPATH"
+            )
+    return None
 
 
 def _run(name: str, arguments: list[str], target: Target) -> int:
+    if not name or name in HELP:
+        print(_help())
+        return DONE
+    if name == "--version":
+        from importlib.metadata import version
+
+        print(version("sr3-on-ray"))
+        return DONE
     if name in groups():
         return _run_group(name, arguments)
     from cluster.commands import load
@@ -73,6 +114,8 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
         return _run_as_job(module, name, arguments, target)
     options = home_expanded(module.read([*(target.as_option() if command.takes_address else ()), *arguments]))
     target.refuse_job_options()
+    if command.takes_address and sys.stderr.isatty():  # loading torch and Ray takes seconds
+        print(f"sr3 {name}: loading …", file=sys.stderr)
     return module.run(options)
 
 

@@ -4,12 +4,15 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+from cluster.before_ray import check_cluster, check_machine, ray_folder
 from cluster.stopping import handlers_kept
 from sr3core.errors import Sr3Error, StorageError
 
 OBJECT_STORE_BYTES = 1_000_000_000
 """Object store of a local Ray: the pipelines keep images in files, so most of Ray's 30% of the memory would idle."""
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -36,11 +39,28 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     for name in ("ray.data", "ray._private.authentication.authentication_token_setup"):
         logging.getLogger(name).setLevel(logging.ERROR)
     if ray.is_initialized():  # inside a test's or a notebook's session
-        with _store_errors():
+        with _ray_errors():
             yield
         return
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
+    _connect(address or os.environ.get("RAY_ADDRESS") or "local")
+    try:
+        with _ray_errors():
+            yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    import ray
+
+    local: dict[str, Any] = {}
+    if address == "local":
+        check_machine()
+        local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+        log.info("starting Ray on this machine …")
+    else:
+        check_cluster(address)
+        log.info("joining the Ray cluster at %s …", address)
     try:
         with handlers_kept():
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
@@ -49,29 +69,40 @@ def ray_session(address: str | None = None) -> Iterator[None]:
             f"no Ray cluster answers at {address}: {error}; start one, or leave out --address to use a local Ray"
         ) from error
     except Exception as error:  # Ray raises nothing finer
-        if "timed out during startup" not in str(error):
-            raise
+        if address != "local":
+            raise Sr3Error(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}") from error
+        why = (
+            "within its 30 seconds: the machine may be too busy, or out of memory or disk"
+            if "timed out during startup" in str(error)
+            else f"({_first_line(error)})"
+        )
         raise Sr3Error(
-            "Ray did not start on this machine within its 30 seconds: the machine may be too busy, or out of memory or"
-            " disk. Free some and run the same command again; Ray's logs are in /tmp/ray/session_latest/logs"
+            f"Ray did not start on this machine {why}. Free some memory and disk and run the same command again; Ray's"
+            f" logs are in {ray_folder()}/session_latest/logs"
         ) from error
-    try:
-        with _store_errors():
-            yield
-    finally:
-        ray.shutdown()
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__).strip()
 
 
 @contextmanager
-def _store_errors() -> Iterator[None]:
-    """Report Ray's errors about an object that fits neither into shared memory nor on disk."""
-    from ray.exceptions import ObjectStoreFullError, OutOfDiskError
+def _ray_errors() -> Iterator[None]:
+    """Report Ray's own errors: a full object store, and lost workers and nodes."""
+    from ray.exceptions import ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
 
     try:
         yield
     except (ObjectStoreFullError, OutOfDiskError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise StorageError(
-            f"Ray's object store is full, and so is its disk ({reason}); free space in /tmp/ray, Ray's temporary"
-            " folder, or start Ray with a larger --object-store-memory, and run the same command again to resume"
+            f"Ray's object store is full, and so is its disk ({_first_line(error)}); free space in {ray_folder()},"
+            " Ray's temporary folder, or start Ray with a larger --object-store-memory, and run the same command again"
+            " to resume"
+        ) from error
+    except RayTaskError:  # what a task raised, which is none of Ray's
+        raise
+    except RayError as error:
+        raise Sr3Error(
+            f"Ray lost a process or a node that the command needs ({type(error).__name__}: {_first_line(error)}); run"
+            " the same command again to resume"
         ) from error
