@@ -106,24 +106,21 @@ class ObjectiveConfig:
     """Fraction of samples whose class is hidden. Classifier-free guidance needs it (Ho and Salimans, 2022); 0.1 is
     usual."""
     residual: ResidualOf = field(default="none", metadata=ADDED)
-    """What the chain draws. none: the image, as in the paper. upsampled: what bicubic upsampling leaves of it, in units
-    of its standard deviation (sr3core/diffusion/residual.py), which learns much faster."""
+    """What the chain draws. none: the image, as in the paper. upsampled: what bicubic upsampling leaves of it."""
     residual_scale: tuple[float, ...] = field(default=(), metadata=ADDED)
-    """upsampled: each channel's standard deviation of the image minus the upsampled input, on the scale of [-1, 1].
-    Empty: measured on the training images when the run is created, and written into its configuration."""
+    """upsampled: the unit of each channel, its standard deviation of HR - x_up on the scale of [-1, 1]. Empty: measured
+    on the training images when the run is created, and written into its configuration."""
 
     def __post_init__(self) -> None:
         require(
             all(0 < scale < math.inf for scale in self.residual_scale),
             f"residual_scale: {self.residual_scale} are not all positive and finite",
         )
+        useless = self.residual == "none" and self.residual_scale
+        require(not useless, f"residual_scale: {self.residual_scale} has no effect without residual: upsampled")
+        bounded = self.residual != "none" and self.bound_weight
         require(
-            self.residual != "none" or not self.residual_scale,
-            f"residual_scale: {self.residual_scale} has no effect without residual: upsampled",
-        )
-        require(
-            self.residual == "none" or self.bound_weight == 0,
-            f"residual: {self.residual!r} excludes bound_weight {self.bound_weight}: the bound is one of images",
+            not bounded, f"residual: {self.residual!r} excludes bound_weight {self.bound_weight}, a bound of images"
         )
         require(self.bound_weight >= 0, f"bound_weight: {self.bound_weight} is negative")
         require(0 <= self.class_dropout <= 1, f"class_dropout: {self.class_dropout} is not in [0, 1]")

@@ -104,6 +104,15 @@ def discard(path: str | os.PathLike[str]) -> None:
         os.unlink(path)
 
 
+def sync_folder(path: str) -> None:
+    """Make the names in a folder survive a loss of power."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def short_name(name: str, room: int) -> str:
     """A name that leaves room for more bytes in a file's name: itself, or its beginning and a hash of all of it."""
     data = os.fsencode(name)

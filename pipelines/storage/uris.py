@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.storage import s3
-from pipelines.storage.local_files import Entry, LocalFile, discard, local_errors, short_name, walk
+from pipelines.storage.local_files import Entry, LocalFile, discard, local_errors, short_name, sync_folder, walk
 from sr3core.errors import MissingError, StorageError
 
 _READ_AHEAD_BYTES = 1 << 20
@@ -209,7 +209,7 @@ def create(uri: str, data: bytes) -> bool:
                 return False
             raise
         with local_errors(uri):
-            _sync_folder(uri)
+            sync_folder(os.path.dirname(absolute(uri)))
         return True
 
 
@@ -278,7 +278,7 @@ def commit(temporary: str, uri: str) -> None:
         return
     with local_errors(uri):
         os.replace(temporary, absolute(uri))
-        _sync_folder(uri)
+        sync_folder(os.path.dirname(absolute(uri)))
 
 
 def delete(uri: str) -> None:
@@ -297,11 +297,3 @@ def delete_leftovers(uri: str) -> None:
         short = short_name(name, len(".01234567-.tmp"))
         for leftover in glob.glob(f".????????-{glob.escape(short)}.tmp", root_dir=folder):
             delete(os.path.join(folder, leftover))
-
-
-def _sync_folder(uri: str) -> None:
-    folder = os.open(os.path.dirname(absolute(uri)), os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

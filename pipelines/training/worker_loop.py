@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
 from pipelines.ingest.batches import batches_from, order_of
 from pipelines.ingest.cache_plan import plan_cache
@@ -23,7 +24,7 @@ from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
-from sr3core.training import Trainer, create_state, learning_rate_at
+from sr3core.training import Batch, StepStatistics, Trainer, TrainState, create_state, learning_rate_at
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -139,10 +140,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     while state.step < config.num_steps and not stops:
         with metrics.waiting():
             batch = next(batches).to(team.device)
-        torch.manual_seed(derive_seed(config.seed, "dropout", state.step, team.rank))
-        micro_batches = batch.split(config.num_micro_batches)
-        samples_per_worker = config.batch_size / team.world_size
-        statistics = trainer.step(state, forward, micro_batches, samples_per_worker, team.no_sync(forward))
+        statistics = _step(trainer, state, forward, batch, config, team)
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)
         stops = pulse.beat(state.step)
@@ -163,6 +161,16 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     batches.close()
     checkpoints.finish()
     metrics.close()
+
+
+def _step(
+    trainer: Trainer, state: TrainState, forward: nn.Module, batch: Batch, config: TrainConfig, team: Team
+) -> StepStatistics:
+    """One step on this worker's share of the global batch; its dropout depends on (seed, step, rank)."""
+    torch.manual_seed(derive_seed(config.seed, "dropout", state.step, team.rank))
+    micro_batches = batch.split(config.num_micro_batches)
+    samples_per_worker = config.batch_size / team.world_size
+    return trainer.step(state, forward, micro_batches, samples_per_worker, team.no_sync(forward))
 
 
 def _due(step: int, every: int, config: TrainConfig) -> bool:
