@@ -54,13 +54,14 @@ class ProgressDisplay:
 
     def __init__(self) -> None:
         self._logged, self._drawn = 0.0, 0
+        self._ended: set[str] = set()
         self._is_terminal = sys.stderr.isatty()
         if self._is_terminal:
             for handler in logging.getLogger().handlers:
                 handler.addFilter(self._make_way)
 
     def __call__(self, *progress: Progress) -> None:
-        """Show the newest state; in a log only every ten seconds, and at the end of all."""
+        """Show the newest state; in a log only every ten seconds, at the end of all, and of what has ended once."""
         done = all(each.share >= 1 for each in progress)
         if self._is_terminal:
             self._draw(progress)
@@ -68,7 +69,15 @@ class ProgressDisplay:
                 self.end()
         elif done or time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = time.monotonic()
-            print("\n".join(each.line() for each in progress), file=sys.stderr, flush=True)
+            self._log(progress)
+
+    def _log(self, progress: tuple[Progress, ...]) -> None:
+        for each in progress:
+            line = each.line()
+            if line not in self._ended:
+                print(line, file=sys.stderr, flush=True)
+            if each.share >= 1:
+                self._ended.add(line)
 
     def end(self) -> None:
         """Leave the lines as they are."""

@@ -2,11 +2,12 @@
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import time
 
-from pipelines.runtime.progress_display import Counted, duration
+from pipelines.runtime.progress_display import Counted, ProgressDisplay, duration
 from tests.commands import ROOT
 
 PROGRAM = """
@@ -77,6 +78,15 @@ def test_each_stage_has_a_line_that_stays_in_place_below_the_log():
         f"\r{line}[######....] 16-32: 0:32 left, step 6/10\n{line}[#.........] 32-64: 0:40 left, step 1/10\n"
         f"{up}{line}[#######...] 16-32: 0:24 left, step 7/10\n{line}[##........] 32-64: 0:36 left, step 2/10\n"
     )
+
+
+def test_a_log_says_once_that_something_has_ended(capsys, monkeypatch):
+    monkeypatch.setattr("pipelines.runtime.progress_display._LOG_EVERY_SECONDS", 0.0)
+    show, first, second = ProgressDisplay(), Counted("a", 2, "things"), Counted("b", 2, "things")
+    for first.done, second.done in ((2, 0), (2, 1), (2, 2)):
+        show(first, second)
+    lines = [re.sub(r"[?\d:]+ left", "…", line) for line in capsys.readouterr().err.splitlines()]
+    assert lines == ["a: …, 2/2 things", "b: …, 0/2 things", "b: …, 1/2 things", "b: …, 2/2 things"]
 
 
 def test_things_that_are_counted_have_a_time_left():
