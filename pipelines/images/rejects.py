@@ -25,6 +25,8 @@ class RejectReason(StrEnum):
     """Several frames or pages."""
     TOO_SMALL = "too_small"
     """Its shorter side is below the stage's high size; section 4 discards such images."""
+    FLAT = "flat"
+    """Every crop that was tried is flat, and --max-flat allows none."""
     DUPLICATE = "duplicate"
     """The same bytes exist under another name, or the name occurs twice."""
     NO_FACE = "no_face"

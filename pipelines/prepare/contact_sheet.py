@@ -70,6 +70,8 @@ def _draw(split: str, record: Record) -> Image.Image:
         draw.text((left, _TEXT - 14), f"{caption} {pixels.shape[1]}x{pixels.shape[0]}", _INK)
     label = "" if record.label is None else f" class {record.label}"
     name = record.meta.get("name", record.key).encode("ascii", "backslashreplace").decode()
+    if window := record.meta.get("window"):
+        name += "@{},{}".format(*window)
     draw.text((0, _TEXT + _TILE + 2), f"{split}{label} {name[-28 * len(images) :]}", _INK)
     return tile
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipelines.prepare.shard_plan import Plan, load_items
+from pipelines.prepare.shard_plan import Plan, PlannedShard, load_items
 from pipelines.prepare.shard_task import ShardTask
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
@@ -19,7 +19,7 @@ def tasks_without_duplicates(config: PrepareConfig, plan: Plan) -> Iterator[Shar
     Duplicates can be found only once every image has been read. What is left out depends on names and bytes alone, so
     a run that was interrupted at any point arrives at the same shards.
     """
-    duplicates = find_duplicates(config.out, plan, config.stage_specs)
+    duplicates = find_duplicates(config.out, plan, _stages_with_every_image(config))
     for shard in plan.shards:
         planned = {item.name for item in load_items(config.out, shard)} if duplicates else set()
         excluded = {name: duplicates[name] for name in sorted(planned & duplicates.keys())}
@@ -30,6 +30,13 @@ def tasks_without_duplicates(config: PrepareConfig, plan: Plan) -> Iterator[Shar
                 stale.append(stage.name)
         if stale:
             yield ShardTask(shard, tuple(stale), excluded)
+
+
+def _stages_with_every_image(config: PrepareConfig) -> tuple[StageSpec, ...]:
+    """Stages that together hold every image that any stage holds."""
+    if config.max_flat < 1:  # an image may have crops of any one size alone that are not flat
+        return config.stage_specs
+    return (min(config.stage_specs, key=lambda stage: stage.high_size),)  # rejects the fewest as too small
 
 
 def find_duplicates(out: str, plan: Plan, stages: tuple[StageSpec, ...]) -> dict[str, str]:
@@ -43,26 +50,37 @@ def find_duplicates(out: str, plan: Plan, stages: tuple[StageSpec, ...]) -> dict
     Args:
         out: the preparation's folder.
         plan: all shards, each of which has been written at least once.
-        stages: the stages that were prepared.
+        stages: the stages whose images are compared.
     """
-    # The stage of the smallest images rejects the fewest as too small: its images include those of all others.
-    directory = join(out, min(stages, key=lambda stage: stage.high_size).name)
     duplicates: dict[str, str] = {}
     prefixes = []
     for shard in plan.shards:
-        index = load_index(directory, shard.name)
-        duplicates.update(index.excluded)
-        prefixes.append(np.array([int(digest[:16], 16) for digest in index.digests], np.uint64))
+        images, excluded = _images(out, shard, stages)
+        duplicates.update(excluded)
+        prefixes.append(np.array([int(digest[:16], 16) for digest, _ in images], np.uint64))
     values, counts = np.unique(np.concatenate(prefixes or [np.zeros(0, np.uint64)]), return_counts=True)
     repeated = values[counts > 1]
     names_of: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by the whole digest
     for shard, prefix in zip(plan.shards, prefixes, strict=True):
         suspects = np.flatnonzero(np.isin(prefix, repeated))
         if len(suspects):
-            index = load_index(directory, shard.name)
-            for position in suspects:
-                names_of[index.digests[position]].append((shard.addition, index.names[position]))
+            images, _ = _images(out, shard, stages)
+            for digest, name in (images[position] for position in suspects):
+                names_of[digest].append((shard.addition, name))
     for names in names_of.values():
         (_, first), *others = sorted(names)
         duplicates.update({name: first for _, name in others})
     return duplicates
+
+
+def _images(
+    out: str, shard: PlannedShard, stages: tuple[StageSpec, ...]
+) -> tuple[list[tuple[str, str]], dict[str, str]]:
+    """Digest and name of each image in a shard, once however many crops it has; and the duplicates that it left out."""
+    found: dict[tuple[str, str], None] = {}
+    excluded: dict[str, str] = {}
+    for stage in stages:
+        index = load_index(join(out, stage.name), shard.name)
+        found |= dict.fromkeys(zip(index.digests, index.names, strict=True))
+        excluded |= index.excluded
+    return list(found), excluded

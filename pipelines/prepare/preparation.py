@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.prepare.crops import describe_crops
 from pipelines.prepare.duplicates import tasks_without_duplicates
 from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.parallel_writer import write_shards
@@ -157,7 +158,7 @@ def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
         f" {config.out}: {missing} of {len(plan.shards)} shards; {counts}"
     )
-    return "\n".join([would, *_remarks(source)])
+    return "\n".join([would, *describe_crops(config, plan.num_images), *_remarks(source)])
 
 
 def _remarks(source: Source) -> Iterator[str]:

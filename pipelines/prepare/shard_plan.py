@@ -100,7 +100,7 @@ def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True)
         by_split[_split_of(config, _draw(config, item))].append(item)
     if fill_splits:
         _fill_splits(config, by_split)
-    shards, encoded = _deal(by_split, config.samples_per_shard, config.seed)
+    shards, encoded = _deal(by_split, config.images_per_shard, config.seed)
     plan = Plan(
         fingerprint(config),
         hashlib.sha256(encoded).hexdigest()[:16],
@@ -133,7 +133,7 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
         return None
     addition = len(plan.additions) + 1
     first = sum(shard.split == "train" for shard in plan.shards)
-    shards, encoded = _deal({"train": new}, config.samples_per_shard, config.seed, addition, first)
+    shards, encoded = _deal({"train": new}, config.images_per_shard, config.seed, addition, first)
     extended = replace(
         plan,
         num_images=plan.num_images + len(new),
@@ -146,7 +146,7 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
 
 def _deal(
     by_split: Mapping[str, Sequence[SourceItem]],
-    samples_per_shard: int,
+    images_per_shard: int,
     seed: int,
     addition: int = 0,
     first_number: int = 0,
@@ -154,8 +154,8 @@ def _deal(
     shards, lines, offset = [], [], 0
     for split in SPLITS:
         ordered = sorted(by_split.get(split, ()), key=lambda item: (_order_key(seed, item), item))
-        for index, first in enumerate(range(0, len(ordered), samples_per_shard), first_number):
-            items = ordered[first : first + samples_per_shard]
+        for index, first in enumerate(range(0, len(ordered), images_per_shard), first_number):
+            items = ordered[first : first + images_per_shard]
             line = (strict_json.dumps(items, separators=(",", ":")) + "\n").encode()
             digest = hashlib.sha256(line).hexdigest()[:16]
             name = f"{split}-{index:06d}.tar"

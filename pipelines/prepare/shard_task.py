@@ -9,6 +9,7 @@ import numpy as np
 
 from pipelines.images.decoding import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
+from pipelines.prepare.crops import pieces
 from pipelines.prepare.shard_plan import PlannedShard, load_items
 from pipelines.prepare.sources.items import SourceItem
 from pipelines.prepare.sources.listing import read_item
@@ -16,7 +17,7 @@ from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
 from pipelines.shards.manifest import ShardIndex, save_index
-from pipelines.shards.records import content_digest, encode_record, make_pixels, record_key
+from pipelines.shards.records import content_digest, encode_record, make_pixels
 from pipelines.shards.tar_writer import ShardWriter
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint
@@ -113,7 +114,6 @@ def _add_image(
         return False
     with report.timed("read"):
         digest = content_digest(data)
-    key = record_key(item.name, digest)
     height, width = image.pixels.shape[:2]
     meta = {"name": item.name, "width": width, "height": height, "format": image.format, "notes": list(image.notes)}
     if item.synset is not None:
@@ -125,11 +125,30 @@ def _add_image(
             shard.rejects.append(Reject(item.name, RejectReason.TOO_SMALL, detail))
             fits = False
             continue
-        _add_sample(config, shard, key, image.pixels, item.label, meta, report)
+        fits &= _add_pieces(config, item, shard, digest, image.pixels, meta, report)
+    return fits
+
+
+def _add_pieces(
+    config: PrepareConfig,
+    item: SourceItem,
+    shard: _Open,
+    digest: str,
+    pixels: np.ndarray,
+    meta: dict[str, object],
+    report: ShardReport,
+) -> bool:
+    """Add the records of an image that is large enough to a shard; False if it is rejected since all of it is flat."""
+    before = len(shard.digests)
+    for piece in pieces(config, shard.stage, item.name, digest, pixels):
+        _add_sample(config, shard, piece.key, piece.pixels, item.label, meta | piece.meta, report)
         shard.digests.append(digest)
         shard.names.append(item.name)
         shard.labels.append(item.label)
-    return fits
+    if len(shard.digests) == before:
+        detail = f"every crop of {shard.stage.high_size}x{shard.stage.high_size} pixels that was tried is flat"
+        shard.rejects.append(Reject(item.name, RejectReason.FLAT, detail))
+    return len(shard.digests) > before
 
 
 def _aligned(image: DecodedImage, largest: int) -> DecodedImage:

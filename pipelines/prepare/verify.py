@@ -78,9 +78,9 @@ def _verify_planned(directory: str, shard: PlannedShard, entries: dict[str, Shar
         index = load_index(directory, shard.name)
     except (DataError, StorageError) as error:
         return [] if shard.name in entries else [Problem(path, f"no index: {error}")]
-    found = len(index.keys) + len(index.rejects)
-    if found != shard.num_images:
-        return [Problem(path, f"{shard.num_images} images were planned, but {found} are in the shard or rejected")]
+    if index.num_images != shard.num_images:
+        found = f"{index.num_images} are in the shard or rejected"
+        return [Problem(path, f"{shard.num_images} images were planned, but {found}")]
     if index.keys and shard.name not in entries:
         return [Problem(path, f"{MANIFEST} does not name it")]
     return []

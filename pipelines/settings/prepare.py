@@ -8,6 +8,7 @@ from pipelines.settings.stages import StageSpec, parse_stages
 from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import require
 
+Crop = Literal["square", "native"]
 Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
 
 
@@ -27,8 +28,15 @@ class PrepareConfig:
     """Fraction of the images held out for validation, chosen by a hash of their names."""
     test_fraction: float = 0.0
     """Fraction of the images held out for testing; the rest is for training."""
+    crop: Crop = field(default="square", metadata=ADDED)
+    """square: an image's largest central square, shrunk to the stage's size, as in the paper. native: crops of the
+    stage's size at the photo's own resolution, for enlarging photos beyond it."""
+    crops_per_image: int = field(default=1, metadata=ADDED)
+    """Native crops of each image, all at different places; a small image gives fewer if it has no more places."""
+    max_flat: float = field(default=1.0, metadata=ADDED)
+    """Largest share of an image's native crops, rounded down, that may be flat: skies, walls, what is out of focus."""
     samples_per_shard: int = 1000
-    """Images planned for each shard; a shard holds fewer where images are rejected."""
+    """Samples planned for each shard; a shard holds fewer where images are rejected."""
     image_format: Literal["png", "webp"] = "png"
     """Lossless format of the images in shards: png is faster to write, webp is smaller."""
     blur_variants: int = 0
@@ -55,11 +63,27 @@ class PrepareConfig:
         held_out = self.validation_fraction + self.test_fraction
         require(held_out <= 1, f"validation_fraction, test_fraction: together {held_out}, more than 1")
         require(self.samples_per_shard >= 1, f"samples_per_shard: {self.samples_per_shard} is not positive")
+        self._check_crops()
         require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
         require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
         require(self.num_workers is None or self.num_workers >= 1, f"num_workers: {self.num_workers} is not positive")
         require(bool(self.source), "source: empty; give a folder, archive or s3:// prefix of images")
         require(bool(self.out), "out: empty; give a folder or s3:// prefix for the shards")
+
+    def _check_crops(self) -> None:
+        require(self.crops_per_image >= 1, f"crops_per_image: {self.crops_per_image} is not positive")
+        require(0 <= self.max_flat <= 1, f"max_flat: {self.max_flat} is not in [0, 1]")
+        if self.crop == "square":
+            for name, unused in (("crops_per_image", 1), ("max_flat", 1.0)):
+                value = getattr(self, name)
+                require(value == unused, f"{name}: {value} needs crop native; an image has one largest central square")
+        else:
+            require(not self.align_faces, "align_faces: it resamples photos to one size, crop native does not; use one")
+
+    @property
+    def images_per_shard(self) -> int:
+        """Images planned for each shard, so that it holds about samples_per_shard samples."""
+        return max(1, self.samples_per_shard // self.crops_per_image)
 
     @property
     def stage_specs(self) -> tuple[StageSpec, ...]:

@@ -62,13 +62,18 @@ class ShardIndex:
     digests: tuple[str, ...] = ()
     """For each sample: SHA-256 of the source image's bytes."""
     names: tuple[str, ...] = ()
-    """For each sample: the source image's name."""
+    """For each sample: the source image's name; native crops of one image have the same."""
     labels: tuple[int | None, ...] = ()
     """For each sample: its class index, None if it has none. Shards written before labels were noted have None only."""
     rejects: tuple[Reject, ...] = ()
     """Images that were planned for the shard but rejected."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Name of each duplicate that was left out -> name under which its bytes are kept."""
+
+    @property
+    def num_images(self) -> int:
+        """Images of the source that are in the shard or were rejected."""
+        return len(set(self.names)) + len(self.rejects)
 
     @property
     def entry(self) -> ShardEntry:
