@@ -76,7 +76,7 @@ class PrepareConfig:
         if self.crop == "square":
             for name, unused in (("crops_per_image", 1), ("max_flat", 1.0)):
                 value = getattr(self, name)
-                require(value == unused, f"{name}: {value} needs crop native; an image has one largest central square")
+                require(value == unused, f"{name}: {value} is for native crops; add --crop native")
         else:
             require(not self.align_faces, "align_faces: it resamples photos to one size, crop native does not; use one")
 
