@@ -8,6 +8,7 @@ from cluster.exits import DONE
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
+from pipelines.images.rejects import check_retriable
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import PRESETS, preset
 from sr3core.config import override
@@ -23,6 +24,8 @@ class Options(Configured, Writing, OnRay):
     config: Annotated[PrepareConfig, Flat]
     add_new: bool = False
     """Prepare only images that were added to the source since, for training; held-out images stay held out."""
+    retry_rejects: tuple[str, ...] = ()
+    """Write finished shards anew that rejected images for these reasons, as after a decoder or a file was mended."""
 
 
 COMMAND_LINE = CommandLine(
@@ -42,6 +45,7 @@ COMMAND_LINE = CommandLine(
 def read(arguments: list[str]) -> Options:
     """Read the options; `--stages a,b` and `--stages a b` are the same."""
     options = COMMAND_LINE.read(arguments)
+    check_retriable(options.retry_rejects)
     stages = tuple(spec.name for spec in options.config.stage_specs)
     return dataclasses.replace(options, config=override(options.config, stages=stages))
 
@@ -55,10 +59,11 @@ def run(options: Options) -> int:
     from pipelines.storage.folder_lease import working_in
 
     if options.dry_run:
-        print(preparation.describe_plan(options.config, options.add_new))
+        print(preparation.describe_plan(options.config, options.add_new, options.retry_rejects))
         return DONE
     with working_in(options.config.out, "preparing", wait=options.wait), ray_session(options.address):
-        summary = (preparation.add_new if options.add_new else preparation.prepare)(options.config)
+        work = preparation.add_new if options.add_new else preparation.prepare
+        summary = work(options.config, retry_rejects=options.retry_rejects)
     print(describe_preparation(summary))
     print(next_command(summary))
     return DONE

@@ -1,9 +1,10 @@
 """Rejected images: reason codes, and the row that names an image and its reason."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sr3core.errors import DataError
+from sr3core.errors import ConfigError, DataError
 
 
 class RejectReason(StrEnum):
@@ -37,6 +38,23 @@ class RejectReason(StrEnum):
     """Its upscaled image could not be written, or would replace a file that sr3 did not write."""
     CRASHED = "crashed"
     """The process that upscaled it died twice, most likely for lack of memory."""
+
+
+RETRIABLE = tuple(reason for reason in RejectReason if reason not in (RejectReason.DUPLICATE, RejectReason.UNWRITTEN))
+"""Reasons for which a prepared image may be tried again: a later decoder, or another file, may have another answer."""
+
+
+def check_retriable(reasons: Iterable[str]) -> None:
+    """Check the reasons of `sr3 prepare --retry-rejects`.
+
+    Raises:
+        ConfigError: one of them is unknown, or its images cannot be tried again.
+    """
+    for reason in reasons:
+        if reason == RejectReason.DUPLICATE:
+            raise ConfigError("retry_rejects: duplicate: every `sr3 prepare` finds the duplicates anew; leave it out")
+        if reason not in RETRIABLE:
+            raise ConfigError(f"retry_rejects: {reason!r} is not one of the reasons {', '.join(RETRIABLE)}")
 
 
 class DecodeError(DataError):

@@ -67,9 +67,12 @@ def find_duplicates(out: str, plan: Plan, stages: tuple[StageSpec, ...]) -> dict
             images, _ = _images(out, shard, stages)
             for digest, name in (images[position] for position in suspects):
                 names_of[digest].append((shard.addition, name))
+    left_out = dict(duplicates)
     for names in names_of.values():
         (_, first), *others = sorted(names)
         duplicates.update({name: first for _, name in others})
+    # An image that was rejected before and is none now may have the smallest name of all.
+    duplicates.update({name: duplicates.get(kept, kept) for name, kept in left_out.items()})
     return duplicates
 
 

@@ -1,15 +1,17 @@
 """`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from pipelines.images.rejects import check_retriable
 from pipelines.prepare.crops import describe_crops
 from pipelines.prepare.duplicates import tasks_without_duplicates
 from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.parallel_writer import write_shards
 from pipelines.prepare.progress import PrepareProgress, save_progress
 from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
+from pipelines.prepare.retried_rejects import begin_retry, find_retry
 from pipelines.prepare.shard_plan import (
     PLAN,
     Plan,
@@ -60,18 +62,32 @@ class PrepareSummary:
     """What else is to be known of the source: files that are not among its images, how classes were numbered."""
 
 
-def prepare(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
+def prepare(
+    config: PrepareConfig,
+    on_progress: Callable[[PrepareProgress], None] | None = None,
+    retry_rejects: Collection[str] = (),
+) -> PrepareSummary:
     """Turn images into shards; Ray must be initialised. A repeated call writes only what is missing.
 
+    Args:
+        config: what is prepared, and how.
+        on_progress: called after each shard; None prints the progress.
+        retry_rejects: reason codes. Finished shards with images that were rejected for these are written anew.
+
     Raises:
-        ConfigError: config.out was started with a different configuration, or lies among the tars to read.
+        ConfigError: config.out was started with a different configuration, or lies among the tars to read; or a reason
+            is unknown.
         DataError: the source does not exist, holds no images, or none that a stage can use.
         StorageError: shards could not be written; those that were finished are kept.
     """
-    return _prepare(config, False, on_progress)
+    return _prepare(config, False, on_progress, retry_rejects)
 
 
-def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
+def add_new(
+    config: PrepareConfig,
+    on_progress: Callable[[PrepareProgress], None] | None = None,
+    retry_rejects: Collection[str] = (),
+) -> PrepareSummary:
     """Prepare the images that were added to config.source, for training only; Ray must be initialised.
 
     If nothing has been prepared yet, this is `prepare`. Existing shards keep every byte, and the held-out splits stay
@@ -80,16 +96,21 @@ def add_new(config: PrepareConfig, on_progress: Callable[[PrepareProgress], None
     Raises:
         ConfigError, DataError, StorageError: as prepare does.
     """
-    return _prepare(config, True, on_progress)
+    return _prepare(config, True, on_progress, retry_rejects)
 
 
 def _prepare(
-    config: PrepareConfig, add_new: bool, on_progress: Callable[[PrepareProgress], None] | None
+    config: PrepareConfig,
+    add_new: bool,
+    on_progress: Callable[[PrepareProgress], None] | None,
+    retry_rejects: Collection[str],
 ) -> PrepareSummary:
     """Write the plan, the shards that are missing, then the manifests."""
+    check_retriable(retry_rejects)
     config = _located(config)
     with working_in(config.out, "preparing") as lease:
         plan, remarks = _begin(config, add_new)
+        begin_retry(config, find_retry(config, plan, retry_rejects))
         observers = (on_progress or print_progress(), save_progress(config.out), lambda _: lease.check_not_taken())
         return _complete(config, plan, remarks, observers)
 
@@ -142,12 +163,13 @@ def _refuse_empty(config: PrepareConfig, manifest: Manifest) -> None:
         )
 
 
-def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
+def describe_plan(config: PrepareConfig, add_new: bool = False, retry_rejects: Collection[str] = ()) -> str:
     """Describe what `prepare` or `add_new` would do, and what of the source is ignored; writes nothing, needs no Ray.
 
     Raises:
         ConfigError, DataError: as they do before their first shard.
     """
+    check_retriable(retry_rejects)
     config = _located(config)
     refuse_if_busy(config.out, "preparing")
     source = _source(config)
@@ -158,7 +180,8 @@ def describe_plan(config: PrepareConfig, add_new: bool = False) -> str:
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
         f" {config.out}: {missing} of {len(plan.shards)} shards; {counts}"
     )
-    return "\n".join([would, *describe_crops(config, plan.num_images), *_remarks(source)])
+    again = [find_retry(config, plan, retry_rejects).describe()] if retry_rejects else []
+    return "\n".join([would, *again, *describe_crops(config, plan.num_images), *_remarks(source)])
 
 
 def _remarks(source: Source) -> Iterator[str]:

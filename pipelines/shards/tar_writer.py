@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import TracebackType
 
 from pipelines.storage.local_files import describe_error, discard
-from pipelines.storage.uris import commit, temporary_path
+from pipelines.storage.uris import commit, delete, temporary_path
 from sr3core.errors import StorageError
 
 _BLOCK = tarfile.BLOCKSIZE
@@ -67,12 +67,13 @@ class ShardWriter:
         self.members.append(places)
 
     def commit(self) -> str:
-        """Finish the tar, sync it to disk and make it appear; an empty tar is dropped.
+        """Finish the tar, sync it to disk and make it appear; an empty tar is dropped, and so is an earlier one.
 
         Returns:
             The SHA-256 of the tar; "" for an empty one.
         """
         if not self.keys:
+            delete(self._uri)
             return ""
         self._write(b"\0" * (2 * _BLOCK))
         try:
