@@ -169,6 +169,8 @@ class AugmentationConfig:
 
     flip: bool = True
     """Flip a random half of the pairs horizontally."""
+    quarter_turns: bool = field(default=False, metadata=ADDED)
+    """Turn each pair by 0, 90, 180 or 270 degrees at random: for crops of photos, not for faces or scenes."""
     blur_probability: float = 0.0
     """Probability that a low-resolution image is blurred each time it is used (section 4.3, "Gaussian Blurring
     noise")."""

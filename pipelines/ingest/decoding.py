@@ -94,6 +94,8 @@ class SampleNotes:
     """Its class, None if it has none."""
     flip: bool
     """Whether the target is to be flipped; the low-resolution image has been."""
+    turns: int
+    """Quarter turns of the target that are to follow, likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class DecodeJob:
             high[row] = record.high
             if record.low is not None and low.size:
                 low[row] = vary_low(record.low, variation)
-            notes.append(SampleNotes(record.key, record.label, variation.flip))
+            notes.append(SampleNotes(record.key, record.label, variation.flip, variation.turns))
         return notes
 
     def __str__(self) -> str:

@@ -97,6 +97,7 @@ class Loader:
             low=low if low.numel() else None,
             high=high,
             flips=torch.tensor([note.flip for note in notes]),
+            turns=torch.tensor([note.turns for note in notes]) if self._config.augmentation.quarter_turns else None,
             positions=tuple(place.position for place in places),
             keys=tuple(note.key for note in notes),
             classes=classes_for(self._config.model, [note.label for note in notes]),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipelines.ingest.augmentation import mirror
+from pipelines.ingest.augmentation import mirror, turn
 from sr3core.hyperparameters import ModelConfig
 from sr3core.images.pixels import to_float
 from sr3core.training import Batch
@@ -18,11 +18,13 @@ class PixelBatch:
     """One worker's share of a global batch, a quarter of the bytes that it has as floats."""
 
     low: Tensor | None
-    """Low-resolution images, flipped and blurred, (B, h, w, 3) uint8; None for a base model."""
+    """Low-resolution images, flipped, turned and blurred, (B, h, w, 3) uint8; None for a base model."""
     high: Tensor
-    """Targets before they are flipped, (B, H, W, 3) uint8."""
+    """Targets before they are flipped and turned, (B, H, W, 3) uint8."""
     flips: Tensor
     """Which targets to flip, (B,) bool."""
+    turns: Tensor | None
+    """Quarter turns of each target, (B,) int64; None if none is turned."""
     positions: tuple[int, ...]
     """Each sample's position in the global batch."""
     keys: tuple[str, ...]
@@ -31,10 +33,13 @@ class PixelBatch:
     """Class of each sample, (B,) int64; None if the model has no classes."""
 
     def to(self, device: str | torch.device) -> Batch:
-        """Send the bytes to a device without waiting for it, and flip and convert them there."""
+        """Send the bytes to a device without waiting for it, and flip, turn and convert them there."""
+        high = mirror(send(self.high, device), send(self.flips, device))
+        if self.turns is not None:
+            high = turn(high, send(self.turns, device))
         return Batch(
             low=None if self.low is None else to_float(send(self.low, device)),
-            high=to_float(mirror(send(self.high, device), send(self.flips, device))),
+            high=to_float(high),
             positions=self.positions,
             keys=self.keys,
             classes=None if self.classes is None else send(self.classes, device),

@@ -1,9 +1,9 @@
-"""Random flips and blur: what they change, how often, and that a seed decides them."""
+"""Random flips, quarter turns and blur: what they change, how often, and that a seed decides them."""
 
 import numpy as np
 import torch
 
-from pipelines.ingest.augmentation import draw_variation, mirror, vary_low
+from pipelines.ingest.augmentation import draw_variation, mirror, turn, vary_low
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images.resize import blur
 
@@ -26,6 +26,19 @@ def test_a_flip_mirrors_both_images():
     for seed in range(20):
         variation = draw_variation(AugmentationConfig(), seed)
         np.testing.assert_array_equal(vary_low(low, variation), low[:, ::-1] if variation.flip else low)
+
+
+def test_quarter_turns_are_drawn_evenly_beside_the_flips_and_turn_anticlockwise():
+    plain = [draw_variation(AugmentationConfig(), seed) for seed in range(800)]
+    drawn = [draw_variation(AugmentationConfig(quarter_turns=True), seed) for seed in range(800)]
+    assert all(variation.turns == 0 for variation in plain)
+    assert [(v.flip, v.sigma) for v in drawn] == [(v.flip, v.sigma) for v in plain]
+    for turns in range(4):
+        for flip in (False, True):
+            assert 60 < sum((v.turns, v.flip) == (turns, flip) for v in drawn) < 145
+    images = torch.arange(4 * 3 * 3 * 3, dtype=torch.uint8).reshape(4, 3, 3, 3)
+    for number, image in enumerate(turn(images, torch.tensor([0, 1, 2, 3]))):
+        np.testing.assert_array_equal(image, np.rot90(images[number].numpy(), number))
 
 
 def test_blur_touches_as_many_low_resolution_images_as_it_should():

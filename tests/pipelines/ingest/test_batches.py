@@ -61,6 +61,21 @@ def test_bytes_that_become_floats_on_the_device_give_the_bits_of_before(syntheti
     assert digest.hexdigest()[:16] == RECORDED[blur]
 
 
+@pytest.mark.parametrize("processes", [0, 3])
+def test_quarter_turns_turn_both_images_and_change_nothing_else(synthetic, processes):
+    blurred = stage(augmentation__blur_probability=0.5, placement__decoding_processes=processes)
+    plain = batch_at(synthetic, blurred, 4)
+    turned = batch_at(synthetic, override(blurred, augmentation__quarter_turns=True), 4)
+    assert turned.keys == plain.keys
+    found = []
+    for number in range(len(plain.keys)):
+        fits = [k for k in range(4) if torch.equal(turned.high[number], plain.high[number].rot90(k, (1, 2)))]
+        assert len(fits) == 1
+        assert torch.equal(turned.low[number], plain.low[number].rot90(fits[0], (1, 2)))
+        found += fits
+    assert set(found) == {0, 1, 2, 3}
+
+
 def test_a_resume_reads_nothing_of_what_was_consumed(synthetic, monkeypatch):
     config = stage(placement__prefetch_batches=1)
     read = []
