@@ -2,6 +2,19 @@
 
 import sys
 
-from cluster.cli import main
+from cluster.exits import FAILURE
+from cluster.own_packages import in_the_way
 
-sys.exit(main())
+
+def main() -> int:
+    """Run `sr3`, once it is certain that its packages are its own; returns the exit status."""
+    if (found := in_the_way(sys.path)) is not None:
+        print(f"sr3: {found}; rename it, or leave its folder out of PYTHONPATH", file=sys.stderr)
+        return FAILURE
+    from cluster.cli import main as run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

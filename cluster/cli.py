@@ -2,11 +2,11 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.catalog import COMMANDS, ON_A_CLUSTER, groups, split_command
 from cluster.exits import DONE, FAILURE, PIPE_CLOSED, USAGE_ERROR
+from cluster.own_packages import PACKAGES
 from cluster.remote.addresses import Target, take_target
 from cluster.stopping import Terminated, exit_status, stoppable
 from cluster.streams import drop_unwritten, open_streams, reader_has_left
@@ -76,22 +76,8 @@ def _outside(error: Exception) -> str | None:
         return place + describe_error(error)
     if isinstance(error, MemoryError):
         return "the memory of this machine is used up; free some, or take smaller batches, and run it again"
-    return _in_the_way() if isinstance(error, ImportError) else None
-
-
-def _in_the_way() -> str | None:
-    """The file that Python finds instead of one of this program's own packages."""
-    from importlib.util import find_spec
-
-    root = Path(__file__).resolve().parents[1]
-    for name in ("sr3core", "pipelines", "tune"):
-        spec = find_spec(name)
-        found = spec.origin if spec else None
-        if found and Path(found).resolve() != root / name / "__init__.py":
-            return (
-                f"{found} is in the way of this program's own package {name!r}: Python finds it first, by PYTHONPATH or"
-                " in the current folder; rename it, or leave its folder out of PYTHONPATH"
-            )
+    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] not in PACKAGES:
+        return f"{error}; `sr3 doctor` compares the installed packages with those that sr3 needs"
     return None
 
 

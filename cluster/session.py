@@ -2,11 +2,13 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from cluster.before_ray import check_cluster, check_machine, ray_folder
+from cluster.own_packages import in_the_way
 from cluster.stopping import handlers_kept
 from sr3core.errors import Sr3Error, StorageError
 
@@ -25,15 +27,17 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
     Raises:
         StorageError: no cluster answers at the address, or its object store is full.
-        Sr3Error: a local Ray does not start in time.
+        Sr3Error: a local Ray does not start, or its workers would find other packages than this program's.
     """
+    if (found := in_the_way([os.getcwd(), *sys.path])) is not None:
+        raise Sr3Error(f"{found} in Ray's workers, which search this folder; start sr3 in another one, or rename it")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Workers of half a CPU make more processes than cores, about which Ray would warn again and again.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
     import ray
-    import ray.data
+    import ray.data  # noqa: F401
 
     # Their notices (execution plans, progress bars, tokens) would bury our own lines.
     for name in ("ray.data", "ray._private.authentication.authentication_token_setup"):

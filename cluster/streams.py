@@ -12,9 +12,9 @@ from typing import Any
 def open_streams() -> None:
     """Let both streams take any text, also where they are closed or of a narrow encoding, and log to the first."""
     if sys.stdout is None:  # `sr3 … >&-`; the descriptor is taken, or the next file would receive what is printed
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

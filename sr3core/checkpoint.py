@@ -97,7 +97,7 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
         "sha256": {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()},
         **extra,
     }
-    (temporary / "state.json").write_text(strict_json.dumps(content, indent=1))
+    (temporary / "state.json").write_text(strict_json.dumps(content, indent=1), encoding="utf-8")
     _sync(temporary)
     if final.exists():  # the same step again, after resuming from an older checkpoint
         delete_checkpoint(final)
@@ -142,7 +142,7 @@ def read_info(path: Path) -> CheckpointInfo:
         CheckpointError: it is missing, is not valid JSON, or has an unsupported format version.
     """
     try:
-        state = strict_json.loads((path / "state.json").read_text())
+        state = strict_json.loads((path / "state.json").read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not a checkpoint: it has no state.json") from error
     except ValueError as error:
@@ -203,7 +203,7 @@ def write_sampling_state(info: CheckpointInfo, path: Path) -> Path:
     weights = sampling_weights(info)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**info.state, "sha256": {weights.name: info.state["sha256"][weights.name]}}
-    path.write_text(strict_json.dumps(content, indent=1))
+    path.write_text(strict_json.dumps(content, indent=1), encoding="utf-8")
     return weights
 
 

@@ -48,8 +48,11 @@ def loads(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from error
     document = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     if isinstance(document.get(NOT_FINITE), dict):
-        for pointer, value in document.pop(NOT_FINITE).items():
-            _set(document, pointer, float(value))
+        try:
+            for pointer, value in document.pop(NOT_FINITE).items():
+                _set(document, pointer, float(value))
+        except (LookupError, TypeError) as error:  # another program's document
+            raise ValueError(f"{NOT_FINITE!r} does not name numbers of the document") from error
     return cast("Any", data)
 
 

@@ -149,7 +149,9 @@ def _write_metrics(path: Path, num_steps: int, regression: bool) -> None:
             ratio = {"psnr": 20.5 - 6 * np.exp(-step / 60)} if regression else _buckets(loss)
             lines.append({"step": step, "kind": "validation", "loss": loss + 0.01, **ratio})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps({**line, "seconds": line["step"] * 0.29}) + "\n" for line in lines))
+    path.write_text(
+        "".join(json.dumps({**line, "seconds": line["step"] * 0.29}) + "\n" for line in lines), encoding="utf-8"
+    )
 
 
 def _buckets(loss: float) -> dict[str, float]:

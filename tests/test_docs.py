@@ -42,7 +42,7 @@ def segments(text: str) -> Iterator[list[str]]:
 
 def command_lines(page: Path) -> Iterator[list[str]]:
     """The `sr3` commands of a page's shell blocks."""
-    for language, block in FENCE.findall(page.read_text()):
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
         if language == "sh":
             without_comments = re.sub(r"(^|\s)#[^\n]*", "", block)
             yield from (words[1:] for words in segments(without_comments) if words[:1] == ["sr3"])
@@ -50,7 +50,7 @@ def command_lines(page: Path) -> Iterator[list[str]]:
 
 def inline_commands(page: Path) -> Iterator[str]:
     """The `sr3 …` phrases of a page's prose."""
-    for text in re.findall(r"`sr3 ([^`]+)`", FENCE.sub("", page.read_text())):
+    for text in re.findall(r"`sr3 ([^`]+)`", FENCE.sub("", page.read_text(encoding="utf-8"))):
         yield re.sub(r"\s+", " ", text)
 
 

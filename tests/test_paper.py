@@ -13,7 +13,7 @@ EQUATIONS = set(range(1, 15))
 
 def names_in(path: Path) -> set[str]:
     found = set()
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):

@@ -15,6 +15,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sr3core", "pipelines", "tune", "cluster")
+PROGRAM = "sr3_on_ray.py"
+"""What the `sr3` script imports."""
 DATA = ("pipelines/demo_photos", "pipelines/report/templates", "pipelines/study/pages")
 """Folders of which every file is read at run time; the launch files in cluster/ are not."""
 
@@ -22,7 +24,7 @@ DATA = ("pipelines/demo_photos", "pipelines/report/templates", "pipelines/study/
 def tracked() -> list[str]:
     """Files of the packages, without what git ignores."""
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES],
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PACKAGES, PROGRAM],
         cwd=ROOT,
         check=True,
         capture_output=True,

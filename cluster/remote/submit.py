@@ -89,7 +89,7 @@ def staged(working_dir: str | None, config: dict[str, Any] | None) -> Iterator[P
         if working_dir is not None:
             copy_tracked(Path(working_dir), folder)
         if config is not None:
-            (folder / CONFIG_NAME).write_text(strict_json.dumps(config))
+            (folder / CONFIG_NAME).write_text(strict_json.dumps(config), encoding="utf-8")
         yield folder
 
 

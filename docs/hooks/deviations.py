@@ -18,7 +18,7 @@ def deviations() -> Iterator[tuple[str, str]]:
     """Each declared deviation: where it is (file and name), and its sentence or sentences."""
     for package in PACKAGES:
         for path in sorted((ROOT / package).rglob("*.py")):
-            for name, text in _documented(ast.parse(path.read_text())):
+            for name, text in _documented(ast.parse(path.read_text(encoding="utf-8"))):
                 for part in text.split("Deviation:")[1:]:
                     until = re.split(r"\n\s*\n|\n\s+\w+: |\n\w+:\n", part)[0]  # a paragraph, or an argument's text
                     yield f"{path.relative_to(ROOT)}: `{name}`", re.sub(r"\s+", " ", until).strip()

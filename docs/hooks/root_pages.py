@@ -26,7 +26,7 @@ def page_of(source: str) -> str:
             return match[0]
         return f"]({posixpath.relpath(target, folder)}{anchor})"
 
-    return re.sub(r"\]\(([\w./-]+)(#[\w-]+)?\)", relink, (ROOT / source).read_text())
+    return re.sub(r"\]\(([\w./-]+)(#[\w-]+)?\)", relink, (ROOT / source).read_text(encoding="utf-8"))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

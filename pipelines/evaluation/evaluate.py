@@ -121,7 +121,7 @@ def _evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig) -> d
     identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"
     if path.is_file():
-        known = strict_json.loads(path.read_text())
+        known = strict_json.loads(path.read_bytes())
         if known.get("identity") == identity:
             log.info("evaluation: %s is up to date", path)
             return known

@@ -269,8 +269,8 @@ def _collect(run: Run, folder: Path) -> dict[str, Path]:
     """The files of a version by their paths in it: configuration, weights to sample with, the best schedules."""
     from sr3core.checkpoint import verify, write_sampling_state
 
-    content = strict_json.loads((run.path / "config.json").read_text()) | {"config": to_dict(run.config)}
-    (folder / "config.json").write_text(strict_json.dumps(content, indent=1))
+    content = strict_json.loads((run.path / "config.json").read_bytes()) | {"config": to_dict(run.config)}
+    (folder / "config.json").write_text(strict_json.dumps(content, indent=1), encoding="utf-8")
     files = {"config.json": folder / "config.json"}
     for stage in run.stages:
         info = stage.weights.fetch(stage.weights.newest())

@@ -86,7 +86,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "timings": (read_json(run.path / "timings.json", None, notes) or {}).get("parts", []),
         "provenance": leaves({key: value for key, value in run.provenance.items() if key != "config"}),
         "evaluated": leaves({k: evaluation.get(k) for k in ("seed", "schedules", "provenance")} if evaluation else {}),
-        "fingerprint": strict_json.loads((run.path / "config.json").read_text()).get("fingerprint", ""),
+        "fingerprint": strict_json.loads((run.path / "config.json").read_bytes()).get("fingerprint", ""),
         "study": study_section(run.path, study, lambda path: read_json(path, RESULTS_FORMAT, notes)),
         "notes": notes,
     }

@@ -24,7 +24,7 @@ def read_json(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> d
     if not path.is_file():
         return None
     try:
-        content = strict_json.loads(path.read_text())
+        content = strict_json.loads(path.read_bytes())
     except ValueError as error:
         note(f"{path.name} is damaged and omitted: {error}", notes)
         return None
@@ -123,7 +123,7 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
     found: dict[str, InferenceSchedule] = {}
     for path in sorted(stage.schedules.glob("*.json"), key=_by_number):
         try:
-            found[path.stem] = schedule_from_json(path.read_text(), path.name)
+            found[path.stem] = schedule_from_json(path.read_bytes(), path.name)
         except CheckpointError as error:
             note(str(error), notes)
     training = stage.config.model.noise_schedule

@@ -112,7 +112,7 @@ class BucketRun:
     def _record(self, path: Path) -> tuple[str, int] | None:
         """(version in the bucket, copy's modification time in ns) when both were last equal."""
         try:
-            version, changed = self._record_path(path).read_text().split()
+            version, changed = self._record_path(path).read_text(encoding="utf-8").split()
         except FileNotFoundError:
             return None
         return version, int(changed)

@@ -40,7 +40,7 @@ def with_data(run: Run, data: str | None) -> Run:
 def remember_data(run: Run) -> None:
     """Let every later command find the run's data where this one found them."""
     path = run.path / "config.json"
-    content = strict_json.loads(path.read_text())
+    content = strict_json.loads(path.read_bytes())
     if content["data"] != run.data:
         write_atomic(path, strict_json.dumps(content | {"data": run.data}, indent=1))
         if run.bucket is not None:

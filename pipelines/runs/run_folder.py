@@ -99,7 +99,7 @@ def open_run(path: str | Path) -> Run:
     if bucket is not None:
         bucket.pull()
     try:
-        content = strict_json.loads((path / "config.json").read_text())
+        content = strict_json.loads((path / "config.json").read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataError(
             f"{location} is not a run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
@@ -237,4 +237,4 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a metrics.jsonl; a half-written last one is left out, a missing file has none."""
     if not path.is_file():
         return []
-    return [strict_json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [strict_json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]

@@ -46,7 +46,7 @@ def choose_schedule(
     path = best[-1] if wanted is None else _find(folder, wanted)
     from sr3core.cascade import check_levels  # torch takes seconds to import
 
-    found = schedule_from_json(path.read_text(), str(path))
+    found = schedule_from_json(path.read_bytes(), str(path))
     try:
         check_levels(model, found)
     except ConfigError as error:

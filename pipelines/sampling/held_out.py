@@ -228,7 +228,7 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     import ray
 
     marker = samples.folder / "samples.json"
-    known = strict_json.loads(marker.read_text()) if marker.is_file() else {}
+    known = strict_json.loads(marker.read_bytes()) if marker.is_file() else {}
     if known.get("fingerprint") != samples.fingerprint:
         shutil.rmtree(samples.folder, ignore_errors=True)
         for method, pictures in (("low", images.low), ("reference", images.high)):

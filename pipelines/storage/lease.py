@@ -193,7 +193,7 @@ def process_identity() -> list[Any] | None:
     None if the system does not tell.
     """
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return [boot, os.readlink("/proc/self/ns/pid"), os.getpid(), _started(os.getpid())]
     except OSError:
         return None
@@ -213,10 +213,10 @@ def _is_here(process: list[Any] | None) -> bool:
 def _started(pid: int) -> int | None:
     """When a process started, in clock ticks after the boot; None if there is no such process, or it is a zombie."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()  # its name may hold anything
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()  # its name may hold anything
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in b"ZX" else int(fields[19])
 
 
 def _until(seconds: float) -> float:

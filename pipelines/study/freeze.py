@@ -128,11 +128,11 @@ def _write(draft: Draft, shown: "Shown", folders: Mapping[str, str], target: Pat
     plan = _plan(draft, shown, target / "images")
     parents = {role: str(local_path(folder)) for role, folder in folders.items()}
     text = plan_to_json(to_dict(plan), provenance(draft.config) | {"folders": parents})
-    (target / "study.json").write_text(text)
+    (target / "study.json").write_text(text, encoding="utf-8")
     keys = {"signing": secrets.token_urlsafe(32), "admin": secrets.token_urlsafe(24)}
     secret = target / "secrets.json"
     secret.touch(mode=0o600)
-    secret.write_text(strict_json.dumps(keys))
+    secret.write_text(strict_json.dumps(keys), encoding="utf-8")
 
 
 def _named(folders: Folders) -> dict[str, str]:

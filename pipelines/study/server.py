@@ -177,7 +177,7 @@ def _refusal(refused: Refused) -> Response:
 
 def _add_pages(app: FastAPI, study: Study, root_path: str) -> None:
     pages = {
-        name: (PAGES / name).read_text().replace("{{base}}", f"{root_path}/").replace("{{title}}", escape(title))
+        name: (PAGES / name).read_text("utf-8").replace("{{base}}", f"{root_path}/").replace("{{title}}", escape(title))
         for name, title in {"index.html": study.config.title, "admin.html": f"{study.config.title}: progress"}.items()
     }
     types = {".js": "text/javascript", ".css": "text/css"}

@@ -98,7 +98,7 @@ class Study:
             DataError: it is missing or damaged.
         """
         try:
-            return from_dict(Secrets, strict_json.loads((self.path / "secrets.json").read_text()))
+            return from_dict(Secrets, strict_json.loads((self.path / "secrets.json").read_bytes()))
         except (OSError, ValueError) as error:
             raise DataError(f"{self.path / 'secrets.json'} cannot be read: {error}; create the study again") from error
 
@@ -129,7 +129,7 @@ def open_study(path: str | Path) -> Study:
     """
     folder = local_path(path)
     try:
-        content = strict_json.loads((folder / "study.json").read_text())
+        content = strict_json.loads((folder / "study.json").read_bytes())
     except OSError as error:
         raise DataError(f"{folder} is not a study (no study.json); create one with `sr3 study new`") from error
     except ValueError as error:

@@ -60,7 +60,7 @@ class Incidents:
 def write_incidents(path: Path, lines: Sequence[dict[str, Any]]) -> None:
     """Append lines to incidents.jsonl; any worker may, since each line is a single write."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         for line in lines:
             file.write(strict_json.dumps(line) + "\n")
 

@@ -69,7 +69,7 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
     Raises:
         StorageError: the disk is full or refuses to write; earlier checkpoints are unchanged.
     """
-    parents = strict_json.loads((stage.path.parent / "config.json").read_text())["data_fingerprints"]
+    parents = strict_json.loads((stage.path.parent / "config.json").read_bytes())["data_fingerprints"]
     extra = {"validation_psnr": held_out.get("psnr"), "provenance": provenance(stage.config, parents)}
     try:
         path = save_checkpoint(stage.checkpoints, snapshot, extra)

@@ -71,7 +71,7 @@ class MetricsLog:
         if self._team.rank != 0:
             return
         seconds = self._seconds_before + time.perf_counter() - self._start
-        with self._path.open("a") as file:
+        with self._path.open("a", encoding="utf-8") as file:
             file.write(strict_json.dumps({**line, "seconds": round(seconds, 3), "written": time.time()}) + "\n")
         numbers = {f"{line['kind']}/{name}": value for name, value in line.items() if isinstance(value, float)}
         for sink in self._sinks:

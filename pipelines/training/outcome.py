@@ -32,7 +32,7 @@ def write_outcome(stage: StageRun, error: str | None, stopped: bool = False) -> 
 def read_outcome(folder: Path) -> Outcome | None:
     """Read a stage folder's outcome; None if no command has trained it yet."""
     path = _path(folder)
-    return Outcome(**strict_json.loads(path.read_text())) if path.is_file() else None
+    return Outcome(**strict_json.loads(path.read_bytes())) if path.is_file() else None
 
 
 def _path(folder: Path) -> Path:

@@ -74,7 +74,7 @@ class Pulse:
 def read_pulse(folder: Path) -> Reading | None:
     """Read a stage folder's pulse; None if no worker has begun to train since `clear`."""
     path = _pulse(folder)
-    return Reading(**strict_json.loads(path.read_text())) if path.is_file() else None
+    return Reading(**strict_json.loads(path.read_bytes())) if path.is_file() else None
 
 
 def clear(stage: StageRun) -> None:

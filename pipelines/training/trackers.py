@@ -91,7 +91,7 @@ _SINKS: dict[Tracker, Callable[[StageRun, int], Sink]] = {
 def _known_run(stage: StageRun, tracker: str) -> str | None:
     """The tracker's identifier of this stage's run, recorded at its start; `--fresh` deletes it with the rest."""
     path = stage.path / f"{tracker}-run"
-    return path.read_text() if path.is_file() else None
+    return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
 def _remember_run(stage: StageRun, tracker: str, identifier: str) -> None:

@@ -4,7 +4,6 @@ A schedule of N steps consists of the noise levels gammas[0..N], float64, with g
 falling. Index t is the paper's t, so alpha_t = gammas[t] / gammas[t - 1].
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, cast, get_args
@@ -240,7 +239,7 @@ class InferenceSchedule:
         return strict_json.dumps(asdict(self), indent=1)
 
 
-def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
+def schedule_from_json(text: str | bytes, origin: str) -> InferenceSchedule:
     """Parse the output of InferenceSchedule.to_json.
 
     Raises:
@@ -249,7 +248,7 @@ def schedule_from_json(text: str, origin: str) -> InferenceSchedule:
     """
     try:
         content: Any = strict_json.loads(text)
-    except json.JSONDecodeError as error:
+    except ValueError as error:
         raise CheckpointError(f"{origin} is not a schedule file: {error}") from error
     data = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     version = data.get("format_version")

@@ -83,7 +83,7 @@ def run(head, address: str, *arguments: str) -> str:
 
 def events(log: Path) -> list[str]:
     """What the autoscaler did, according to its log."""
-    return re.findall(r":event_summary:(.*)", log.read_text())
+    return re.findall(r":event_summary:(.*)", log.read_text(encoding="utf-8"))
 
 
 def has_shrunk(log: Path) -> bool:

@@ -116,7 +116,7 @@ def info(head, job: str) -> str:
 
 
 def samples_in(manifest: Path) -> int:
-    splits = json.loads(manifest.read_text())["splits"]
+    splits = json.loads(manifest.read_text(encoding="utf-8"))["splits"]
     return sum(shard["num_samples"] for shards in splits.values() for shard in shards)
 
 

@@ -92,7 +92,7 @@ def compare(
     network = feature_network(promotion.features)
     identity = fingerprint_of([[s.fingerprint for s in samples.values()], network.name, to_dict(promotion)])
     path = folder / "comparison.json"
-    if path.is_file() and (known := strict_json.loads(path.read_text()))["identity"] == identity:
+    if path.is_file() and (known := strict_json.loads(path.read_bytes()))["identity"] == identity:
         return from_dict(Comparison, known)
     found = _measure(samples, network, evaluate, promotion, folder, identity)
     write_atomic(path, strict_json.dumps(to_dict(found), indent=1))

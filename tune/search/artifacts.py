@@ -202,14 +202,14 @@ class Ledger:
     def __post_init__(self) -> None:
         marker = self.folder / "identity.json"
         identity = strict_json.plain({**self.identity, "format_version": SEARCH_FORMAT_VERSION})
-        changed = differences(strict_json.loads(marker.read_text()), identity) if marker.is_file() else []
+        changed = differences(strict_json.loads(marker.read_bytes()), identity) if marker.is_file() else []
         if changed:
             raise ConfigError(
                 f"{self.folder} holds a search with a different space or model: {'; '.join(changed)}; delete it or use"
                 " another name"
             )
         write_atomic(marker, strict_json.dumps(identity, indent=1))
-        entries = [strict_json.loads(path.read_text()) for path in self.folder.glob("trials/*.json")]
+        entries = [strict_json.loads(path.read_bytes()) for path in self.folder.glob("trials/*.json")]
         for data in sorted(entries, key=lambda entry: entry["index"]):
             if data["ended"] is not None:
                 self.finished.append(from_dict(TrialRecord, data["ended"]))
@@ -267,7 +267,7 @@ def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> Se
 def _search_of(path: Path) -> str | None:
     """The search that wrote a schedule; None for files of other origin."""
     try:
-        return schedule_from_json(path.read_text(), path.name).provenance.get("search")
+        return schedule_from_json(path.read_bytes(), path.name).provenance.get("search")
     except CheckpointError:
         return None
 

@@ -74,7 +74,7 @@ def pod_schema() -> dict[str, Any]:
 
 
 def documents(path: Path) -> list[dict[str, Any]]:
-    return list(yaml.safe_load_all(path.read_text()))
+    return list(yaml.safe_load_all(path.read_text(encoding="utf-8")))
 
 
 def pod_templates(node: Any) -> list[dict[str, Any]]:

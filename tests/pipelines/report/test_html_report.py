@@ -113,7 +113,7 @@ def test_worst_and_best_images_are_those_of_each_metric(run: Run, metric: Any, a
         return np.asarray(Image.open(run.path / "samples" / method / f"{key}.png"))[None]
 
     title = {psnr: "PSNR", ssim: "SSIM", consistency: "consistency"}[metric]
-    text = Path(write_report(str(run.path))).read_text().split('id="failures"')[1]
+    text = Path(write_report(str(run.path))).read_text(encoding="utf-8").split('id="failures"')[1]
     keys = json.loads((run.path / "evaluation.json").read_text())["keys"]
     ranked = sorted(keys, key=lambda key: sign * float(metric(read("sr3", key), read(against, key))[0]))
     shown = {re.sub(r"Image \d+: ", "", why): key for why, key in re.findall(WHY, text)}

@@ -22,7 +22,7 @@ class Worker:
         if task == 99:
             raise ConfigError("99 is refused")
         if isinstance(task, str) and not os.path.exists(task):
-            open(task, "w").close()
+            open(task, "w", encoding="utf-8").close()
             os.kill(os.getpid(), signal.SIGKILL)
         if task == 13:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -16,6 +16,6 @@ def test_imagenet_classes_are_the_known_ones() -> None:
 
 
 def test_imagenet_classes_agree_with_labelled_images(shared_data: Path) -> None:
-    with open(shared_data / "natural_eval" / "labels.csv", newline="") as file:
+    with open(shared_data / "natural_eval" / "labels.csv", encoding="utf-8", newline="") as file:
         rows = {row["wnid"]: int(row["imagenet_index"]) for row in csv.DictReader(file)}
     assert rows == CLASS_INDEX
