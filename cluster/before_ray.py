@@ -1,4 +1,4 @@
-"""What is checked before Ray starts or is joined, since Ray itself says it late or in many lines of C++."""
+"""What is checked before Ray starts, is joined or gets a job: Ray itself says it late, never, or in lines of C++."""
 
 import os
 import socket
@@ -8,6 +8,8 @@ from sr3core.errors import Sr3Error, StorageError
 
 PROBE_SECONDS = 5.0
 """Time within which a cluster's port answers."""
+ANSWER_SECONDS = 15.0
+"""Time within which a job server answers a request; a busy head takes its time."""
 LONGEST_SOCKET = 107
 """Bytes of the longest name of a socket in Linux."""
 _SESSION = "/session_2026-11-30_04-26-49_597192_4194304/sockets/plasma_store"
@@ -75,6 +77,43 @@ def check_cluster(address: str) -> None:
             f"no Ray cluster answers at {where}: {getattr(error, 'strerror', None) or error}; start one"
             f" (`ray start --head`), or {remedy}"
         ) from error
+
+
+def probe_job_server(address: str) -> None:
+    """Check that the server at an http:// or https:// address is a job server of Ray. Whether it takes our token is not
+    checked.
+
+    Raises:
+        StorageError: nothing answers there in time, or something else does.
+    """
+    import requests
+
+    where = f"{address} (RAY_ADDRESS)" if os.environ.get("RAY_ADDRESS") == address else address
+    try:
+        answer = requests.get(f"{address}/api/version", timeout=(PROBE_SECONDS, ANSWER_SECONDS))
+    except requests.RequestException as error:
+        raise StorageError(
+            f"no job server answers at {where}: {_cause_of(error)}; is the head up, and its port 8265 forwarded (`ray"
+            " dashboard cluster/aws.yaml`, `kubectl port-forward service/sr3-head-svc 8265`)?"
+        ) from error
+    if answer.status_code in (401, 403):
+        return
+    try:
+        is_ray = "ray_version" in answer.json()
+    except (ValueError, TypeError):
+        is_ray = False
+    if not is_ray:
+        raise StorageError(
+            f"{where} answers, but not as a job server of Ray (status {answer.status_code} for /api/version); give the"
+            " address of the head's dashboard, such as http://HOST:8265"
+        )
+
+
+def _cause_of(error: BaseException) -> str:
+    """The innermost reason of an error of requests, without the objects that its text names."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def ray_folder() -> str:

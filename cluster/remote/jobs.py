@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from cluster import stopping
+from cluster.before_ray import probe_job_server
 from cluster.exits import FAILURE, INTERRUPTED
 from pipelines.runtime.text_table import text_table
 from sr3core.errors import ConfigError, StorageError
@@ -38,6 +39,8 @@ def connect(address: str) -> "JobSubmissionClient":
     Raises:
         StorageError: nothing answers, or the token is missing or wrong; says how to fix it.
     """
+    print(f"asking {address} …", file=sys.stderr, flush=True)
+    probe_job_server(address)
     os.environ.setdefault("RAY_AUTH_MODE", "token" if _has_token() else "disabled")
     import requests
     from ray.job_submission import JobSubmissionClient
@@ -54,10 +57,7 @@ def connect(address: str) -> "JobSubmissionClient":
                 f"{address} refuses the token, or requires one: put the cluster's token into RAY_AUTH_TOKEN or"
                 " ~/.ray/auth_token"
             ) from error
-        raise StorageError(
-            f"no job server answers at {address}: {text}; is the head up, and its port 8265 forwarded"
-            " (`ray dashboard cluster/aws.yaml`, `kubectl port-forward service/sr3-head-svc 8265`)?"
-        ) from error
+        raise StorageError(f"the job server at {address} cannot be used: {text}") from error
 
 
 @contextlib.contextmanager

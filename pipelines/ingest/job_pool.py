@@ -12,7 +12,7 @@ import numpy as np
 
 from pipelines.ingest.decoding import Job, ReadingSetup, Workplace
 from pipelines.ingest.job_process import JobProcess, ProcessDiedError
-from sr3core.errors import DataError
+from sr3core.errors import Sr3Error
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class JobPool:
                     raise
                 process = self._replace(process)
                 if deaths == _MAX_DEATHS:
-                    raise DataError(
+                    raise Sr3Error(
                         f"{self._setup.directory}: {deaths} processes died one after another while they read {job}"
                         f" ({error}); -9 mostly means that the machine ran out of memory: lower"
                         " placement.prefetch_batches or placement.cpus_per_worker"

@@ -6,6 +6,7 @@
 Metrics come too seldom for either: a line of metrics.jsonl may take minutes.
 """
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,11 +16,13 @@ from pipelines.runs.run_folder import StageRun, write_atomic
 from pipelines.storage.uris import delete, exists
 from pipelines.training.worker_group import Team
 from sr3core import strict_json
+from sr3core.errors import StorageError
 
 PERIOD_SECONDS = 2.0
 """Interval between two pulses."""
 BUCKET_PERIOD_SECONDS = 10.0
 """The same for a run in a bucket, where each costs two requests."""
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Pulse:
         self._period = BUCKET_PERIOD_SECONDS if stage.bucket else PERIOD_SECONDS
         self._next = self._step = -1
         self._since = time.monotonic()
+        self._is_silent = False
 
     def beat(self, step: int) -> bool:
         """Note that `step` steps are done; whether the command asks to stop, the same answer on every worker.
@@ -65,10 +69,19 @@ class Pulse:
         now = time.monotonic()
         seconds = (now - self._since) / (step - self._step) if 0 <= self._step < step else None
         self._step, self._since = step, now
-        path = _pulse(self._stage.path)
-        write_atomic(path, strict_json.dumps(asdict(Reading(step, seconds, time.time()))))
-        self._publish(path)
+        self._note(Reading(step, seconds, time.time()))
         return is_asked_to_stop(self._stage), max(1, int(self._period / seconds)) if seconds else 1
+
+    def _note(self, reading: Reading) -> None:
+        """Write the pulse, or say once that it cannot be: it informs, and no training ends over it."""
+        path = _pulse(self._stage.path)
+        try:
+            write_atomic(path, strict_json.dumps(asdict(reading)))
+            self._publish(path)
+        except StorageError as error:
+            if not self._is_silent:
+                log.warning("%s: its progress cannot be shown between its metrics: %s", self._stage.name, error)
+            self._is_silent = True
 
 
 def read_pulse(folder: Path) -> Reading | None:

@@ -42,10 +42,14 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
     Raises:
         DataError: its shards are missing, incomplete, or another stage's.
         TrainingError: it stopped itself at a bad step.
+        CheckpointError, ConfigError, MissingError: a worker met what a restart would meet again, see final_failures.
         ray.train.TrainingFailedError: workers failed more than placement.max_failures times.
         ray.exceptions.ActorDiedError: Ray Train's controller did.
     """
     import ray.exceptions
+    import ray.train
+
+    from pipelines.training.final_failures import raise_cause
 
     split = open_training_split(stage.data, stage.config)
     check_shards(split)
@@ -58,6 +62,9 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
             if not failures_left or (over is not None and over.is_set()):
                 raise
             log.warning("%s: the process that controls its workers died; restarting it", stage.name)
+        except ray.train.TrainingFailedError as error:
+            raise_cause(error)
+            raise
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
     if over is not None and over.is_set():
         return
@@ -82,6 +89,8 @@ def make_trainer(stage: StageRun) -> "TorchTrainer":
     import ray.train
     import ray.train.torch
 
+    from pipelines.training.final_failures import FailAtOnce
+
     placement = stage.config.placement
     fewest = fewest_workers(placement)
     workers = (fewest, placement.num_workers) if fewest < placement.num_workers else placement.num_workers
@@ -99,6 +108,7 @@ def make_trainer(stage: StageRun) -> "TorchTrainer":
             name=f"{stage.name}-{time.time_ns()}",
             storage_path=str(stage.path / "ray"),
             failure_config=ray.train.FailureConfig(max_failures=placement.max_failures),
+            callbacks=[FailAtOnce()],
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )

@@ -1,10 +1,15 @@
 """What a Ray needs is checked before it starts, and a cluster's address before it is joined."""
 
+import http.server
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
-from cluster.before_ray import check_cluster, check_machine
+from cluster import before_ray
+from cluster.before_ray import check_cluster, check_machine, probe_job_server
 from sr3core.errors import Sr3Error, StorageError
 
 
@@ -65,3 +70,63 @@ def test_what_is_no_address_is_told(address):
 def test_a_cluster_that_listens_passes():
     with socket.create_server(("127.0.0.1", 0)) as server:
         check_cluster(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+@contextmanager
+def web_server(body: bytes, status: int = 200) -> Iterator[str]:
+    """A web server that answers everything alike; its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:  # type: ignore[override]
+            """Quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"), [(b"<html>", 200), (b"<html>", 404), (b'{"version": 2}', 200), (b"[]", 200), (b"7", 500)]
+)
+def test_another_web_server_is_no_job_server(body, status):
+    with (
+        web_server(body, status) as address,
+        pytest.raises(StorageError, match=rf"{address} answers, but not as a job server of Ray \(status {status} for"),
+    ):
+        probe_job_server(address)
+
+
+@pytest.mark.parametrize(("body", "status"), [(b'{"ray_version": "2.60.0"}', 200), (b"Unauthorized", 401)])
+def test_a_job_server_passes_whether_or_not_it_wants_a_token(body, status):
+    with web_server(body, status) as address:
+        probe_job_server(address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["http://", "http://[::1:8265", "http://127.0.0.1:99999", "http://a b"],
+)
+def test_an_address_that_leads_nowhere_is_told(address):
+    with pytest.raises(StorageError, match=r"no job server answers at .*; is the head up, and its port 8265 forwarded"):
+        probe_job_server(address)
+
+
+def test_a_stale_job_server_in_the_environment_is_named(closed_port, monkeypatch):
+    address = f"http://127.0.0.1:{closed_port}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(StorageError, match=rf"no job server answers at {address} \(RAY_ADDRESS\): Connection refused"):
+        probe_job_server(address)
+
+
+def test_a_server_that_takes_the_connection_and_is_silent_is_given_up(monkeypatch):
+    monkeypatch.setattr(before_ray, "ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(StorageError, match=r"no job server answers at .*: timed out"):
+            probe_job_server(address)

@@ -16,7 +16,7 @@ from pipelines.ingest.split_reader import open_training_split
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import PlacementConfig
 from sr3core.config import override
-from sr3core.errors import DataError
+from sr3core.errors import DataError, Sr3Error
 from tests.commands import ROOT
 from tests.synthetic_shards import write_shards
 
@@ -63,7 +63,7 @@ def test_a_process_that_dies_every_time_ends_training_with_what_it_was_reading(s
     wanted = (
         r"3 processes died one after another while they read train-00000\d.tar\[\d\].*exit status -9.*out of memory"
     )
-    with Loader(split, CONFIG, 16, None) as loader, pytest.raises(DataError, match=wanted):
+    with Loader(split, CONFIG, 16, None) as loader, pytest.raises(Sr3Error, match=wanted):
         load(loader, split, CONFIG, [0])
 
 
