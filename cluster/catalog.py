@@ -37,6 +37,9 @@ COMMANDS: dict[str, Command] = {
     "models": Command(
         summary="list the model versions of a registry, or roll back", module="models", takes_address=False
     ),
+    "export": Command(
+        summary="write a trained run as a model folder, for others", module="export", takes_address=False
+    ),
     "status": Command(summary="show the progress of a run or a preparation", module="status", takes_address=False),
     "verify": Command(
         summary="check prepared shards, or draw a contact sheet of them", module="verify", takes_address=False

@@ -94,7 +94,7 @@ def save_checkpoint(directory: Path, snapshot: Snapshot, extra: dict[str, Any]) 
         "format_version": CHECKPOINT_FORMAT_VERSION,
         "step": snapshot.step,
         "typical_norm": snapshot.typical_norm,
-        "sha256": {name: _sha256(temporary / name) for name in _FILES if (temporary / name).exists()},
+        "sha256": {name: sha256_of(temporary / name) for name in _FILES if (temporary / name).exists()},
         **extra,
     }
     (temporary / "state.json").write_text(strict_json.dumps(content, indent=1), encoding="utf-8")
@@ -130,9 +130,14 @@ def list_checkpoints(directory: Path) -> list[CheckpointInfo]:
     """List the committed checkpoints in directory, oldest first; unfinished ones are left out."""
     found: list[CheckpointInfo] = []
     for path in directory.glob("step-*") if directory.is_dir() else ():
-        if _NAME.match(path.name) and (path / "state.json").is_file():
+        if _NAME.match(path.name) and is_checkpoint(path):
             found.append(read_info(path))
     return sorted(found, key=lambda info: info.step)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is a complete checkpoint."""
+    return (path / "state.json").is_file()
 
 
 def read_info(path: Path) -> CheckpointInfo:
@@ -167,7 +172,7 @@ def verify(info: CheckpointInfo) -> None:
             raise CheckpointError(
                 f"{path} is missing; restore it or delete {info.path} to use the checkpoint before it"
             )
-        if _sha256(path) != expected:
+        if sha256_of(path) != expected:
             raise CheckpointError(f"{path} is damaged: its sha256 is not the recorded one; delete {info.path}")
 
 
@@ -195,18 +200,6 @@ def sampling_weights(info: CheckpointInfo) -> Path:
     return average if average.is_file() else info.path / "model.safetensors"
 
 
-def write_sampling_state(info: CheckpointInfo, path: Path) -> Path:
-    """Write the state.json of a checkpoint that holds only the weights to sample with, and return their path.
-
-    Such a checkpoint is sufficient for sampling and for a warm start, but not for resuming.
-    """
-    weights = sampling_weights(info)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {**info.state, "sha256": {weights.name: info.state["sha256"][weights.name]}}
-    path.write_text(strict_json.dumps(content, indent=1), encoding="utf-8")
-    return weights
-
-
 def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, seed: int, source: Path) -> Path:
     """Write a checkpoint of step 0 with given weights for the network and its average, and a new optimiser state.
 
@@ -224,7 +217,7 @@ def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, 
     load_weights(state.model, source)
     if state.ema is not None:
         load_weights(state.ema, source)
-    return save_checkpoint(directory, take_snapshot(state), {"warm_start": _sha256(source)})
+    return save_checkpoint(directory, take_snapshot(state), {"warm_start": sha256_of(source)})
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
@@ -252,7 +245,8 @@ def _contiguous(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.contiguous() for name, value in weights.items()}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,4 +1,4 @@
-"""`sr3 upscale`: photos of any size, with a trained run."""
+"""`sr3 upscale`: photos of any size, with a trained run or the model in the box."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from cluster.exits import DONE, FAILURE
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
-from pipelines.settings.locations import Location
+from pipelines.settings.locations import PHOTOS_4X, Location
 from pipelines.settings.upscale import UpscaleConfig
 from sr3core.errors import ConfigError
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Options(Configured, Writing, OnRay):
-    """Upscale photos of any size with a run's cascade, tile by tile; photos already upscaled so are skipped."""
+    """Upscale photos of any size, tile by tile; photos already upscaled so are skipped."""
 
     images: Annotated[tuple[Location, ...], tyro.conf.Positional]
     """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
-    run: Location
-    """Run folder that `sr3 train` wrote, or a registry that `sr3 retrain` wrote, for its promoted model."""
+    run: Annotated[Location, tyro.conf.arg(aliases=["--model"])] = PHOTOS_4X
+    """What to upscale with: a run folder that `sr3 train` wrote, a model folder of `sr3 export`, or a registry, for its
+    promoted model. By default the model that comes with the program, for photos, 4 times."""
     out: Location
     """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 records how each was made."""
     config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
@@ -43,7 +44,7 @@ COMMAND_LINE = CommandLine(
         *("--inference.precision", "--num-actors", "--dry-run", "--config", "--address"),
     ),
     examples=(
-        "sr3 upscale scan.jpg --run runs/faces --out large",
+        "sr3 upscale photo.jpg --out large",
         "sr3 upscale photos/ --recursive --run runs/faces --out large --schedule 25",
     ),
 )
@@ -55,7 +56,7 @@ def read(arguments: list[str]) -> Options:
 
 
 def run(options: Options) -> int:
-    """`sr3 upscale IMAGES… --run RUN --out DIR`."""
+    """`sr3 upscale IMAGES… --out DIR [--run RUN]`."""
     if options.print_config:
         print_configuration(options)
         return DONE

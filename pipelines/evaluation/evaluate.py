@@ -17,10 +17,17 @@ from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.storage.folder_lease import working_in
+from pipelines.storage.versioned_json import JsonFormat
 from sr3core import strict_json
 from sr3core.config import to_dict
 
-EVALUATION_FORMAT_VERSION = 1
+EVALUATION = JsonFormat(
+    title="file of `sr3 evaluate`",
+    version=1,
+    name="sr3-evaluation",
+    if_damaged="name a file that `sr3 evaluate` wrote",
+    if_other_version="measure again with `sr3 evaluate`",
+)
 log = logging.getLogger(__name__)
 
 
@@ -98,8 +105,7 @@ def _measure_sets(folders: Folders, setup: MeasuringSetup) -> dict[str, Any]:
 
 def write_evaluation(path: Path, found: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
     """Write the measurements with their provenance, and return what was written."""
-    head = {"format": "sr3-evaluation", "format_version": EVALUATION_FORMAT_VERSION}
-    result = {**head, **found, "provenance": origin}
+    result = {**EVALUATION.header, **found, "provenance": origin}
     write_atomic(path, strict_json.dumps(result, indent=1))
     return result
 

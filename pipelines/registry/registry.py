@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.runs.run_folder import Run
+from pipelines.runs.shipped_models import is_shipped
 from pipelines.storage.journal import Entry, Journal
 from pipelines.storage.lease import owner
 from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
@@ -220,7 +221,7 @@ class Registry:
 
 
 def find_model(location: str) -> str:
-    """The run folder to sample with: a registry's promoted version; any other location is returned unchanged.
+    """The run folder to sample with: a registry's promoted version; any other location stays what it is.
 
     A version's small files are verified here, its weights when they are loaded.
 
@@ -228,6 +229,8 @@ def find_model(location: str) -> str:
         DataError: a registry without a promoted version.
         CheckpointError: a version's files were changed.
     """
+    if is_shipped(location):
+        return location
     location = absolute(location)
     if not exists(join(location, "config.json")):
         registry = Registry(location)
@@ -267,7 +270,8 @@ def _check_small_files(location: str, sums: dict[str, str]) -> None:
 
 def _collect(run: Run, folder: Path) -> dict[str, Path]:
     """The files of a version by their paths in it: configuration, weights to sample with, the best schedules."""
-    from sr3core.checkpoint import verify, write_sampling_state
+    from sr3core.checkpoint import verify
+    from sr3core.sampling_checkpoint import write_sampling_state
 
     content = strict_json.loads((run.path / "config.json").read_bytes()) | {"config": to_dict(run.config)}
     (folder / "config.json").write_text(strict_json.dumps(content, indent=1), encoding="utf-8")

@@ -54,6 +54,11 @@ def require_data(run: Run, stage: str, split: str, num_images: int = 1) -> str:
         DataError: the data were moved, lack the stage, or have too few images in the split; says what to do.
     """
     directory = join(run.data, stage)
+    if not run.data:
+        raise DataError(
+            f"{run.location} is an exported model, which names no data; prepare images with `--stages {stage}`, and"
+            " repeat the command with `--data` and their folder, once: the model remembers it"
+        )
     if not exists(run.data):
         raise DataError(
             f"{run.location} was trained on {run.data}, which does not exist; if the data were moved, repeat the"

@@ -21,7 +21,7 @@ class StageWeights:
     """A stage's checkpoints, for sampling."""
 
     checkpoints: Path
-    """Folder of checkpoints."""
+    """Folder of checkpoints. In an exported model the stage's folder itself is its one checkpoint."""
     model: ModelConfig
     bucket: BucketRun | None
     """Where the run is if checkpoints is in a working copy; None for a run on a disk."""
@@ -32,9 +32,11 @@ class StageWeights:
         Raises:
             CheckpointError: there is none.
         """
-        from sr3core.checkpoint import list_checkpoints
+        from sr3core.checkpoint import is_checkpoint, list_checkpoints, read_info
 
         found = list_checkpoints(self.checkpoints)
+        if not found and is_checkpoint(self.checkpoints.parent):
+            return read_info(self.checkpoints.parent)
         if not found:
             raise CheckpointError(f"{self.checkpoints} holds no checkpoint: train the stage first (`sr3 train`)")
         if self.model.kind == "regression":

@@ -47,3 +47,8 @@ ScheduleChoice = Annotated[str, Paths("SCHEDULE", _schedule_files)]
 """An inference schedule: a file, a name or a number of steps; several are separated by commas."""
 DatabaseAddress = Annotated[str, Paths("ADDRESS", _sqlite_file)]
 """A SQLAlchemy address, of which sqlite:///PATH names a file."""
+
+BUILTIN = "builtin://"
+"""Scheme of the models that come with the program."""
+PHOTOS_4X = f"{BUILTIN}photos-4x"
+"""The one that `sr3 upscale` uses by default."""

@@ -56,7 +56,7 @@ NO_RAY = [name for name, command in COMMANDS.items() if command.runs_as_job and 
 
 
 def test_the_commands_that_do_without_ray():
-    assert NO_RAY == ["report", "study new", "study serve", "study results", "models", "status", "verify"]
+    assert NO_RAY == ["report", "study new", "study serve", "study results", "models", "export", "status", "verify"]
 
 
 @pytest.mark.parametrize("command", ["report", "study serve", "study results", "models", "status", "verify"])

@@ -1,0 +1,125 @@
+"""The card of an exported model: a README.md filled from the run, as model hubs show it."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from pipelines.runs.run_folder import Run
+from pipelines.runs.stage_run import StageRun
+from pipelines.settings.export import ExportConfig
+from sr3core.hyperparameters import ModelConfig
+
+_NUMBERS = {
+    "psnr": ("PSNR, dB", "{:.2f}", 1.0),
+    "ssim": ("SSIM", "{:.3f}", 1.0),
+    "consistency": ("consistency, MSE x 1e-5", "{:.2f}", 1.0),
+    "kid": ("KID x 1000", "{:.1f}", 1000.0),
+    "distance": ("Fréchet distance", "{:.1f}", 1.0),
+}
+"""Metric -> its heading, how its numbers are written, and their factor."""
+_NAMES = {"sr3": "this model", "bicubic": "bicubic"}
+
+
+def render_card(
+    run: Run, stages: Sequence[StageRun], config: ExportConfig, evaluations: Sequence[Mapping[str, Any]]
+) -> str:
+    """The text of README.md.
+
+    Args:
+        run: where the model comes from.
+        stages: those that the model holds.
+        config: title, licence, credits.
+        evaluations: contents of files that `sr3 evaluate` wrote.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"), undefined=jinja2.StrictUndefined
+    )
+    environment.trim_blocks = environment.lstrip_blocks = environment.keep_trailing_newline = True
+    chain = sorted(
+        (stage.model for stage in stages if stage.model.kind == "sr3"), key=lambda model: model.low_size or 0
+    )
+    return environment.get_template("model_card.md.j2").render(
+        title=config.title or run.config.name,
+        license=config.license,
+        data=_wrapped(config.credits),
+        limits=_wrapped(config.limits),
+        weights=config.weights,
+        ends={"low": chain[0].low_size, "high": chain[-1].high_size} if chain else None,
+        stages=[_stage(stage) for stage in stages],
+        evaluations=[_table(evaluation) for evaluation in evaluations],
+        origin=_origin(run, stages),
+    )
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, 120)
+
+
+def _stage(stage: StageRun) -> dict[str, str]:
+    """A row of the table of networks."""
+    schedule = stage.schedule(few_steps=True)
+    assert schedule is not None, "a stage that samples has a schedule"
+    batch = stage.config.batch_size
+    return {
+        "name": stage.name,
+        "draws": _target(stage.model),
+        "parameters": f"{_num_parameters(stage.model) / 1e6:.2f} million",
+        "trained": f"{stage.weights.newest().step:,} steps of {batch} images",
+        "inference": f"{schedule.num_steps} steps ({schedule.name}, {schedule.sampler.algorithm})",
+    }
+
+
+def _target(model: ModelConfig) -> str:
+    if model.kind == "base":
+        return f"{model.high_size}x{model.high_size} images"
+    what = "what bicubic upsampling leaves" if model.objective.residual == "upsampled" else "images"
+    return f"{what}, {model.magnification} times larger; trained at {model.low_size} -> {model.high_size} pixels"
+
+
+def _num_parameters(model: ModelConfig) -> int:
+    import torch
+
+    from sr3core.networks.unet import UNet, num_parameters
+
+    with torch.device("meta"):
+        return num_parameters(UNet(model.unet))
+
+
+def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """An evaluation as a table: a row per method, a column per metric that one of them has."""
+    methods: Sequence[Mapping[str, Any]] = evaluation["methods"]
+    known = [name for name in _NUMBERS if any(name in method for method in methods)]
+    rows = [
+        {"name": _NAMES.get(method["name"], method["name"]), "cells": [_cell(name, method.get(name)) for name in known]}
+        for method in methods
+    ]
+    setting = evaluation.get("setting") or f"Held-out images of the split {evaluation.get('split', 'test')!r}"
+    return {
+        "about": f"{setting}, n = {evaluation['num_images']}:",
+        "headings": [_NUMBERS[name][0] for name in known],
+        "rows": rows,
+    }
+
+
+def _cell(metric: str, value: Mapping[str, float] | None) -> str:
+    if value is None:
+        return "-"
+    _, form, factor = _NUMBERS[metric]
+    mean, *ends = (form.format(value[key] * factor) for key in ("mean", "low", "high") if key in value)
+    return f"{mean} [{ends[0]}, {ends[1]}]" if ends else mean
+
+
+def _origin(run: Run, stages: Sequence[StageRun]) -> dict[str, str]:
+    """What identifies the training: configuration, data, code."""
+    found = run.provenance
+    facts = {
+        "preset": run.config.name,
+        "fingerprint of the configuration": found.get("fingerprint", "unknown"),
+        "seed": str(stages[0].config.seed),
+        "code": found.get("git_commit", "unknown"),
+    }
+    facts |= {f"prepared data {name}": value for name, value in sorted(run.data_fingerprints.items())}
+    return facts | {name: value for name, value in sorted(found.get("versions", {}).items()) if value != "absent"}
