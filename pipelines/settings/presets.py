@@ -232,11 +232,8 @@ def small_classes() -> RunConfig:
 
 
 def photos_4x() -> RunConfig:
-    """The model in the box: photos 4 times larger, from native crops of 64x64, with its baseline; not in the paper.
-
-    Deviation: the chain draws what bicubic upsampling leaves, and most of the network's width is at its coarse levels, so
-    that a photo of 512x512 takes about a minute on two CPU cores.
-    """
+    """Photos 4 times larger, from native crops of 64x64: the model in the box, and its baseline; not in the paper."""
+    # Most of the width is at the coarse levels, so that a photo of 512x512 takes about a minute on two CPU cores.
     stage = override(
         small_stage(16, 64, base_channels=16, num_steps=4000, num_workers=1),
         model__unet__channel_multipliers=(1, 2, 4, 4),
