@@ -3,10 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.prepare.dealing import plan_shards
 from pipelines.prepare.preparation import prepare
-from pipelines.prepare.shard_plan import plan_shards, write_plan
+from pipelines.prepare.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources.listing import open_source
+from pipelines.prepare.stage_index import StageIndex, open_stages
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, parse_stages
 from pipelines.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, save_manifest
@@ -46,6 +48,11 @@ def prepared_without_ray(config: PrepareConfig) -> Path:
     for shard in plan.shards:
         write_shard(config, ShardTask(shard, config.stages))
     return Path(config.out) / config.stages[0]
+
+
+def stages_of(config: PrepareConfig) -> dict[str, StageIndex]:
+    """Stage -> what its folder holds of the planned shards."""
+    return open_stages(config.out, load_own_plan(config), config.stage_specs)
 
 
 def manifest_alone(data: Path, stage: str, fingerprint: str = "0", /, **num_samples: int) -> Path:

@@ -1,89 +1,137 @@
 """Images whose bytes are in a source under several names: which copy is kept, and which shards to write again."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
-from pipelines.prepare.shard_plan import Plan, PlannedShard, load_items
+from pipelines.prepare.shard_plan import Plan
 from pipelines.prepare.shard_task import ShardTask
+from pipelines.prepare.stage_index import StageIndex
+from pipelines.runtime.threads import map_in_threads
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.settings.stages import StageSpec
 from pipelines.shards.manifest import load_index
-from pipelines.storage.uris import join
+from pipelines.shards.summaries import DIGEST_BYTES, ShardSummary, images_of
 
 
-def tasks_without_duplicates(config: PrepareConfig, plan: Plan) -> Iterator[ShardTask]:
+@dataclass(frozen=True, slots=True)
+class Duplicates:
+    """The duplicates of a preparation."""
+
+    kept: dict[str, str] = field(default_factory=dict)
+    """Name whose bytes also occur under a smaller name -> the smallest such name, which is kept."""
+    suspects: dict[str, list[str]] = field(default_factory=dict)
+    """Shard -> names of its images whose bytes occur elsewhere too."""
+
+    def excluded_from(self, summary: ShardSummary) -> dict[str, str]:
+        """Which of the images that were planned for a shard are to be left out, and what is kept for each."""
+        if not self.kept:
+            return {}
+        planned = {row["path"] for row in summary.reject_rows()}
+        planned.update(self.suspects.get(summary.shard, ()))  # no other image of the shard can be a duplicate
+        return {name: self.kept[name] for name in sorted(planned & self.kept.keys())}
+
+
+def tasks_without_duplicates(
+    config: PrepareConfig, plan: Plan, stages: Mapping[str, StageIndex]
+) -> Iterator[ShardTask]:
     """Yield a task for each finished shard that still holds a duplicate, or lacks an image that is no longer one.
 
     Duplicates can be found only once every image has been read. What is left out depends on names and bytes alone, so
     a run that was interrupted at any point arrives at the same shards.
+
+    Args:
+        config: what is prepared, and how.
+        plan: all shards, each of which has been written at least once.
+        stages: stage -> what its folder holds.
     """
-    duplicates = find_duplicates(config.out, plan, _stages_with_every_image(config))
+    compared = [stages[name] for name in _stages_with_every_image(config)]
+    duplicates = find_duplicates(plan, compared)
     for shard in plan.shards:
-        planned = {item.name for item in load_items(config.out, shard)} if duplicates else set()
-        excluded = {name: duplicates[name] for name in sorted(planned & duplicates.keys())}
-        stale = []
-        for stage in config.stage_specs:
-            index = load_index(join(config.out, stage.name), shard.name)
-            if index.excluded != excluded:
-                stale.append(stage.name)
+        excluded = duplicates.excluded_from(compared[0].summaries[shard.name])
+        stale = [name for name, stage in stages.items() if stage.summaries[shard.name].excluded != excluded]
         if stale:
             yield ShardTask(shard, tuple(stale), excluded)
 
 
-def _stages_with_every_image(config: PrepareConfig) -> tuple[StageSpec, ...]:
+def _stages_with_every_image(config: PrepareConfig) -> tuple[str, ...]:
     """Stages that together hold every image that any stage holds."""
     if config.max_flat < 1:  # an image may have crops of any one size alone that are not flat
-        return config.stage_specs
-    return (min(config.stage_specs, key=lambda stage: stage.high_size),)  # rejects the fewest as too small
+        return config.stages
+    return (min(config.stage_specs, key=lambda stage: stage.high_size).name,)  # rejects the fewest as too small
 
 
-def find_duplicates(out: str, plan: Plan, stages: tuple[StageSpec, ...]) -> dict[str, str]:
-    """Map every name whose bytes also occur under a smaller name to the smallest such name.
+def find_duplicates(plan: Plan, stages: Sequence[StageIndex]) -> Duplicates:
+    """Find every name whose bytes also occur under a smaller name.
 
     Names from the original source count as smaller than names that a later addition brought: existing shards stay as
     they are, and no held-out image enters training under another name. The result depends on names and bytes alone; an
     interrupted run gets the same one, because the indices name the duplicates that it has already left out. Memory:
-    eight bytes an image, and the names of duplicates only.
+    16 bytes an image, and the names of duplicates only.
 
     Args:
-        out: the preparation's folder.
         plan: all shards, each of which has been written at least once.
         stages: the stages whose images are compared.
     """
-    duplicates: dict[str, str] = {}
-    prefixes = []
-    for shard in plan.shards:
-        images, excluded = _images(out, shard, stages)
-        duplicates.update(excluded)
-        prefixes.append(np.array([int(digest[:16], 16) for digest, _ in images], np.uint64))
-    values, counts = np.unique(np.concatenate(prefixes or [np.zeros(0, np.uint64)]), return_counts=True)
-    repeated = values[counts > 1]
-    names_of: dict[str, list[tuple[int, str]]] = defaultdict(list)  # by the whole digest
-    for shard, prefix in zip(plan.shards, prefixes, strict=True):
-        suspects = np.flatnonzero(np.isin(prefix, repeated))
-        if len(suspects):
-            images, _ = _images(out, shard, stages)
-            for digest, name in (images[position] for position in suspects):
-                names_of[digest].append((shard.addition, name))
-    left_out = dict(duplicates)
+    found = Duplicates()
+    shards = [shard.name for shard in plan.shards]
+    for name in shards:
+        for stage in stages:
+            found.kept.update(stage.summaries[name].excluded)
+    left_out = dict(found.kept)
+    digests = (
+        [_known_digests(stages[0], name) for name in shards] if len(stages) == 1 else _read_digests(stages, shards)
+    )
+    names_of = _suspected(plan, stages, digests, found)
     for names in names_of.values():
         (_, first), *others = sorted(names)
-        duplicates.update({name: first for _, name in others})
+        found.kept.update({name: first for _, name in others})
     # An image that was rejected before and is none now may have the smallest name of all.
-    duplicates.update({name: duplicates.get(kept, kept) for name, kept in left_out.items()})
-    return duplicates
+    found.kept.update({name: found.kept.get(kept, kept) for name, kept in left_out.items()})
+    return found
 
 
-def _images(
-    out: str, shard: PlannedShard, stages: tuple[StageSpec, ...]
-) -> tuple[list[tuple[str, str]], dict[str, str]]:
-    """Digest and name of each image in a shard, once however many crops it has; and the duplicates that it left out."""
+def _suspected(
+    plan: Plan, stages: Sequence[StageIndex], digests: Sequence[np.ndarray], found: Duplicates
+) -> dict[str, list[tuple[int, str]]]:
+    """Digest -> addition and name of each image that shares its first bytes with another; notes the names."""
+    repeated = _repeated(digests)
+    positions = [np.flatnonzero(np.isin(part, repeated)) if len(repeated) else () for part in digests]
+    suspects = [(shard, where) for shard, where in zip(plan.shards, positions, strict=True) if len(where)]
+    names_of: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    images_of_each = map_in_threads(partial(_images, stages), [shard.name for shard, _ in suspects])
+    for (shard, where), images in zip(suspects, images_of_each, strict=True):
+        found.suspects[shard.name] = [images[position][1] for position in where]
+        for digest, name in (images[position] for position in where):
+            names_of[digest].append((shard.addition, name))
+    return names_of
+
+
+def _known_digests(stage: StageIndex, shard: str) -> np.ndarray:
+    return np.frombuffer(stage.summaries[shard].digests, f">u{DIGEST_BYTES}")
+
+
+def _read_digests(stages: Sequence[StageIndex], shards: Sequence[str]) -> list[np.ndarray]:
+    """Of several stages, the names tell which images are the same one: all indices are read."""
+
+    def digests(shard: str) -> np.ndarray:
+        return np.array([int(digest[: 2 * DIGEST_BYTES], 16) for digest, _ in _images(stages, shard)], np.uint64)
+
+    return list(map_in_threads(digests, shards))
+
+
+def _repeated(digests: Sequence[np.ndarray]) -> np.ndarray:
+    """The values that occur more than once, in order."""
+    values = np.concatenate([np.zeros(0, np.uint64), *digests]).astype(np.uint64, copy=False)
+    values.sort()
+    return np.unique(values[1:][values[1:] == values[:-1]])
+
+
+def _images(stages: Sequence[StageIndex], shard: str) -> list[tuple[str, str]]:
+    """Digest and name of each image in a shard, once however many crops and stages it has."""
     found: dict[tuple[str, str], None] = {}
-    excluded: dict[str, str] = {}
     for stage in stages:
-        index = load_index(join(out, stage.name), shard.name)
-        found |= dict.fromkeys(zip(index.digests, index.names, strict=True))
-        excluded |= index.excluded
-    return list(found), excluded
+        found |= dict.fromkeys(images_of(load_index(stage.directory, shard)))
+    return list(found)

@@ -1,9 +1,11 @@
 """A stage's manifest.json and rejects.jsonl, from the indices of its shards: with them the stage is complete."""
 
 from collections import defaultdict
-from dataclasses import asdict
+from itertools import islice
 
+from pipelines.images.rejects import Reject, RejectReason
 from pipelines.prepare.shard_plan import Plan
+from pipelines.prepare.stage_index import StageIndex
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, StageSpec
@@ -12,37 +14,31 @@ from pipelines.shards.manifest import (
     MAX_NAMED_REJECTS,
     REJECTS,
     Manifest,
-    count_rejects,
-    load_index,
     save_manifest,
 )
 from pipelines.storage.local_files import discard, local_errors
 from pipelines.storage.uris import commit, join, temporary_path
-from sr3core import strict_json
 
 
-def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manifest:
-    """Write a stage's rejects.jsonl and manifest.json from the indices of its shards, all of which must exist."""
+def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec, found: StageIndex) -> Manifest:
+    """Write a stage's rejects.jsonl and manifest.json from the summaries of its shards, all of which must exist."""
     directory = join(config.out, stage.name)
     temporary = temporary_path(join(directory, REJECTS))
-    splits: dict[str, list] = {split: [] for split in SPLITS}
-    num_rejects: dict[str, int] = defaultdict(int)
-    named = []
-    labels: list[int | None] = []
+    summaries = [found.summaries[shard.name] for shard in plan.shards]
     try:
-        with local_errors(temporary), open(temporary, "w", encoding="utf-8") as file:
-            for shard in plan.shards:
-                index = load_index(directory, shard.name)
-                if index.keys:
-                    splits[shard.split].append(index.entry)
-                for reason, count in count_rejects(index.rejects).items():
-                    num_rejects[reason] += count
-                labels += index.labels
-                named += index.rejects[: MAX_NAMED_REJECTS - len(named)]
-                file.writelines(strict_json.dumps(asdict(reject)) + "\n" for reject in index.rejects)
+        with local_errors(temporary), open(temporary, "wb") as file:
+            file.writelines(summary.rejects for summary in summaries)
         commit(temporary, join(directory, REJECTS))
     finally:
         discard(temporary)
+    splits: dict[str, list] = {split: [] for split in SPLITS}
+    num_rejects: dict[str, int] = defaultdict(int)
+    for shard, summary in zip(plan.shards, summaries, strict=True):
+        if summary.num_samples:
+            splits[shard.split].append(summary.entry)
+        for reason, count in summary.num_rejects.items():
+            num_rejects[reason] += count
+    named = islice((row for summary in summaries for row in summary.reject_rows()), MAX_NAMED_REJECTS)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         stage=stage,
@@ -50,9 +46,9 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec) -> Manif
         provenance=provenance(config, {"source": plan.source_fingerprint}),
         fingerprint=plan.identity,
         num_rejects=dict(sorted(num_rejects.items())),
-        rejects=tuple(named),
-        num_classes=max((label + 1 for label in labels if label is not None and label >= 0), default=0),
-        num_unlabelled=sum(label is None or label < 0 for label in labels),
+        rejects=tuple(Reject(row["path"], RejectReason(row["reason"]), row["detail"]) for row in named),
+        num_classes=max((summary.num_classes for summary in summaries), default=0),
+        num_unlabelled=sum(summary.num_unlabelled for summary in summaries),
     )
     save_manifest(directory, manifest)
     return manifest

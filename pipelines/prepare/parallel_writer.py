@@ -1,6 +1,7 @@
 """Shard tasks on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
 
-from collections.abc import Callable, Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import PlannedShard
 from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
+from pipelines.prepare.stage_index import StageIndex
 from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -20,6 +22,7 @@ MAX_FAILED_SHARDS = 3
 def write_shards(
     config: PrepareConfig,
     tasks: Sequence[ShardTask],
+    stages: Mapping[str, StageIndex],
     progress: PrepareProgress,
     observers: Sequence[Callable[[PrepareProgress], None]],
 ) -> None:
@@ -28,6 +31,7 @@ def write_shards(
     Args:
         config: what the shards are made by.
         tasks: the shards to write.
+        stages: stage -> what its folder holds; notes each shard that is finished.
         progress: counts each shard that is finished.
         observers: called with the progress after each shard.
 
@@ -43,7 +47,10 @@ def write_shards(
             if len(failures) >= MAX_FAILED_SHARDS:
                 break
         else:
-            progress.add(ShardReport(**strict_json.loads(row["report"])))
+            report: ShardReport = pickle.loads(row["report"])
+            for stage, summary in report.summaries.items():
+                stages[stage].add(summary)
+            progress.add(report)
             for observe in observers:
                 observe(progress)
     if failures:
@@ -71,12 +78,12 @@ def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str
     return iter(dataset.iter_rows())
 
 
-def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """One Ray task. Storage errors are returned, so that the other shards continue; any other error is a bug."""
     data = strict_json.loads(row["task"])
     task = ShardTask(PlannedShard(**data["shard"]), tuple(data["stages"]), data["duplicates"])
     try:
         report = write_shard(from_dict(PrepareConfig, config), task)
     except StorageError as error:
-        return {"report": "", "error": str(error)}
-    return {"report": strict_json.dumps(asdict(report)), "error": ""}
+        return {"report": b"", "error": str(error)}
+    return {"report": pickle.dumps(report), "error": ""}

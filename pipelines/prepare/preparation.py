@@ -1,30 +1,23 @@
 """`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.images.rejects import check_retriable
 from pipelines.prepare.crops import describe_crops
+from pipelines.prepare.dealing import plan_addition, plan_shards
 from pipelines.prepare.duplicates import tasks_without_duplicates
 from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.parallel_writer import write_shards
 from pipelines.prepare.progress import PrepareProgress, save_progress
 from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
 from pipelines.prepare.retried_rejects import begin_retry, find_retry
-from pipelines.prepare.shard_plan import (
-    PLAN,
-    Plan,
-    is_begun,
-    load_own_plan,
-    load_plan,
-    plan_addition,
-    plan_shards,
-    write_plan,
-)
+from pipelines.prepare.shard_plan import PLAN, Plan, is_begun, load_own_plan, load_plan, write_plan
 from pipelines.prepare.sources.items import Source
 from pipelines.prepare.sources.listing import open_source
 from pipelines.prepare.sources.parquet_files import Columns
+from pipelines.prepare.stage_index import StageIndex, open_stages
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
@@ -110,16 +103,21 @@ def _prepare(
     config = _located(config)
     with working_in(config.out, "preparing") as lease:
         plan, remarks = _begin(config, add_new)
-        begin_retry(config, find_retry(config, plan, retry_rejects))
+        stages = open_stages(config.out, plan, config.stage_specs)
+        begin_retry(config, find_retry(config, plan, stages, retry_rejects), stages)
         observers = (on_progress or print_progress(), save_progress(config.out), lambda _: lease.check_not_taken())
-        return _complete(config, plan, remarks, observers)
+        return _complete(config, plan, stages, remarks, observers)
 
 
 def _complete(
-    config: PrepareConfig, plan: Plan, remarks: tuple[str, ...], observers: Sequence[Callable[[PrepareProgress], None]]
+    config: PrepareConfig,
+    plan: Plan,
+    stages: Mapping[str, StageIndex],
+    remarks: tuple[str, ...],
+    observers: Sequence[Callable[[PrepareProgress], None]],
 ) -> PrepareSummary:
-    progress = _write_shards(config, plan, observers)
-    manifests = [write_manifest(config, plan, stage) for stage in config.stage_specs]
+    progress = _write_shards(config, plan, stages, observers)
+    manifests = [write_manifest(config, plan, stage, stages[stage.name]) for stage in config.stage_specs]
     for manifest in manifests:
         _refuse_empty(config, manifest)
     return PrepareSummary(
@@ -135,22 +133,27 @@ def _complete(
 
 
 def _write_shards(
-    config: PrepareConfig, plan: Plan, observers: Sequence[Callable[[PrepareProgress], None]]
+    config: PrepareConfig,
+    plan: Plan,
+    stages: Mapping[str, StageIndex],
+    observers: Sequence[Callable[[PrepareProgress], None]],
 ) -> PrepareProgress:
     """Write the missing shards, then once more those that turn out to hold duplicates."""
     delete_leftovers(config.out, config.stage_specs)
-    missing = list(missing_tasks(config.out, plan, config.stage_specs))
+    missing = list(missing_tasks(plan, stages))
     progress = PrepareProgress(
         num_shards=len(missing),
         num_images=sum(task.shard.num_images for task in missing),
         num_shards_before=len(plan.shards) - len(missing),
     )
-    write_shards(config, missing, progress, observers)
+    write_shards(config, missing, stages, progress, observers)
     if not config.keep_duplicates:
-        again = list(tasks_without_duplicates(config, plan))
+        again = list(tasks_without_duplicates(config, plan, stages))
         progress.num_shards += len(again)
         progress.num_images += sum(task.shard.num_images for task in again)
-        write_shards(config, again, progress, observers)
+        write_shards(config, again, stages, progress, observers)
+    for stage in stages.values():
+        stage.save()
     delete_leftovers(config.out, config.stage_specs)
     return progress
 
@@ -175,12 +178,13 @@ def describe_plan(config: PrepareConfig, add_new: bool = False, retry_rejects: C
     source = _source(config)
     plan, _ = _planned(config, source, add_new)
     counts = ", ".join(f"{plan.num_planned(split)} {split}" for split in SPLITS)
-    missing = len(list(missing_tasks(config.out, plan, config.stage_specs)))
+    stages = open_stages(config.out, plan, config.stage_specs)
+    missing = len(list(missing_tasks(plan, stages)))
     would = (
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
         f" {config.out}: {missing} of {len(plan.shards)} shards; {counts}"
     )
-    again = [find_retry(config, plan, retry_rejects).describe()] if retry_rejects else []
+    again = [find_retry(config, plan, stages, retry_rejects).describe()] if retry_rejects else []
     return "\n".join([would, *again, *describe_crops(config, plan.num_images), *_remarks(source)])
 
 

@@ -1,39 +1,25 @@
 """What an unfinished preparation still has to write, judged by the files in its folder alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from pipelines.prepare.shard_plan import Plan, PlannedShard
+from pipelines.prepare.shard_plan import Plan
 from pipelines.prepare.shard_task import ShardTask
+from pipelines.prepare.stage_index import StageIndex
 from pipelines.settings.stages import StageSpec
-from pipelines.shards.manifest import index_path, load_index
 from pipelines.storage.uris import delete, exists, is_remote, join, list_files
-from sr3core.errors import DataError
 
 
-def missing_tasks(out: str, plan: Plan, stages: tuple[StageSpec, ...]) -> Iterator[ShardTask]:
+def missing_tasks(plan: Plan, stages: Mapping[str, StageIndex]) -> Iterator[ShardTask]:
     """Yield a task for each shard that one stage or more lacks.
 
     Args:
-        out: the preparation's folder.
-        plan: all its shards.
-        stages: the stages to prepare.
+        plan: all shards.
+        stages: stage -> what its folder holds.
     """
     for shard in plan.shards:
-        missing = [s.name for s in stages if not _is_finished(join(out, s.name), shard, plan.fingerprint)]
+        missing = [n for n, s in stages.items() if not s.is_finished(shard.name, plan.fingerprint, shard.fingerprint)]
         if missing:
             yield ShardTask(shard, tuple(missing))
-
-
-def _is_finished(directory: str, shard: PlannedShard, fingerprint: str) -> bool:
-    """Whether a stage's folder holds a shard whole, made by the configuration and the plan of these fingerprints."""
-    if not exists(index_path(directory, shard.name)):
-        return False
-    try:
-        index = load_index(directory, shard.name)
-    except DataError:  # a shard with a damaged index is written again
-        return False
-    same = index.fingerprint == fingerprint and index.plan == shard.fingerprint
-    return same and (not index.keys or exists(join(directory, shard.name)))
 
 
 def delete_leftovers(out: str, stages: tuple[StageSpec, ...]) -> None:

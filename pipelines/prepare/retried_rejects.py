@@ -5,14 +5,15 @@ retry changes elsewhere follows from the usual search for duplicates.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from pipelines.prepare.shard_plan import Plan, PlannedShard, load_items
+from pipelines.prepare.stage_index import StageIndex
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.shards.manifest import MANIFEST, ShardIndex, index_path, load_index
-from pipelines.storage.uris import delete, exists, join
-from sr3core.errors import DataError
+from pipelines.shards.manifest import MANIFEST
+from pipelines.shards.summaries import ShardSummary
+from pipelines.storage.uris import delete, join
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,31 +32,30 @@ class Retry:
         return f"rejected images to try again: {counts}; {shards} finished shards are written anew for that"
 
 
-def find_retry(config: PrepareConfig, plan: Plan, reasons: Collection[str]) -> Retry:
+def find_retry(config: PrepareConfig, plan: Plan, stages: Mapping[str, StageIndex], reasons: Collection[str]) -> Retry:
     """Find the finished shards that hold rejects of the given reasons, and those whose duplicates depend on them."""
     retried: dict[PlannedShard, set[str]] = defaultdict(set)
     rejected: set[tuple[str, str]] = set()
-    excluding: dict[PlannedShard, ShardIndex] = {}
+    excluding: dict[PlannedShard, ShardSummary] = {}
     for shard in plan.shards if reasons else ():
-        for stage in config.stages:
-            if (index := _finished(join(config.out, stage), shard.name)) is None:
+        for name, stage in stages.items():
+            if (summary := stage.summaries.get(shard.name)) is None:  # not finished, and so written anyway
                 continue
-            found = {(reject.reason.value, reject.path) for reject in index.rejects if reject.reason.value in reasons}
-            if found:
-                retried[shard].add(stage)
-                rejected |= found
-            if index.excluded:
-                excluding[shard] = index
+            if not summary.num_rejects.keys().isdisjoint(reasons):
+                retried[shard].add(name)
+                rejected.update((r["reason"], r["path"]) for r in summary.reject_rows() if r["reason"] in reasons)
+            if summary.excluded:
+                excluding[shard] = summary
     # A duplicate was left out in favour of an image that may now be rejected itself.
     kept = {item.name for shard in retried for item in load_items(config.out, shard)} if excluding else set()
-    for shard, index in excluding.items():
-        if kept.intersection(index.excluded.values()):
+    for shard, summary in excluding.items():
+        if kept.intersection(summary.excluded.values()):
             retried[shard].update(config.stages)
     counts = Counter(reason for reason, _ in sorted(rejected))
     return Retry(tuple((stage, shard.name) for shard in retried for stage in sorted(retried[shard])), dict(counts))
 
 
-def begin_retry(config: PrepareConfig, retry: Retry) -> None:
+def begin_retry(config: PrepareConfig, retry: Retry, stages: Mapping[str, StageIndex]) -> None:
     """Mark shards as unfinished, so that this run, or the next one if it is interrupted, writes them.
 
     The manifests go first: shards that change under a manifest would look damaged.
@@ -63,14 +63,4 @@ def begin_retry(config: PrepareConfig, retry: Retry) -> None:
     for stage in {stage for stage, _ in retry.indices}:
         delete(join(config.out, stage, MANIFEST))
     for stage, shard in retry.indices:
-        delete(index_path(join(config.out, stage), shard))
-
-
-def _finished(directory: str, shard: str) -> ShardIndex | None:
-    """The index of a shard; None if it is not finished, and so written anyway."""
-    if not exists(index_path(directory, shard)):
-        return None
-    try:
-        return load_index(directory, shard)
-    except DataError:
-        return None
+        stages[stage].discard(shard)

@@ -18,6 +18,7 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
 from pipelines.shards.manifest import ShardIndex, save_index
 from pipelines.shards.records import content_digest, encode_record, make_pixels
+from pipelines.shards.summaries import ShardSummary, summarise
 from pipelines.shards.tar_writer import ShardWriter
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint
@@ -49,6 +50,8 @@ class ShardReport:
     """Images that one stage or more rejected."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Time by kind of work: "read", "decode", "align", "resize", "encode", "write"."""
+    summaries: dict[str, ShardSummary] = field(default_factory=dict)
+    """Stage -> summary of the shard that was written for it."""
 
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
@@ -90,7 +93,7 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
                 report.num_rejects += 1
         with report.timed("write"):
             for shard in shards:
-                _finish(config, task, shard)
+                report.summaries[shard.stage.name] = _finish(config, task, shard)
     return report
 
 
@@ -175,7 +178,7 @@ def _add_sample(
     report.num_samples += 1
 
 
-def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> None:
+def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> ShardSummary:
     """Commit the tar, then the index, which marks it complete."""
     sha256 = shard.writer.commit()
     index = ShardIndex(
@@ -193,3 +196,4 @@ def _finish(config: PrepareConfig, task: ShardTask, shard: _Open) -> None:
         excluded=dict(sorted(task.duplicates.items())),
     )
     save_index(join(config.out, shard.stage.name), index)
+    return summarise(index)

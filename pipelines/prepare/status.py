@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 from pipelines.prepare.progress import PROGRESS
 from pipelines.prepare.shard_plan import load_plan
-from pipelines.shards.manifest import MANIFEST, load_index
-from pipelines.storage.uris import exists, join, list_files, read_bytes
+from pipelines.prepare.stage_index import count_shards
+from pipelines.shards.manifest import MANIFEST
+from pipelines.storage.uris import exists, join, read_bytes
+from pipelines.storage.versions import list_versions
 from sr3core import strict_json
-from sr3core.errors import DataError, StorageError
 
 _STALE_SECONDS = 120.0
 
@@ -78,21 +79,11 @@ def prepare_status(directory: str) -> PrepareStatus:
         DataError: nothing was prepared there.
     """
     plan, stages = load_plan(directory)
-    planned = {shard.name for shard in plan.shards}
+    planned = [shard.name for shard in plan.shards]
     found = []
     for stage in stages:
-        folder = join(directory, stage)
-        there = {name for name, _ in list_files(folder)} if exists(folder) else set()
-        done = [name for name in sorted(planned) if name.removesuffix(".tar") + ".index.json" in there]
-        num_samples, num_rejects, shards_done = 0, 0, 0
-        for name in done:
-            try:
-                index = load_index(folder, name)
-            except (DataError, StorageError):  # damaged: `sr3 prepare` writes it again, `sr3 verify` names it
-                continue
-            shards_done += 1
-            num_samples += len(index.keys)
-            num_rejects += len(index.rejects)
+        there = list_versions(join(directory, stage))
+        shards_done, num_samples, num_rejects = count_shards(directory, stage, planned, there)
         complete = MANIFEST in there and shards_done == len(planned)
         found.append(StageStatus(stage, complete, len(planned), shards_done, num_samples, num_rejects))
     line, written = _last_progress(directory)

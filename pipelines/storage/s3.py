@@ -21,6 +21,7 @@ _MAX_PAUSE_SECONDS = 4.0
 _CHUNK_BYTES = 1 << 17
 """Bytes that are read at a time, and so the most that a cut connection loses."""
 _MAX_CREATE_ATTEMPTS = 8
+_MAX_CONNECTIONS = 64
 _OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
 _MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
 
@@ -222,7 +223,7 @@ def _client(endpoint: str | None) -> Any:
     from botocore.config import Config
 
     retries = {"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "8"))}
-    config = Config(retries=retries, connect_timeout=10, read_timeout=60)  # type: ignore[arg-type]
+    config = Config(retries=retries, connect_timeout=10, read_timeout=60, max_pool_connections=_MAX_CONNECTIONS)  # type: ignore[arg-type]
     return Session().client("s3", endpoint_url=endpoint, config=config)
 
 

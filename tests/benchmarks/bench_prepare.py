@@ -35,9 +35,9 @@ sys.path.insert(0, str(ROOT))
 import webdataset  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
+from pipelines.prepare.dealing import plan_shards  # noqa: E402
 from pipelines.prepare.preparation import prepare  # noqa: E402
 from pipelines.prepare.progress import PrepareProgress  # noqa: E402
-from pipelines.prepare.shard_plan import plan_shards  # noqa: E402
 from pipelines.prepare.shard_task import ShardTask, write_shard  # noqa: E402
 from pipelines.prepare.sources.listing import open_source  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402

@@ -22,7 +22,7 @@ from pipelines.shards.manifest import load_index, load_manifest, save_index
 from pipelines.shards.records import content_digest, read_record, record_key
 from sr3core.images.resize import resize_bicubic
 from tests.pipelines.prepare.preparations import all_bytes, config_for, copy_of, picture, quiet, samples
-from tests.preparing import prepared_without_ray
+from tests.preparing import prepared_without_ray, stages_of
 
 NATIVE = {"crop": "native", "crops_per_image": 3, "stages": ("8-16", "16-32", "4-16")}
 
@@ -100,7 +100,7 @@ def test_stages_of_one_size_hold_the_same_crops(cropped: PrepareConfig) -> None:
 
 def test_every_image_is_accounted_for_and_none_is_its_own_duplicate(cropped: PrepareConfig) -> None:
     assert verify(cropped.out) == []
-    assert find_duplicates(cropped.out, load_own_plan(cropped), cropped.stage_specs) == {"again.png": "3.png"}
+    assert find_duplicates(load_own_plan(cropped), [*stages_of(cropped).values()]).kept == {"again.png": "3.png"}
     assert load_manifest(f"{cropped.out}/16-32").num_rejects == {"duplicate": 1, "too_small": 1}
     assert load_manifest(f"{cropped.out}/8-16").num_rejects == {"duplicate": 1}
     status = prepare_status(cropped.out)
@@ -173,7 +173,9 @@ def test_an_image_that_is_flat_everywhere_is_rejected_and_its_copy_in_another_st
     indices = {stage: load_index(f"{config.out}/{stage}", plan.shards[0].name) for stage in config.stages}
     assert sorted((r.path, r.reason) for r in indices["8-16"].rejects) == [("a.png", "flat"), ("b.png", "flat")]
     assert sorted(indices["32-64"].names) == ["a.png", "b.png", "c.png"]
-    assert {name for task in tasks_without_duplicates(config, plan) for name in task.duplicates} == {"b.png"}
+    assert {name for task in tasks_without_duplicates(config, plan, stages_of(config)) for name in task.duplicates} == {
+        "b.png"
+    }
 
 
 def test_a_dry_run_counts_crops_and_bytes(cropped: PrepareConfig, tmp_path: Path) -> None:

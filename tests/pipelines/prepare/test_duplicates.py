@@ -4,14 +4,15 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.prepare.dealing import plan_addition
 from pipelines.prepare.duplicates import find_duplicates, tasks_without_duplicates
-from pipelines.prepare.shard_plan import load_own_plan, plan_addition, write_plan
+from pipelines.prepare.shard_plan import Plan, load_own_plan, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from tests.pipelines.prepare.preparations import picture
-from tests.preparing import prepared_without_ray
+from tests.preparing import prepared_without_ray, stages_of
 
 
 @pytest.fixture
@@ -32,14 +33,22 @@ def config(tmp_path: Path) -> PrepareConfig:
     return config
 
 
+def kept(config: PrepareConfig, plan: Plan) -> dict[str, str]:
+    return find_duplicates(plan, [stages_of(config)["8-16"]]).kept
+
+
+def stale(config: PrepareConfig, plan: Plan) -> list[ShardTask]:
+    return list(tasks_without_duplicates(config, plan, stages_of(config)))
+
+
 def test_the_smallest_name_is_kept(config: PrepareConfig) -> None:
     plan = load_own_plan(config)
-    assert find_duplicates(config.out, plan, config.stage_specs) == {"d.png": "b.png", "g.png": "b.png"}
+    assert kept(config, plan) == {"d.png": "b.png", "g.png": "b.png"}
 
 
 def test_shards_with_duplicates_are_written_once_more_and_not_again(config: PrepareConfig) -> None:
     plan = load_own_plan(config)
-    tasks = list(tasks_without_duplicates(config, plan))
+    tasks = stale(config, plan)
     assert {name: kept for task in tasks for name, kept in task.duplicates.items()} == {
         "d.png": "b.png",
         "g.png": "b.png",
@@ -47,10 +56,10 @@ def test_shards_with_duplicates_are_written_once_more_and_not_again(config: Prep
     assert all(task.stages == ("8-16", "16-32") for task in tasks)
     for task in tasks:
         write_shard(config, task)
-    assert list(tasks_without_duplicates(config, plan)) == []
-    assert find_duplicates(config.out, plan, config.stage_specs) == {"d.png": "b.png", "g.png": "b.png"}
-    kept = [name for shard in plan.shards for name in load_index(f"{config.out}/16-32", shard.name).names]
-    assert sorted(kept) == [f"{name}.png" for name in "abcefh"]
+    assert stale(config, plan) == []
+    assert kept(config, plan) == {"d.png": "b.png", "g.png": "b.png"}
+    names = [name for shard in plan.shards for name in load_index(f"{config.out}/16-32", shard.name).names]
+    assert sorted(names) == [f"{name}.png" for name in "abcefh"]
 
 
 def test_an_added_copy_never_replaces_what_was_there_first(config: PrepareConfig) -> None:
@@ -62,4 +71,4 @@ def test_an_added_copy_never_replaces_what_was_there_first(config: PrepareConfig
     extended, lines = added
     write_plan(config, extended, lines)
     write_shard(config, ShardTask(extended.shards[-1], config.stages))
-    assert find_duplicates(config.out, extended, config.stage_specs)["0 first by name.png"] == "a.png"
+    assert kept(config, extended)["0 first by name.png"] == "a.png"

@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.prepare.dealing import plan_addition, plan_shards
 from pipelines.prepare.manifest_writer import write_manifest
-from pipelines.prepare.shard_plan import load_own_plan, plan_addition, plan_shards, write_plan
+from pipelines.prepare.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
 from tests.pipelines.prepare.source_files import tar, write
-from tests.preparing import prepared_without_ray, some_photos
+from tests.preparing import prepared_without_ray, some_photos, stages_of
 
 NAMES = [f"{'abc'[n % 3]}/{n:03d} ü\n.png" for n in range(40)]
 
@@ -134,7 +135,8 @@ def test_shards_indices_and_manifests_are_as_before(photos: Path, tmp_path: Path
         blur_variants=1,
     )
     folder = prepared_without_ray(config)
-    write_manifest(config, load_own_plan(config), config.stage_specs[0])
+    plan = load_own_plan(config)
+    write_manifest(config, plan, config.stage_specs[0], stages_of(config)["16-64"])
     manifest = json.loads((folder / "manifest.json").read_bytes())
     del manifest["provenance"]
     files = {path.name: digest(path.read_bytes()) for path in folder.iterdir() if path.name != "manifest.json"}

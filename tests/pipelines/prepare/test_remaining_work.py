@@ -11,7 +11,7 @@ from pipelines.prepare.shard_plan import load_own_plan
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, save_index
 from tests.pipelines.prepare.preparations import picture
-from tests.preparing import prepared_without_ray
+from tests.preparing import prepared_without_ray, stages_of
 
 SHARD = "train-000001.tar"
 
@@ -35,7 +35,8 @@ def config(tmp_path: Path) -> PrepareConfig:
 
 
 def remaining(config: PrepareConfig) -> list[tuple[str, tuple[str, ...]]]:
-    tasks = missing_tasks(config.out, load_own_plan(config), config.stage_specs)
+    plan = load_own_plan(config)
+    tasks = missing_tasks(plan, stages_of(config))
     return [(task.shard.name, task.stages) for task in tasks]
 
 

@@ -8,18 +8,20 @@ import pytest
 
 from cluster.cli import main
 from pipelines.images.rejects import RETRIABLE
+from pipelines.prepare.dealing import plan_shards
 from pipelines.prepare.duplicates import tasks_without_duplicates
 from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.preparation import describe_plan, prepare
 from pipelines.prepare.remaining_work import missing_tasks
 from pipelines.prepare.retried_rejects import begin_retry, find_retry
-from pipelines.prepare.shard_plan import is_begun, load_own_plan, plan_shards, write_plan
+from pipelines.prepare.shard_plan import is_begun, load_own_plan, write_plan
 from pipelines.prepare.shard_task import write_shard
 from pipelines.prepare.sources.listing import open_source
 from pipelines.prepare.verify import verify
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_manifest
 from tests.pipelines.prepare.preparations import all_bytes, picture, quiet
+from tests.preparing import stages_of
 
 NAMES = [f"{letter}.png" for letter in "abcdefghijkl"]
 BROKEN = b"<html>503 Slow Down</html>"
@@ -30,17 +32,19 @@ def prepare_here(config: PrepareConfig, *reasons: str) -> int:
     plan, lines = plan_shards(config, open_source(config.source))
     if not is_begun(config, plan):
         write_plan(config, plan, lines)
-    begin_retry(config, find_retry(config, plan, reasons))
+    stages = stages_of(config)
+    begin_retry(config, find_retry(config, plan, stages, reasons), stages)
     written = 0
     for find in (
-        lambda: missing_tasks(config.out, plan, config.stage_specs),
-        lambda: tasks_without_duplicates(config, plan),
+        lambda: missing_tasks(plan, stages),
+        lambda: tasks_without_duplicates(config, plan, stages),
     ):
         for task in list(find()):
-            write_shard(config, task)
+            for name, summary in write_shard(config, task).summaries.items():
+                stages[name].add(summary)
             written += 1
     for stage in config.stage_specs:
-        write_manifest(config, plan, stage)
+        write_manifest(config, plan, stage, stages[stage.name])
     return written
 
 
@@ -105,7 +109,10 @@ def shard_of(config: PrepareConfig, name: str) -> Path:
 def test_copies_come_back_when_the_one_that_was_kept_is_rejected_in_a_retried_shard(
     config: PrepareConfig, tmp_path: Path
 ) -> None:
-    retried = {name.removesuffix(".tar") for _, name in find_retry(config, load_own_plan(config), RETRIABLE).indices}
+    retried = {
+        name.removesuffix(".tar")
+        for _, name in find_retry(config, load_own_plan(config), stages_of(config), RETRIABLE).indices
+    }
     assert retried
     # Whichever image shares a shard with a reject gets copies in other shards, and is then lost itself.
     (partner,) = [
@@ -128,7 +135,8 @@ def test_copies_come_back_when_the_one_that_was_kept_is_rejected_in_a_retried_sh
 
 def test_an_interrupted_retry_is_completed_by_any_later_run(config: PrepareConfig, tmp_path: Path) -> None:
     mend_one(config)
-    begin_retry(config, find_retry(config, load_own_plan(config), ["not_an_image"]))
+    stages = stages_of(config)
+    begin_retry(config, find_retry(config, load_own_plan(config), stages, ["not_an_image"]), stages)
     assert not Path(config.out, "8-16", "manifest.json").exists(), "nobody reads shards that are about to change"
     prepare_here(config)
     assert all_bytes(Path(config.out)) == fresh(config, tmp_path)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.shard_plan import plan_shards, write_plan
+from pipelines.prepare.dealing import plan_shards
+from pipelines.prepare.shard_plan import write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
