@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cluster.exits import DONE
 from cluster.options.declared import Configured, Flat, OnRay, Writing
@@ -14,6 +14,9 @@ from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.settings.locations import Location, NamedLocation
 from pipelines.storage.folder_lease import refuse_if_busy, working_in
 from sr3core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pipelines.images.file_names import IgnoredFiles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +106,14 @@ def run(options: Options) -> int:
     if options.run and options.dry_run:
         refuse_if_busy(options.run, "evaluating")
     if options.dry_run:
-        print(f"would evaluate {_checked_run(options, options.run) if options.run else _checked_folders(options)}")
+        what, ignored = _checked(options)
+        print("\n".join([f"would evaluate {what}", *ignored.remarks()]))
         return DONE
     from pipelines.evaluation.metric_intervals import tabulate
 
-    if options.outputs:
-        _checked_folders(options)
     with _place(options):
-        if options.run:
-            _checked_run(options, options.run)
+        for line in _checked(options)[1].remarks():
+            print(line)
         with ray_session(options.address):
             result = _of_run(options, options.run) if options.run else _of_folders(options)
     print(tabulate(result))
@@ -171,8 +173,15 @@ def _of_folders(options: Options) -> dict[str, Any]:
     return evaluate_folders(folders, str(options.out), options.measure, options.config.num_actors, options.cache)
 
 
-def _checked_run(options: Options, location: str) -> str:
+def _checked(options: Options) -> "tuple[str, IgnoredFiles]":
+    """What is measured, in words, and the files that are not; checks all that can be known before."""
+    return _checked_run(options, options.run) if options.run else _checked_folders(options)
+
+
+def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
     """What is measured of a run; checks that its checkpoints, schedules and data exist, and remembers moved data."""
+    from pipelines.evaluation.image_sets import ImageSet
+    from pipelines.images.file_names import IgnoredFiles
     from pipelines.runs.run_data import remember_data, require_data, with_data
     from pipelines.runs.run_folder import open_run
     from pipelines.sampling.held_out import measured_stage, methods_of
@@ -185,30 +194,38 @@ def _checked_run(options: Options, location: str) -> str:
 
         plan, originals = plan_table_4(run, options.from_noise, options.config)
         made = f"{options.from_noise} images from noise, {len(plan.todo)} of them still to be generated,"
-        return f"{made} against {len(originals.files)} {options.config.split} images of {originals.folder}"
+        against = f"{len(originals.files)} {options.config.split} images of {originals.folder}"
+        return f"{made} against {against}", originals.ignored
     methods = methods_of(run)
     if not options.photos:
         require_data(run, measured_stage(run), options.config.split)
     for stage in (stage for stages in methods.values() for stage in stages):
         stage.weights.check()
         stage.schedule(options.config.schedule)
-    return f"nearest, bicubic, {', '.join(methods)} of {location} on {options.photos or options.config.split} images"
+    ignored = ImageSet.read(options.photos, "photos").ignored if options.photos else IgnoredFiles()
+    on = options.photos or options.config.split
+    return f"nearest, bicubic, {', '.join(methods)} of {location} on {on} images", ignored
 
 
-def _checked_folders(options: Options) -> str:
+def _checked_folders(options: Options) -> "tuple[str, IgnoredFiles]":
     """What is compared; lists and pairs the files, and checks that the result has a place."""
     from pipelines.evaluation.image_sets import ImageSet, check_pairs, named_folders
     from pipelines.evaluation.unpaired import check_sizes
+    from pipelines.images.file_names import IgnoredFiles
     from pipelines.storage.uris import is_folder
 
     if is_folder(str(options.out)):
         raise ConfigError(f"out: {options.out} is a folder; name a JSON file for the results")
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(options.outputs).items()]
     originals = ImageSet.read(str(options.references), "references", options.config.split if options.unpaired else None)
+    others = [ImageSet.read(options.inputs, "inputs")] if options.inputs else []
+    others += [ImageSet.read(folder, "samples") for folder in options.samples]
     if options.unpaired:
         check_sizes([*methods, originals])
     else:
-        low = [ImageSet.read(options.inputs, "inputs")] if options.inputs else []
-        check_pairs(originals, [*methods, *low])
+        check_pairs(originals, [*methods, *others])
+    ignored = IgnoredFiles()
+    for images in (*methods, originals, *others):
+        ignored.update(images.ignored)
     names = ", ".join(f"{images.name} ({len(images.files)} images)" for images in methods)
-    return f"{names} against {len(originals.files)} references"
+    return f"{names} against {len(originals.files)} references", ignored

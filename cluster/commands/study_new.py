@@ -57,9 +57,11 @@ def run(options: Options) -> int:
 
     models = _models(options.model)
     folders = Folders(references=options.references, models=models, inputs=options.inputs)
+    free_path(options.out)
+    draft = draft_study(folders, options.config)
+    for line in draft.ignored.remarks():
+        print(line)
     if options.dry_run:
-        free_path(options.out)
-        draft = draft_study(folders, options.config)
         read_pictures(draft)
         print(f"would create in {options.out}: {draft.describe()}")
         return DONE

@@ -61,17 +61,21 @@ def run(options: Options) -> int:
         print_configuration(options)
         return DONE
     from pipelines.registry.registry import find_model
-    from pipelines.sampling.upscale import describe_plan, upscale_photos
+    from pipelines.sampling.upscale import describe_plan, plan_upscaling, upscale_photos
     from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:
         refuse_if_busy(options.out, "upscaling")
-        for line in describe_plan(model, options.images, options.out, options.config):
+        for line in describe_plan(plan_upscaling(model, options.images, options.out, options.config)):
             print(line)
         return DONE
-    with working_in(options.out, "upscaling", wait=options.wait), ray_session(options.address):
-        reports = upscale_photos(model, options.images, options.out, options.config)
+    with working_in(options.out, "upscaling", wait=options.wait):
+        plan = plan_upscaling(model, options.images, options.out, options.config)
+        for line in plan.ignored.remarks():
+            print(line)
+        with ray_session(options.address):
+            reports = upscale_photos(plan)
     print(describe_upscaling(reports, options.out))
     return FAILURE if any(report.reason for report in reports) else DONE
 

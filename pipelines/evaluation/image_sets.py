@@ -7,9 +7,10 @@ import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.images.file_names import IgnoredFiles
 from pipelines.sampling.photo_finder import find_photos
 from pipelines.shards.manifest import MANIFEST, load_index, load_manifest
 from pipelines.storage.uris import absolute, exists, join, read_bytes, read_range
@@ -31,6 +32,8 @@ class ImageSet:
     folder: str
     files: Mapping[str, str]
     """Name -> what `read_image` takes."""
+    ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
+    """The folder's other files."""
 
     @classmethod
     def read(cls, folder: str, name: str, split: str | None = None) -> "ImageSet":
@@ -42,12 +45,13 @@ class ImageSet:
         if exists(join(absolute(folder), MANIFEST)):
             return cls(name, folder, _originals(absolute(folder), split))
         files: dict[str, str] = {}
-        for photo in find_photos([folder]):
+        found = find_photos([folder])
+        for photo in found.photos:
             stem = Path(photo.name).stem
             if stem in files:
                 raise DataError(f"{folder} holds two images named {stem}; files are paired by name without extension")
             files[stem] = photo.uri
-        return cls(name, folder, files)
+        return cls(name, folder, files, found.ignored)
 
     @classmethod
     def of_samples(cls, folder: Path, method: str, keys: Sequence[str]) -> "ImageSet":

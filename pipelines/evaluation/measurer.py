@@ -20,7 +20,7 @@ from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import MeasureConfig
-from pipelines.storage.uris import replacing
+from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
 from sr3core.features.extractors import FeatureNetwork

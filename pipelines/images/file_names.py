@@ -46,6 +46,8 @@ class IgnoreReason(StrEnum):
     """A pipe, socket or device, whatever its name."""
     FOLDER_AGAIN = "folder_again"
     """A link to a folder whose files are taken under another name."""
+    SUBFOLDER = "subfolder"
+    """A folder in a folder whose own files alone are taken."""
     NOT_IN_LAYOUT = "not_in_layout"
     """Not what the source's layout takes: FFHQ's thumbnails beside its images, a shard's low-resolution images."""
     OWN_OUTPUT = "own_output"
@@ -95,6 +97,16 @@ class IgnoredFiles:
     def add(self, name: str, reason: IgnoreReason) -> None:
         """Note one."""
         self._names.setdefault(reason, []).append(name)
+
+    def update(self, others: "IgnoredFiles") -> None:
+        """Note all of another place."""
+        for name, reason in others:
+            self.add(name, reason)
+
+    def remarks(self) -> Iterator[str]:
+        """The line that every command which reads a source prints, if there is anything to say."""
+        if self._names:
+            yield f"ignored: {self.describe()}"
 
     def describe(self) -> str:
         """How many there are for each reason, and the first ones by name: "2 hidden ('.a.png', '.b.png')"."""

@@ -190,8 +190,7 @@ def describe_plan(config: PrepareConfig, add_new: bool = False, retry_rejects: C
 
 def _remarks(source: Source) -> Iterator[str]:
     """Lines on what a source holds besides images to be trained on as they are."""
-    if source.ignored:
-        yield f"ignored: {source.ignored.describe()}"
+    yield from source.ignored.remarks()
     if source.class_names:
         shown = [f"{name!r} is {number}" for number, name in enumerate(source.class_names[:_NUM_CLASSES_SHOWN])]
         shown += ["..."] * (len(source.class_names) > len(shown))

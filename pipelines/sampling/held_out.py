@@ -21,7 +21,7 @@ from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import Lease
-from pipelines.storage.uris import replacing
+from pipelines.storage.local_files import replacing
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError

@@ -3,13 +3,25 @@
 import glob
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from pipelines.images.file_names import why_ignored
+from pipelines.images.file_names import IgnoredFiles, IgnoreReason, why_ignored
+from pipelines.images.folder_files import files_below
 from pipelines.storage.s3 import split_options
-from pipelines.storage.uris import absolute, is_file, is_folder, is_remote, join, list_files, name_of
+from pipelines.storage.uris import (
+    absolute,
+    exists,
+    is_below,
+    is_file,
+    is_folder,
+    is_remote,
+    join,
+    list_entries,
+    name_of,
+    relative_to,
+)
 from sr3core.errors import ConfigError, DataError
 
 _PATTERN = re.compile(r"[*?\[]")
@@ -25,8 +37,18 @@ class Photo:
     """Relative to the folder that was named, or to the part of a pattern before its first wildcard."""
 
 
-def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str | None = None) -> list[Photo]:
-    """The files that are named, the images of folders and prefixes, and what patterns match; each once.
+@dataclass(frozen=True, slots=True)
+class FoundPhotos:
+    """What inputs name: every file of theirs is in one of the two."""
+
+    photos: list[Photo]
+    """The images, each once."""
+    ignored: IgnoredFiles
+    """The other files, by their names with the input's before them."""
+
+
+def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str | None = None) -> FoundPhotos:
+    """The files that are named, the images of folders and prefixes, and what patterns match.
 
     Args:
         inputs: files, folders, patterns (`*` and `[...]` within a name, `**` across folders), locally or at s3://.
@@ -37,51 +59,86 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
         DataError: an input does not exist or match, or none holds an image.
     """
     inputs = list(inputs)
-    found: dict[str, Photo] = {}
+    photos: dict[str, Photo] = {}
+    left: dict[str, tuple[str, IgnoreReason]] = {}
     for text in inputs:
-        photos = _find(absolute(text), recursive)
-        if photos is None:
-            raise DataError(f"{text}: no such file or folder, and as a pattern it matches nothing")
-        if leave_out and _is_below(leave_out, _split_pattern(absolute(text))[0]):
-            photos = [photo for photo in photos if not _is_below(photo.uri, leave_out)]
-        found.update((photo.uri, photo) for photo in photos if photo.uri not in found)
-    if not found:
+        for name, uri, reason in _find(text, recursive, () if leave_out is None else (absolute(leave_out),)):
+            if reason is None:
+                photos.setdefault(uri, Photo(uri, name))
+            else:
+                left.setdefault(uri, (_as_written(text, name, uri), reason))
+    ignored = IgnoredFiles()
+    for name, reason in (left[uri] for uri in left if uri not in photos):
+        ignored.add(name, reason)
+    if not photos:
+        others = f", but {ignored.describe()}" if ignored else ""
         deeper = "" if recursive else '; a quoted pattern, "DIR/**/*.png", also searches subfolders'
-        raise DataError(f"{', '.join(inputs)}: no image found{deeper}")
-    return list(found.values())
+        raise DataError(f"{', '.join(inputs)}: no image found{others}{deeper}")
+    return FoundPhotos(list(photos.values()), ignored)
 
 
-def _find(uri: str, recursive: bool) -> list[Photo] | None:
-    """The photos of one input, perhaps none; None if nothing has that name."""
-    if is_file(uri):
-        return [Photo(uri, name_of(uri))]
-    if is_folder(uri):
-        names = _names_below(uri) if recursive or is_remote(uri) else os.listdir(uri)
-        chosen = [name for name in sorted(names) if _is_photo(name) and (recursive or "/" not in name)]
-        return [Photo(join(uri, name), name) for name in chosen if is_remote(uri) or is_file(join(uri, name))]
-    root, pattern = _split_pattern(uri)
-    if not pattern:
-        return None
+def _as_written(text: str, name: str, uri: str) -> str:
+    """A file's name as a user would write it who wrote this input."""
     if is_remote(uri):
-        matches = re.compile(_regex(pattern)).fullmatch
-        names = [name for name in _names_below(root) if matches(name)]
+        return uri
+    return os.path.join(text.removesuffix(_split_pattern(absolute(text))[1]), name)
+
+
+_Found = Iterator[tuple[str, str, IgnoreReason | None]]
+"""Files by name, relative to the folder that was named, and URI: a photo, or why it is ignored."""
+
+
+def _find(text: str, recursive: bool, outputs: Sequence[str]) -> _Found:
+    """Every file of one input.
+
+    Raises:
+        DataError: nothing has that name.
+    """
+    uri = absolute(text)
+    if is_file(uri):
+        yield name_of(uri), uri, None
+    elif is_folder(uri):
+        yield from _in_folder(uri, recursive, outputs)
+    elif _split_pattern(uri)[1]:
+        yield from _matching(text, *_split_pattern(uri), outputs)
+    elif exists(uri):
+        raise DataError(f"{text}: neither a file nor a folder, but a pipe, socket or device")
     else:
-        names = glob.glob(pattern, root_dir=root, recursive=True)
-    photos = [Photo(join(root, name), name) for name in sorted(names) if _is_photo(name)]
-    return [photo for photo in photos if is_remote(uri) or is_file(photo.uri)] or None
+        raise DataError(f"{text}: no such file or folder")
 
 
-def _is_photo(name: str) -> bool:
-    return why_ignored(name) is None
+def _in_folder(uri: str, recursive: bool, outputs: Sequence[str]) -> _Found:
+    ignored = IgnoredFiles()
+    for name in sorted(files_below(uri, ignored, outputs=outputs, recursive=recursive)):
+        yield name, join(uri, name), why_ignored(name)
+    for name, reason in ignored:
+        yield name, join(uri, name), reason
 
 
-def _names_below(uri: str) -> list[str]:
-    return [name for name, _ in list_files(uri)]
+def _matching(text: str, root: str, pattern: str, outputs: Sequence[str]) -> _Found:
+    is_deep = is_remote(root) or "**" in pattern  # glob's own ** goes round in links to folders above
+    names = _matches_below(root, pattern) if is_deep else glob.glob(pattern, root_dir=root)
+    if not names:
+        raise DataError(f"{text}: no such file or folder, and as a pattern it matches nothing")
+    own = [output for output in outputs if relative_to(output, root)]
+    for name in sorted(names):
+        uri = join(root, name)
+        if is_remote(uri) or not os.path.isdir(uri):
+            yield name, uri, _why_left_out(name, uri, own)
+        else:
+            yield f"{name.rstrip('/')}/", uri, IgnoreReason.SUBFOLDER
 
 
-def _is_below(uri: str, folder: str) -> bool:
-    path, folder = (split_options(text)[0].rstrip("/") for text in (uri, folder))
-    return path.startswith(f"{folder}/")
+def _why_left_out(name: str, uri: str, outputs: Sequence[str]) -> IgnoreReason | None:
+    if any(is_below(uri, output) for output in outputs):
+        return IgnoreReason.OWN_OUTPUT
+    is_special = not is_remote(uri) and os.path.exists(uri) and not os.path.isfile(uri)
+    return IgnoreReason.NOT_A_REGULAR_FILE if is_special else why_ignored(name)
+
+
+def _matches_below(root: str, pattern: str) -> list[str]:
+    matches = re.compile(_regex(pattern), re.DOTALL).fullmatch
+    return [name for name, *_ in list_entries(root) if matches(name)] if is_folder(root) else []
 
 
 def _split_pattern(uri: str) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from pipelines.images.file_names import IgnoredFiles
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, run_on_actors
@@ -64,31 +65,52 @@ class UpscaleProgress:
         return f"upscale: {self.photos_done - self.num_failed} of {self.num_photos} photos are finished and kept{lost}"
 
 
-def list_photos(images: Sequence[str], out: str, config: UpscaleConfig) -> dict[str, Photo]:
-    """The photos to upscale, by the names of their outputs.
+@dataclass(frozen=True, slots=True)
+class UpscalePlan:
+    """Photos to upscale, a run that can, and a place for the outputs."""
+
+    run: Run
+    photos: dict[str, Photo]
+    """By the names of their outputs."""
+    ignored: IgnoredFiles
+    """The other files that were named."""
+    out: str
+    """Absolute."""
+    config: UpscaleConfig
+
+
+def plan_upscaling(run: str, images: Sequence[str], out: str, config: UpscaleConfig) -> UpscalePlan:
+    """List the photos and check the run; writes nothing, needs no Ray.
+
+    Args:
+        run: run folder.
+        images: files, folders, patterns, s3:// prefixes.
+        out: folder or s3:// prefix.
+        config: how to upscale.
 
     Raises:
-        DataError: there is none, or two would get one name.
-        ConfigError: an output would replace a photo.
+        DataError: there is nothing to upscale, or two photos would get one name.
+        ConfigError: an output would replace a photo, or the run holds no SR3 stage.
+        CheckpointError: the run's weights are not there.
     """
     out = absolute(out)
-    return name_outputs(find_photos(images, config.recursive, leave_out=out), out, ENDINGS[config.format])
+    found = find_photos(images, config.recursive, leave_out=out)
+    photos = name_outputs(found.photos, out, ENDINGS[config.format])
+    return UpscalePlan(_checked_run(run, config), photos, found.ignored, out, config)
 
 
-def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConfig) -> Iterator[str]:
+def describe_plan(plan: UpscalePlan) -> Iterator[str]:
     """What upscale_photos would do: a line per photo, and the time that all would take on this machine.
 
     Reads the photos, writes nothing. The time is measured: one evaluation of each network on one tile.
     """
-    out = absolute(out)
-    photos = list_photos(images, out, config)
-    opened = checked_run(run, config)
-    settings = settings_of(opened, config)
-    estimate = UpscaleEstimate(opened, config)
-    for name, photo in photos.items():
+    settings = settings_of(plan.run, plan.config)
+    estimate = UpscaleEstimate(plan.run, plan.config)
+    yield from plan.ignored.remarks()
+    for name, photo in plan.photos.items():
         try:
             data = read_photo(photo)
-            changes = changes_since(out, name, record_of(source_of(photo, data), settings))
+            changes = changes_since(plan.out, name, record_of(source_of(photo, data), settings))
             what = estimate.describe(data) if changes else ""
         except DecodeError as error:
             yield f"{photo.uri}: {error}"
@@ -96,17 +118,12 @@ def describe_plan(run: str, images: Sequence[str], out: str, config: UpscaleConf
         action = f"would be made ({'; '.join(changes)}): {what}" if changes else "is done"
         if changes is None:
             action = "would fail: it exists, but not from `sr3 upscale`"
-        yield f"{photo.uri} -> {join(out, name)}: {action}"
+        yield f"{photo.uri} -> {join(plan.out, name)}: {action}"
     if estimate.seconds:
         yield f"in all about {duration(estimate.seconds)} on this machine, {estimate.device}; GPUs share the photos"
 
 
-def checked_run(run: str, config: UpscaleConfig) -> Run:
-    """Open a run and refuse one that cannot upscale, before any actor starts.
-
-    Raises:
-        ConfigError, CheckpointError: it cannot.
-    """
+def _checked_run(run: str, config: UpscaleConfig) -> Run:
     opened = open_run(run)
     end_to_end(opened)
     for stage in opened.cascade():
@@ -116,51 +133,34 @@ def checked_run(run: str, config: UpscaleConfig) -> Run:
 
 
 def upscale_photos(
-    run: str,
-    images: Sequence[str],
-    out: str,
-    config: UpscaleConfig,
-    on_progress: Callable[[UpscaleProgress], None] | None = None,
+    plan: UpscalePlan, on_progress: Callable[[UpscaleProgress], None] | None = None
 ) -> list[PhotoReport]:
     """Upscale photos of any size and format through a run's cascade to files named like them in `out`.
 
     Needs a running Ray. An output that exists from the same bytes and settings is kept; from others, it is made again.
 
     Args:
-        run: run folder.
-        images: files, folders, patterns, s3:// prefixes.
-        out: folder or s3:// prefix.
-        config: how to upscale.
+        plan: what to upscale.
         on_progress: called twice a second; by default progress is printed to standard error.
 
     Raises:
-        ConfigError: the run holds no SR3 stage, or an output would replace a photo.
-        DataError: nothing to upscale, or two photos with the same output name.
-        StorageError: another process upscales into `out`.
+        StorageError: another process upscales into the same place.
     """
-    opened, out = checked_run(run, config), absolute(out)
-    with working_in(out, "upscaling") as lease:
-        return _upscale(opened, images, out, config, lease, on_progress or print_progress())
+    with working_in(plan.out, "upscaling") as lease:
+        return _upscale(plan, lease, on_progress or print_progress())
 
 
-def _upscale(
-    opened: Run,
-    images: Sequence[str],
-    out: str,
-    config: UpscaleConfig,
-    lease: Lease,
-    show: Callable[[UpscaleProgress], None],
-) -> list[PhotoReport]:
+def _upscale(plan: UpscalePlan, lease: Lease, show: Callable[[UpscaleProgress], None]) -> list[PhotoReport]:
     import ray
 
-    tasks = [(photo, name) for name, photo in list_photos(images, out, config).items()]
-    num_actors = actors_on_cluster(config.num_actors)
+    tasks = [(photo, name) for name, photo in plan.photos.items()]
+    num_actors = actors_on_cluster(plan.config.num_actors)
     threads, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
     device, resources = "cuda" if gpus else "cpu", {"num_cpus": threads, "num_gpus": gpus}
     upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread reports progress
 
     def make_actor() -> Any:
-        return upscaler.remote(opened.location, out, to_dict(config), threads, device)
+        return upscaler.remote(plan.run.location, plan.out, to_dict(plan.config), threads, device)
 
     progress = UpscaleProgress(len(tasks))
     reports: dict[str, PhotoReport] = {}
@@ -174,7 +174,7 @@ def _upscale(
         for (photo, name), result in run_on_actors(make_actor, tasks, num_actors, tick):
             if not isinstance(result, PhotoReport):
                 detail = "the process died twice; more memory, or a smaller --tile or --batch, may help"
-                result = PhotoReport(photo.uri, join(out, name), reason=RejectReason.CRASHED, detail=detail)
+                result = PhotoReport(photo.uri, join(plan.out, name), reason=RejectReason.CRASHED, detail=detail)
             reports[name] = result
             progress.photos_done += 1
             progress.num_failed += result.reason is not None

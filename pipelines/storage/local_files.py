@@ -5,8 +5,10 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from sr3core.errors import MissingError, StorageError
@@ -36,9 +38,10 @@ class Entry(NamedTuple):
     """Name relative to the folder; a folder's ends with a slash."""
     size: int = -1
     """Bytes of a file; -1 if there are none to count."""
-    kind: Literal["file", "special", "folder_again"] = "file"
+    kind: Literal["file", "special", "folder", "folder_again"] = "file"
     """file: a regular file, or a link, perhaps to nothing. special: a pipe, socket or device, or an object that only a
-    name with a slash at its end reaches. folder_again: a link to a folder that is walked under another name."""
+    name with a slash at its end reaches. folder: one that is not walked. folder_again: a link to a folder that is
+    walked under another name."""
 
 
 def walk(root: str) -> Iterator[Entry]:
@@ -64,6 +67,19 @@ def walk(root: str) -> Iterator[Entry]:
         prefix = os.path.relpath(folder, root) + "/" if folder != root else ""
         for name in names:
             yield _entry(os.path.join(folder, name), prefix + name)
+
+
+def list_top(root: str) -> Iterator[Entry]:
+    """Yield every entry of a folder, its folders as one each.
+
+    Raises:
+        StorageError: the folder cannot be listed, or a link not be followed.
+    """
+    with local_errors(root):
+        names = os.listdir(root)
+    for name in sorted(names):
+        path = os.path.join(root, name)
+        yield Entry(f"{name}/", kind="folder") if os.path.isdir(path) else _entry(path, name)
 
 
 def _entry(path: str, name: str) -> Entry:
@@ -120,6 +136,35 @@ def short_name(name: str, room: int) -> str:
         return name
     digest = hashlib.sha256(data).hexdigest()[:16]
     return data[: MAX_NAME_BYTES - room - len(digest) - 1].decode(errors="ignore") + f"-{digest}"
+
+
+def temporary_beside(path: str) -> str:
+    """A fresh path in the folder of another, so that it can be renamed to that; makes the folder.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    folder, name = os.path.split(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        problem = "is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
+        raise StorageError(f"{folder}: cannot be written to: {problem}; choose another folder") from error
+    return os.path.join(folder, f".{secrets.token_hex(4)}-{short_name(name, len('.01234567-.tmp'))}.tmp")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A fresh temporary path beside a local one, which it replaces at the end of the block; for what can be made again.
+
+    Unlike uris.write_atomic, it does not wait until the content is on the disk.
+    """
+    temporary = Path(temporary_beside(os.path.abspath(path)))
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 class LocalFile(io.FileIO):

@@ -65,10 +65,19 @@ def parse(uri: str) -> S3Location:
     return S3Location(bucket, key.rstrip("/"), endpoint)
 
 
-def list_objects(uri: str) -> Iterator[tuple[str, int]]:
-    """Yield (name relative to the prefix, bytes) of every object below it; a name may begin or end with a slash."""
+def list_objects(uri: str, recursive: bool = True) -> Iterator[tuple[str, int]]:
+    """Yield (name relative to the prefix, bytes) of every object below it; a name may begin or end with a slash.
+
+    If not recursive, objects behind a slash are one entry, FOLDER/ and -1.
+    """
+    folders: set[str] = set()
     for name, item in _list(uri):
-        yield name, item["Size"]
+        folder, slash, _ = name.partition("/")
+        if recursive or not slash:
+            yield name, item["Size"]
+        elif folder not in folders:
+            folders.add(folder)
+            yield folder + slash, -1
 
 
 def list_versions(uri: str) -> Iterator[tuple[str, str]]:

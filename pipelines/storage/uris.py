@@ -9,7 +9,6 @@ import contextlib
 import glob
 import io
 import os
-import secrets
 import shutil
 import tempfile
 import urllib.parse
@@ -17,7 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipelines.storage import s3
-from pipelines.storage.local_files import Entry, LocalFile, discard, local_errors, short_name, sync_folder, walk
+from pipelines.storage.local_files import (
+    Entry,
+    LocalFile,
+    discard,
+    list_top,
+    local_errors,
+    short_name,
+    sync_folder,
+    temporary_beside,
+    walk,
+)
 from sr3core.errors import MissingError, StorageError
 
 _READ_AHEAD_BYTES = 1 << 20
@@ -64,10 +73,16 @@ def join(uri: str, *parts: str) -> str:
     return "/".join([path.rstrip("/"), *parts]) + options
 
 
+def relative_to(uri: str, folder: str) -> str | None:
+    """The part of an absolute URI below a given folder; "" if it is that folder, None if it is elsewhere."""
+    path, root = (s3.split_options(place)[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
+    below = os.path.join(root, "")
+    return "" if path == root else path[len(below) :] if path.startswith(below) else None
+
+
 def is_below(uri: str, folder: str) -> bool:
     """Whether an absolute URI is a given folder or lies in it."""
-    path, root = (s3.split_options(place)[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
-    return path == root or path.startswith(os.path.join(root, ""))
+    return relative_to(uri, folder) is not None
 
 
 def name_of(uri: str) -> str:
@@ -123,13 +138,16 @@ def list_files(uri: str) -> Iterator[tuple[str, int]]:
             yield name, size
 
 
-def list_entries(uri: str) -> Iterator[Entry]:
-    """Yield what is below a folder or prefix, in no particular order: files, and what is none, by its kind."""
+def list_entries(uri: str, recursive: bool = True) -> Iterator[Entry]:
+    """Yield what is below a folder or prefix, in no particular order: files, and what is none, by its kind.
+
+    If not recursive, each folder in it is one entry.
+    """
     if not is_remote(uri):
-        yield from walk(absolute(uri))
+        yield from walk(absolute(uri)) if recursive else list_top(absolute(uri))
         return
-    for name, size in s3.list_objects(uri):
-        yield Entry(name, size, "special" if name.endswith("/") else "file")
+    for name, size in s3.list_objects(uri, recursive):
+        yield Entry(name, size, "file" if not name.endswith("/") else "special" if recursive else "folder")
 
 
 def read_bytes(uri: str) -> bytes:
@@ -243,32 +261,9 @@ def put_file(path: str, uri: str) -> None:
         discard(temporary)
 
 
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A fresh temporary path beside a local one, which it replaces at the end of the block; for what can be made again.
-
-    Unlike write_atomic, it does not wait until the content is on the disk.
-    """
-    temporary = Path(temporary_path(str(path)))
-    try:
-        yield temporary
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def temporary_path(uri: str) -> str:
     """A fresh local path to write a URI's content to; beside a local URI, so that commit can rename it."""
-    name = f".{secrets.token_hex(4)}-{short_name(name_of(uri), len('.01234567-.tmp'))}.tmp"
-    if is_remote(uri):
-        return os.path.join(tempfile.gettempdir(), name)
-    folder = os.path.dirname(absolute(uri))
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        problem = "is not a folder" if isinstance(error, FileExistsError) else error.strerror or error
-        raise StorageError(f"{folder}: cannot be written to: {problem}; choose another folder") from error
-    return os.path.join(folder, name)
+    return temporary_beside(os.path.join(tempfile.gettempdir(), name_of(uri)) if is_remote(uri) else absolute(uri))
 
 
 def commit(temporary: str, uri: str) -> None:

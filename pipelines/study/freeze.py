@@ -14,6 +14,7 @@ import numpy as np
 from pipelines.evaluation.image_sets import ImageSet, check_pairs
 from pipelines.evaluation.measurer import read_pixels
 from pipelines.images.compact_png import encode_compact_png
+from pipelines.images.file_names import IgnoredFiles
 from pipelines.runs.run_folder import local_path
 from pipelines.runtime.provenance import provenance
 from pipelines.study import pictures
@@ -47,6 +48,8 @@ class Draft:
     """Role ("reference", "input" or a model) -> image -> where it is."""
     images: tuple[str, ...]
     slots: tuple[Slot, ...]
+    ignored: IgnoredFiles
+    """What the folders hold besides images."""
 
     @property
     def spoilt(self) -> list[str]:
@@ -86,7 +89,10 @@ def draft_study(folders: Folders, config: StudyConfig) -> Draft:
     chosen, spares = sorted(names[: config.num_images]), sorted(names[config.num_images :])
     slots = assign(config, list(folders.models), chosen, spares)
     files = {role: dict(images.files) for role, images in sets.items()}
-    return Draft(config, files, tuple(chosen), tuple(slots))
+    ignored = IgnoredFiles()
+    for images in sets.values():
+        ignored.update(images.ignored)
+    return Draft(config, files, tuple(chosen), tuple(slots), ignored)
 
 
 def new_study(folders: Folders, config: StudyConfig, out: str) -> Study:

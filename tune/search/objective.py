@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.storage.uris import replacing
+from pipelines.storage.local_files import replacing
 from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of
 from sr3core.diffusion.schedules import InferenceSchedule

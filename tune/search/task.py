@@ -7,7 +7,7 @@ import ray
 
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
-from pipelines.storage.uris import replacing
+from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.extractors import (

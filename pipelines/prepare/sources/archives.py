@@ -47,7 +47,7 @@ def list_archives(uri: str, kind: str, files: Mapping[str, int], columns: Column
     for path in sorted(files):
         if path and kind_of(path) != kind:
             reason = IgnoreReason.NOT_IN_LAYOUT if is_image_name(path) else why_ignored(path)
-            yield Ignored(path, reason or IgnoreReason.NOT_IN_LAYOUT)
+            yield Ignored(path, reason or IgnoreReason.NOT_IN_LAYOUT, SourceItem(path, path))
             continue
         try:
             yield from _list_archive(uri, kind, path, columns)

@@ -44,6 +44,8 @@ class Ignored(NamedTuple):
     """Name relative to the source."""
     reason: IgnoreReason
     """Reason code."""
+    item: SourceItem | None = None
+    """How to read it all the same, if it is a whole file: a layout may want it, such as a list of labels."""
 
 
 Listing = Iterator[SourceItem | Ignored]
@@ -53,7 +55,7 @@ Listing = Iterator[SourceItem | Ignored]
 def judged(item: SourceItem) -> SourceItem | Ignored:
     """An item if its name is an image's; or else why it is ignored."""
     reason = why_ignored(item.name)
-    return Ignored(item.name, reason) if reason else item
+    return Ignored(item.name, reason, item) if reason else item
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,12 @@ ImageNet and CelebA-HQ.
 
 import csv
 import io
+import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
+from pipelines.images.rejects import DecodeError
 from pipelines.prepare.sources.imagenet_classes import CLASS_INDEX, SYNSET_OF_ILSVRC_ID
 from pipelines.prepare.sources.items import SourceItem
 from pipelines.storage.uris import exists, join, name_of, parent_of, read_bytes
@@ -18,14 +21,10 @@ _FFHQ_ALIGNED = ("images1024x1024", "thumbnails128x128")  # the first that exist
 _FFHQ_WILD = "in-the-wild-images"
 _ARCHIVE_END = re.compile(r"\.(?:zip|tar)$", re.IGNORECASE)
 _SYNSET = re.compile(r"n\d{8}")
-_VALIDATION = re.compile(r"ILSVRC2012_val_(\d{8})\.")
-_GROUND_TRUTHS = (
-    "LOC_val_solution.csv",
-    "val.txt",
-    "ILSVRC2012_validation_ground_truth.txt",
-    "data/ILSVRC2012_validation_ground_truth.txt",
-    "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
-)
+_VALIDATION_START = "ILSVRC2012_val_"  # looked for first, since sources have millions of names
+_VALIDATION = re.compile(rf"{_VALIDATION_START}(\d{{8}})\.")
+_GROUND_TRUTHS = ("LOC_val_solution.csv", "val.txt", "ILSVRC2012_validation_ground_truth.txt")
+_GROUND_TRUTH_FOLDERS = ((), ("data",), ("ILSVRC2012_devkit_t12", "data"))
 _CELEBA_SIZES = re.compile(r"(?:data|celeba[_-]?hq[_-]?)(\d+)(?:x\1)?", re.IGNORECASE)
 
 
@@ -33,38 +32,44 @@ Rule = Callable[[SourceItem], SourceItem | None]
 """Decides by an item's name whether it is taken, and under which label; None leaves it out."""
 
 
-def detect(uri: str, names: Iterable[str]) -> str:
+Texts = Mapping[str, Callable[[], bytes]]
+"""Files of a source that are no images, by name, and how to read them."""
+
+
+def is_label_file(name: str) -> bool:
+    """Whether a layout may want a file that is no image: ImageNet's validation labels."""
+    return name.rpartition("/")[2] in _GROUND_TRUTHS
+
+
+def detect(uri: str, names: Sequence[str], texts: Texts) -> str:
     """Detect by which rule the images of a source are chosen: "ffhq", "imagenet", "celebahq" or "folder".
 
     Args:
         uri: the source.
         names: of its images.
+        texts: its files of labels, see is_label_file.
     """
-    first = ""
-    folders = {_plain(name_of(uri))}
-    for name in names:
-        first = first or name
-        folders.update(_folders(name))
+    folders = {_plain(name_of(uri)), *(folder for name in names for folder in _folders(name))}
     if folders & {*_FFHQ_ALIGNED, _FFHQ_WILD}:
         return "ffhq"
     if "CelebA-HQ-img" in folders or any("celeba" in folder.lower() and "hq" in folder.lower() for folder in folders):
         return "celebahq"
     if any(_SYNSET.fullmatch(folder) for folder in folders):
         return "imagenet"
-    if _VALIDATION.match(first.rpartition("/")[2]) and _find_ground_truth(uri) is not None:
+    if any(map(_validation_number, names)) and _find_ground_truth(uri, texts) is not None:
         return "imagenet"
     return "folder"
 
 
-def make_rule(rule: str, uri: str, names: Sequence[str], will_align: bool, is_sure: bool) -> Rule:
+def make_rule(rule: str, uri: str, names: Sequence[str], texts: Texts, will_align: bool) -> Rule:
     """The rule that chooses and labels the images of a source.
 
     Args:
         rule: "folder", "imagefolder", "ffhq", "imagenet" or "celebahq".
         uri: the source.
         names: of its images, in order.
+        texts: its files of labels, see is_label_file.
         will_align: whether faces will be aligned, so that unaligned ones are what is wanted.
-        is_sure: whether images without their classes are refused, where the rule wants classes.
 
     Raises:
         DataError: FFHQ's in-the-wild photos, which are not aligned; ImageNet's images without their classes.
@@ -76,7 +81,7 @@ def make_rule(rule: str, uri: str, names: Sequence[str], will_align: bool, is_su
         return _ffhq(uri, names, will_align)
     if rule == "celebahq":
         return _celebahq(names)
-    return _imagenet(uri, names, is_sure) if rule == "imagenet" else lambda item: item
+    return _imagenet(uri, names, texts) if rule == "imagenet" else lambda item: item
 
 
 def _plain(name: str) -> str:
@@ -143,12 +148,12 @@ def _celeba_size(name: str) -> int:
     return int(matches[-1][1]) if matches else 0
 
 
-def _imagenet(uri: str, names: Sequence[str], is_sure: bool) -> Rule:
+def _imagenet(uri: str, names: Sequence[str], texts: Texts) -> Rule:
     """Label ImageNet's images with class index and WordNet id, by folder, file name or ground-truth file."""
     without = [name for name in names if synset_in(name) is None]
     truth: dict[int, str] = {}
-    if any(_validation_number(name) for name in without) and (is_sure or _find_ground_truth(uri)):
-        truth = _read_ground_truth(uri)
+    if any(map(_validation_number, without)):
+        truth = _read_ground_truth(uri, texts)
     if not truth and len(without) == len(names):
         raise ConfigError(
             f"layout: {uri} has no folder or file named after a synset (n01440764); use --layout auto or folder"
@@ -163,7 +168,7 @@ def _imagenet(uri: str, names: Sequence[str], is_sure: bool) -> Rule:
 
 
 def _validation_number(name: str) -> int | None:
-    match = _VALIDATION.match(name.rpartition("/")[2])
+    match = _VALIDATION.match(name.rpartition("/")[2]) if _VALIDATION_START in name else None
     return int(match[1]) if match else None
 
 
@@ -176,29 +181,38 @@ def synset_in(name: str) -> str | None:
     return None
 
 
-def _find_ground_truth(uri: str) -> str | None:
-    for folder in (uri, parent_of(uri)):
-        for name in _GROUND_TRUTHS:
-            if exists(path := join(folder, *name.split("/"))):
-                return path
+def _find_ground_truth(uri: str, texts: Texts) -> tuple[str, Callable[[], bytes]] | None:
+    """The file that states the classes of validation images, by its name and how to read it: in the source, or beside.
+
+    In the source it may be anywhere; of several, the one in the fewest folders.
+    """
+    for name in _GROUND_TRUTHS:
+        there = [text for text in texts if text.rpartition("/")[2] == name]
+        if there:
+            nearest = min(there, key=lambda text: (text.count("/"), text))
+            return nearest, texts[nearest]
+    for name, folders in itertools.product(_GROUND_TRUTHS, _GROUND_TRUTH_FOLDERS):
+        if exists(path := join(parent_of(uri), *folders, name)):
+            return path, partial(read_bytes, path)
     return None
 
 
-def _read_ground_truth(uri: str) -> dict[int, str]:
+def _read_ground_truth(uri: str, texts: Texts) -> dict[int, str]:
     """Read number of validation image -> WordNet id, from any of the kinds of file that state it.
 
     Raises:
         DataError: there is no such file, or it is damaged.
     """
-    path = _find_ground_truth(uri)
-    if path is None:
+    found = _find_ground_truth(uri, texts)
+    if found is None:
         raise DataError(
             f"source: {uri} holds ImageNet's validation images without their classes; put"
             " ILSVRC2012_validation_ground_truth.txt, LOC_val_solution.csv or val.txt into it or beside it,"
             " or give --layout folder to do without classes"
         )
-    lines = read_bytes(path).decode("utf-8-sig", "replace").splitlines()
+    path, read = found
     try:
+        lines = read().decode("utf-8-sig", "replace").splitlines()
         if path.endswith(".csv"):  # ILSVRC2012_val_00048981,n03995372 85 1 499 272
             rows = [row for row in csv.reader(io.StringIO("\n".join(lines))) if row and row[0] != "ImageId"]
             return {_number(row[0]): row[1].split()[0] for row in rows}
@@ -206,6 +220,8 @@ def _read_ground_truth(uri: str) -> dict[int, str]:
             synsets = list(CLASS_INDEX)
             return {_number(line.split()[0]): synsets[int(line.split()[1])] for line in lines if line.strip()}
         return {number: SYNSET_OF_ILSVRC_ID[int(line)] for number, line in enumerate(lines, start=1)}
+    except DecodeError as error:
+        raise DataError(f"{path}: {error.detail}") from error
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(f"{path}: not a ground-truth file of ImageNet's validation set ({error!r})") from error
 

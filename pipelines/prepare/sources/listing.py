@@ -1,8 +1,8 @@
 """A source, whatever its layout: list it once as items, then read any item."""
 
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 from pipelines.images.file_names import (
@@ -10,9 +10,9 @@ from pipelines.images.file_names import (
     MAX_FILE_BYTES,
     IgnoredFiles,
     IgnoreReason,
-    is_hidden,
     is_image_name,
 )
+from pipelines.images.folder_files import files_below
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.sources import layouts
 from pipelines.prepare.sources.archives import ARCHIVES, kind_of, list_archives
@@ -22,14 +22,11 @@ from pipelines.prepare.sources.parquet_files import Columns, read_row
 from pipelines.prepare.sources.tar_files import read_sparse
 from pipelines.prepare.sources.zip_files import read_zipped
 from pipelines.storage.uris import (
-    absolute,
     exists,
-    is_below,
     is_file,
     is_folder,
     is_remote,
     join,
-    list_entries,
     name_of,
     parent_of,
     read_bytes,
@@ -37,8 +34,6 @@ from pipelines.storage.uris import (
     size_of,
 )
 from sr3core.errors import ConfigError, DataError, MissingError, StorageError
-
-_WHY = {"special": IgnoreReason.NOT_A_REGULAR_FILE, "folder_again": IgnoreReason.FOLDER_AGAIN}
 
 
 def open_source(
@@ -66,17 +61,20 @@ def open_source(
     if not exists(uri):
         raise DataError(f"source: {uri} does not exist; give a folder, archive or s3:// prefix of images")
     ignored = IgnoredFiles()
-    files = {"": size_of(uri)} if is_file(uri) else _files_below(uri, outputs, ignored)
+    files = _files_of(uri, outputs, ignored)
     if not files and not ignored:
         raise DataError(f"source: {uri} holds no images: it is empty")
     container = _container(uri, layout, files)
     found: list[SourceItem] = []
+    texts: dict[str, Callable[[], bytes]] = {}
     for entry in _list_files(files) if container == "files" else list_archives(uri, container, files, columns):
         if isinstance(entry, SourceItem):
             found.append(entry)
         else:
             ignored.add(entry.name, entry.reason)
-    rule, chosen = _choose(uri, layout, container, found, will_align, ignored)
+            if entry.item and layouts.is_label_file(entry.name):
+                texts[entry.name] = partial(read_item, uri, entry.item)
+    rule, chosen = _choose(uri, layout, container, found, texts, will_align, ignored)
     items, class_names = number_classes(chosen)
     source = Source(uri, container, rule, in_order(items), ignored, class_names)
     if not any(item.how not in ("damaged", "repeated") for item in source.items):
@@ -131,28 +129,13 @@ def _refuse_lost_storage(path: str, item: SourceItem) -> None:
             raise StorageError(f"{path}: gone, with everything in its folder; is its disk still mounted?")
 
 
-def _files_below(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> dict[str, int]:
-    """Name -> size of the files that may be images or archives; the others are ignored."""
-    own = tuple(_relative(output, uri) + "/" for output in outputs if is_below(absolute(output), absolute(uri)))
+def _files_of(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> dict[str, int]:
+    """Name -> size of the files that may be images or archives, or of the one file; the others are ignored."""
+    if is_file(uri):
+        return {"": size_of(uri)}
     if not is_remote(uri) and not is_folder(uri):
         raise DataError(f"source: {uri} is neither a file nor a folder but a pipe, socket or device")
-    files: dict[str, int] = {}
-    for name, size, kind in list_entries(uri):
-        if own and name.startswith(own):
-            ignored.add(name, IgnoreReason.OWN_OUTPUT)
-        elif is_hidden(name):
-            ignored.add(name, IgnoreReason.HIDDEN)
-        elif kind != "file":
-            ignored.add(name, _WHY[kind])
-        else:
-            files[name] = size
-    return files
-
-
-def _relative(uri: str, folder: str) -> str:
-    if not is_remote(uri):
-        return os.path.relpath(absolute(uri), absolute(folder))
-    return uri[len(folder.rstrip("/")) :].strip("/") if uri.startswith(folder.rstrip("/")) else "/"
+    return files_below(uri, ignored, outputs=outputs)
 
 
 def _container(uri: str, layout: str, files: Mapping[str, int]) -> str:
@@ -196,7 +179,13 @@ def _list_files(files: Mapping[str, int]) -> Listing:
 
 
 def _choose(
-    uri: str, layout: str, container: str, found: list[SourceItem], will_align: bool, ignored: IgnoredFiles
+    uri: str,
+    layout: str,
+    container: str,
+    found: list[SourceItem],
+    texts: layouts.Texts,
+    will_align: bool,
+    ignored: IgnoredFiles,
 ) -> tuple[str, list[SourceItem]]:
     """The rule of the layout, and the items that it takes, with their labels; the others are ignored."""
     is_given = layout != "auto" and layout not in ARCHIVES.values()
@@ -210,8 +199,8 @@ def _choose(
         )
     # Places where an archive is damaged have no image's name, and belong to every layout.
     names = sorted(item.name for item in found if is_image_name(item.name))
-    rule = layout if is_given else layouts.detect(uri, names)
-    choose = layouts.make_rule(rule, uri, names, will_align, is_given or container == "files")
+    rule = layout if is_given else layouts.detect(uri, names, texts)
+    choose = layouts.make_rule(rule, uri, names, texts, will_align)
     taken: list[SourceItem] = []
     for item in found:
         chosen = choose(item) if is_image_name(item.name) else item

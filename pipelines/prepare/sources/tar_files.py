@@ -112,7 +112,7 @@ class _Tar:
         elif reason := why_ignored(name):
             if extension == "cls" and self._with_labels and member.size <= _MAX_LABEL_BYTES:
                 self._labels[key] = self._read_at(member.offset_data, member.size)
-            yield Ignored(name, reason)
+            yield Ignored(name, reason, self._item(name, member))
         else:
             self._images.append(member)
 
@@ -146,11 +146,13 @@ class _Tar:
         name = self._prefix + member.name
         synset = synset_in(name.replace(".tar/", "/"))
         label, class_name = read_label(self._labels.get(_split_name(member.name)[0]), name)
-        item = SourceItem(name, self._path, "range", self._base + content.offset_data, content.size)
-        if content.issparse():
-            item = item._replace(how="sparse", offset=self._base + content.offset)
         label = CLASS_INDEX.get(synset or "") if label is None else label
-        return judged(item._replace(label=label, synset=class_name or synset))
+        return judged(self._item(name, content)._replace(label=label, synset=class_name or synset))
+
+    def _item(self, name: str, content: tarfile.TarInfo) -> SourceItem:
+        if content.issparse():
+            return SourceItem(name, self._path, "sparse", self._base + content.offset, content.size)
+        return SourceItem(name, self._path, "range", self._base + content.offset_data, content.size)
 
     def _linked(self, link: tarfile.TarInfo, members: Mapping[str, tarfile.TarInfo]) -> SourceItem | Ignored:
         found: tarfile.TarInfo | None = link

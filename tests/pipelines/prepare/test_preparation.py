@@ -188,3 +188,33 @@ def test_provenance(prepared: tuple[Path, PrepareSummary]) -> None:
     assert manifest.provenance["fingerprint"] == manifest.fingerprint
     assert manifest.provenance["parents"]["source"]
     assert {"python", "ray", "pillow", "numpy"} <= manifest.provenance["versions"].keys()
+
+
+def test_ffhqs_own_photos_are_aligned_rejected_or_ignored_by_name(
+    photos: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --align-faces the in-the-wild photos are taken; one without a face is a reject, the rest is not in layout."""
+    face = next(photos.glob("portrait-*.jpg")).read_bytes()
+    files = {
+        "in-the-wild-images/00000/00000.jpg": face,
+        "in-the-wild-images/00000/00001.png": picture(0, (90, 90)),
+        "images1024x1024/00000/00000.jpg": face,
+        "thumbnails128x128/00000/00000.jpg": face,
+        "ffhq-dataset-v2.json": b"{}",
+        "in-the-wild-images/.DS_Store": b"",
+    }
+    for name, data in files.items():
+        (tmp_path / "ffhq" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "ffhq" / name).write_bytes(data)
+    out = tmp_path / "out"
+    command = ["prepare", "--source", str(tmp_path / "ffhq"), "--out", str(out), "--stages", "16-32", "--align-faces"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "from 2 images (layout ffhq)" in capsys.readouterr().out
+    assert main([*command, "--validation-fraction", "0"]) == 0
+    said = capsys.readouterr().out
+    assert "16-32: 1 train, 0 validation, 0 test; rejected: 1 no_face" in said
+    assert "2 not_in_layout ('images1024x1024/00000/00000.jpg', 'thumbnails128x128/00000/00000.jpg')" in said
+    ignored = {json.loads(line)["path"] for line in (out / "ignored.jsonl").read_text().splitlines()}
+    rejected = {json.loads(line)["path"] for line in (out / "16-32" / "rejects.jsonl").read_text().splitlines()}
+    assert ignored | rejected | {"in-the-wild-images/00000/00000.jpg"} == set(files)
+    assert not ignored & rejected

@@ -10,7 +10,8 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.images.rejects import RejectReason
-from pipelines.sampling.upscale import UpscaleProgress, checked_run, upscale_photos
+from pipelines.runs.run_folder import open_run
+from pipelines.sampling.upscale import UpscaleProgress, plan_upscaling, upscale_photos
 from pipelines.settings.upscale import UpscaleConfig
 from sr3core.diffusion.schedules import SCHEDULE_FORMAT_VERSION
 from sr3core.errors import ConfigError
@@ -36,16 +37,16 @@ def quiet(_: UpscaleProgress) -> None:
     ],
 )
 def test_a_schedule_that_cannot_be_walked_is_refused_before_any_work(
-    cascade_run: Path, tmp_path: Path, gammas: list[float], message: str
+    album: Path, cascade_run: Path, tmp_path: Path, gammas: list[float], message: str
 ) -> None:
     (tmp_path / "odd.json").write_text(json.dumps({"gammas": gammas, "format_version": SCHEDULE_FORMAT_VERSION}))
     with pytest.raises(ConfigError, match=message):
-        checked_run(str(cascade_run), UpscaleConfig(schedule=str(tmp_path / "odd.json")))
+        plan_upscaling(str(cascade_run), [str(album)], "out", UpscaleConfig(schedule=str(tmp_path / "odd.json")))
 
 
 def test_photos_take_few_steps_before_a_search_and_the_papers_on_request(cascade_run: Path) -> None:
     """100 steps, the paper's budget, take minutes for a thumbnail on a laptop."""
-    for stage in checked_run(str(cascade_run), UpscaleConfig()).cascade():
+    for stage in open_run(str(cascade_run)).cascade():
         few, paper = stage.schedule(few_steps=True), stage.schedule("100")
         assert few is not None
         assert paper is not None
@@ -116,12 +117,30 @@ def test_the_others_go_on_and_a_second_run_makes_what_changed(
     assert (out / "b.png").read_bytes() != old
 
 
+def test_what_is_ignored_is_said_and_what_is_not_there_is_refused_before_ray_starts(
+    album: Path, cascade_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (album / ".x.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    command = ["--run", str(cascade_run), "--out", "out", "--schedule", "2"]
+    assert main(["upscale", "album", *command, "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert "ignored: 1 hidden ('album/.x.png'); 1 subfolder ('album/deep/')" in said
+    assert main(["upscale", "album", *command, "--recursive", "--dry-run"]) == 0
+    assert "ignored: 1 hidden ('album/.x.png')" in capsys.readouterr().out.splitlines()
+    assert main(["upscale", "nofile.jpg", *command]) != 0
+    said = capsys.readouterr().err
+    assert "nofile.jpg: no such file or folder" in said
+    assert "starting Ray" not in said
+
+
 def test_a_file_that_is_not_ours_is_not_replaced(
     album: Path, cascade_run: Path, tmp_path: Path, ray_session: None
 ) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png").write_bytes(b"somebody's own")
-    (report,) = upscale_photos(str(cascade_run), [str(album / "a.jpg")], str(tmp_path / "out"), FAST, quiet)
+    plan = plan_upscaling(str(cascade_run), [str(album / "a.jpg")], str(tmp_path / "out"), FAST)
+    (report,) = upscale_photos(plan, quiet)
     assert report.reason is RejectReason.UNWRITTEN
     assert "not from `sr3 upscale`" in report.detail
     assert (tmp_path / "out" / "a.png").read_bytes() == b"somebody's own"
@@ -132,13 +151,13 @@ def test_photos_from_a_bucket_into_a_bucket(
 ) -> None:
     local = tmp_path / "local"
     config = UpscaleConfig(schedule="2", num_actors=2, recursive=True)
-    upscale_photos(str(cascade_run), [str(album)], str(local), config, quiet)
+    upscale_photos(plan_upscaling(str(cascade_run), [str(album)], str(local), config), quiet)
     s3_server.create_bucket("photos")
     client, query = s3_server.client(), f"?endpoint_override={s3_server.endpoint}"
     for name, data in outputs(album).items():
         client.put_object(Bucket="photos", Key=f"in/{name}", Body=data)
     source, out = f"s3://photos/in{query}", f"s3://photos/out{query}"
-    upscale_photos(str(cascade_run), [source], out, config, quiet)
+    upscale_photos(plan_upscaling(str(cascade_run), [source], out, config), quiet)
     keys = [item["Key"] for item in client.list_objects_v2(Bucket="photos", Prefix="out/")["Contents"]]
     images = {key.removeprefix("out/") for key in keys if key.endswith(".png")}
     assert images == {"a.png", "b.png", "deep/c.png"}

@@ -8,6 +8,7 @@ from pipelines.prepare.sources.imagenet_classes import SYNSET_OF_ILSVRC_ID
 from pipelines.prepare.sources.listing import open_source
 from sr3core.errors import ConfigError, DataError
 from tests.pipelines.prepare.source_files import bytes_of, labels_of, picture, write
+from tests.pipelines.prepare.source_trees import Content, as_folder, as_tar, as_zip
 
 TENCH, GOLDFISH, SEA_SNAKE = "n01440764", "n01443537", "n01751748"
 
@@ -96,6 +97,53 @@ def test_imagenet_flat_validation(tmp_path: Path, kind: str) -> None:
     write(tmp_path, dict([where[kind]]))
     source = open_source(str(folder))
     assert labels_of(source) == dict(zip(names, [(65, SEA_SNAKE), (0, TENCH), (1, GOLDFISH)], strict=True))
+
+
+@pytest.mark.parametrize("place", ["", "val/", "devkit/data/", "../"])
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar", "folder of zips"])
+def test_imagenet_validation_in_any_container(tmp_path: Path, kind: str, place: str) -> None:
+    """The labels lie in the source or beside it; a rule goes by names, whatever holds them."""
+    images: dict[str, Content] = {f"val/ILSVRC2012_val_{i:08d}.JPEG": picture(i, "JPEG") for i in (1, 2)}
+    truth: dict[str, Content] = {f"{place}ILSVRC2012_validation_ground_truth.txt".removeprefix("../"): b"490\n449\n"}
+    inside = images if place == "../" else images | truth
+    if place == "../":
+        as_folder(tmp_path, truth)
+    source = tmp_path / "source"
+    if kind == "folder":
+        as_folder(source, inside)
+    elif kind == "folder of zips":
+        as_folder(source, {"val.zip": as_zip(images)} | (truth if place != "../" else {}))
+    else:
+        source = tmp_path / f"source.{kind}"
+        source.write_bytes(as_zip(inside) if kind == "zip" else as_tar(inside))
+    for layout in ("auto", "imagenet"):
+        found = open_source(str(source), layout)
+        assert [(item.label, item.synset) for item in found.items] == [(65, SEA_SNAKE), (0, TENCH)]
+        assert found.layout.endswith("imagenet")
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "tar"])
+def test_images_without_classes_among_labelled_ones_are_refused_in_any_container(tmp_path: Path, kind: str) -> None:
+    tree: dict[str, Content] = {
+        f"train/{TENCH}/{TENCH}_1.JPEG": picture(0, "JPEG"),
+        "val/ILSVRC2012_val_00000001.JPEG": picture(1, "JPEG"),
+    }
+    source = tmp_path / (f"source.{kind}" if kind != "folder" else "source")
+    if kind == "folder":
+        as_folder(source, tree)
+    else:
+        source.write_bytes(as_zip(tree) if kind == "zip" else as_tar(tree))
+    with pytest.raises(DataError, match=r"without their classes.*--layout folder"):
+        open_source(str(source))
+    assert len(open_source(str(source), "folder").items) == 2
+
+
+def test_a_damaged_list_of_labels_is_named(tmp_path: Path) -> None:
+    data = bytearray(as_zip({"ILSVRC2012_val_00000001.JPEG": picture(1, "JPEG"), "val.txt": b"490 490 490"}))
+    data[data.index(b"490 490")] ^= 1
+    (tmp_path / "z.zip").write_bytes(data)
+    with pytest.raises(DataError, match=r"^val\.txt: .*checksum is wrong"):
+        open_source(str(tmp_path / "z.zip"))
 
 
 def test_imagenet_validation_without_its_classes(tmp_path: Path) -> None:

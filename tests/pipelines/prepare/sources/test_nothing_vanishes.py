@@ -1,14 +1,16 @@
 """The law of sources: every file is taken, rejected by name, or ignored by name with a reason; nothing else."""
 
 import io
+import itertools
 import os
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipelines.images.file_names import IgnoreReason, is_hidden, is_image_name
@@ -17,24 +19,23 @@ from pipelines.prepare.sources.items import Source
 from pipelines.prepare.sources.listing import open_source, read_item
 from sr3core.errors import ConfigError, DataError
 from tests.pipelines.prepare.source_files import picture, tar, write
+from tests.pipelines.prepare.source_trees import (
+    BYTES,
+    ROWS,
+    Row,
+    Tree,
+    as_folder,
+    as_parquet,
+    as_tar,
+    as_zip,
+    plain,
+    row_names,
+    trees,
+)
+from tests.s3_server import S3Server
 
-FOLDERS = st.sampled_from(
-    (
-        *("", "a", "A", "cat", "dog", "deep/er", ".git", ".ipynb_checkpoints", "__MACOSX", "@eaDir", ".thumbnails"),
-        *(".Trash-1000/files", "$RECYCLE.BIN", "lost+found", "images1024x1024/00000", "thumbnails128x128/00000"),
-        *("n01440764", "train/n01443537", "celeba_hq/data64x64"),
-    )
-)
-FILES = st.sampled_from(
-    (
-        *("x.png", "X.PNG", "y.jpg", "y.cls", "._x.png", "..png", "what?.png", "a b#c.webp", "é\n.png", "Thumbs.db"),
-        *("k.hr.png", "k.lr.png", "k.json", "notes.txt", "no ending", "dataset.json", "old.tar.gz", "inner.7z"),
-    )
-)
-NAMES = st.sets(st.tuples(FOLDERS, FILES).map(lambda parts: "/".join(part for part in parts if part)), max_size=12)
-CONTENTS = st.sampled_from((picture(1), picture(2), b"", b"3", b"cat", b"<html>"))
-TREES = NAMES.flatmap(lambda names: st.fixed_dictionaries(dict.fromkeys(sorted(names), CONTENTS)))
 LAYOUTS = st.sampled_from(("auto", "folder", "ffhq", "imagenet", "celebahq", "imagefolder"))
+KINDS = st.sampled_from(("auto", "folder", "tar", "zip", "parquet"))
 
 
 def accounted(source: Source) -> list[str]:
@@ -47,32 +48,90 @@ def accounted(source: Source) -> list[str]:
     return sorted([*(item.name for item in source.items), *(name for name, _ in source.ignored)])
 
 
-def check(uri: Path, names: list[str], layout: str) -> None:
+def check(uri: Path | str, names: list[str], layout: str, will_align: bool = False) -> None:
     try:
-        source = open_source(str(uri), layout)
+        source = open_source(str(uri), layout, will_align=will_align)
     except (DataError, ConfigError) as error:  # refused as a whole, by name
-        assert str(uri) in str(error) or "labelled" in str(error)  # noqa: PT017
+        assert str(uri) in str(error) or "labelled" in str(error) or "ground" in str(error)  # noqa: PT017
         return
     assert accounted(source) == sorted(names)
     for item in source.items:
-        assert is_image_name(item.name)
+        assert is_image_name(item.name) or item.how == "row"
         assert not is_hidden(item.name)
 
 
-@given(TREES, LAYOUTS)
+@given(trees(), LAYOUTS, st.booleans())
 @settings(max_examples=60)
-def test_folders_and_archives_account_for_every_file(tree: dict[str, bytes], layout: str) -> None:
+def test_folders_and_archives_account_for_every_file(tree: Tree, layout: str, will_align: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        check(write(root / "source", tree) if tree else root, list(tree), layout)
-        (root / "t.tar").write_bytes(tar(tree))
-        check(root / "t.tar", list(tree), layout)
-        with zipfile.ZipFile(root / "z.zip", "w") as archive:
-            for name, data in tree.items():
-                archive.writestr(name, data)
-        check(root / "z.zip", list(tree), layout)
-        several = write(root / "several", {"a.tar": tar(tree), "b.tar": tar({"b.png": picture(3)}), "notes.txt": b""})
-        check(several, [*(f"a.tar/{name}" for name in tree), "b.tar/b.png", "notes.txt"], layout)
+        check(root / "source", as_folder(root / "source", tree), layout, will_align)
+        (root / "t.tar").write_bytes(as_tar(tree))
+        check(root / "t.tar", list(tree), layout, will_align)
+        (root / "z.zip").write_bytes(as_zip(tree))
+        check(root / "z.zip", list(plain(tree)), layout, will_align)
+        several = write(
+            root / "several", {"a.tar": as_tar(tree), "b.tar": tar({"b.png": picture(3)}), "notes.txt": b""}
+        )
+        check(several, [*(f"a.tar/{name}" for name in tree), "b.tar/b.png", "notes.txt"], layout, will_align)
+
+
+@given(ROWS, trees(), KINDS)
+@settings(max_examples=40)
+def test_tables_and_mixtures_account_for_every_row_and_file(rows: list[Row], tree: Tree, layout: str) -> None:
+    """Whichever kind of a mixture is read, the others are ignored by their names."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "p.parquet").write_bytes(as_parquet(rows))
+        check(root / "p.parquet", row_names("", rows), "auto")
+        mixed = root / "mixed"
+        names = as_folder(mixed, tree)
+        archives = {"m.tar": as_tar(tree), "m.zip": as_zip(tree), "m.parquet": as_parquet(rows)}
+        write(mixed, archives)
+        inside = {
+            "tar": [f"m.tar/{name}" for name in tree],
+            "zip": [f"m.zip/{name}" for name in plain(tree)],
+            "parquet": row_names("m.parquet", rows),
+        }
+        opened = {f"m.{layout}"} if layout in inside else set()
+        check(mixed, [*names, *(set(archives) - opened), *inside.get(layout, ())], layout)
+
+
+@pytest.fixture(scope="module")
+def bucket(s3_server: S3Server) -> Callable[[Mapping[str, bytes]], str]:
+    """Puts files under a new prefix of a bucket, and returns its URI."""
+    s3_server.create_bucket("trees")
+    client, prefixes = s3_server.client(), itertools.count()
+
+    def put(files: Mapping[str, bytes]) -> str:
+        prefix = f"{next(prefixes)}"
+        for name, data in files.items():
+            client.put_object(Bucket="trees", Key=f"{prefix}/{name}", Body=data)
+        return f"s3://trees/{prefix}?endpoint_override={s3_server.endpoint}"
+
+    return put
+
+
+@given(trees(BYTES), LAYOUTS)
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_buckets_account_for_every_object(
+    bucket: Callable[[Mapping[str, bytes]], str], tree: Mapping[str, bytes], layout: str
+) -> None:
+    check(bucket(tree), list(tree), layout)
+    archives = {"t.tar": as_tar(tree), "notes.txt": b""}
+    check(bucket(archives), [*(f"t.tar/{name}" for name in tree), "notes.txt"], layout)
+
+
+def test_what_a_command_writes_into_its_own_source_is_ignored(
+    bucket: Callable[[Mapping[str, bytes]], str], tmp_path: Path
+) -> None:
+    files = {"x.png": picture(1), "shards/y.png": picture(2), "shards-of-others/z.png": picture(3)}
+    uri = bucket(files)
+    places = {str(write(tmp_path, files)): str(tmp_path / "shards"), uri: uri.replace("?", "/shards?")}
+    for source, out in places.items():
+        opened = open_source(source, outputs=[out])
+        assert [item.name for item in opened.items] == ["shards-of-others/z.png", "x.png"]
+        assert dict(opened.ignored) == {"shards/y.png": IgnoreReason.OWN_OUTPUT}
 
 
 def test_pipes_links_and_system_folders_are_ignored_by_name(tmp_path: Path) -> None:
