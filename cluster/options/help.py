@@ -1,5 +1,6 @@
-"""`--help`: the options that people use, on one screen. `--help-all` is tyro's, with every option."""
+"""`--help`: the options that people use, on one screen. `--help-all`: every option with its full text."""
 
+import itertools
 import re
 import shutil
 import textwrap
@@ -29,14 +30,12 @@ def help_text(
         notes: paragraphs between options and examples.
     """
     width = min(shutil.get_terminal_size().columns, WIDEST)
-    lines = [*_wrapped(f"usage: {usage}", width, 7), "", *_wrapped(summary, width), ""]
+    lines = _head(usage, summary, width)
     rows = [(option.usage, brief(option)) for option in options]
     rows.append(
         ("--help-all", f"Show all {num_options} options." if num_options > len(options) else "Show full texts.")
     )
-    left = min(max(len(name) for name, _ in rows), WIDEST_NAME)
-    for name, text in rows:
-        lines += _row(name, text, left, width)
+    lines += _table(rows, width)
     for note in notes:
         lines += ["", *_wrapped(note, width)]
     lines += ["", "examples:" if len(examples) > 1 else "example:"]
@@ -45,16 +44,43 @@ def help_text(
     return "\n".join(lines)
 
 
+def full_text(usage: str, summary: str, options: Sequence[Option]) -> str:
+    """The help of a command with every option, those with a common prefix together."""
+    width = min(shutil.get_terminal_size().columns, WIDEST)
+    lines = _head(usage, summary, width)
+    for number, (_, group) in enumerate(itertools.groupby(options, _prefix)):
+        lines += [""] * (number > 0)
+        lines += _table([(option.usage, _with_default(option, option.help)) for option in group], width)
+    return "\n".join(lines)
+
+
+def _prefix(option: Option) -> str:
+    """`--optimizer.` of --optimizer.learning-rate."""
+    return option.name.rpartition(".")[0]
+
+
+def _head(usage: str, summary: str, width: int) -> list[str]:
+    return [*_wrapped(f"usage: {usage}", width, 7), "", *_wrapped(summary, width), ""]
+
+
+def _table(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
+    left = min(max(len(name) for name, _ in rows), WIDEST_NAME)
+    return [line for name, text in rows for line in _row(name, text, left, width)]
+
+
 def brief(option: Option) -> str:
     """An option's help text, cut after a sentence or a clause where it is long, and its default."""
     first = option.help
     for end in (r"(?<=\.)\s", r"(?<=;)\s", r"(?<=:)\s"):
         if len(first) > BRIEF:
             first = re.split(end, first)[0]
-    first = first.rstrip(".;:") + "."
+    return _with_default(option, first.rstrip(".;:") + ".")
+
+
+def _with_default(option: Option, text: str) -> str:
     if option.default is None and not option.is_positional:
-        return f"{first} (required)"
-    return f"{first} (default: {option.default})" if option.default else first
+        return f"{text} (required)"
+    return f"{text} (default: {option.default})" if option.default else text
 
 
 def listed(summaries: Mapping[str, str]) -> list[str]:

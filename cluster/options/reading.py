@@ -6,12 +6,12 @@ import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import tyro
 
 from cluster.options.fields import Option, options_of
-from cluster.options.help import help_text
+from cluster.options.help import full_text, help_text
 from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -63,16 +63,20 @@ class CommandLine(Generic[T]):
             print(self.help())
             raise SystemExit(0)
         if HELP_ALL in arguments:
-            self._parse(self.options, ["--help"])
+            print(full_text(self._usage(), self._summary(), options_of(self.options)))
+            raise SystemExit(0)
 
     def help(self) -> str:
         """What `--help` prints: at most 40 lines at 80 columns."""
         every = options_of(self.options)
-        shown = self.shown(every)
-        required = [option for option in shown if option.default is None]
-        usage = " ".join(["sr3", self.name, *(option.usage for option in required), "[OPTIONS]"])
-        summary = " ".join((self.options.__doc__ or "").split())
-        return help_text(usage, summary, shown, len(every), self.examples, self.notes)
+        return help_text(self._usage(), self._summary(), self.shown(every), len(every), self.examples, self.notes)
+
+    def _usage(self) -> str:
+        required = [option.usage for option in self.shown(options_of(self.options)) if option.default is None]
+        return " ".join(["sr3", self.name, *required, "[OPTIONS]"])
+
+    def _summary(self) -> str:
+        return " ".join((self.options.__doc__ or "").split())
 
     def shown(self, every: Sequence[Option]) -> list[Option]:
         """The essential options, in their order; those of stages stand for all stages."""
@@ -85,6 +89,11 @@ class CommandLine(Generic[T]):
         defaults = {option.default for option in options}
         default = defaults.pop() if len(defaults) == 1 else "depends on the stage"
         return dataclasses.replace(options[0], name=name, default=default)
+
+    def parser_help(self) -> NoReturn:
+        """Print the parser's own help, of which `--help-all` is the readable form, and exit."""
+        self._parse(self.options, ["--help"])
+        raise AssertionError("the parser's help exits")
 
     def _parse(self, cls: type[T], arguments: Sequence[str]) -> T:
         return tyro.cli(

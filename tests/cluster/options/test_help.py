@@ -1,5 +1,6 @@
 """The help of every command: one screen by default, every option with --help-all, nothing listed that is not there."""
 
+import itertools
 import re
 from importlib import import_module
 
@@ -51,14 +52,33 @@ def test_the_lists_of_commands_fit_on_one_screen(command, capsys):
 
 @pytest.mark.parametrize("command", COMMAND_LINES)
 def test_all_options_are_those_that_the_parser_knows(command, capsys):
-    """--help-all is the parser's own; our list of the options, which --help and the path checks use, agrees with it."""
-    text = printed(capsys, *command.split(), "--help-all")
+    """Our list of the options, which --help, --help-all and the path checks use, is that of the parser."""
+    with pytest.raises(SystemExit):
+        line_of(command).parser_help()
+    text = capsys.readouterr().out
     listed = set(re.findall(r"^(?:│ |  )(--\w[\w.-]*)", text, re.MULTILINE)) - {"--help"}
     ours = {option.name for option in options_of(line_of(command).options) if not option.is_positional}
     negations = {
         re.sub(r"(--|\.)([\w-]+)$", r"\1no-\2", name) for name in ours
     }  # of a switch, on a line of its own if long
     assert listed - negations == ours
+
+
+@pytest.mark.parametrize("command", COMMAND_LINES)
+def test_help_all_has_every_option_with_its_whole_text_and_is_wrapped_once(command, capsys):
+    text = printed(capsys, *command.split(), "--help-all")
+    lines = text.rstrip("\n").split("\n")
+    assert max(map(len, lines)) <= COLUMNS
+    said = " ".join(text.split())
+    for option in options_of(line_of(command).options):
+        assert option.usage in said
+        assert " ".join(option.help.split()) in said
+    # Wrapped twice, a text has lines that end where its next word had room.
+    rows = [line for line in lines if line.strip()]
+    for line, following in itertools.pairwise(rows):
+        indent = len(following) - len(following.lstrip())
+        if indent > 6 and len(line) - len(line.lstrip()) == indent:
+            assert len(line) + 1 + len(following.split()[0]) > COLUMNS
 
 
 def line_of(command: str) -> CommandLine:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue] - its stubs do not export it
 
+from cluster.cli import main
 from pipelines.images.rejects import RejectReason
 from pipelines.prepare.preparation import PrepareSummary, prepare
 from pipelines.prepare.verify import verify
@@ -193,7 +194,7 @@ def test_provenance(prepared: tuple[Path, PrepareSummary]) -> None:
 def test_ffhqs_own_photos_are_aligned_rejected_or_ignored_by_name(
     photos: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --align-faces the in-the-wild photos are taken; one without a face is a reject, the rest is not in layout."""
+    """With --align-faces the in-the-wild photos are taken; one without a face is a reject, the rest is ignored."""
     face = next(photos.glob("portrait-*.jpg")).read_bytes()
     files = {
         "in-the-wild-images/00000/00000.jpg": face,
