@@ -1,5 +1,6 @@
 """What a study declares before data collection: frozen dataclasses, checked when constructed."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -25,6 +26,9 @@ CONSENT = (
     "Taking part is voluntary. You may leave at any time with the button at the top; the answers that you gave until"
     " then are deleted at once.",
 )
+
+ANSWER_SECONDS = 3.0
+"""About how long subjects take to answer a pair and go on to the next."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,6 +134,11 @@ class StudyConfig:
     def num_positions(self) -> int:
         """Trials per subject, including practice and attention checks."""
         return self.num_practice_trials + self.trials_per_subject + self.num_attention_checks
+
+    @property
+    def minutes_per_subject(self) -> int:
+        """About how long a subject takes, with three seconds for each answer; rounded up, for people plan by it."""
+        return math.ceil(self.num_positions * (max(self.viewing_seconds) + ANSWER_SECONDS) / 60)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,10 +60,9 @@ class Draft:
         """The number of subjects, and what each of them does."""
         config = self.config
         trials = f"{config.trials_per_subject} of {config.num_images} images"
-        minutes = config.num_positions * (max(config.viewing_seconds) + 3) / 60
         return (
             f"task {config.task}: {len(self.slots)} subjects, each {trials}, {config.num_attention_checks} attention"
-            f" checks and {config.num_practice_trials} practice trials, about {minutes:.0f} minutes a subject"
+            f" checks and {config.num_practice_trials} practice trials, about {config.minutes_per_subject} min each"
         )
 
 

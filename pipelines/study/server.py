@@ -5,25 +5,23 @@ import re
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
-from html import escape
-from pathlib import Path
 from typing import Annotated, Any
 
 import uvicorn
 from fastapi import FastAPI, Header, Request
-from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
 from pipelines.study import visits
 from pipelines.study.answers import progress
 from pipelines.study.config import ServeConfig
 from pipelines.study.database import Database, open_database
+from pipelines.study.page_files import add_pages
 from pipelines.study.refusals import RateLimit, Refused
 from pipelines.study.study_folder import Study
 from pipelines.study.tokens import Tokens
 from sr3core.errors import StorageError
 
-PAGES = Path(__file__).parent / "pages"
 MAX_BODY_BYTES = 16_384
 MAX_ID = 128
 BURST_SECONDS = 10
@@ -117,7 +115,7 @@ def create_app(study: Study, database: Database, config: ServeConfig) -> FastAPI
     people = visits.Visits(study, database, Tokens(keys.signing, round(60 * study.config.answer_within_minutes)))
     limits = Limits(config)
     _guard(app, limits)
-    _add_pages(app, study, config.root_path)
+    add_pages(app, study, config.root_path)
     _add_study(app, study, people, limits)
     _add_administration(app, study, database, keys.admin, limits)
     return app
@@ -175,34 +173,6 @@ def _refusal(refused: Refused) -> Response:
     return JSONResponse(content, refused.status, headers)
 
 
-def _add_pages(app: FastAPI, study: Study, root_path: str) -> None:
-    pages = {
-        name: (PAGES / name).read_text("utf-8").replace("{{base}}", f"{root_path}/").replace("{{title}}", escape(title))
-        for name, title in {"index.html": study.config.title, "admin.html": f"{study.config.title}: progress"}.items()
-    }
-    types = {".js": "text/javascript", ".css": "text/css"}
-    assets = {file.name: (file.read_bytes(), types[file.suffix]) for file in (PAGES / "assets").iterdir()}
-
-    @app.get("/assets/{name}")
-    def asset(name: str) -> Response:
-        if name not in assets:
-            raise Refused(404, "asset", "There is no such file.")
-        content, media_type = assets[name]
-        return Response(content, media_type=media_type)
-
-    @app.get("/")
-    def index() -> HTMLResponse:
-        return HTMLResponse(pages["index.html"])
-
-    @app.get("/admin")
-    def admin() -> HTMLResponse:
-        return HTMLResponse(pages["admin.html"])
-
-    @app.get("/health")
-    def health() -> dict[str, str]:
-        return {"study": study.fingerprint}
-
-
 def _add_study(app: FastAPI, study: Study, people: visits.Visits, limits: Limits) -> None:
     config = study.config
     about = {
@@ -211,6 +181,7 @@ def _add_study(app: FastAPI, study: Study, people: visits.Visits, limits: Limits
         "question": config.question,
         "consent": list(config.consent),
         "contact": config.contact,
+        "minutes": config.minutes_per_subject,
         "num_practice_trials": config.num_practice_trials,
         "num_trials": config.num_positions - config.num_practice_trials,
         "viewing_seconds": list(config.viewing_seconds),

@@ -167,7 +167,8 @@ def test_a_screen_reader_is_told_what_to_do(page, server):
     assert page.locator("#say").get_attribute("role") == "status"
     page.wait_for_selector(".choice:enabled")
     assert page.inner_text("#say") == "Image 1 or image 2?"
-    assert page.locator(".choice").first.inner_text() == "1"
+    named = [page.get_by_role("button", name=f"Image {number}", exact=True) for number in (1, 2)]
+    assert [button.inner_text() for button in named] == ["1", "2"], "while the images, which had names, are hidden"
     assert page.evaluate("document.documentElement.lang") == "en"
 
 
@@ -186,6 +187,31 @@ def test_the_administrators_page_is_live_and_needs_the_secret(browser, page, ser
     page.wait_for_function(f"() => document.querySelectorAll('#people tr').length === {count + 1}")
     other.close()
     assert "newcomer" in page.locator("#people tr").first.inner_text()
+
+
+def test_the_consent_says_how_long_it_takes_and_an_unknown_address_is_a_page(page, server, study):
+    page.goto(f"{server.address}?participant=planner")
+    page.wait_for_selector("#consent:not([hidden])")
+    assert study.config.minutes_per_subject == 1
+    assert "Taking part takes about one minute." in page.inner_text("#consent-text")
+    for path in ("resluts", "admin/x"):
+        response = page.goto(server.address + path)
+        assert response is not None
+        assert (response.status, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+        assert page.inner_text("h1") == "There is no page at this address"
+        assert luminance(page, "body", "backgroundColor") < 1, "the style sheet is found from every folder"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_administrators_tables_are_read_by_lines_at_any_width(browser, server, width):
+    page = browser.new_page(viewport={"width": width, "height": 780})
+    begin(page, server, f"6{width}c0ffee1234567890ab")
+    page.goto(f"{server.address}admin#{server.secret}")
+    page.wait_for_selector("#content:not([hidden])")
+    lines = "e => e.getBoundingClientRect().height / parseFloat(getComputedStyle(e).lineHeight)"
+    assert max(page.eval_on_selector_all("tr", f"all => all.map({lines})")) < 4, "not broken letter by letter"
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "tables scroll in themselves"
+    page.close()
 
 
 def test_a_full_study_says_so(browser, photos, tmp_path):

@@ -110,3 +110,10 @@ def test_too_few_images_for_practice_and_checks_are_named():
 def test_numbers_out_of_range_are_named(changes, message):
     with pytest.raises(ConfigError, match=message.replace("(", r"\(")):
         small_config(**changes)
+
+
+def test_the_duration_covers_every_pair_and_is_rounded_up() -> None:
+    few = StudyConfig(task=1, num_images=4, trials_per_subject=4, num_attention_checks=1, num_practice_trials=1)
+    assert few.minutes_per_subject == 1
+    assert StudyConfig(task=1).minutes_per_subject == 6, "57 pairs of 3 + 3 seconds"
+    assert StudyConfig(task=1, viewing_seconds=(3.0, 4.0)).minutes_per_subject == 7, "of the longer time"

@@ -72,6 +72,11 @@ def test_other_files_are_not_served(server, path):
     assert Subject(server.address, "x").ask("GET", path)[0] == 404
 
 
+def test_a_program_that_asks_for_an_unknown_address_is_answered_by_json(server):
+    status, content = Subject(server.address, "x").ask("GET", "nowhere")
+    assert (status, content["code"]) == (404, "address")
+
+
 def test_what_is_malformed_is_refused(server):
     subject = Subject(server.address, "malformed")
     subject.begin()

@@ -168,7 +168,8 @@ function describe() {
   for (const element of document.querySelectorAll(".question")) element.textContent = about.question;
   $("pair").classList.toggle("with-input", about.task === 1);
   document.querySelector("#pair figure").hidden = about.task !== 1;
-  $("consent-text").replaceChildren(...[...about.consent, about.contact && `Questions: ${about.contact}`].filter(Boolean).map((text) => {
+  const duration = `Taking part takes about ${about.minutes === 1 ? "one minute" : `${about.minutes} minutes`}.`;
+  $("consent-text").replaceChildren(...[...about.consent, duration, about.contact && `Questions: ${about.contact}`].filter(Boolean).map((text) => {
     const paragraph = document.createElement("p");
     paragraph.textContent = text;
     return paragraph;
