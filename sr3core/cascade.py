@@ -22,7 +22,7 @@ from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 from sr3core.randomness import ImageNoise, derive_seed
-from sr3core.regression import regress
+from sr3core.regression import check_mean, condition, regress
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,11 @@ class Stage:
     network: UNet | InferenceNetwork
     schedule: InferenceSchedule | None
     """None for the regression baseline, which has no reverse chain."""
+    mean: UNet | InferenceNetwork | None = None
+    """The regression that the chain starts from, if objective.residual is regression."""
 
     def __post_init__(self) -> None:
+        check_mean(self.model, self.mean)
         if self.schedule is not None:
             check_levels(self.model, self.schedule)
 
@@ -125,6 +128,7 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
         sampler = stage.schedule.sampler
         denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance)
         projection = BackProjection(low, (height, width)) if sampler.project else None
+        x_up = condition(x_up, stage.mean)
         residual = residual_of(stage.model, x_up)
         high = sample(denoise, x_up, x_up.shape, stage.schedule, noise, progress, projection, residual)
     return high[..., :height, :width].clamp(-1, 1)

@@ -8,7 +8,7 @@ from sr3core.config import ADDED, did_you_mean
 from sr3core.errors import ConfigError
 
 Target = Literal["epsilon", "y_0", "v"]
-ResidualOf = Literal["none", "upsampled"]
+ResidualOf = Literal["none", "upsampled", "regression"]
 BetaFamily = Literal["linear", "cosine"]
 GammaUniformIn = Literal["gamma", "sqrt_gamma", "steps"]
 SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
@@ -106,10 +106,12 @@ class ObjectiveConfig:
     """Fraction of samples whose class is hidden. Classifier-free guidance needs it (Ho and Salimans, 2022); 0.1 is
     usual."""
     residual: ResidualOf = field(default="none", metadata=ADDED)
-    """What the chain draws. none: the image, as in the paper. upsampled: what bicubic upsampling leaves of it."""
+    """What the chain draws. none: the image, as in the paper. upsampled: what bicubic upsampling leaves of it.
+    regression: what the run's regression baseline of the same sizes leaves, which then takes the place of bicubic
+    upsampling throughout, and is trained first."""
     residual_scale: tuple[float, ...] = field(default=(), metadata=ADDED)
-    """upsampled: the unit of each channel, its standard deviation of HR - x_up on the scale of [-1, 1]. Empty: measured
-    on the training images when the run is created, and written into its configuration."""
+    """The unit of each channel of a residual: its standard deviation of HR minus bicubic upsampling, on the scale of
+    [-1, 1]. Empty: measured on the training images when the run is created, and written into its configuration."""
 
     def __post_init__(self) -> None:
         require(
@@ -117,7 +119,7 @@ class ObjectiveConfig:
             f"residual_scale: {self.residual_scale} are not all positive and finite",
         )
         useless = self.residual == "none" and self.residual_scale
-        require(not useless, f"residual_scale: {self.residual_scale} has no effect without residual: upsampled")
+        require(not useless, f"residual_scale: {self.residual_scale} has no effect without a residual")
         bounded = self.residual != "none" and self.bound_weight
         require(
             not bounded, f"residual: {self.residual!r} excludes bound_weight {self.bound_weight}, a bound of images"

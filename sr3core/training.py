@@ -21,7 +21,7 @@ from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfi
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 from sr3core.randomness import derive_seed, keyed_generator
-from sr3core.regression import regress
+from sr3core.regression import check_mean, condition, regress
 from sr3core.transfer import send
 
 _NORM_MEMORY = 0.98
@@ -188,10 +188,17 @@ class Trainer:
         model: the model to train.
         optimizer: the optimiser's settings.
         seed: seed of the noise and the noise levels.
+        mean: the frozen regression that the chain starts from, on the network's device; None without one.
+
+    Raises:
+        ConfigError: objective.residual needs such a regression, or excludes it.
     """
 
-    def __init__(self, model: ModelConfig, optimizer: OptimizerConfig, seed: int) -> None:
-        self.model, self.optimizer, self.seed = model, optimizer, seed
+    def __init__(
+        self, model: ModelConfig, optimizer: OptimizerConfig, seed: int, mean: Callable[..., Tensor] | None = None
+    ) -> None:
+        check_mean(model, mean)
+        self.model, self.optimizer, self.seed, self._mean = model, optimizer, seed, mean
         self._gammas = training_gammas(model.noise_schedule)
 
     def losses(
@@ -211,6 +218,7 @@ class Trainer:
         x_up = None if batch.low is None else upsample_bicubic(batch.low, self.model.high_size)
         if self.model.kind == "regression":
             return SampleLosses(denoising_loss(regress(forward, x_up), batch.high, 2), None)  # type: ignore[arg-type]
+        x_up = None if x_up is None else condition(x_up, self._mean)
         objective = self.model.objective
         seed = self.seed if purpose_seed is None else purpose_seed
         gamma, epsilon, t = draw_noise(

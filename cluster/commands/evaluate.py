@@ -200,7 +200,7 @@ def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
     if not options.photos:
         require_data(run, measured_stage(run), options.config.split)
     for stage in (stage for stages in methods.values() for stage in stages):
-        stage.weights.check()
+        stage.check_weights()
         stage.schedule(options.config.schedule)
     ignored = ImageSet.read(options.photos, "photos").ignored if options.photos else IgnoredFiles()
     on = options.photos or options.config.split

@@ -5,6 +5,7 @@ MODEL/config.json                 the run's configuration; it names no data
 MODEL/<stage>/model.safetensors   weights to sample with
 MODEL/<stage>/state.json          their sha256, and the step they are from
 MODEL/<stage>/schedules/          the searched inference schedules
+MODEL/<stage>/mean/               likewise, the regression that the stage's chain starts from, if it starts from one
 
 A model folder is a run without a training: `open_run` opens it, so every command that takes a trained run takes it.
 """
@@ -18,7 +19,7 @@ from typing import Any
 from pipelines.evaluation.evaluate import EVALUATION
 from pipelines.registry.model_card import render_card
 from pipelines.runs.run_folder import Run
-from pipelines.runs.stage_run import StageRun
+from pipelines.runs.stage_run import MEAN, StageRun
 from pipelines.settings.export import ExportConfig
 from pipelines.storage.uris import absolute, exists, join, list_files, put_file
 from sr3core import strict_json
@@ -64,14 +65,14 @@ def check_export(run: Run, out: str) -> list[StageRun]:
     if not stages:
         raise ConfigError(f"{run.location} holds only regression baselines, which are no models of their own")
     for stage in stages:
-        stage.weights.check()
+        stage.check_weights()
     return stages
 
 
 def _collect(run: Run, stages: Sequence[StageRun], folder: Path, config: ExportConfig) -> dict[str, Path]:
     files: dict[str, Path] = {}
     for stage in stages:
-        files |= _collect_stage(stage, folder / stage.name, config)
+        files |= _collect_stage(stage, folder, config)
     card = render_card(run, stages, config, _evaluations(run, config))
     for name, text in ((CONFIG, _configuration(run, stages)), (CARD, card)):
         (folder / name).write_text(text, encoding="utf-8")
@@ -83,13 +84,14 @@ def _collect_stage(stage: StageRun, folder: Path, config: ExportConfig) -> dict[
     from sr3core.checkpoint import verify
     from sr3core.sampling_checkpoint import export_weights
 
-    info = stage.weights.fetch(stage.weights.newest())
-    verify(info)
-    written = export_weights(info, folder, half=config.weights == "float16")
-    schedules = sorted(stage.schedules.glob("best-*.json"))
-    return {f"{stage.name}/{path.name}": path for path in written} | {
-        f"{stage.name}/schedules/{path.name}": path for path in schedules
-    }
+    files = {f"{stage.name}/schedules/{path.name}": path for path in sorted(stage.schedules.glob("best-*.json"))}
+    for place, weights in ((stage.name, stage.weights), (f"{stage.name}/{MEAN}", stage.mean)):
+        if weights is not None:
+            info = weights.fetch(weights.newest())
+            verify(info)
+            written = export_weights(info, folder / place, half=config.weights == "float16")
+            files |= {f"{place}/{path.name}": path for path in written}
+    return files
 
 
 def _configuration(run: Run, stages: Sequence[StageRun]) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from pipelines.runs.run_folder import Run
 from pipelines.runs.shipped_models import is_shipped
+from pipelines.runs.stage_run import MEAN
 from pipelines.storage.journal import Entry, Journal
 from pipelines.storage.lease import owner
 from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
@@ -284,6 +285,10 @@ def _collect(run: Run, folder: Path) -> dict[str, Path]:
         weights = write_sampling_state(info, state)
         files |= {f"{place}/{weights.name}": weights, f"{place}/state.json": state}
         files |= {f"{stage.name}/schedules/{path.name}": path for path in sorted(stage.schedules.glob("*.json"))}
+        if stage.mean is not None:
+            mean = stage.mean.fetch(stage.mean.newest())
+            verify(mean)
+            files |= {f"{stage.name}/{MEAN}/{path.name}": path for path in sorted(mean.path.iterdir())}
     return files
 
 

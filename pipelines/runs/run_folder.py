@@ -203,11 +203,13 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
     """Fingerprint of each prepared stage that a run reads.
 
     Raises:
+        ConfigError: a stage starts from a regression that the run does not train.
         DataError: a stage has not been prepared, or holds no images to train on or to measure the held-out loss on.
     """
     from pipelines.shards.manifest import require_images
     from pipelines.storage.uris import join
 
+    config.check_origins()
     found = {}
     for name in {stage.data_stage for stage in config.stages}:
         require_images(join(data, name), "train")

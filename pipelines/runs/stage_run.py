@@ -9,11 +9,17 @@ from pipelines.runs.stage_schedules import choose_schedule
 from pipelines.runs.stage_weights import StageWeights
 from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.train import TrainConfig
+from sr3core.config import override
 from sr3core.diffusion.schedules import InferenceSchedule
-from sr3core.hyperparameters import ModelConfig
+from sr3core.hyperparameters import ModelConfig, ObjectiveConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
     from sr3core.cascade import Stage
+    from sr3core.networks.inference import InferenceNetwork
+
+
+MEAN = "mean"
+"""Folder in a stage's folder with the frozen weights of the regression that its chain starts from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,23 @@ class StageRun:
         """Its checkpoints, for sampling."""
         return StageWeights(self.checkpoints, self.model, self.bucket)
 
+    @property
+    def mean(self) -> StageWeights | None:
+        """The regression that its chain starts from, as it was when the training began; None without one."""
+        if self.model.objective.residual != "regression":
+            return None
+        model = override(self.model, kind="regression", objective=ObjectiveConfig(norm=2))
+        return StageWeights(self.path / MEAN / "checkpoints", model, self.bucket)
+
+    def check_weights(self) -> None:
+        """Refuse missing weights, or those of another network, before any work starts.
+
+        Raises:
+            CheckpointError: names the checkpoint.
+        """
+        for weights in filter(None, (self.weights, self.mean)):
+            weights.check()
+
     def schedule(self, wanted: str | None = None, few_steps: bool = False) -> InferenceSchedule | None:
         """The inference schedule to use; see `choose_schedule`."""
         return choose_schedule(self.schedules, self.model, wanted, few_steps)
@@ -82,4 +105,14 @@ class StageRun:
         from sr3core.cascade import Stage
 
         network = self.weights.load_fast(inference or InferenceConfig(), device)
-        return Stage(self.name, self.model, network, self.schedule(schedule, few_steps))
+        return Stage(
+            self.name, self.model, network, self.schedule(schedule, few_steps), self.load_mean(inference, device)
+        )
+
+    def load_mean(self, inference: InferenceConfig | None = None, device: str = "cpu") -> "InferenceNetwork | None":
+        """The regression that its chain starts from, on a device; None without one.
+
+        Raises:
+            CheckpointError: it is missing or damaged.
+        """
+        return None if self.mean is None else self.mean.load_fast(inference or InferenceConfig(), device)

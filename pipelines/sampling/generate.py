@@ -116,8 +116,15 @@ class Drawer:
         torch.set_num_threads(threads)
         self._out, self._config = out, from_dict(SampleConfig, config)
         self._plan = plan_samples(open_run(run), out, self._config)
+        inference = self._config.inference
         self._stages = [
-            Stage(stage.name, stage.model, stage.weights.load_fast(self._config.inference, device), schedule)
+            Stage(
+                stage.name,
+                stage.model,
+                stage.weights.load_fast(inference, device),
+                schedule,
+                stage.load_mean(inference, device),
+            )
             for stage, schedule in zip(self._plan.stages, self._plan.schedules, strict=True)
         ]
 

@@ -105,7 +105,7 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
         raise ConfigError(f"grid: {config.grid} is a folder; name a PNG file")
     stages = generation_stages(run)
     for stage in stages:
-        stage.weights.check()
+        stage.check_weights()
     schedules, classes = schedules_of(stages, config.schedule), classes_of(stages[0], config.classes)
     content = _content(stages, schedules, classes, config)
     there = _numbers_there(absolute(out), content) if out is not None else set()

@@ -199,7 +199,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
     methods = methods_of(run)
     stages = tuple({stage.name: stage for chain in reversed(methods.values()) for stage in chain}.values())
     for stage in stages:
-        stage.weights.check()
+        stage.check_weights()
     schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
     checkpoints = {stage.name: stage.weights.newest().state["sha256"] for stage in stages}
     gammas = {name: asdict(s) for name, s in schedules.items() if s}

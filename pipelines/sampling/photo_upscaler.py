@@ -224,6 +224,7 @@ def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
                 "name": schedule.name,
                 "fingerprint": fingerprint_of([schedule.gammas, to_dict(schedule.sampler)]),
             },
+            **({} if stage.mean is None else {"mean": stage.mean.fingerprint()}),
         }
     decided = {key: value for key, value in scientific(config).items() if key != "schedule"}
     return strict_json.plain({"stages": stages, **decided})

@@ -127,7 +127,7 @@ def _checked_run(run: str, config: UpscaleConfig) -> Run:
     opened = open_run(run)
     end_to_end(opened)
     for stage in opened.cascade():
-        stage.weights.check()
+        stage.check_weights()
         stage.schedule(config.schedule, few_steps=True)
     return opened
 

@@ -84,7 +84,7 @@ class UpscaleEstimate:
 
 def _evaluations(stage: "Stage") -> int:
     assert stage.schedule is not None, "a cascade's stages are SR3's"
-    return stage.schedule.num_evaluations
+    return stage.schedule.num_evaluations + (stage.mean is not None)
 
 
 def _work(stage: "Stage", grid: "TileGrid") -> str:

@@ -178,3 +178,24 @@ class RunConfig:
             made, wanted = bases[0].model.high_size, chain[0].model.low_size
             message = f"{bases[0].name} ends at {made} pixels, but {chain[0].name} starts at {wanted}"
             require(made == wanted, f"stages: {message}; a cascade needs them equal")
+
+    def check_origins(self) -> None:
+        """Check that every stage whose chain starts from a regression can have one trained; a model needs none.
+
+        Raises:
+            ConfigError: the run holds no regression baseline of its sizes, or several.
+        """
+        for stage in self.stages:
+            if stage.model.objective.residual == "regression":
+                found = sum(is_mean_of(other, stage) for other in self.stages)
+                require(
+                    found == 1,
+                    f"{stage.name}.model.objective.residual: regression needs one regression baseline of"
+                    f" {stage.data_stage} in the run; there are {found}",
+                )
+
+
+def is_mean_of(baseline: TrainConfig, stage: TrainConfig) -> bool:
+    """Whether a stage is the regression baseline that another one's chain starts from."""
+    residual = stage.model.objective.residual
+    return residual == "regression" and baseline.model.kind == "regression" and baseline.data_stage == stage.data_stage

@@ -13,6 +13,7 @@ from pipelines.settings.train import TrainConfig
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import Lease
 from pipelines.training.checkpoints import steps_done
+from pipelines.training.frozen_mean import baseline_of, freeze_mean
 from pipelines.training.outcome import write_outcome
 from pipelines.training.pulse import ask_to_stop, clear, read_pulse
 from pipelines.training.resources import check_resources, wait_for_resources
@@ -20,7 +21,7 @@ from pipelines.training.sample_grids import SampleGrids
 from pipelines.training.stage_progress import progress_of
 from pipelines.training.trackers import check_trackers
 from pipelines.training.worker_loop import train_stage
-from sr3core.errors import Sr3Error, StorageError
+from sr3core.errors import Sr3Error, StorageError, TrainingError
 
 PERIOD_SECONDS = 2.0
 """Interval between two checks of the stages' progress."""
@@ -73,7 +74,10 @@ def _train(run: Run, names: Sequence[str], lease: Lease) -> list[StageResult]:
     over = threading.Event()
     futures: dict[str, Training] = {}
     try:
-        futures |= {stage.name: start(stage, waits, over) for stage in todo}
+        for stage in sorted(todo, key=lambda stage: stage.mean is not None):  # what others start from comes first
+            baseline = baseline_of(stage, run.stages)
+            origin = None if baseline is None else Origin(baseline, futures.get(baseline.name))
+            futures[stage.name] = start(stage, origin, waits, over)
         watch(todo, futures, waits, lambda: _look(run.bucket, grids, lease))
     except KeyboardInterrupt:
         over.set()
@@ -124,26 +128,60 @@ class Training(Future[None]):
         return True  # result() and exception() report it
 
 
-def start(stage: StageRun, waits: dict[str, str], over: threading.Event) -> Training:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The regression baseline that a stage starts from."""
+
+    baseline: StageRun
+    training: Training | None
+    """Its training, if this command trains it."""
+
+    def freeze_for(self, stage: StageRun, say: Callable[[str], None]) -> None:
+        """Wait until the baseline is trained, and keep its weights for the stage.
+
+        Raises:
+            TrainingError: its training failed.
+            CheckpointError: it was never trained.
+        """
+        if self.training is not None:
+            say(f"waits for {self.baseline.name}, which it starts from")
+            if self.training.exception() is not None:
+                raise TrainingError(f"{stage.name} starts from {self.baseline.name}, whose training failed")
+        freeze_mean(stage, self.baseline)
+
+
+def start(stage: StageRun, origin: Origin | None, waits: dict[str, str], over: threading.Event) -> Training:
     """Train a stage in its own daemon thread, which does not keep an interrupted command alive."""
     training = Training()
 
     def work() -> None:
         with training:
-            train_when_there(stage, waits, over)
+            train_when_there(stage, origin, waits, over)
 
     threading.Thread(target=work, name=stage.name, daemon=True).start()
     return training
 
 
-def train_when_there(stage: StageRun, waits: dict[str, str], over: threading.Event) -> None:
-    """Train a stage as soon as its workers fit; until then `waits` says what it waits for. `over` prevents restarts."""
+def train_when_there(stage: StageRun, origin: Origin | None, waits: dict[str, str], over: threading.Event) -> None:
+    """Train a stage as soon as what it starts from is trained and its workers fit.
+
+    Args:
+        stage: the stage.
+        origin: the regression that it starts from; None for most stages.
+        waits: says, under the stage's name, what it is waiting for.
+        over: set when the command ends, which prevents a start and restarts.
+    """
 
     def say(text: str) -> None:
         if stage.name not in waits:  # immediately: nodes may arrive before the next progress line
             log.info("%s: %s", stage.name, text)
         waits[stage.name] = text
 
+    if origin is not None:
+        origin.freeze_for(stage, say)
+        waits.pop(stage.name, None)
+        if over.is_set():
+            return
     if stage.config.placement.num_workers:
         wait_for_resources(stage.name, stage.config.placement, say)
         waits.pop(stage.name, None)

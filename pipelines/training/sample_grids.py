@@ -85,7 +85,8 @@ def draw_grid(run: str, stage_name: str, step: int) -> None:
     info = stage.weights.fetch(read_info(stage.checkpoints / f"step-{step:08d}"))
     load_weights(network, sampling_weights(info))
     schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
-    ready, seeds = Stage(stage.name, model, network.eval(), schedule), [SEED + i for i in range(len(images.keys))]
+    ready = Stage(stage.name, model, network.eval(), schedule, stage.load_mean())
+    seeds = [SEED + i for i in range(len(images.keys))]
     if model.kind == "base":
         classes = None if model.unet.num_classes is None else [label or 0 for label in images.labels]
         rows = [to_uint8(draw(ready, seeds, classes)), images.high]

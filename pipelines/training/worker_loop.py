@@ -135,7 +135,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     config = stage.config
     state = create_state(config.model, config.optimizer, config.seed, team.device)
     resume(stage, state, team)
-    trainer = Trainer(config.model, config.optimizer, config.seed)
+    trainer = Trainer(config.model, config.optimizer, config.seed, stage.load_mean(device=str(team.device)))
     forward = team.wrap(state.model, config)
     validation = Validation(stage, trainer, team)
     metrics = MetricsLog(stage, state.step, team)

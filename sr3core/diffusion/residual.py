@@ -1,7 +1,8 @@
-"""Residual diffusion: the chain draws what bicubic upsampling leaves, y_0 = (HR - x_up) / (2 s).
+"""Residual diffusion: the chain draws what upsampling leaves, y_0 = (HR - x_up) / (2 s).
 
 s is each channel's standard deviation of HR - x_up, so y_0 has a standard deviation of 0.5, about that of images in
-[-1, 1], for which noise schedules are made. SRDiff (Li et al., 2021) and CorrDiff (Mardani et al., 2023) do so.
+[-1, 1], for which noise schedules are made. SRDiff (Li et al., 2021) does so after bicubic upsampling, CorrDiff
+(Mardani et al., 2023) after a regression, which leaves less: y_0 is then smaller, in the same unit.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ class Residual:
     Deviation: the paper's y_0 is the image itself.
 
     Args:
-        x_up: the upsampled low-resolution images, (B, C, H, W) in [-1, 1].
+        x_up: the upsampled low-resolution images, by bicubic or by regression, (B, C, H, W) in [-1, 1].
         scale: s, one positive number a channel.
     """
 

@@ -42,6 +42,8 @@ class Task:
     model: ModelConfig
     network: UNet
     """Weights to sample with, on the CPU."""
+    mean: UNet | None
+    """The regression that the chain starts from, on the CPU; None without one."""
     feature_network: FeatureNetwork
     keys: tuple[str, ...]
     """Of the held-out images."""
@@ -97,6 +99,7 @@ class Evaluator:
         self._network = task.network.to(device).eval()
         # On a CPU channels-last is 1.2 times as fast.
         self._network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self._mean = None if task.mean is None else task.mean.to(device).eval()
         self._features = task.feature_network.to(device)
 
     def evaluate(self, schedule: InferenceSchedule, num_images: int) -> dict[str, float]:
@@ -128,7 +131,8 @@ class Evaluator:
 
     def _measure_batch(self, schedule: InferenceSchedule, batch: range) -> Measurements:
         task, part = self.task, slice(batch.start, batch.stop)
-        stage = Stage(f"{task.model.low_size}-{task.model.high_size}", task.model, self._network, schedule)
+        name = f"{task.model.low_size}-{task.model.high_size}"
+        stage = Stage(name, task.model, self._network, schedule, self._mean)
         seeds = [derive_seed(task.seed, task.purpose, key) for key in task.keys[part]]
         low = task.low[part].copy()  # the object store's arrays are read-only, which torch warns about
         started = time.perf_counter()

@@ -53,6 +53,7 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     return Task(
         model=stage.config.model,
         network=stage.weights.load(),
+        mean=None if stage.mean is None else stage.mean.load(),
         feature_network=features,
         keys=images.keys,
         low=images.low,

@@ -21,6 +21,7 @@ from sr3core.hyperparameters import SamplerConfig
 from sr3core.images.pixels import to_float
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import ImageNoise, derive_seed
+from sr3core.regression import condition
 from tune.search.objective import Task, pick_device
 from tune.search.settings import WarmStart
 from tune.search.space import make_schedule
@@ -154,7 +155,9 @@ def warm_starts(
     torch.set_num_threads(max(1, int(cpus)))
     device = pick_device(gpus)
     low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
-    x_up = upsample_bicubic(low, task.model.high_size)
+    x_up = condition(
+        upsample_bicubic(low, task.model.high_size), None if task.mean is None else task.mean.to(device).eval()
+    )
     residual = residual_of(task.model, x_up)
     probe = Probe(
         denoise=as_denoiser(task.model, task.network.to(device).eval()),

@@ -5,15 +5,18 @@ from typing import get_args
 import pytest
 import torch
 
+from sr3core.cascade import Stage, upscale
 from sr3core.config import override
 from sr3core.diffusion.equations import predict_epsilon
 from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.residual import Residual, residual_of
 from sr3core.diffusion.sampling import sample
+from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, SamplerAlgorithm, SamplerConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.architectures import unet_tiny
+from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
 from sr3core.training import Batch, Trainer, create_state
 from tests.sr3core.targets import GAUSSIAN, OneStream, plan
@@ -104,7 +107,7 @@ def test_a_scale_that_was_not_measured_is_an_error_that_says_where_it_comes_from
 @pytest.mark.parametrize(
     ("objective", "message"),
     [
-        ({"residual_scale": SCALE}, "has no effect without residual: upsampled"),
+        ({"residual_scale": SCALE}, "has no effect without a residual"),
         ({"residual": "upsampled", "residual_scale": (0.1, 0.0, 0.1)}, "not all positive and finite"),
         ({"residual": "upsampled", "residual_scale": (0.1, float("nan"), 0.1)}, "not all positive and finite"),
         ({"residual": "upsampled", "gamma_uniform_in": "steps", "bound_weight": 0.1}, "excludes bound_weight"),
@@ -119,3 +122,78 @@ def test_a_base_model_draws_images():
     unet = override(unet_tiny(16, 8), conditional=False)
     with pytest.raises(ConfigError, match="a base model has nothing to upsample"):
         ModelConfig(kind="base", high_size=16, unet=unet, objective=ObjectiveConfig(residual="upsampled"))
+
+
+class Offset(torch.nn.Module):
+    """A regression that adds a constant to x_up."""
+
+    size_multiple = 4
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = torch.nn.Parameter(torch.tensor(value))
+
+    def forward(self, x_up, y_t, gamma):
+        assert not y_t.any()
+        assert gamma.eq(1).all()
+        return torch.ones_like(x_up) * self.value
+
+
+def test_a_regression_that_adds_nothing_is_bicubic_upsampling():
+    _, low = images("nothing")
+    low = 0.5 * low  # so that bicubic upsampling stays within [-1, 1]
+    x_up = upsample_bicubic(low, 16)
+    high = (x_up + 0.1 * torch.randn(x_up.shape, generator=keyed_generator(3, "high"))).clamp(-1, 1)
+    on_mean, on_upsampled = (
+        model(target="v", residual=kind, residual_scale=SCALE) for kind in ("regression", "upsampled")
+    )
+    state = create_state(on_mean, OptimizerConfig(), seed=0)
+    torch.nn.init.normal_(state.model.conv_out.weight, generator=keyed_generator(0, "out"))
+    ours = Trainer(on_mean, OptimizerConfig(), 0, Offset(0.0)).losses(state.model, batch_of(high, low), 0)
+    theirs = Trainer(on_upsampled, OptimizerConfig(), 0).losses(state.model, batch_of(high, low), 0)
+    torch.testing.assert_close(ours.values, theirs.values)
+    schedule = default_schedule(on_mean.noise_schedule, 4)
+    ours = upscale(Stage("a", on_mean, state.model, schedule, Offset(0.0)), low, [1, 2])
+    theirs = upscale(Stage("a", on_upsampled, state.model, schedule), low, [1, 2])
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_the_chain_starts_from_the_regression():
+    """The regression knows the image but for a grey level; a network that knows what remains finds it."""
+    _, low = images("mean")
+    low = 0.5 * low  # so that nothing is clipped
+    x_up = upsample_bicubic(low, 16)
+    config = model(target="y_0", residual="regression", residual_scale=SCALE)
+    remains = -0.25 / (2 * torch.tensor(SCALE).view(3, 1, 1))
+    seen = []
+
+    class Known(UNet):
+        def forward(self, x_up, y_t, gamma, classes=None):
+            seen.append(x_up)
+            return torch.zeros_like(y_t) + remains
+
+    with torch.no_grad():
+        schedule = default_schedule(config.noise_schedule, 4, SamplerConfig(algorithm="ddim", clip="none"))
+        found = upscale(Stage("a", config, Known(config.unet), schedule, Offset(0.25)), low, [1, 2])
+    torch.testing.assert_close(found, x_up, atol=0.02, rtol=0)
+    assert all(torch.equal(each, (x_up + 0.25).clamp(-1, 1)) for each in seen), "it is the condition, too"
+
+
+def test_training_leaves_the_regression_alone():
+    x_up, low = images("frozen")
+    config, optimizer, mean = model(residual="regression", residual_scale=SCALE), OptimizerConfig(), Offset(0.1)
+    state = create_state(config, optimizer, seed=0)
+    Trainer(config, optimizer, 0, mean).step(state, state.model, [batch_of(x_up, low)])
+    assert mean.value.grad is None
+    assert mean.value.item() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("residual", "mean"), [("regression", None), ("upsampled", Offset(0.0)), ("none", Offset(0.0))]
+)
+def test_a_regression_is_there_exactly_if_the_chain_starts_from_one(residual, mean):
+    config = model(residual=residual)
+    with pytest.raises(ConfigError, match="regression is missing" if mean is None else "regression is not wanted"):
+        Trainer(config, OptimizerConfig(), 0, mean)
+    with pytest.raises(ConfigError, match="the stage's regression"):
+        Stage("a", config, UNet(config.unet), None, mean)

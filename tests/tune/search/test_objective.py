@@ -32,6 +32,7 @@ def task(tiny_run: Any, images: Any) -> Task:
     network = SeededFeatures()
     return Task(
         model=tiny_run.stage.config.model,
+        mean=None,
         network=tiny_run.stage.weights.load(),
         feature_network=network,
         keys=images.keys,

@@ -1,0 +1,115 @@
+"""A stage that starts from its run's regression: trained after it, on weights that stay, and complete without it."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from pipelines.photo_model import load_model
+from pipelines.registry.model_folder import export_model
+from pipelines.registry.registry import Registry
+from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run
+from pipelines.settings.export import ExportConfig
+from pipelines.settings.presets import regression_of, small_stage
+from pipelines.settings.train import RunConfig
+from pipelines.training.checkpoints import steps_done
+from pipelines.training.parallel_stages import train_run
+from sr3core.checkpoint import sampling_weights
+from sr3core.config import override
+from sr3core.errors import CheckpointError, ConfigError
+from tests.preparing import prepared
+
+STAGE = override(
+    small_stage(8, 32, base_channels=8, num_steps=2, num_workers=0), model__objective__residual="regression"
+)
+BASELINE = override(regression_of(STAGE, learning_rate=1e-3), num_steps=3)
+
+
+@pytest.fixture(scope="module")
+def data(photos: Path, tmp_path_factory: pytest.TempPathFactory, ray_session: str) -> str:
+    return prepared(photos, tmp_path_factory.mktemp("mean"), 40, "8-32", samples_per_shard=8)
+
+
+def make_run(place: Path, data: str, baseline=BASELINE) -> Run:
+    config = RunConfig(name="r", stages=(STAGE, baseline))
+    return create_run(place, config, data, data_fingerprints(data, config), fresh=False)
+
+
+@pytest.fixture(scope="module")
+def trained(data: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = make_run(tmp_path_factory.mktemp("trained") / "run", data)
+    assert [result.error for result in train_run(run)] == [None, None]
+    return run.path
+
+
+def mean_of(run: Run) -> dict[str, np.ndarray]:
+    mean = run.stage("8-32").mean
+    assert mean is not None
+    return {name: value.numpy() for name, value in load_file(sampling_weights(mean.newest())).items()}
+
+
+def baseline_of(run: Run) -> dict[str, np.ndarray]:
+    weights = run.stage("8-32-regression").weights
+    return {name: value.numpy() for name, value in load_file(sampling_weights(weights.newest())).items()}
+
+
+def equal(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> bool:
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_stage_is_trained_on_what_the_trained_regression_leaves(trained: Path) -> None:
+    run = open_run(trained)
+    assert [steps_done(stage) for stage in run.stages] == [2, 3]
+    mean = run.stage("8-32").mean
+    assert mean is not None
+    assert mean.newest().step == 3, "it waited for the regression's last step"
+    assert equal(mean_of(run), baseline_of(run))
+
+
+def test_training_the_regression_further_does_not_change_what_the_stage_starts_from(
+    trained: Path, data: str, tmp_path: Path
+) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    run = make_run(tmp_path / "run", data, override(BASELINE, num_steps=6))
+    before = mean_of(run)
+    assert [result.error for result in train_run(run)] == [None, None]
+    assert steps_done(run.stage("8-32-regression")) == 6
+    assert equal(mean_of(run), before)
+
+
+def test_a_model_is_complete_without_the_regression_beside_it(trained: Path, tmp_path: Path) -> None:
+    run = open_run(trained)
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    expected = load_model(str(trained), schedule="2").upscale(pixels)
+    export_model(run, str(tmp_path / "model"), ExportConfig(weights="float32"))
+    assert (tmp_path / "model" / "8-32" / "mean" / "model.safetensors").is_file()
+    np.testing.assert_array_equal(load_model(str(tmp_path / "model"), schedule="2").upscale(pixels), expected)
+    version = Registry(str(tmp_path / "models")).publish(run, "one", {"values": {}}, {})
+    np.testing.assert_array_equal(load_model(version.uri, schedule="2").upscale(pixels), expected)
+    shutil.rmtree(tmp_path / "model" / "8-32" / "mean")
+    with pytest.raises(CheckpointError, match=r"mean.* holds no checkpoint"):
+        load_model(str(tmp_path / "model"), schedule="2")
+
+
+def test_where_the_regression_fails_the_stage_says_so(data: str, tmp_path: Path) -> None:
+    failing = override(BASELINE, optimizer__spike_factor=1.0000001, optimizer__learning_rate=1.0)
+    first, second = train_run(make_run(tmp_path / "run", data, failing))
+    assert second.error is not None
+    assert first.error == "8-32 starts from 8-32-regression, whose training failed"
+    assert first.step == 0
+
+
+def test_a_stage_cannot_be_trained_alone_before_the_regression(data: str, tmp_path: Path) -> None:
+    (result,) = train_run(make_run(tmp_path / "run", data), ["8-32"])
+    assert result.error is not None
+    assert "8-32-regression/checkpoints holds no checkpoint: train the stage first" in result.error
+
+
+def test_a_run_needs_the_regression(data: str) -> None:
+    other = dataclasses.replace(BASELINE, name="again")
+    for stages, count in (((STAGE,), 0), ((STAGE, BASELINE, other), 2)):
+        with pytest.raises(ConfigError, match=f"needs one regression baseline of 8-32 in the run; there are {count}"):
+            data_fingerprints(data, RunConfig(name="r", stages=stages))
