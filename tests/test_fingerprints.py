@@ -16,7 +16,7 @@ PINNED = {
     "small-16-64": "248c398546247b06",
     "small-cascade": "49c0bf5f92222475",
     "small-classes": "5be6c117281560fc",
-    "photos-4x": "1316e828fdcce69e",
+    "photos-4x": "d610fcc8009294d9",
     "faces-16-128": "c2545e874a9010e4",
     "faces-64-512": "1884838996d24313",
     "faces-16x": "0d6edc2645e1a3f5",

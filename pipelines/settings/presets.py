@@ -238,7 +238,7 @@ def photos_4x() -> RunConfig:
         small_stage(16, 64, base_channels=16, num_steps=4000, num_workers=1),
         model__unet__channel_multipliers=(1, 2, 4, 4),
         model__unet__attention_sizes=(),
-        model__objective__residual="upsampled",
+        model__objective__residual="regression",
         optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, gradient_clip=1.0, ema_decay=0.995),
         validation_every=250,
         num_validation_images=128,
