@@ -124,16 +124,15 @@ def test_a_base_model_draws_images():
         ModelConfig(kind="base", high_size=16, unet=unet, objective=ObjectiveConfig(residual="upsampled"))
 
 
-class Offset(torch.nn.Module):
+class Offset(UNet):
     """A regression that adds a constant to x_up."""
 
-    size_multiple = 4
-
     def __init__(self, value: float) -> None:
-        super().__init__()
+        super().__init__(unet_tiny(16, 8))
         self.value = torch.nn.Parameter(torch.tensor(value))
 
-    def forward(self, x_up, y_t, gamma):
+    def forward(self, x_up, y_t, gamma, classes=None):
+        assert x_up is not None
         assert not y_t.any()
         assert gamma.eq(1).all()
         return torch.ones_like(x_up) * self.value
