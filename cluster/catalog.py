@@ -10,7 +10,7 @@ class Command:
     summary: str
     """What it does, in one line."""
     module: str
-    """Module of cluster.commands that holds its Options, its read() and its run()."""
+    """Module of cluster.commands that holds its Options, its COMMAND_LINE and its run()."""
     takes_address: bool = True
     """Whether it connects to Ray or to a job server, and so has an --address option."""
     runs_as_job: bool = True

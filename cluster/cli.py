@@ -14,7 +14,7 @@ from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, Sr3Error
 
 if TYPE_CHECKING:
-    from cluster.commands import CommandModule
+    from cluster.commands import LoadedCommand
 
 HELP = ("-h", "--help", "--help-all")
 
@@ -95,24 +95,24 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
     from cluster.commands import load
     from cluster.options.fields import home_expanded
 
-    module, command = load(name), COMMANDS[name]
+    loaded, command = load(name), COMMANDS[name]
     if command.runs_as_job and target.is_job_server:
-        return _run_as_job(module, name, arguments, target)
-    options = home_expanded(module.read([*(target.as_option() if command.takes_address else ()), *arguments]))
+        return _run_as_job(loaded, name, arguments, target)
+    options = home_expanded(loaded.read([*(target.as_option() if command.takes_address else ()), *arguments]))
     target.refuse_job_options()
     if command.takes_address and sys.stderr.isatty():  # loading torch and Ray takes seconds
         print(f"sr3 {name}: loading …", file=sys.stderr)
-    return module.run(options)
+    return loaded.run(options)
 
 
-def _run_as_job(module: "CommandModule", name: str, arguments: list[str], target: Target) -> int:
+def _run_as_job(loaded: "LoadedCommand", name: str, arguments: list[str], target: Target) -> int:
     from cluster.remote.job_rules import check_paths, check_secrets
     from cluster.remote.submit import submit
 
     check_secrets(arguments)  # first, since an error message may repeat an argument
-    options = module.read(arguments)
+    options = loaded.read(arguments)
     if getattr(options, "print_config", False):
-        return module.run(options)
+        return loaded.run(options)
     check_paths(options)
     return submit(target, name, arguments)
 

@@ -1,35 +1,32 @@
-"""The commands, one file each: its Options, COMMAND_LINE, read() and run()."""
+"""The commands, a file each: Options, COMMAND_LINE and run(), with a read() if reading needs more than COMMAND_LINE."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol, cast
+from typing import Any
 
 from cluster.catalog import COMMANDS
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError
 
 
-class CommandModule(Protocol):
-    """What a module of this package holds."""
+@dataclass(frozen=True)
+class LoadedCommand:
+    """A command's two functions."""
 
-    def read(self, arguments: list[str]) -> Any:
-        """Read and check the options; touches no data. Help and mistakes print and exit.
-
-        Raises:
-            ConfigError: an option is wrong.
-        """
-        ...
-
-    def run(self, options: Any) -> int:
-        """Do what the options say, and return the exit status."""
-        ...
+    read: Callable[[list[str]], Any]
+    """Reads and checks the options; touches no data. Help and mistakes print and exit; raises ConfigError."""
+    run: Callable[[Any], int]
+    """Does what the options say, and returns the exit status."""
 
 
-def load(name: str) -> CommandModule:
-    """The module of a command.
+def load(name: str) -> LoadedCommand:
+    """A command.
 
     Raises:
         ConfigError: there is no such command; suggests the nearest.
     """
     if name not in COMMANDS:
         raise ConfigError(f"unknown command {name!r}, {did_you_mean(name, COMMANDS)} `sr3 --help` lists all")
-    return cast(CommandModule, import_module(f"cluster.commands.{COMMANDS[name].module}"))
+    module = import_module(f"cluster.commands.{COMMANDS[name].module}")
+    return LoadedCommand(module.read if hasattr(module, "read") else module.COMMAND_LINE.read, module.run)

@@ -26,11 +26,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 demo`."""
     from pipelines.storage.folder_lease import refuse_if_busy, working_in

@@ -30,11 +30,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 doctor`, `sr3 doctor --data s3://bucket/data --out /shared/runs`."""
     from cluster.health.doctor import describe, examine_cluster, examine_here, has_failed

@@ -93,11 +93,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 evaluate --run RUN`, or `sr3 evaluate --outputs NAME=DIR… --references DIR --out FILE.json`."""
     if options.print_config:

@@ -37,11 +37,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 models REGISTRY`, `sr3 models REGISTRY --rollback`."""
     from pipelines.registry.listing import describe

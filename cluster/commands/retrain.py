@@ -38,11 +38,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 retrain CONFIG.json`: the same command again resumes."""
     config = home_expanded(from_dict(RetrainConfig, read_config(options.config)))

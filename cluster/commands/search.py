@@ -36,11 +36,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 search --run RUN --stage 16-128`."""
     if options.print_config:

@@ -37,11 +37,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 study results STUDY…`."""
     from pipelines.study.results import tabulate, write_results

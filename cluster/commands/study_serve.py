@@ -30,11 +30,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 study serve STUDY`."""
     from pipelines.study.study_folder import open_study

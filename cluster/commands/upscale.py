@@ -50,11 +50,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 upscale IMAGES… --out DIR [--run RUN]`."""
     if options.print_config:

@@ -31,11 +31,6 @@ COMMAND_LINE = CommandLine(
 )
 
 
-def read(arguments: list[str]) -> Options:
-    """Read the options."""
-    return COMMAND_LINE.read(arguments)
-
-
 def run(options: Options) -> int:
     """`sr3 verify DIR`, `sr3 verify DIR/64-256 --contact-sheet sheet.png`."""
     from pipelines.prepare.contact_sheet import contact_sheet
