@@ -12,9 +12,9 @@ from sr3core.config import fingerprint, override
 from tune.search.settings import SearchConfig
 
 PINNED = {
-    "demo": "2d33807b760bf057",
-    "small-16-64": "248c398546247b06",
-    "small-cascade": "49c0bf5f92222475",
+    "demo": "db26b7e6e69ef581",
+    "small-16-64": "00514bbd8e335cc7",
+    "small-cascade": "386114e0bb21f054",
     "small-classes": "5be6c117281560fc",
     "photos-4x": "d610fcc8009294d9",
     "faces-16-128": "c2545e874a9010e4",
