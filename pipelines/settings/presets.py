@@ -195,7 +195,7 @@ def small_stage(
 def on_upsampled(stage: TrainConfig) -> TrainConfig:
     """The stage with a chain that draws what bicubic upsampling leaves, which short trainings learn much faster.
 
-    Deviation: the paper's chain draws the image. At 600 steps of 16 -> 64 faces KID halved (docs/explanation/results.md).
+    Deviation: the paper's chain draws the image.
     """
     return override(stage, model__objective__residual="upsampled")
 

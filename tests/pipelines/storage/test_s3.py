@@ -168,7 +168,7 @@ def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing
     as_other(**READER)
     uri = f"s3://images/run{bucket[1]}"
     with pytest.raises(StorageError, match=r"s3://images/run/config\.json.*s3:ListBucket"):
-        create_run(uri, preset("demo"), "data", {}, fresh=False)
+        create_run(uri, preset("small-classes"), "data", {}, fresh=False)
     assert not list(list_files(uri))
 
 
