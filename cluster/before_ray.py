@@ -52,10 +52,10 @@ def check_machine() -> None:
 
 
 def check_cluster(address: str) -> None:
-    """Check that something listens at the address of a cluster to join: HOST:PORT, ray://HOST:PORT or auto.
+    """Check that a gRPC server, as Ray's are, answers at an address to join: HOST:PORT, ray://HOST:PORT or auto.
 
     Raises:
-        StorageError: nothing does; says how to go on.
+        StorageError: nothing does, or another server; says how to go on.
     """
     where, remedy = address, "leave out --address to use a local Ray"
     if os.environ.get("RAY_ADDRESS") == address:
@@ -71,12 +71,24 @@ def check_cluster(address: str) -> None:
     if not host or not port.isdecimal():
         raise StorageError(f"{where}: not a cluster's address; give HOST:6379, ray://HOST:10001 or http://HOST:8265")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
+        with socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS) as connection:
+            speaks = os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true") or _speaks_http_2(connection)
     except (OSError, OverflowError) as error:
         raise StorageError(
             f"no Ray cluster answers at {where}: {getattr(error, 'strerror', None) or error}; start one"
             f" (`ray start --head`), or {remedy}"
         ) from error
+    if not speaks:
+        raise StorageError(
+            f"a server answers at {where}, but none of a Ray cluster; `ray start --head` prints the address to join,"
+            f" and http://HOST:8265 gets a job. Or {remedy}"
+        )
+
+
+def _speaks_http_2(connection: socket.socket) -> bool:
+    """Whether the other end is a server of HTTP/2, as gRPC's are: each begins with a frame of settings."""
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    return connection.recv(9)[3:4] == b"\4"
 
 
 def probe_job_server(address: str) -> None:

@@ -15,6 +15,8 @@ class Command:
     """Whether it connects to Ray or to a job server, and so has an --address option."""
     runs_as_job: bool = True
     """Whether `--address http://HOST:8265` submits it; otherwise it runs on this machine."""
+    is_quick: bool = False
+    """Whether it answers at once; another one says first that it is loading torch or Ray, which takes seconds."""
 
 
 COMMANDS: dict[str, Command] = {
@@ -29,13 +31,18 @@ COMMANDS: dict[str, Command] = {
     "study new": Command(
         summary="freeze a human study (two-alternative forced choice)", module="study_new", takes_address=False
     ),
-    "study serve": Command(summary="serve a study to participants", module="study_serve", takes_address=False),
+    "study serve": Command(
+        summary="serve a study to participants", module="study_serve", takes_address=False, is_quick=True
+    ),
     "study results": Command(
         summary="compute a study's fool rates, intervals and tests", module="study_results", takes_address=False
     ),
     "retrain": Command(summary="train on new images and promote the model if it is better", module="retrain"),
     "models": Command(
-        summary="list the model versions of a registry, or roll back", module="models", takes_address=False
+        summary="list the model versions of a registry, or roll back",
+        module="models",
+        takes_address=False,
+        is_quick=True,
     ),
     "export": Command(
         summary="write a trained run as a model folder, for others", module="export", takes_address=False
@@ -45,15 +52,16 @@ COMMANDS: dict[str, Command] = {
         summary="check prepared shards, or draw a contact sheet of them", module="verify", takes_address=False
     ),
     "demo": Command(summary="run the whole chain on bundled photos, in minutes", module="demo"),
-    "jobs": Command(summary="list the jobs of a cluster", module="jobs", runs_as_job=False),
-    "logs": Command(summary="print or follow a job's log", module="logs", runs_as_job=False),
-    "stop": Command(summary="stop a job", module="stop", runs_as_job=False),
+    "jobs": Command(summary="list the jobs of a cluster", module="jobs", runs_as_job=False, is_quick=True),
+    "logs": Command(summary="print or follow a job's log", module="logs", runs_as_job=False, is_quick=True),
+    "stop": Command(summary="stop a job", module="stop", runs_as_job=False, is_quick=True),
     "doctor": Command(summary="check this machine or every node of a cluster, with remedies", module="doctor"),
     "schedule": Command(
         summary="write the Kubernetes manifest that runs a command on a timer",
         module="schedule",
         takes_address=False,
         runs_as_job=False,
+        is_quick=True,
     ),
 }
 """Name -> command. A name of two words is one verb of a group: `sr3 study --help` lists the verbs."""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cluster.catalog import COMMANDS, ON_A_CLUSTER, groups, split_command
 from cluster.exits import DONE, FAILURE, PIPE_CLOSED, USAGE_ERROR
@@ -100,9 +100,20 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
         return _run_as_job(loaded, name, arguments, target)
     options = home_expanded(loaded.read([*(target.as_option() if command.takes_address else ()), *arguments]))
     target.refuse_job_options()
-    if command.takes_address and sys.stderr.isatty():  # loading torch and Ray takes seconds
-        print(f"sr3 {name}: loading …", file=sys.stderr)
+    if not (command.is_quick or getattr(options, "print_config", False)):
+        print(f"sr3 {name}: loading …", file=sys.stderr, flush=True)  # also in a log, where silence reads as a hang
+    _probe_buckets(options)
     return loaded.run(options)
+
+
+def _probe_buckets(options: Any) -> None:
+    """Miss a server of buckets that is not there at once, not after the retries of every request."""
+    from cluster.options.fields import paths_in
+    from pipelines.storage import s3
+
+    for _, path in paths_in(options):
+        if path.startswith("s3://"):
+            s3.probe(path)
 
 
 def _run_as_job(loaded: "LoadedCommand", name: str, arguments: list[str], target: Target) -> int:

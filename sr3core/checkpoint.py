@@ -13,7 +13,7 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -147,16 +147,20 @@ def read_info(path: Path) -> CheckpointInfo:
         CheckpointError: it is missing, is not valid JSON, or has an unsupported format version.
     """
     try:
-        state = strict_json.loads((path / "state.json").read_bytes())
+        found: Any = strict_json.loads((path / "state.json").read_bytes())
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not a checkpoint: it has no state.json") from error
     except ValueError as error:
         raise CheckpointError(f"{path}/state.json is damaged: {error}") from error
+    state = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     version = state.get("format_version")
     if version not in (1, CHECKPOINT_FORMAT_VERSION):
         raise CheckpointError(
             f"{path} has checkpoint format version {version!r}, this program reads 1 and {CHECKPOINT_FORMAT_VERSION}"
         )
+    sums = state.get("sha256")
+    if not isinstance(state.get("step"), int) or not isinstance(sums, dict):
+        raise CheckpointError(f"{path}/state.json is damaged: it lacks the step or the files' sums")
     return CheckpointInfo(path, state["step"], state)
 
 

@@ -60,12 +60,16 @@ def run(options: Options) -> int:
     if options.print_config:
         print(as_json(config))
         return DONE
+    from pipelines.evaluation.networks import check_weight_files
     from pipelines.runs.run_folder import data_fingerprints
+    from pipelines.runs.stage_schedules import check_schedule_file
     from pipelines.shards.manifest import require_images
     from pipelines.storage.folder_lease import refuse_if_busy
     from pipelines.storage.uris import join
 
     fingerprints = data_fingerprints(options.data, config)
+    check_schedule_file(options.evaluation.schedule)
+    check_weight_files(options.measure)
     if not options.only:
         require_images(join(options.data, config.stages[0].data_stage), options.evaluation.split)
     if options.dry_run:

@@ -34,9 +34,9 @@ def run(options: Options) -> int:
         refuse_if_busy(options.out, "demo")
         print(f"would run the demo in {options.out}")
         return DONE
-    from cluster.demo import run_demo
-
     with working_in(options.out, "demo", wait=options.wait), ray_session(options.address):
+        from cluster.demo import run_demo
+
         report_path = run_demo(Path(options.out))
     print(f"\nOpen the report: {report_path}")
     return DONE

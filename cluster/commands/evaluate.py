@@ -98,6 +98,9 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
+    from pipelines.evaluation.networks import check_weight_files
+
+    check_weight_files(options.measure)
     if options.run and options.dry_run:
         refuse_if_busy(options.run, "evaluating")
     if options.dry_run:
@@ -175,7 +178,7 @@ def _checked(options: Options) -> "tuple[str, IgnoredFiles]":
 
 def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
     """What is measured of a run; checks that its checkpoints, schedules and data exist, and remembers moved data."""
-    from pipelines.evaluation.image_sets import ImageSet
+    from pipelines.evaluation.image_sets import ImageSet, read_labels
     from pipelines.images.file_names import IgnoredFiles
     from pipelines.runs.run_data import remember_data, require_data, with_data
     from pipelines.runs.run_folder import open_run
@@ -192,12 +195,15 @@ def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
         against = f"{len(originals.files)} {options.config.split} images of {originals.folder}"
         return f"{made} against {against}", originals.ignored
     methods = methods_of(run)
-    if not options.photos:
+    photos = ImageSet.read(options.photos, "photos") if options.photos else None
+    if photos is not None:
+        read_labels(str(options.labels), sorted(photos.files)[: options.config.limit])
+    else:
         require_data(run, measured_stage(run), options.config.split)
     for stage in (stage for stages in methods.values() for stage in stages):
         stage.check_weights()
         stage.schedule(options.config.schedule)
-    ignored = ImageSet.read(options.photos, "photos").ignored if options.photos else IgnoredFiles()
+    ignored = photos.ignored if photos is not None else IgnoredFiles()
     on = options.photos or options.config.split
     return f"nearest, bicubic, {', '.join(methods)} of {location} on {on} images", ignored
 
@@ -207,10 +213,11 @@ def _checked_folders(options: Options) -> "tuple[str, IgnoredFiles]":
     from pipelines.evaluation.image_sets import ImageSet, check_pairs, named_folders
     from pipelines.evaluation.unpaired import check_sizes
     from pipelines.images.file_names import IgnoredFiles
-    from pipelines.storage.uris import is_folder
+    from pipelines.storage.writable import refuse_unwritable_file, refuse_unwritable_folder
 
-    if is_folder(str(options.out)):
-        raise ConfigError(f"out: {options.out} is a folder; name a JSON file for the results")
+    refuse_unwritable_file("out", options.out, "JSON file for the results")
+    if options.cache is not None:
+        refuse_unwritable_folder(options.cache)
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(options.outputs).items()]
     originals = ImageSet.read(str(options.references), "references", options.config.split if options.unpaired else None)
     others = [ImageSet.read(options.inputs, "inputs")] if options.inputs else []

@@ -61,9 +61,10 @@ def run(options: Options) -> int:
     if options.dry_run:
         print(preparation.describe_plan(options.config, options.add_new, options.retry_rejects))
         return DONE
-    with working_in(options.config.out, "preparing", wait=options.wait), ray_session(options.address):
-        work = preparation.add_new if options.add_new else preparation.prepare
-        summary = work(options.config, retry_rejects=options.retry_rejects)
+    with working_in(options.config.out, "preparing", wait=options.wait):
+        begun = preparation.begin(options.config, options.add_new, options.retry_rejects)
+        with ray_session(options.address):
+            summary = preparation.complete(begun)
     print(describe_preparation(summary))
     print(next_command(summary))
     return DONE

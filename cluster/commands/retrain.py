@@ -12,6 +12,7 @@ from cluster.options.reading import CommandLine, as_json, read_config
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
 from sr3core.config import from_dict
+from sr3core.errors import ConfigError
 from tune.retraining.settings import RetrainConfig
 
 
@@ -38,9 +39,17 @@ COMMAND_LINE = CommandLine(
 )
 
 
+def _read(path: str) -> RetrainConfig:
+    content = read_config(path)
+    try:
+        return from_dict(RetrainConfig, content)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
 def run(options: Options) -> int:
     """`sr3 retrain CONFIG.json`: the same command again resumes."""
-    config = home_expanded(from_dict(RetrainConfig, read_config(options.config)))
+    config = home_expanded(_read(options.config))
     if options.print_config:
         print(as_json(config))
         return DONE
@@ -50,12 +59,14 @@ def run(options: Options) -> int:
 
     if not options.wait:
         refuse_if_held(Registry(absolute(config.registry)).lease)  # before anything starts; retrain() takes the lease
-    if options.dry_run:
-        from tune.retraining.rehearsal import rehearse
+    from tune.retraining.rehearsal import check, rehearse
 
+    if options.dry_run:
         for line in rehearse(config, options.fresh):
             print(line)
         return DONE
+    if not options.wait:  # what another retraining leaves behind is not known yet
+        check(config, options.fresh)
     from tune.retraining.retrain import retrain as run_retrain
 
     with ray_session(options.address):

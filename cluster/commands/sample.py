@@ -58,8 +58,10 @@ def run(options: Options) -> int:
         print(f"would generate {len(plan.todo)} of {options.config.num_images} images by {names} in {options.out}")
         return DONE
     place = working_in(options.out, "sampling", part_of(options.config), options.wait)
-    with place, ray_session(options.address):
-        plan = sample_images(model, options.out, options.config)
+    with place:
+        plan_samples(open_run(model), options.out, options.config)  # what it refuses is told before Ray starts
+        with ray_session(options.address):
+            plan = sample_images(model, options.out, options.config)
     made, wanted = len(plan.todo), options.config.num_images
     there = f"; the other {wanted - made} already existed" if made < wanted else ""
     print(f"{made} of {wanted} images generated in {options.out}{there}")

@@ -50,10 +50,10 @@ def run(options: Options) -> int:
         for line in _checked(options):
             print(line)
         return DONE
-    from tune.search.schedule_search import search
-
     with working_in(options.run, "searching", options.config.stage, options.wait):
         _checked(options)
+        from tune.search.schedule_search import search
+
         with ray_session(options.address):
             result = search(options.run, options.config)
     print(search_verdict(to_dict(result.report)))

@@ -39,8 +39,10 @@ COMMAND_LINE = CommandLine(
 
 def run(options: Options) -> int:
     """`sr3 study results STUDY…`."""
+    from pipelines.storage.writable import refuse_unwritable_folder
     from pipelines.study.results import tabulate, write_results
 
+    refuse_unwritable_folder(options.out or options.studies[0])
     found = write_results(options.studies, options.database, options.out, options.num_replicates)
     print(tabulate(found))
     print(options.out or options.studies[0])

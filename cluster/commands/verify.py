@@ -8,7 +8,6 @@ import tyro
 from cluster.exits import DONE, FAILURE
 from cluster.options.reading import CommandLine
 from pipelines.settings.locations import Location
-from sr3core.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,9 @@ def run(options: Options) -> int:
     """`sr3 verify DIR`, `sr3 verify DIR/64-256 --contact-sheet sheet.png`."""
     from pipelines.prepare.contact_sheet import contact_sheet
     from pipelines.prepare.verify import describe, verify
-    from pipelines.storage.uris import is_folder
+    from pipelines.storage.writable import refuse_unwritable_file
 
-    if options.contact_sheet is not None and is_folder(options.contact_sheet):
-        raise ConfigError(f"contact-sheet: {options.contact_sheet} is a folder; name a PNG file")
+    refuse_unwritable_file("contact-sheet", options.contact_sheet, "PNG file")
     problems = verify(options.path)
     print(describe(options.path, problems))
     if options.contact_sheet is not None:

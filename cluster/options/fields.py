@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import tyro
 
 from pipelines.settings.locations import Paths
+from sr3core.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -65,30 +66,56 @@ def paths_in(options: Any) -> Iterator[tuple[Option, str]]:
                 yield option, path
 
 
-def home_expanded(options: T) -> T:
+def home_expanded(options: T, is_stored: bool = False) -> T:
     """The options with `~` as the home folder wherever their types say that a text holds paths.
 
     A shell leaves `--out=~/runs` as it is, and nothing but this reads a configuration file's `"~/runs"`.
+
+    Args:
+        options: the options, or a configuration.
+        is_stored: whether it is a configuration, which is stored as JSON.
+
+    Raises:
+        ConfigError: a text is no path.
     """
     hints = typing.get_type_hints(type(options), include_extras=True)
     changes: dict[str, Any] = {}
     for field in dataclasses.fields(options):  # type: ignore[arg-type]
         value = getattr(options, field.name)
         paths = next((mark for mark in _all_marks(hints[field.name]) if isinstance(mark, Paths)), None)
-        if (expanded := _expanded(value, paths)) != value:
+        if (expanded := _expanded(value, paths, is_stored)) != value:
             changes[field.name] = expanded
     return dataclasses.replace(options, **changes) if changes else options  # type: ignore[type-var]
 
 
-def _expanded(value: Any, paths: Paths | None) -> Any:
+def _expanded(value: Any, paths: Paths | None, is_stored: bool) -> Any:
     if dataclasses.is_dataclass(value):
-        return home_expanded(value)
+        return home_expanded(value, is_stored=True)
     if isinstance(value, tuple):
-        return tuple(_expanded(item, paths) for item in value)
+        return tuple(_expanded(item, paths, is_stored) for item in value)
     if isinstance(value, str) and paths is not None:
+        _refuse_no_path(value, is_stored)
         for path in paths.find(value):
             value = value.replace(path, os.path.expanduser(path), 1) if path.startswith("~") else value
     return value
+
+
+def _refuse_no_path(text: str, is_stored: bool) -> None:
+    """Refuse what no file can be called, as JSON's "\\u0000", and in configurations names that JSON cannot hold."""
+    try:
+        data = os.fsencode(text)
+    except UnicodeEncodeError:
+        data = b"\0"
+    if b"\0" in data:
+        raise ConfigError(f"{text!r} is no path: files cannot have such names; write another one")
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        if is_stored:
+            raise ConfigError(
+                f"{text!r}: this name is not UTF-8, and the configuration, which is stored with the results, cannot"
+                " hold it; rename the folder, or give a link to it (`ln -s`)"
+            ) from error
 
 
 def _options(cls: type, instance: Any, prefix: str, above: tuple[str, ...]) -> Iterator[Option]:

@@ -130,7 +130,10 @@ def take_config(arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[s
     if path is None:
         return None, rest
     content = read_config(path)
-    return content.get("config", content), rest  # a run's own config.json wraps it with provenance
+    content = content.get("config", content)  # a run's own config.json wraps it with provenance
+    if not isinstance(content, dict):
+        raise ConfigError(f"config: {path} must hold a JSON object, such as --print-config writes")
+    return content, rest
 
 
 def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -64,7 +64,11 @@ def check_job_server(address: str | None) -> str:
     url = address or os.environ.get("RAY_ADDRESS") or DEFAULT_JOB_SERVER
     if not is_job_server(url):
         raise ConfigError(f"--address: {url} is not a job server; give it as http://HOST:8265")
-    if urlsplit(url).username or urlsplit(url).password:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigError(f"--address: {url} is not a URL ({error}); give it as http://HOST:8265") from error
+    if parts.username or parts.password:
         raise ConfigError(
             "--address: contains a user or password, which process lists and logs show; put the token into"
             " RAY_AUTH_TOKEN or ~/.ray/auth_token"

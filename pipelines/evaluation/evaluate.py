@@ -17,7 +17,7 @@ from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.storage.folder_lease import working_in
-from pipelines.storage.versioned_json import JsonFormat
+from pipelines.storage.versioned_json import JsonFormat, read_object
 from sr3core import strict_json
 from sr3core.config import to_dict
 
@@ -126,11 +126,10 @@ def _evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig) -> d
     samples = upscale_split(run, config)
     identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"
-    if path.is_file():
-        known = strict_json.loads(path.read_bytes())
-        if known.get("identity") == identity:
-            log.info("evaluation: %s is up to date", path)
-            return known
+    known = read_object(path)
+    if known.get("identity") == identity:
+        log.info("evaluation: %s is up to date", path)
+        return known
     # The cache outlives the samples: references are embedded once.
     setup = MeasuringSetup(variant, samples.folder.parent / "measured", config.num_actors)
     about = {

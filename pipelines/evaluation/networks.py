@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measurer import Measured, Measurer, MeasuringSetup
@@ -25,6 +26,18 @@ def feature_network() -> FeatureNetwork:
         )
         return SeededFeatures()
     return load_inception(path)
+
+
+def check_weight_files(config: MeasureConfig) -> None:
+    """Miss weight files before anything is made.
+
+    Raises:
+        ConfigError: one that the configuration names is no file.
+    """
+    for option in ("classifier", "lpips"):
+        path = getattr(config, option)
+        if path is not None and not Path(path).is_file():
+            raise ConfigError(f"{option}: {path} is no file; name one of weights, or leave out --{option}")
 
 
 def find_judge(config: MeasureConfig, needed: bool) -> Classifier | None:

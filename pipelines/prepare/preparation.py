@@ -55,6 +55,18 @@ class PrepareSummary:
     """What else is to be known of the source: files that are not among its images, how classes were numbered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A preparation whose source is listed and whose plan is written: what `complete` carries out."""
+
+    config: PrepareConfig
+    plan: Plan
+    stages: Mapping[str, StageIndex]
+    """Stage -> what is written of it."""
+    remarks: tuple[str, ...]
+    """What is to be known of the source."""
+
+
 def prepare(
     config: PrepareConfig,
     on_progress: Callable[[PrepareProgress], None] | None = None,
@@ -98,26 +110,42 @@ def _prepare(
     on_progress: Callable[[PrepareProgress], None] | None,
     retry_rejects: Collection[str],
 ) -> PrepareSummary:
-    """Write the plan, the shards that are missing, then the manifests."""
+    config = _located(config)
+    with working_in(config.out, "preparing"):
+        return complete(begin(config, add_new, retry_rejects), on_progress)
+
+
+def begin(config: PrepareConfig, add_new: bool = False, retry_rejects: Collection[str] = ()) -> Begun:
+    """List the source and write the plan; needs no Ray.
+
+    Args:
+        config: what is prepared, and how.
+        add_new: plan what was added to the source since it was prepared, as the function `add_new` does.
+        retry_rejects: reason codes, as for `prepare`.
+
+    Raises:
+        ConfigError, DataError, StorageError: what `prepare` raises before its first shard.
+    """
     check_retriable(retry_rejects)
     config = _located(config)
-    with working_in(config.out, "preparing") as lease:
+    with working_in(config.out, "preparing"):
         plan, remarks = _begin(config, add_new)
         stages = open_stages(config.out, plan, config.stage_specs)
         begin_retry(config, find_retry(config, plan, stages, retry_rejects), stages)
+    return Begun(config, plan, stages, remarks)
+
+
+def complete(begun: Begun, on_progress: Callable[[PrepareProgress], None] | None = None) -> PrepareSummary:
+    """Write the shards that are missing, then the manifests; Ray must be initialised.
+
+    Raises:
+        DataError, StorageError: as `prepare` raises them.
+    """
+    config, plan, stages = begun.config, begun.plan, begun.stages
+    with working_in(config.out, "preparing") as lease:
         observers = (on_progress or print_progress(), save_progress(config.out), lambda _: lease.check_not_taken())
-        return _complete(config, plan, stages, remarks, observers)
-
-
-def _complete(
-    config: PrepareConfig,
-    plan: Plan,
-    stages: Mapping[str, StageIndex],
-    remarks: tuple[str, ...],
-    observers: Sequence[Callable[[PrepareProgress], None]],
-) -> PrepareSummary:
-    progress = _write_shards(config, plan, stages, observers)
-    manifests = [write_manifest(config, plan, stage, stages[stage.name]) for stage in config.stage_specs]
+        progress = _write_shards(config, plan, stages, observers)
+        manifests = [write_manifest(config, plan, stage, stages[stage.name]) for stage in config.stage_specs]
     for manifest in manifests:
         _refuse_empty(config, manifest)
     return PrepareSummary(
@@ -125,7 +153,7 @@ def _complete(
         num_images=plan.num_images,
         num_samples={m.stage.name: {split: m.num_samples(split) for split in SPLITS} for m in manifests},
         num_rejects={m.stage.name: m.num_rejects for m in manifests},
-        remarks=remarks,
+        remarks=begun.remarks,
         num_shards_written=progress.shards_done,
         seconds=progress.seconds,
         seconds_of=dict(progress.seconds_of),
@@ -172,20 +200,28 @@ def describe_plan(config: PrepareConfig, add_new: bool = False, retry_rejects: C
     Raises:
         ConfigError, DataError: as they do before their first shard.
     """
+    return preview(config, add_new, retry_rejects)[0]
+
+
+def preview(
+    config: PrepareConfig, add_new: bool = False, retry_rejects: Collection[str] = ()
+) -> tuple[str, dict[str, int]]:
+    """What describe_plan says, and the images per split that would be planned, before any is rejected."""
     check_retriable(retry_rejects)
     config = _located(config)
     refuse_if_busy(config.out, "preparing")
     source = _source(config)
     plan, _ = _planned(config, source, add_new)
-    counts = ", ".join(f"{plan.num_planned(split)} {split}" for split in SPLITS)
+    counts = {split: plan.num_planned(split) for split in SPLITS}
+    of_splits = ", ".join(f"{count} {split}" for split, count in counts.items())
     stages = open_stages(config.out, plan, config.stage_specs)
     missing = len(list(missing_tasks(plan, stages)))
     would = (
         f"would prepare {', '.join(config.stages)} from {plan.num_images} images (layout {plan.layout}) in"
-        f" {config.out}: {missing} of {len(plan.shards)} shards; {counts}"
+        f" {config.out}: {missing} of {len(plan.shards)} shards; {of_splits}"
     )
     again = [find_retry(config, plan, stages, retry_rejects).describe()] if retry_rejects else []
-    return "\n".join([would, *again, *describe_crops(config, plan.num_images), *_remarks(source)])
+    return "\n".join([would, *again, *describe_crops(config, plan.num_images), *_remarks(source)]), counts
 
 
 def _remarks(source: Source) -> Iterator[str]:
@@ -195,17 +231,6 @@ def _remarks(source: Source) -> Iterator[str]:
         shown = [f"{name!r} is {number}" for number, name in enumerate(source.class_names[:_NUM_CLASSES_SHOWN])]
         shown += ["..."] * (len(source.class_names) > len(shown))
         yield f"classes, numbered by the alphabetical order of their names: {', '.join(shown)}"
-
-
-def plan_counts(config: PrepareConfig, add_new: bool = False) -> dict[str, int]:
-    """Images per split that `prepare` or `add_new` would plan, before any is rejected; writes nothing.
-
-    Raises:
-        ConfigError, DataError: as they do before their first shard.
-    """
-    config = _located(config)
-    plan, _ = _planned(config, _source(config), add_new)
-    return {split: sum(shard.num_images for shard in plan.shards if shard.split == split) for split in SPLITS}
 
 
 def _located(config: PrepareConfig) -> PrepareConfig:

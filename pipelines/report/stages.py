@@ -28,6 +28,7 @@ def read_json(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> d
     except ValueError as error:
         note(f"{path.name} is damaged and omitted: {error}", notes)
         return None
+    content = content if isinstance(content, dict) else {}
     found = (content.get("format"), content.get("format_version"))
     if wanted is not None and found != wanted:
         note(f"{path.name} is omitted: it has format {found}, this program reads {wanted}", notes)

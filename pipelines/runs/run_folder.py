@@ -8,6 +8,7 @@ RUN/<stage>/checkpoints/        sr3core.checkpoint's folders
 RUN/<stage>/schedules/          inference schedules, best-<steps>.json from a search
 """
 
+import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +21,9 @@ from pipelines.runs.stage_run import StageRun
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.train import RunConfig
 from pipelines.storage import uris
+from pipelines.storage.local_files import describe_error
 from pipelines.storage.uris import absolute, is_remote
+from pipelines.storage.versioned_json import decoding
 from sr3core import strict_json
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError
@@ -31,6 +34,9 @@ RESULTS = (
     *("ablation.json", "report.html"),
 )
 """What commands derive from the checkpoints beside the stages' folders; starting a run over deletes it."""
+_NUMBER = (int, float, type(None))
+_TYPES: dict[str, Any] = {"kind": str, "gradient_norm": (str, *_NUMBER), "samples": list}
+"""Types of a log's values, by their names; all others are numbers."""
 NUM_BUCKETS = 8
 """Number of equal parts of the steps 1..T that have their own held-out loss in metrics.jsonl."""
 
@@ -99,27 +105,42 @@ def open_run(path: str | Path) -> Run:
     location, bucket, path = path, *_find(path)
     if bucket is not None:
         bucket.pull()
-    try:
-        content = strict_json.loads((path / "config.json").read_bytes())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            f"{location} is not a run: it has no config.json; create one with `sr3 train PRESET --out {location}`"
-        ) from error
-    except ValueError as error:
-        raise DataError(f"{path}/config.json is damaged: {error}") from error
-    version = content.get("format_version")
-    if content.get("format") != "sr3-run" or version != RUN_FORMAT_VERSION:
-        raise ConfigError(
-            f"{path}/config.json has run format version {version!r}, this program reads {RUN_FORMAT_VERSION}"
+    content = _read_config(location, path / "config.json")
+    with decoding(path / "config.json", "configuration of a run", "restore it, or train into another folder"):
+        return Run(
+            path,
+            from_dict(RunConfig, content["config"]),
+            _text(content["data"]),
+            {stage: _text(fingerprint) for stage, fingerprint in content["data_fingerprints"].items()},
+            dict(content["provenance"]),
+            bucket,
         )
-    return Run(
-        path,
-        from_dict(RunConfig, content["config"]),
-        content["data"],
-        content["data_fingerprints"],
-        content["provenance"],
-        bucket,
-    )
+
+
+def _read_config(location: str | Path, file: Path) -> dict[str, Any]:
+    remedy = f"create one with `sr3 train PRESET --out {location}`"
+    try:
+        content = strict_json.loads(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataError(f"{location} is not a run: it has no config.json; {remedy}") from error
+    except OSError as error:
+        raise StorageError(f"{file}: {describe_error(error)}") from error
+    except ValueError as error:
+        raise DataError(f"{file} is damaged: {error}; restore it, or train into another folder") from error
+    if not isinstance(content, dict) or content.get("format") != "sr3-run":
+        raise DataError(f"{location} is not a run: its config.json is another program's; {remedy}")
+    if (version := content.get("format_version")) != RUN_FORMAT_VERSION:
+        raise ConfigError(
+            f"{file} has run format version {version!r}, this program reads {RUN_FORMAT_VERSION}; use the sr3 that"
+            " wrote it, or train into another folder"
+        )
+    return content
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is not text")
+    return value
 
 
 def _find(location: str | Path) -> tuple[BucketRun | None, Path]:
@@ -226,7 +247,7 @@ def local_path(path: str | Path) -> Path:
     path = uris.path_of(str(path))
     if "://" in path or ":/" in path:
         raise StorageError(f"{path}: this must be a folder on this machine, or on a file system that all nodes share")
-    return Path(path).expanduser().resolve()
+    return Path(os.path.realpath(os.path.expanduser(path)))  # which, unlike Path.resolve, take a loop of links
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -239,7 +260,21 @@ def write_atomic(path: Path, text: str) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl; a half-written last one is left out, a missing file has none."""
+    """The whole lines of a metrics.jsonl; a half-written last one is left out, a missing file has none.
+
+    Raises:
+        DataError: a line is none of ours.
+    """
     if not path.is_file():
         return []
-    return [strict_json.loads(line) for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    lines = [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
+    return [_read_line(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _read_line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    with decoding(path, "log", f"delete line {number} of it, or restore it"):
+        found = strict_json.loads(line)
+        wrong = [key for key, value in found.items() if not isinstance(value, _TYPES.get(key, _NUMBER))]
+        if wrong or not isinstance(found["step"], int) or not found.keys() & {"kind", "worker"}:
+            raise TypeError(f"line {number}: {', '.join(wrong) or 'neither a step nor an incident'}")
+        return found

@@ -54,6 +54,16 @@ def choose_schedule(
     return found
 
 
+def check_schedule_file(wanted: str | None) -> None:
+    """Miss a schedule's file before there is the run that it is for; a name or a number is not looked up.
+
+    Raises:
+        ConfigError: it is written as a path, and there is no such file.
+    """
+    if wanted is not None and "/" in wanted and not Path(wanted).is_file():
+        raise ConfigError(f"schedule: {wanted} is no file; name one, a number of steps, or leave it out")
+
+
 def _find(folder: Path, wanted: str) -> Path:
     for path in (Path(wanted), folder / wanted, folder / f"{wanted}.json"):
         if path.is_file():

@@ -7,7 +7,9 @@ from typing import Any
 
 from pipelines.runs.run_folder import Run, StageRun
 from pipelines.settings.sample import SampleConfig, parse_classes
-from pipelines.storage.uris import absolute, exists, is_folder, is_remote, join, list_files, read_bytes
+from pipelines.storage.uris import absolute, exists, is_remote, join, list_files, read_bytes
+from pipelines.storage.versioned_json import decoding
+from pipelines.storage.writable import refuse_unwritable_file
 from sr3core import strict_json
 from sr3core.config import differences, fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
@@ -101,8 +103,7 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
     Raises:
         ConfigError, CheckpointError: the run cannot draw the requested images, or `out` holds other images.
     """
-    if config.grid is not None and is_folder(config.grid):
-        raise ConfigError(f"grid: {config.grid} is a folder; name a PNG file")
+    refuse_unwritable_file("grid", config.grid, "PNG file")
     stages = generation_stages(run)
     for stage in stages:
         stage.check_weights()
@@ -115,13 +116,16 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
 
 def _numbers_there(out: str, content: dict[str, Any]) -> set[int]:
     names = [name for name, _ in list_files(out)] if is_remote(out) or exists(out) else []
-    known = strict_json.loads(read_bytes(join(out, RECORD))) if RECORD in names else None
-    if known is not None and (changed := differences(known["content"], content)):
+    known, changed = RECORD in names, []
+    if known:
+        with decoding(join(out, RECORD), "record of samples", "choose another --out"):
+            changed = differences(dict(strict_json.loads(read_bytes(join(out, RECORD)))["content"]), content)
+    if changed:
         raise ConfigError(
             f"{out} holds images made with other settings: {'; '.join(changed)}; repeat those, or choose another --out"
         )
     there = {int(found[1]) for name in names if (found := IMAGE_NAME.fullmatch(name))}
-    if known is None and there:
+    if there and not known:
         raise ConfigError(f"{out} holds numbered images that `sr3 sample` did not draw; choose another --out")
     return there
 

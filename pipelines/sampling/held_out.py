@@ -22,6 +22,7 @@ from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import Lease
 from pipelines.storage.local_files import replacing
+from pipelines.storage.versioned_json import read_object
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
@@ -228,7 +229,7 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     import ray
 
     marker = samples.folder / "samples.json"
-    known = strict_json.loads(marker.read_bytes()) if marker.is_file() else {}
+    known = read_object(marker)
     if known.get("fingerprint") != samples.fingerprint:
         shutil.rmtree(samples.folder, ignore_errors=True)
         for method, pictures in (("low", images.low), ("reference", images.high)):

@@ -19,8 +19,9 @@ from typing import Literal
 
 from pipelines.storage.journal import Journal
 from pipelines.storage.lease import Lease, LeaseTakenError, describe, hold, is_held, refuse_if_held
-from pipelines.storage.uris import absolute, exists, is_file, is_remote, join, list_files
-from sr3core.errors import ConfigError, StorageError
+from pipelines.storage.uris import absolute, exists, is_remote, join, list_files
+from pipelines.storage.writable import nearest_that_exists, refuse_unwritable_folder
+from sr3core.errors import StorageError
 
 LEASE_SECONDS = 60.0
 LEASES = ".lease"
@@ -53,10 +54,10 @@ def working_in(folder: str, work: Work, part: str = "", wait: bool = False) -> I
     if place in known:
         yield known[place]
         return
-    _refuse_unwritable(folder)
+    refuse_unwritable_folder(folder)
     with contextlib.ExitStack() as stack:
         if not is_remote(place):
-            stack.callback(_remove_empty, place, _nearest(os.path.dirname(os.path.dirname(place))))
+            stack.callback(_remove_empty, place, nearest_that_exists(os.path.dirname(os.path.dirname(place))))
         with _naming(folder):
             lease = stack.enter_context(
                 hold(place, f"{work} {part}".rstrip(), LEASE_SECONDS, "wait" if wait else "prove")
@@ -73,7 +74,7 @@ def refuse_if_busy(folder: str, work: Work, part: str = "") -> None:
     """
     place = _place(folder, work, part)
     if place not in _held.get():
-        _refuse_unwritable(folder)
+        refuse_unwritable_folder(folder)
         with _naming(folder):
             refuse_if_held(place)
 
@@ -115,25 +116,6 @@ def _naming(folder: str) -> Iterator[None]:
         raise StorageError(
             f"{folder} is in use by {describe(error.entry)}; wait for it with --wait, stop it, or choose another folder"
         ) from error
-
-
-def _refuse_unwritable(folder: str) -> None:
-    if is_remote(folder):
-        return
-    if is_file(folder):
-        raise ConfigError(f"{folder} is a file; choose a folder")
-    path = _nearest(absolute(folder))
-    if not os.path.isdir(path):
-        raise ConfigError(f"{folder} cannot be a folder: {path} is a file; choose another one")
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise StorageError(f"{folder} cannot be written to: {path} is read-only for this user; choose another folder")
-
-
-def _nearest(path: str) -> str:
-    """The path itself, or the nearest folder above it that exists."""
-    while not os.path.lexists(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _remove_empty(path: str, last: str) -> None:

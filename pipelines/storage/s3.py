@@ -3,8 +3,10 @@
 import contextlib
 import os
 import re
+import socket
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,6 +20,7 @@ from sr3core.errors import MissingError, StorageError
 _MAX_CUTS = 8
 """Connections of one read that may break off one after another without a single byte."""
 _MAX_PAUSE_SECONDS = 4.0
+_PROBE_SECONDS = 5.0
 _CHUNK_BYTES = 1 << 17
 """Bytes that are read at a time, and so the most that a cut connection loses."""
 _MAX_CREATE_ATTEMPTS = 8
@@ -63,6 +66,31 @@ def parse(uri: str) -> S3Location:
     if endpoint and "://" not in endpoint:
         endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
     return S3Location(bucket, key.rstrip("/"), endpoint)
+
+
+def probe(uri: str) -> None:
+    """Check that something listens where the objects are, if they are not Amazon's.
+
+    A request to a server that is down is repeated for a minute; that is right for a server that restarts during hours
+    of work, and wrong for an address that never was one's.
+
+    Raises:
+        StorageError: nothing does.
+    """
+    endpoint = parse(uri).endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    if not endpoint:
+        return
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
+        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
+            return  # the proxy would have to be asked
+        socket.create_connection((host, port), _PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise StorageError(
+            f"{uri}: no S3 server answers at {endpoint}: {getattr(error, 'strerror', None) or error}; correct"
+            " endpoint_override (or AWS_ENDPOINT_URL), or start the server"
+        ) from error
 
 
 def list_objects(uri: str, recursive: bool = True) -> Iterator[tuple[str, int]]:

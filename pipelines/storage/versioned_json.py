@@ -73,7 +73,28 @@ class JsonFormat:
         Raises:
             error: a key is missing, or a value is not of its type.
         """
-        try:
+        with decoding(uri, self.title, self.if_damaged, self.error):
             yield
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            raise self.error(f"{uri} is not a valid {self.title} ({error!r}); {self.if_damaged}") from error
+
+
+@contextlib.contextmanager
+def decoding(uri: str | Path, title: str, if_damaged: str, error: type[Sr3Error] = DataError) -> Iterator[None]:
+    """Turn the errors of a block that reads JSON, or takes it apart, into one that names the document.
+
+    Raises:
+        error: it is not JSON, a key is missing, or a value is not of its type.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as cause:
+        said = cause if isinstance(cause, Sr3Error) else repr(cause)
+        raise error(f"{uri} is not a valid {title} ({said}); {if_damaged}") from cause
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; an empty one if there is no file or it holds anything else: for what is made again."""
+    try:
+        document = strict_json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError:
+        return {}
+    return document if isinstance(document, dict) else {}

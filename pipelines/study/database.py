@@ -102,9 +102,9 @@ class Database:
 
     def _failed(self, error: SQLAlchemyError) -> StorageError:
         reason = " ".join(str(error.orig if isinstance(error, DBAPIError) else error).split())
-        return StorageError(
-            f"{self._where}: {reason}; free space or repair the database; every acknowledged answer is stored"
-        )
+        closed = "unable to open" in reason or "readonly" in reason
+        remedy = "choose a --database that can be written to" if closed else "free space or repair the database"
+        return StorageError(f"{self._where}: {reason}; {remedy}; every acknowledged answer is stored")
 
 
 def open_database(url: str | None, sqlite_path: Path, fingerprint: str) -> Database:

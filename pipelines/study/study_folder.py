@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.runs.run_folder import local_path
+from pipelines.storage.versioned_json import decoding
 from pipelines.study.config import StudyConfig
 from pipelines.study.design import Slot
 from sr3core import strict_json
@@ -134,11 +135,16 @@ def open_study(path: str | Path) -> Study:
         raise DataError(f"{folder} is not a study (no study.json); create one with `sr3 study new`") from error
     except ValueError as error:
         raise DataError(f"{folder / 'study.json'} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(
+            f"{folder / 'study.json'} is damaged: it holds no object; restore it, or create the study again"
+        )
     if content.get("format") != "sr3-study" or content.get("format_version") != STUDY_FORMAT_VERSION:
         raise ConfigError(
             f"{folder / 'study.json'} has format {content.get('format')!r} version {content.get('format_version')},"
             f" this program reads 'sr3-study' version {STUDY_FORMAT_VERSION}"
         )
-    if fingerprint_of(content["plan"]) != content["fingerprint"]:
-        raise DataError(f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not match")
-    return Study(folder, from_dict(StudyPlan, content["plan"]), content["fingerprint"], content["provenance"])
+    with decoding(folder / "study.json", "study", "restore it, or create the study again"):
+        if fingerprint_of(content["plan"]) != content["fingerprint"]:
+            raise DataError(f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not match")
+        return Study(folder, from_dict(StudyPlan, content["plan"]), content["fingerprint"], content["provenance"])

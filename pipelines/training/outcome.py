@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun, write_atomic
+from pipelines.storage.versioned_json import decoding
 from sr3core import strict_json
+from sr3core.config import from_dict
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +32,16 @@ def write_outcome(stage: StageRun, error: str | None, stopped: bool = False) -> 
 
 
 def read_outcome(folder: Path) -> Outcome | None:
-    """Read a stage folder's outcome; None if no command has trained it yet."""
+    """Read a stage folder's outcome; None if no command has trained it yet.
+
+    Raises:
+        DataError: its file is damaged.
+    """
     path = _path(folder)
-    return Outcome(**strict_json.loads(path.read_bytes())) if path.is_file() else None
+    if not path.is_file():
+        return None
+    with decoding(path, "outcome", "delete it"):
+        return from_dict(Outcome, strict_json.loads(path.read_bytes()))
 
 
 def _path(folder: Path) -> Path:

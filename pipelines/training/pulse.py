@@ -14,9 +14,11 @@ from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun, write_atomic
 from pipelines.storage.uris import delete, exists
+from pipelines.storage.versioned_json import read_object
 from pipelines.training.worker_group import Team
 from sr3core import strict_json
-from sr3core.errors import StorageError
+from sr3core.config import from_dict
+from sr3core.errors import ConfigError, StorageError
 
 PERIOD_SECONDS = 2.0
 """Interval between two pulses."""
@@ -85,9 +87,12 @@ class Pulse:
 
 
 def read_pulse(folder: Path) -> Reading | None:
-    """Read a stage folder's pulse; None if no worker has begun to train since `clear`."""
-    path = _pulse(folder)
-    return Reading(**strict_json.loads(path.read_bytes())) if path.is_file() else None
+    """Read a stage folder's pulse; None if no worker has begun to train since `clear`, or its file is damaged."""
+    found = read_object(_pulse(folder))
+    try:
+        return from_dict(Reading, found) if found else None
+    except ConfigError:
+        return None
 
 
 def clear(stage: StageRun) -> None:

@@ -67,9 +67,26 @@ def test_what_is_no_address_is_told(address):
         check_cluster(address)
 
 
-def test_a_cluster_that_listens_passes():
+@pytest.mark.parametrize(
+    "answer", [b"\0\1garbage\r\n\r\n", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b""]
+)
+def test_a_server_that_is_none_of_ray_is_told(answer):
+    """As that of the dashboard's port, which Ray would try to join for minutes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        check_cluster(f"127.0.0.1:{server.getsockname()[1]}")
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(answer)
+
+        threading.Thread(target=serve).start()
+        with pytest.raises(StorageError, match=r"a server answers at .*, but none of a Ray cluster; .* Or leave out"):
+            check_cluster(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+def test_a_cluster_passes(ray_session):
+    check_cluster(ray_session)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pipelines.evaluation.paired import PairedSets, measure_pairs
 from pipelines.runs.run_folder import write_atomic
 from pipelines.sampling.held_out import Samples, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from pipelines.storage.versioned_json import read_object
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
@@ -92,7 +93,7 @@ def compare(
     network = feature_network(promotion.features)
     identity = fingerprint_of([[s.fingerprint for s in samples.values()], network.name, to_dict(promotion)])
     path = folder / "comparison.json"
-    if path.is_file() and (known := strict_json.loads(path.read_bytes()))["identity"] == identity:
+    if (known := read_object(path)).get("identity") == identity:
         return from_dict(Comparison, known)
     found = _measure(samples, network, evaluate, promotion, folder, identity)
     write_atomic(path, strict_json.dumps(to_dict(found), indent=1))

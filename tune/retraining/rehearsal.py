@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pipelines.prepare.preparation import describe_plan, plan_counts
+from pipelines.prepare.preparation import preview
 from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import local_path
 from pipelines.storage.lease import refuse_if_held
@@ -30,8 +30,8 @@ def rehearse(config: RetrainConfig, fresh: bool = False) -> Iterator[str]:
     if state is not None and not fresh:
         check_config(state, config)
         yield f"would resume {state.folder}"
-    yield describe_plan(config.prepare, add_new=True)
-    counts = plan_counts(config.prepare, add_new=True)
+    text, counts = preview(config.prepare, add_new=True)
+    yield text
     for stage, split, least in needed_images(config):
         refuse_too_few(f"{config.prepare.source}, prepared for {stage},", split, counts[split], least)
     stages = ", ".join(stage.name for stage in config.run_config.stages)
@@ -40,6 +40,20 @@ def rehearse(config: RetrainConfig, fresh: bool = False) -> Iterator[str]:
         find_model(promoted.uri)
     against = f"compare it with {promoted.name} of" if promoted else "promote it in"
     yield f"would train {stages} on {counts['train']} images, and {against} {config.registry}"
+
+
+def check(config: RetrainConfig, fresh: bool = False) -> None:
+    """Refuse what `retrain` would, before Ray starts; one that resumes needs neither the source nor the registry.
+
+    Raises:
+        ConfigError, DataError, CheckpointError, StorageError: as rehearse does.
+    """
+    state = unfinished(read_states(local_path(config.work)))
+    if state is not None and not fresh:
+        check_config(state, config)
+    else:
+        for _ in rehearse(config, fresh):
+            pass
 
 
 def needed_images(config: RetrainConfig) -> Iterator[tuple[str, str, int]]:

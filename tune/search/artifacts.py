@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipelines.runs.run_folder import StageRun, write_atomic
-from pipelines.storage.versioned_json import JsonFormat
+from pipelines.storage.versioned_json import JsonFormat, decoding
 from sr3core import strict_json
 from sr3core.config import differences, from_dict, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, schedule_from_json
@@ -202,21 +202,27 @@ class Ledger:
     def __post_init__(self) -> None:
         marker = self.folder / "identity.json"
         identity = strict_json.plain({**self.identity, "format_version": SEARCH_FORMAT_VERSION})
-        changed = differences(strict_json.loads(marker.read_bytes()), identity) if marker.is_file() else []
+        remedy = "delete the folder it is in, or use another name"
+        with decoding(marker, "record of a search", remedy):
+            changed = differences(dict(strict_json.loads(marker.read_bytes())), identity) if marker.is_file() else []
         if changed:
             raise ConfigError(
                 f"{self.folder} holds a search with a different space or model: {'; '.join(changed)}; delete it or use"
                 " another name"
             )
         write_atomic(marker, strict_json.dumps(identity, indent=1))
-        entries = [strict_json.loads(path.read_bytes()) for path in self.folder.glob("trials/*.json")]
-        for data in sorted(entries, key=lambda entry: entry["index"]):
-            if data["ended"] is not None:
-                self.finished.append(from_dict(TrialRecord, data["ended"]))
-            else:
-                begun = data["begun"]
-                schedule = from_dict(InferenceSchedule, begun["schedule"])
-                self.interrupted.append(Proposal(schedule, begun["origin"], begun["point"]))
+        with decoding(self.folder / "trials", "record of trials", remedy):
+            entries = [strict_json.loads(path.read_bytes()) for path in self.folder.glob("trials/*.json")]
+            for data in sorted(entries, key=lambda entry: entry["index"]):
+                self._take(data)
+
+    def _take(self, data: dict[str, Any]) -> None:
+        if data["ended"] is not None:
+            self.finished.append(from_dict(TrialRecord, data["ended"]))
+        else:
+            begun = data["begun"]
+            schedule = from_dict(InferenceSchedule, begun["schedule"])
+            self.interrupted.append(Proposal(schedule, begun["origin"], begun["point"]))
 
     def begin(self, proposal: Proposal) -> None:
         """Record that a trial starts."""

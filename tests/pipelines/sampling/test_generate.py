@@ -191,7 +191,7 @@ def test_classes_for_a_model_without(tmp_path, capsys):
     run = make_run(tmp_path / "run", num_classes=None)
     assert refusal(run, tmp_path, capsys, "--classes", "0") == (
         2,
-        "sr3 sample: classes: base-8 was trained without classes; omit them\n",
+        "sr3 sample: loading …\nsr3 sample: classes: base-8 was trained without classes; omit them\n",
     )
 
 
