@@ -37,7 +37,7 @@ class RejectReason(StrEnum):
     UNWRITTEN = "unwritten"
     """Its upscaled image could not be written, or would replace a file that sr3 did not write."""
     CRASHED = "crashed"
-    """The process that upscaled it died twice, most likely for lack of memory."""
+    """Decoding or upscaling it ended the process, for lack of memory or by a fault of the decoder, or took too long."""
 
 
 RETRIABLE = tuple(reason for reason in RejectReason if reason not in (RejectReason.DUPLICATE, RejectReason.UNWRITTEN))
@@ -64,6 +64,9 @@ class DecodeError(DataError):
         super().__init__(f"{reason.value}: {detail}")
         self.reason = reason
         self.detail = detail
+
+    def __reduce__(self) -> tuple[type["DecodeError"], tuple[RejectReason, str]]:
+        return DecodeError, (self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)

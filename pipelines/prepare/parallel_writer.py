@@ -1,8 +1,10 @@
 """Shard tasks on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
 
+import logging
 import pickle
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -10,13 +12,20 @@ from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import PlannedShard
 from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.prepare.stage_index import StageIndex
+from pipelines.runtime.live_nodes import wait_for_live_nodes
 from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import StorageError
 
+MAX_ATTEMPTS = 4
+"""Times that a shard is begun whose processes die: one may be lost with its node, or killed for another's memory."""
+
 MAX_FAILED_SHARDS = 3
 """Shards that may fail before the rest are given up: a full disk fails them all."""
+
+_PROCESS_BYTES, _BYTES_PER_PIXEL = 300 << 20, 48
+log = logging.getLogger(__name__)
 
 
 def write_shards(
@@ -35,29 +44,63 @@ def write_shards(
         progress: counts each shard that is finished.
         observers: called with the progress after each shard.
 
+    A shard whose process dies is written again with a process for each image, in which the one that is to blame is
+    found and rejected.
+
     Raises:
         StorageError: shards could not be written; those that were finished are kept.
     """
-    if not tasks:
-        return
-    failures = []
-    for row in _run(config, tasks):
-        if row["error"]:
-            failures.append(row["error"])
-            if len(failures) >= MAX_FAILED_SHARDS:
-                break
-        else:
-            report: ShardReport = pickle.loads(row["report"])
-            for stage, summary in report.summaries.items():
-                stages[stage].add(summary)
-            progress.add(report)
-            for observe in observers:
-                observe(progress)
+    failures: list[str] = []
+    waiting = list(tasks)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        if not waiting:
+            break
+        ended = set()
+        for row in _reports(config, waiting):
+            ended.add(row["shard"])
+            if row["bug"]:
+                raise RuntimeError(f"{row['shard']}: {row['bug']}")
+            if row["error"]:
+                failures.append(row["error"])
+                if len(failures) >= MAX_FAILED_SHARDS:
+                    raise _failed(failures, tasks)
+            else:
+                report: ShardReport = pickle.loads(row["report"])
+                for stage, summary in report.summaries.items():
+                    stages[stage].add(summary)
+                progress.add(report)
+                for observe in observers:
+                    observe(progress)
+        waiting = [replace(task, isolated=True) for task in waiting if task.shard.name not in ended]
+        if waiting and attempt < MAX_ATTEMPTS:
+            log.warning("%s: the process that wrote it died; its images are decoded one by one", _names(waiting))
+            wait_for_live_nodes()
+    if waiting:
+        failures.append(f"{_names(waiting)}: the process that writes it died {MAX_ATTEMPTS} times")
     if failures:
-        raise StorageError(
-            f"{len(failures)} of {len(tasks)} shards could not be written: {failures[0]}."
-            " Finished shards are kept; run the same command again to resume"
-        )
+        raise _failed(failures, tasks)
+
+
+def _failed(failures: Sequence[str], tasks: Sequence[ShardTask]) -> StorageError:
+    return StorageError(
+        f"{len(failures)} of {len(tasks)} shards could not be written: {failures[0]}."
+        " Finished shards are kept; run the same command again to resume"
+    )
+
+
+def _names(tasks: Sequence[ShardTask]) -> str:
+    names = [task.shard.name for task in tasks]
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _reports(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
+    """Yield what each task reports; nothing for a task whose process has died, or whose node with the report."""
+    import ray.exceptions
+
+    try:
+        yield from _run(config, tasks)
+    except ray.exceptions.ObjectLostError:
+        log.warning("a node was lost with the reports of shards; those that have not reported are written again")
 
 
 def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
@@ -70,20 +113,37 @@ def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str
     dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
         partial(_run_task, config=to_dict(config)),
         num_cpus=1,
+        memory=_reserved_bytes(config),
         compute=None if config.num_workers is None else ray.data.TaskPoolStrategy(min(config.num_workers, len(rows))),
+        max_retries=0,  # by itself Ray Data starts a task again whose process died, without end
     )
     # Reserving half of the CPUs for an output that is one line a shard would leave them idle.
     dataset.context.op_resource_reservation_enabled = False
     dataset.context.enable_progress_bars = False
+    dataset.context.max_errored_blocks = -1  # a process that dies costs its own shard, and no other
+    logging.getLogger("ray.data._internal.execution.streaming_executor_state").setLevel(logging.CRITICAL)
     return iter(dataset.iter_rows())
+
+
+def _reserved_bytes(config: PrepareConfig) -> int:
+    """Memory that a task claims of its node: a process, and a photo and its resized copies in several forms."""
+    import ray
+
+    largest = max(stage.high_size for stage in config.stage_specs)
+    wanted = _PROCESS_BYTES + _BYTES_PER_PIXEL * largest**2
+    nodes = [int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]]
+    return min(wanted, max(nodes, default=0))  # more than any node has would never be granted
 
 
 def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """One Ray task. Storage errors are returned, so that the other shards continue; any other error is a bug."""
     data = strict_json.loads(row["task"])
-    task = ShardTask(PlannedShard(**data["shard"]), tuple(data["stages"]), data["duplicates"])
+    task = ShardTask(PlannedShard(**data.pop("shard")), tuple(data.pop("stages")), **data)
+    answer = {"shard": task.shard.name, "report": b"", "error": "", "bug": ""}
     try:
         report = write_shard(from_dict(PrepareConfig, config), task)
     except StorageError as error:
-        return {"report": b"", "error": str(error)}
-    return {"report": pickle.dumps(report), "error": ""}
+        return answer | {"error": str(error)}
+    except Exception:  # noqa: BLE001  # Ray Data would take it for a process that died
+        return answer | {"bug": traceback.format_exc()}
+    return answer | {"report": pickle.dumps(report)}

@@ -10,6 +10,7 @@ import numpy as np
 from pipelines.images.decoding import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
 from pipelines.prepare.crops import pieces
+from pipelines.prepare.guarded_decoding import Call, guarded_calls
 from pipelines.prepare.shard_plan import PlannedShard, load_items
 from pipelines.prepare.sources.items import SourceItem
 from pipelines.prepare.sources.listing import read_item
@@ -34,6 +35,8 @@ class ShardTask:
     """Names of the stages to write it for."""
     duplicates: Mapping[str, str] = field(default_factory=dict)
     """Name of each image to leave out as a duplicate -> name under which its bytes are kept."""
+    isolated: bool = False
+    """Whether each image is decoded in a process of its own, since a process that wrote the shard has died."""
 
 
 @dataclass(slots=True)
@@ -87,9 +90,10 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
             for stage in config.stage_specs
             if stage.name in task.stages
         ]
+        call = stack.enter_context(guarded_calls(config, task.isolated))
         for item in load_items(config.out, task.shard):
             report.num_images += 1
-            if not _add_image(config, item, shards, task.duplicates, report):
+            if not _add_image(config, item, shards, task.duplicates, call, report):
                 report.num_rejects += 1
         with report.timed("write"):
             for shard in shards:
@@ -98,7 +102,12 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
 
 
 def _add_image(
-    config: PrepareConfig, item: SourceItem, shards: Sequence[_Open], duplicates: Mapping[str, str], report: ShardReport
+    config: PrepareConfig,
+    item: SourceItem,
+    shards: Sequence[_Open],
+    duplicates: Mapping[str, str],
+    call: Call,
+    report: ShardReport,
 ) -> bool:
     """Add one image to the shards; False if one of them rejected it."""
     try:
@@ -107,10 +116,10 @@ def _add_image(
         with report.timed("read"):
             data = read_item(config.source, item, config.image_column)
         with report.timed("decode"):
-            image = decode_image(data)
+            image = call(decode_image, data)
         if config.align_faces:
             with report.timed("align"):
-                image = _aligned(image, max(stage.high_size for stage in config.stage_specs))
+                image = call(_aligned, image, max(stage.high_size for stage in config.stage_specs))
     except DecodeError as error:
         for shard in shards:
             shard.rejects.append(Reject(item.name, error.reason, error.detail))

@@ -53,6 +53,10 @@ class PrepareConfig:
     """Keep images with identical bytes under several names; this can leak held-out images into training."""
     seed: int = 0
     """Seed for the splits, the order of images in shards, and the blur."""
+    image_seconds: float = field(default=300.0, metadata=PLACEMENT)
+    """Longest that decoding one image may take; an image that takes longer is rejected as crashed."""
+    image_bytes: int = field(default=2**33, metadata=PLACEMENT)
+    """Memory that decoding one image may take; the largest image that is decoded at all takes 6 GB at most."""
     num_workers: int | None = field(default=None, metadata=PLACEMENT)
     """Shards written in parallel, one CPU each; None uses every CPU of the cluster."""
 
@@ -66,6 +70,8 @@ class PrepareConfig:
         self._check_crops()
         require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
         require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
+        require(self.image_seconds > 0, f"image_seconds: {self.image_seconds} is not positive")
+        require(self.image_bytes > 0, f"image_bytes: {self.image_bytes} is not positive")
         require(self.num_workers is None or self.num_workers >= 1, f"num_workers: {self.num_workers} is not positive")
         require(bool(self.source), "source: empty; give a folder, archive or s3:// prefix of images")
         require(bool(self.out), "out: empty; give a folder or s3:// prefix for the shards")

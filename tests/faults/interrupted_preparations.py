@@ -151,7 +151,7 @@ class Driver:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=clean_environment(PYTHONPATH=str(ROOT), **(variables or {})),
+            env=clean_environment(**{"PYTHONPATH": str(ROOT), **(variables or {})}),
             text=True,
             start_new_session=True,
         )
