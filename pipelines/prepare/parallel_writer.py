@@ -115,7 +115,8 @@ def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str
         num_cpus=1,
         memory=_reserved_bytes(config),
         compute=None if config.num_workers is None else ray.data.TaskPoolStrategy(min(config.num_workers, len(rows))),
-        max_retries=0,  # by itself Ray Data starts a task again whose process died, without end
+        # By itself Ray Data starts a task again whose process died, without end.
+        ray_remote_args_fn=lambda: {"max_retries": 0},
     )
     # Reserving half of the CPUs for an output that is one line a shard would leave them idle.
     dataset.context.op_resource_reservation_enabled = False
