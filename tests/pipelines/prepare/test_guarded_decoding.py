@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.images.rejects import RejectReason
-from pipelines.prepare.shard_plan import load_own_plan, plan_shards, write_plan
+from pipelines.prepare.dealing import plan_shards
+from pipelines.prepare.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
