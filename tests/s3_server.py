@@ -135,6 +135,8 @@ class FaultyProxy:
     def __init__(self, target_port: int) -> None:
         self.fault: Fault = lambda method, path: None
         self.counts: Counter[str] = Counter()
+        self.headers: list[dict[str, str]] = []
+        """Of each request, names in lower case."""
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -168,6 +170,7 @@ class FaultyProxy:
         with self._lock:
             fault = self.fault(handler.command, handler.path)
             self.counts[fault or "passed"] += 1
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
         if fault in ("503", "500", "403"):
             code = {"503": "SlowDown", "500": "InternalError", "403": "AccessDenied"}[fault]
             answer = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()

@@ -6,6 +6,7 @@ from pipelines.prepare.shard_plan import Plan
 from pipelines.prepare.shard_task import ShardTask
 from pipelines.prepare.stage_index import StageIndex
 from pipelines.settings.stages import StageSpec
+from pipelines.storage.s3 import abort_uploads
 from pipelines.storage.uris import delete, exists, is_remote, join, list_files
 
 
@@ -23,10 +24,12 @@ def missing_tasks(plan: Plan, stages: Mapping[str, StageIndex]) -> Iterator[Shar
 
 
 def delete_leftovers(out: str, stages: tuple[StageSpec, ...]) -> None:
-    """Delete the temporary files that a killed process left in the stages' folders; complete files have other names."""
+    """Delete what a killed process left half written in the stages' folders; complete files have other names."""
     for stage in stages:
         directory = join(out, stage.name)
-        if not is_remote(directory) and exists(directory):
+        if is_remote(directory):
+            abort_uploads(directory)
+        elif exists(directory):
             for name, _ in list_files(directory):
                 if name.startswith(".") and name.endswith(".tmp"):
                     delete(join(directory, name))

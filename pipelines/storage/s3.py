@@ -24,6 +24,12 @@ _PROBE_SECONDS = 5.0
 _CHUNK_BYTES = 1 << 17
 """Bytes that are read at a time, and so the most that a cut connection loses."""
 _MAX_CREATE_ATTEMPTS = 8
+HEADERS = {
+    "RequestPayer": "AWS_REQUEST_PAYER",
+    "ServerSideEncryption": "AWS_SERVER_SIDE_ENCRYPTION",
+    "SSEKMSKeyId": "AWS_SSE_KMS_KEY_ID",
+}
+"""Parameter of requests -> environment variable that sets it. Other S3 clients call the variables so, too."""
 _MAX_CONNECTIONS = 64
 _OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
 _MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
@@ -242,6 +248,32 @@ def delete(uri: str) -> None:
         _client(location.endpoint).delete_object(Bucket=location.bucket, Key=location.key)
 
 
+def abort_uploads(uri: str) -> int:
+    """Abort the uploads in parts below a prefix that killed processes left: invisible, and paid for until then.
+
+    Returns:
+        how many there were. A server or an account that does not allow to list them has its rule for them, or none.
+    """
+    from botocore.exceptions import ClientError
+
+    location = parse(uri)
+    client, aborted = _client(location.endpoint), 0
+    with _s3_errors(uri):
+        try:
+            for page in client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=location.bucket, Prefix=f"{location.key}/"
+            ):
+                for upload in page.get("Uploads", ()):
+                    client.abort_multipart_upload(
+                        Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                    )
+                    aborted += 1
+        except ClientError as error:
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (403, 404, 405, 501):
+                raise
+    return aborted
+
+
 def open_ranges(uri: str) -> RangeFile:
     """Open an object for random access; each read is a range request.
 
@@ -261,7 +293,15 @@ def _client(endpoint: str | None) -> Any:
 
     retries = {"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "8"))}
     config = Config(retries=retries, connect_timeout=10, read_timeout=60, max_pool_connections=_MAX_CONNECTIONS)  # type: ignore[arg-type]
-    return Session().client("s3", endpoint_url=endpoint, config=config)
+    client = Session().client("s3", endpoint_url=endpoint, config=config)
+    client.meta.events.register("provide-client-params.s3", _with_headers)
+    return client
+
+
+def _with_headers(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+    """A request's parameters with those that the environment asks for, if the request knows them."""
+    asked = {name: os.environ.get(variable) for name, variable in HEADERS.items()}
+    return {name: value for name, value in asked.items() if value and name in model.input_shape.members} | params
 
 
 @contextlib.contextmanager

@@ -1,8 +1,7 @@
 """Files on local disks and on S3, through a few functions on URIs; readers see whole files or none.
 
 A plain path or a file:// URL is local, `s3://bucket/key` is on S3. Endpoint and credentials come from the environment
-(AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...); a URI may give its endpoint itself:
-`s3://bucket/key?endpoint_override=http://host:port`.
+(AWS_ENDPOINT_URL, ...); a URI may give its endpoint itself: `s3://bucket/key?endpoint_override=http://host:port`.
 """
 
 import contextlib
@@ -10,7 +9,6 @@ import glob
 import io
 import os
 import shutil
-import tempfile
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +25,8 @@ from pipelines.storage.local_files import (
     temporary_beside,
     walk,
 )
+from pipelines.storage.schemes import describe_unsupported
+from pipelines.storage.scratch import scratch_folder
 from sr3core.errors import MissingError, StorageError
 
 _READ_AHEAD_BYTES = 1 << 20
@@ -43,7 +43,7 @@ def is_remote(uri: str) -> bool:
         return False
     if scheme == "s3":
         return True
-    raise StorageError(f"{uri}: {scheme}:// is not supported; use a path or s3://bucket/prefix")
+    raise StorageError(describe_unsupported(uri))
 
 
 def absolute(uri: str) -> str:
@@ -263,7 +263,7 @@ def put_file(path: str, uri: str) -> None:
 
 def temporary_path(uri: str) -> str:
     """A fresh local path to write a URI's content to; beside a local URI, so that commit can rename it."""
-    return temporary_beside(os.path.join(tempfile.gettempdir(), name_of(uri)) if is_remote(uri) else absolute(uri))
+    return temporary_beside(os.path.join(scratch_folder(), name_of(uri)) if is_remote(uri) else absolute(uri))
 
 
 def commit(temporary: str, uri: str) -> None:

@@ -35,7 +35,7 @@ NO_PATHS = {
     *("address", "stages", "only", "name", "stage", "classes", "promote"),
     *("host", "root_path", "forwarded_allow_ips"),
     *("participant_parameters", "completion_code", "completion_url", "title", "consent", "contact"),
-    *("resources", "image_column", "label_column"),
+    *("resources", "image_column", "label_column", "retry_rejects"),
 }
 """Fields of text that hold no path. A new one is either annotated as a Location or its kin, or is added here."""
 

@@ -175,3 +175,62 @@ def test_a_run_in_a_bucket_that_may_only_be_read_ends_at_once_and_writes_nothing
 def test_a_missing_bucket_is_reported(bucket: tuple[FaultyProxy, str]) -> None:
     with pytest.raises(StorageError, match=r"s3://none/x.*create the bucket first"):
         list(list_files(f"s3://none/x{bucket[1]}"))
+
+
+def test_requests_carry_the_headers_that_the_environment_asks_for(bucket: tuple[FaultyProxy, str]) -> None:
+    proxy, query = bucket
+    uri = f"s3://images/paid{query}"
+    with s3_variables(AWS_REQUEST_PAYER="requester"):
+        proxy.headers.clear()
+        write_atomic(uri, b"x")
+        assert read_bytes(uri) == b"x"
+        assert exists(uri)
+        list(list_files(f"s3://images/folder{query}"))
+        uris.delete(uri)
+        assert len(proxy.headers) == 5
+        assert {headers.get("x-amz-request-payer") for headers in proxy.headers} == {"requester"}
+        assert not any("x-amz-server-side-encryption" in headers for headers in proxy.headers)
+
+
+def test_what_is_written_is_to_be_encrypted_by_the_key_that_the_environment_names(
+    bucket: tuple[FaultyProxy, str], tmp_path: Path
+) -> None:
+    """The server of the tests has no keys, so it is not asked."""
+    proxy, query = bucket
+    (tmp_path / "large").write_bytes(bytes(9 << 20))
+    variables = {"AWS_SERVER_SIDE_ENCRYPTION": "aws:kms", "AWS_SSE_KMS_KEY_ID": "key-1", "AWS_MAX_ATTEMPTS": "1"}
+    proxy.fault = lambda method, path: "403"
+    try:
+        with s3_variables(**variables):
+            for write in (
+                lambda: write_atomic(f"s3://images/small{query}", b"x"),
+                lambda: s3.upload(str(tmp_path / "large"), f"s3://images/large{query}"),
+                lambda: s3.create(f"s3://images/new{query}", b"x"),
+            ):
+                proxy.headers.clear()
+                with pytest.raises(StorageError):
+                    write()
+                (headers,) = proxy.headers
+                assert headers["x-amz-server-side-encryption"] == "aws:kms"
+                assert headers["x-amz-server-side-encryption-aws-kms-key-id"] == "key-1"
+            with pytest.raises(StorageError):
+                read_bytes(f"s3://images/small{query}")
+            assert "x-amz-server-side-encryption" not in proxy.headers[-1]
+    finally:
+        proxy.fault = lambda method, path: None
+
+
+def test_uploads_in_parts_that_nobody_will_finish_are_aborted(
+    bucket: tuple[FaultyProxy, str], s3_server: S3Server
+) -> None:
+    _, query = bucket
+    client = s3_server.client()
+    for key in ("out/8-16/train-000000.tar", "out/8-16/train-000001.tar", "another/train-000000.tar"):
+        upload = client.create_multipart_upload(Bucket="images", Key=key)
+        client.upload_part(Bucket="images", Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=bytes(5 << 20))
+    with s3_variables(**READER):
+        assert s3.abort_uploads(f"s3://images/out/8-16{query}") == 0, "who may not, leaves it to the bucket's rule"
+    assert s3.abort_uploads(f"s3://images/out/8-16{query}") == 2
+    left = client.list_multipart_uploads(Bucket="images")["Uploads"]
+    assert [upload["Key"] for upload in left] == ["another/train-000000.tar"]
+    assert s3.abort_uploads(f"s3://images/another{query}") == 1

@@ -30,8 +30,25 @@ def test_bad_uris_say_what_is_expected() -> None:
     for uri in ("s3://", "s3://bucket/x?endpoint=http://h:1", "s3://bucket/x?endpoint_overide=http://h:1"):
         with pytest.raises(StorageError, match=r"expected s3://bucket/prefix"):
             s3.parse(uri)
-    with pytest.raises(StorageError, match=r"gs:// is not supported"):
-        uris.exists("gs://bucket/x")
+
+
+@pytest.mark.parametrize(
+    ("uri", "remedy"),
+    [
+        (
+            "gs://bucket/x",
+            r".*write s3://bucket/prefix, and set AWS_ENDPOINT_URL=https://storage.googleapis.com.* HMAC key",
+        ),
+        ("az://container/x", r"mount the container with blobfuse2"),
+        ("abfss://c@account.dfs.core.windows.net/x", r"mount the container with blobfuse2"),
+        ("https://host/archive.tar", r"fetch the archive"),
+        ("s3a://bucket/x", r"write s3:// for the same bucket"),
+        ("ftp://host/x", r"use a path or s3://"),
+    ],
+)
+def test_other_schemes_are_refused_with_what_reaches_the_same_data(uri: str, remedy: str) -> None:
+    with pytest.raises(StorageError, match=f"{uri.partition(':')[0]}:// is not supported; .*{remedy}"):
+        uris.exists(uri)
 
 
 @pytest.mark.parametrize(
