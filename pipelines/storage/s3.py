@@ -29,7 +29,7 @@ HEADERS = {
     "ServerSideEncryption": "AWS_SERVER_SIDE_ENCRYPTION",
     "SSEKMSKeyId": "AWS_SSE_KMS_KEY_ID",
 }
-"""Parameter of requests -> environment variable that sets it. Other S3 clients call the variables so, too."""
+"""Parameter of requests -> environment variable that sets it, of a name that other S3 clients have for it, too."""
 _MAX_CONNECTIONS = 64
 _OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
 _MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
@@ -248,30 +248,23 @@ def delete(uri: str) -> None:
         _client(location.endpoint).delete_object(Bucket=location.bucket, Key=location.key)
 
 
-def abort_uploads(uri: str) -> int:
+def abort_uploads(uri: str) -> None:
     """Abort the uploads in parts below a prefix that killed processes left: invisible, and paid for until then.
 
-    Returns:
-        how many there were. A server or an account that does not allow to list them has its rule for them, or none.
+    Where the server or the account does not allow it, they are left to the bucket's own rule.
     """
     from botocore.exceptions import ClientError
 
-    location = parse(uri)
-    client, aborted = _client(location.endpoint), 0
+    place = parse(uri)
+    client = _client(place.endpoint)
     with _s3_errors(uri):
         try:
-            for page in client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=location.bucket, Prefix=f"{location.key}/"
-            ):
-                for upload in page.get("Uploads", ()):
-                    client.abort_multipart_upload(
-                        Bucket=location.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
-                    )
-                    aborted += 1
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place.bucket, Prefix=f"{place.key}/")
+            for item in (item for page in pages for item in page.get("Uploads", ())):
+                client.abort_multipart_upload(Bucket=place.bucket, Key=item["Key"], UploadId=item["UploadId"])
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (403, 404, 405, 501):
                 raise
-    return aborted
 
 
 def open_ranges(uri: str) -> RangeFile:

@@ -229,8 +229,10 @@ def test_uploads_in_parts_that_nobody_will_finish_are_aborted(
         upload = client.create_multipart_upload(Bucket="images", Key=key)
         client.upload_part(Bucket="images", Key=key, UploadId=upload["UploadId"], PartNumber=1, Body=bytes(5 << 20))
     with s3_variables(**READER):
-        assert s3.abort_uploads(f"s3://images/out/8-16{query}") == 0, "who may not, leaves it to the bucket's rule"
-    assert s3.abort_uploads(f"s3://images/out/8-16{query}") == 2
+        s3.abort_uploads(f"s3://images/out/8-16{query}")  # who may not, leaves it to the bucket's rule
+    assert len(client.list_multipart_uploads(Bucket="images")["Uploads"]) == 3
+    s3.abort_uploads(f"s3://images/out/8-16{query}")
     left = client.list_multipart_uploads(Bucket="images")["Uploads"]
     assert [upload["Key"] for upload in left] == ["another/train-000000.tar"]
-    assert s3.abort_uploads(f"s3://images/another{query}") == 1
+    s3.abort_uploads(f"s3://images/another{query}")
+    assert not client.list_multipart_uploads(Bucket="images").get("Uploads")
