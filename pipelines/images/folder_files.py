@@ -1,6 +1,6 @@
 """What a folder or prefix holds: files that may be images, and what is ignored, by one rule for all commands."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from pipelines.images.file_names import IgnoredFiles, IgnoreReason, is_hidden
 from pipelines.storage.uris import absolute, list_entries, relative_to
@@ -26,9 +26,15 @@ def files_below(
     Raises:
         StorageError: it cannot be listed, perhaps only at the moment.
     """
+    return dict(each_file_below(uri, ignored, outputs=outputs, recursive=recursive))
+
+
+def each_file_below(
+    uri: str, ignored: IgnoredFiles, *, outputs: Iterable[str] = (), recursive: bool = True
+) -> Iterator[tuple[str, int]]:
+    """Yield what files_below collects, for folders of more files than the memory should hold."""
     folder = absolute(uri)
     own = tuple(f"{below}/" for output in outputs if (below := relative_to(absolute(output), folder)))
-    files: dict[str, int] = {}
     for name, size, kind in list_entries(uri, recursive):
         if own and name.startswith(own):
             ignored.add(name, IgnoreReason.OWN_OUTPUT)
@@ -37,5 +43,4 @@ def files_below(
         elif kind != "file":
             ignored.add(name, _WHY[kind])
         else:
-            files[name] = size
-    return files
+            yield name, size

@@ -1,21 +1,25 @@
 """Dealing a source's images to shards: a pure function of their names, so that every run arrives at the same plan."""
 
-import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+import pickle
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
+from pipelines.prepare.buckets import NUM_BUCKETS, Buckets, Record, Splitter, decode_row, sorted_records
+from pipelines.prepare.plan_lines import PlanLines
 from pipelines.prepare.shard_plan import Plan, PlannedShard, planned_items
-from pipelines.prepare.sources.items import Source, SourceItem
+from pipelines.prepare.sources.items import Parts, Source
+from pipelines.runtime.tasks import map_in_tasks
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
-from sr3core import strict_json
 from sr3core.config import fingerprint
 from sr3core.errors import DataError
-from sr3core.randomness import derive_seed
+
+Conflict = tuple[str, int | None, int | None]
+"""An image, its class in the plan, and its class now."""
 
 
-def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True) -> tuple[Plan, bytes]:
+def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True) -> tuple[Plan, PlanLines]:
     """Deal a source's images to shards, and encode the lines of plan.jsonl.
 
     A hash of its name decides the split of an image. A held-out split that came out empty, as a small fraction of a few
@@ -28,24 +32,24 @@ def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True)
         source: what is dealt.
         fill_splits: False leaves a split empty, as earlier versions did.
     """
-    by_split: dict[str, list[SourceItem]] = defaultdict(list)
-    for item in source.items:
-        by_split[_split_of(config, _draw(config, item))].append(item)
+    splitter = Splitter(config.seed, config.validation_fraction, config.test_fraction, source.class_names)
+    buckets = Buckets(splitter, source.parts)
     if fill_splits:
-        _fill_splits(config, by_split)
-    shards, encoded = _deal(by_split, config.images_per_shard, config.seed)
+        _fill_splits(splitter, buckets)
+    lines = PlanLines()
+    shards = tuple(_deal(buckets, config.images_per_shard, lines))
     plan = Plan(
         fingerprint(config),
-        hashlib.sha256(encoded).hexdigest()[:16],
+        lines.fingerprint,
         source.layout,
-        len(source.items),
+        source.num_images,
         len(source.ignored),
-        tuple(shards),
+        shards,
     )
-    return plan, encoded
+    return plan, lines
 
 
-def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Plan, bytes] | None:
+def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Plan, PlanLines] | None:
     """Extend a plan by the images whose names it does not hold; None if there are none.
 
     All of them are for training, in shards of their own. The held-out splits stay as they are, so that models trained
@@ -54,78 +58,108 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
     Raises:
         DataError: an image of the plan has another class now.
     """
-    known = {item.name: item.label for item in planned_items(config.out, plan)}
-    for item in source.items:
-        if item.name in known and known[item.name] != item.label:
-            raise DataError(
-                f"source: {item.name} was of class {known[item.name]} and is now of {item.label}: classes in"
-                f" {config.source} were added or removed; let a new class's folder sort last, or use another --out"
-            )
-    new = [item for item in source.items if item.name not in known]
-    if not new:
+    splitter = Splitter(config.seed, class_names=source.class_names)
+    buckets = Buckets(splitter, source.parts)
+    _remove_known(config, buckets, Buckets(splitter, Parts.of(planned_items(config.out, plan))))
+    num_new = buckets.num_records("train")
+    if not num_new:
         return None
     addition = len(plan.additions) + 1
     first = sum(shard.split == "train" for shard in plan.shards)
-    shards, encoded = _deal({"train": new}, config.images_per_shard, config.seed, addition, first)
+    lines = PlanLines()
+    shards = tuple(_deal(buckets, config.images_per_shard, lines, addition, first))
     extended = replace(
         plan,
-        num_images=plan.num_images + len(new),
+        num_images=plan.num_images + num_new,
         num_ignored=len(source.ignored),
         shards=(*plan.shards, *shards),
-        additions=(*plan.additions, hashlib.sha256(encoded).hexdigest()[:16]),
+        additions=(*plan.additions, lines.fingerprint),
     )
-    return extended, encoded
+    return extended, lines
 
 
 def _deal(
-    by_split: Mapping[str, Sequence[SourceItem]],
-    images_per_shard: int,
-    seed: int,
-    addition: int = 0,
-    first_number: int = 0,
-) -> tuple[list[PlannedShard], bytes]:
-    shards, lines, offset = [], [], 0
+    buckets: Buckets, images_per_shard: int, lines: PlanLines, addition: int = 0, first_number: int = 0
+) -> Iterator[PlannedShard]:
+    """Yield the shards of each split in turn, while their lines are written."""
     for split in SPLITS:
-        ordered = sorted(by_split.get(split, ()), key=lambda item: (_order_key(seed, item), item))
-        for index, first in enumerate(range(0, len(ordered), images_per_shard), first_number):
-            items = ordered[first : first + images_per_shard]
-            line = (strict_json.dumps(items, separators=(",", ":")) + "\n").encode()
-            digest = hashlib.sha256(line).hexdigest()[:16]
-            name = f"{split}-{index:06d}.tar"
-            shards.append(PlannedShard(name, split, len(items), offset, len(line), digest, addition))
-            lines.append(line)
-            offset += len(line)
-    return shards, b"".join(lines)
+        number, count = first_number, 0
+        for piece in buckets.map_ordered(split, partial(_pieces, images_per_shard)):
+            lines.add_rows(piece[1])
+            count += piece[0]
+            if count == images_per_shard:
+                yield _end_shard(lines, split, number, count, addition)
+                number, count = number + 1, 0
+        if count:
+            yield _end_shard(lines, split, number, count, addition)
 
 
-def _draw(config: PrepareConfig, item: SourceItem) -> float:
-    """The number in [0, 1) that decides an image's split."""
-    return derive_seed(config.seed, "split", _digest(item).hex()) / 2**63
+def _end_shard(lines: PlanLines, split: str, number: int, count: int, addition: int) -> PlannedShard:
+    offset, size, digest = lines.end_line()
+    return PlannedShard(f"{split}-{number:06d}.tar", split, count, offset, size, digest, addition)
 
 
-def _fill_splits(config: PrepareConfig, by_split: dict[str, list[SourceItem]]) -> None:
+def _pieces(images_per_shard: int, load: tuple[int, list[bytes]]) -> list[tuple[int, bytes]]:
+    """Number and rows of the images of each shard, as far as some consecutive buckets hold them: one task."""
+    before, blocks = load
+    rows = [row for _, row in sorted_records(blocks)]
+    start = -(before % images_per_shard)
+    ranges = (rows[max(first, 0) : first + images_per_shard] for first in range(start, len(rows), images_per_shard))
+    return [(len(some), b",".join(some)) for some in ranges if some]
+
+
+def _remove_known(config: PrepareConfig, buckets: Buckets, known: Buckets) -> None:
+    """Leave the images alone whose names are not known.
+
+    Raises:
+        DataError: a known image has another class now.
+    """
+    loads = ((buckets.blocks("train", b), known.blocks("train", b)) for b in range(NUM_BUCKETS))
+    conflicts: list[Conflict] = []
+    for bucket, (new, changed) in enumerate(map_in_tasks(_new_records, loads)):
+        buckets.replace("train", bucket, new)
+        conflicts += changed
+    if conflicts:
+        name, before, now = min(conflicts, key=lambda conflict: conflict[0])
+        raise DataError(
+            f"source: {name} was of class {before} and is now of {now}: classes in {config.source} were added or"
+            " removed; let a new class's folder sort last, or use another --out"
+        )
+
+
+def _new_records(load: tuple[list[bytes], list[bytes]]) -> tuple[list[Record], list[Conflict]]:
+    """Records of one bucket whose images another does not know, and known ones that have another class: one task."""
+    mine, theirs = ([record for block in blocks for record in pickle.loads(block)] for blocks in load)
+    known = {item.name: item.label for item in (decode_row(row) for _, row in theirs)}
+    new, changed = [], []
+    for record in mine:
+        item = decode_row(record[1])
+        if item.name not in known:
+            new.append(record)
+        elif known[item.name] != item.label:
+            changed.append((item.name, known[item.name], item.label))
+    return new, changed
+
+
+def _fill_splits(splitter: Splitter, buckets: Buckets) -> None:
     """Give each held-out split that is wanted but empty the training image of the smallest draw; training keeps one."""
-    wanted = {"validation": config.validation_fraction, "test": config.test_fraction}
+    wanted = {"validation": splitter.validation_fraction, "test": splitter.test_fraction}
     for split, fraction in wanted.items():
-        images = [item for item in by_split["train"] if item.how not in ("repeated", "damaged")]
-        if fraction > 0 and not by_split[split] and len(images) > 1:
-            nearest = min(images, key=lambda item: (_draw(config, item), item.name))
-            by_split["train"].remove(nearest)
-            by_split[split].append(nearest)
+        if fraction <= 0 or buckets.num_records(split):
+            continue
+        images = buckets.map_ordered("train", partial(_nearest, splitter))
+        nearest = sorted(images)[:2]
+        if len(nearest) > 1:
+            _, _, record = nearest[0]
+            bucket = record[0][0]
+            kept = buckets.records("train", bucket)
+            kept.remove(record)
+            buckets.replace("train", bucket, kept)
+            buckets.replace(split, bucket, [record])
 
 
-def _split_of(config: PrepareConfig, draw: float) -> str:
-    if draw < config.validation_fraction:
-        return "validation"
-    return "test" if draw < config.validation_fraction + config.test_fraction else "train"
-
-
-def _digest(item: SourceItem) -> bytes:
-    return hashlib.sha256(item.name.encode("utf-8", "surrogateescape")).digest()
-
-
-def _order_key(seed: int, item: SourceItem) -> bytes:
-    if item.how == "row":
-        group = hashlib.sha256(f"{seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
-        return group.digest() + item.size.to_bytes(8, "big")
-    return hashlib.sha256(str(seed).encode() + _digest(item)).digest()
+def _nearest(splitter: Splitter, load: tuple[int, list[bytes]]) -> list[tuple[float, str, Record]]:
+    """Draw, name and record of the two images of the smallest draws, of those that are neither repeated nor damaged."""
+    images = ((decode_row(record[1]), record) for record in sorted_records(load[1]))
+    usable = [(splitter.draw(i.name), i.name, r) for i, r in images if i.how not in ("repeated", "damaged")]
+    return sorted(usable)[:2]

@@ -10,6 +10,7 @@ from pipelines.prepare.dealing import plan_addition, plan_shards
 from pipelines.prepare.duplicates import tasks_without_duplicates
 from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.parallel_writer import write_shards
+from pipelines.prepare.plan_lines import PlanLines
 from pipelines.prepare.progress import PrepareProgress, save_progress
 from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
 from pipelines.prepare.retried_rejects import begin_retry, find_retry
@@ -240,7 +241,7 @@ def _located(config: PrepareConfig) -> PrepareConfig:
 def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]:
     """List the source, and write its plan and the names of what it ignores; returns the plan and the remarks.
 
-    The names, 0.7 kB each, are not kept: a worker reads those of its shard.
+    The images are put aside while they are planned, and not kept: a worker reads those of its shard.
     """
     source = _source(config)
     plan, lines = _planned(config, source, add_new)
@@ -257,7 +258,7 @@ def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]
     return plan, remarks
 
 
-def _planned(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan, bytes | None]:
+def _planned(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan, PlanLines | None]:
     """The plan for the source's images, and the lines to write with it; None if the plan has been written already."""
     if add_new and exists(join(config.out, PLAN)):
         plan = load_own_plan(config)

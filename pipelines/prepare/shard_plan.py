@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pipelines.prepare.plan_lines import PlanLines
 from pipelines.prepare.sources.items import SourceItem
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig
@@ -80,9 +81,9 @@ class Plan:
         return sum(shard.num_images for shard in self.shards if shard.split == split)
 
 
-def write_plan(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
+def write_plan(config: PrepareConfig, plan: Plan, lines: PlanLines) -> None:
     """Write the lines of a plan's last addition, then the plan, which refers to them."""
-    write_atomic(_lines_path(config.out, len(plan.additions)), lines)
+    lines.save(_lines_path(config.out, len(plan.additions)))
     data = {"config": scientific(config), **asdict(plan)}
     data["provenance"] = provenance(config, {"source": plan.source_fingerprint})
     write_atomic(join(config.out, PLAN), _FORMAT.encode(data))

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_prepare_memory.py [--data FOLDER] [--images N N]
 
-Each count runs in a process of its own with a Ray cluster of its own. The driver also holds the names of the images,
-0.7 kB each, while it plans.
+Each count runs in a process of its own with a Ray cluster of its own. What names cost the
+driver is in bench_scale.py.
 """
 
 import argparse

@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from pipelines.prepare import preparation
+from pipelines.prepare.plan_lines import PlanLines
 from pipelines.prepare.progress import PrepareProgress
 from pipelines.prepare.shard_plan import Plan
 from pipelines.settings.prepare import PrepareConfig
@@ -86,7 +87,7 @@ class Pipe:
         """Let this process's next preparation lay the pipe when it has written its plan."""
         write_plan = preparation.write_plan
 
-        def write_then_lay(config: PrepareConfig, plan: Plan, lines: bytes) -> None:
+        def write_then_lay(config: PrepareConfig, plan: Plan, lines: PlanLines) -> None:
             write_plan(config, plan, lines)
             pipe = self.path.with_name(f"{self.path.name}.pipe")
             os.mkfifo(pipe)

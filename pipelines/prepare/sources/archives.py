@@ -3,7 +3,6 @@
 import struct
 import tarfile
 import zipfile
-from collections.abc import Mapping
 
 from pipelines.images.file_names import IgnoreReason, is_image_name, why_ignored
 from pipelines.prepare.sources.class_labels import NO_LABELS
@@ -29,34 +28,33 @@ def kind_of(name: str) -> str | None:
     return next((kind for end, kind in ARCHIVES.items() if name.lower().endswith(end)), None)
 
 
-def list_archives(uri: str, kind: str, files: Mapping[str, int], columns: Columns) -> Listing:
-    """List the images in an archive, or in all archives of one kind in a folder.
+def beside_archives(path: str) -> Ignored:
+    """Why a file among archives of another kind is ignored."""
+    reason = None if is_image_name(path) else why_ignored(path)
+    return Ignored(path, reason or IgnoreReason.NOT_IN_LAYOUT, SourceItem(path, path))
 
-    A damaged archive becomes an item that is rejected by name.
+
+def list_archive(uri: str, kind: str, columns: Columns, path: str) -> Listing:
+    """List the images in an archive; a damaged one becomes an item that is rejected by name.
 
     Args:
-        uri: the archive, or the folder.
+        uri: the source.
         kind: "zip", "tar" or "parquet".
-        files: name relative to uri -> size; {"": size} if uri is itself the archive.
         columns: what is read of parquet files.
+        path: the archive, relative to uri; "" if uri is itself the archive.
 
     Raises:
-        StorageError: an archive cannot be read, perhaps only at the moment.
+        StorageError: the archive cannot be read, perhaps only at the moment.
         DataError, ConfigError: it cannot be known what its labels or columns mean.
     """
-    for path in sorted(files):
-        if path and kind_of(path) != kind:
-            reason = IgnoreReason.NOT_IN_LAYOUT if is_image_name(path) else why_ignored(path)
-            yield Ignored(path, reason or IgnoreReason.NOT_IN_LAYOUT, SourceItem(path, path))
-            continue
-        try:
-            yield from _list_archive(uri, kind, path, columns)
-        except MissingError as error:  # a link to nowhere
-            yield SourceItem(path or uri, path, "damaged", problem=str(error))
-        except Sr3Error:
-            raise
-        except _DAMAGE as error:
-            yield SourceItem(path or uri, path, "damaged", problem=f"not a readable {kind} file: {error}")
+    try:
+        yield from _list_archive(uri, kind, path, columns)
+    except MissingError as error:  # a link to nowhere
+        yield SourceItem(path or uri, path, "damaged", problem=str(error))
+    except Sr3Error:
+        raise
+    except _DAMAGE as error:
+        yield SourceItem(path or uri, path, "damaged", problem=f"not a readable {kind} file: {error}")
 
 
 def _list_archive(uri: str, kind: str, path: str, columns: Columns) -> Listing:

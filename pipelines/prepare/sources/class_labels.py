@@ -1,6 +1,7 @@
 """Labels as sources write them, and the class numbers that they mean."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from pipelines.prepare.sources.items import BY_NAME, SourceItem
 from sr3core.errors import DataError
@@ -47,26 +48,43 @@ def _number(text: object) -> float | None:
         return None
 
 
-def number_classes(items: Sequence[SourceItem]) -> tuple[list[SourceItem], tuple[str, ...]]:
-    """Number the classes that only have names by the alphabetical order of the names, as imagefolder does.
+@dataclass(slots=True)
+class ClassSurvey:
+    """What must be known of all labels of a source before its classes are numbered."""
 
-    The numbers depend on the set of names alone, not on the files' order or number.
+    named: tuple[str, str] | None = None
+    """First item whose class has only a name: its name, and that of the class."""
+    numbered: tuple[str, int] | None = None
+    """First item whose class has a number."""
+    names: set[str] = field(default_factory=set)
+    """Names of the classes that have no numbers."""
 
-    Returns:
-        The items, and the names by number.
+    def add(self, items: Iterable[SourceItem]) -> None:
+        """Take note of items."""
+        for item in items:
+            if item.label == BY_NAME:
+                self.named = self.named or (item.name, item.synset or "")
+                self.names.add(item.synset or "")
+            elif self.numbered is None and item.label is not None and item.label >= 0:
+                self.numbered = (item.name, item.label)
 
-    Raises:
-        DataError: other items have numbers.
-    """
-    named = next((item for item in items if item.label == BY_NAME), None)
-    if named is None:
-        return list(items), ()
-    numbered = next((item for item in items if item.label is not None and item.label >= 0), None)
-    if numbered is not None:
-        raise DataError(
-            f"source: {named.name} is labelled {named.synset!r} and {numbered.name} is labelled {numbered.label}: names"
-            " and numbers of classes cannot be mixed; mend one of them, or do without labels by `--label-column none`"
-        )
-    names = tuple(sorted({item.synset or "" for item in items if item.label == BY_NAME}))
-    index = {name: number for number, name in enumerate(names)}
-    return [i._replace(label=index[i.synset or ""]) if i.label == BY_NAME else i for i in items], names
+    def merge(self, other: "ClassSurvey") -> None:
+        """Take note of what another has noted of later items."""
+        self.named, self.numbered = self.named or other.named, self.numbered or other.numbered
+        self.names |= other.names
+
+    def class_names(self) -> tuple[str, ...]:
+        """The names by number: in alphabetical order, as imagefolder numbers them.
+
+        The numbers depend on the set of names alone, not on the files' order or number.
+
+        Raises:
+            DataError: other items have numbers.
+        """
+        if self.named and self.numbered:
+            raise DataError(
+                f"source: {self.named[0]} is labelled {self.named[1]!r} and {self.numbered[0]} is labelled"
+                f" {self.numbered[1]}: names and numbers of classes cannot be mixed; mend one of them, or do without"
+                " labels by `--label-column none`"
+            )
+        return tuple(sorted(self.names))

@@ -1,10 +1,13 @@
 """One image of a source and how to read it; layouts and archives list sources as such items."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+import pickle
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from pipelines.images.file_names import IgnoredFiles, IgnoreReason, why_ignored
+from pipelines.storage.spool import Extent, Spool
 
 How = Literal["file", "range", "sparse", "stored", "deflated", "row", "repeated", "damaged"]
 
@@ -58,6 +61,46 @@ def judged(item: SourceItem) -> SourceItem | Ignored:
     return Ignored(item.name, reason, item) if reason else item
 
 
+PART_ITEMS = 50_000
+"""Items of a source that are worked on at a time."""
+
+
+class Parts:
+    """Items put aside in parts, so that neither memory nor messages hold all of them."""
+
+    def __init__(self) -> None:
+        self.num_items = 0
+        self._spool = Spool()
+        self._extents: list[Extent] = []
+
+    @classmethod
+    def of(cls, items: Iterable[SourceItem]) -> "Parts":
+        """Put items aside."""
+        parts, remaining = cls(), iter(items)
+        while some := list(itertools.islice(remaining, PART_ITEMS)):
+            parts.add(encode_items(some), len(some))
+        return parts
+
+    def add(self, part: bytes, num_items: int) -> None:
+        """Put a part aside."""
+        self._extents.append(self._spool.append(part))
+        self.num_items += num_items
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The parts, for decode_items."""
+        return map(self._spool.read, self._extents)
+
+
+def encode_items(items: Iterable[SourceItem]) -> bytes:
+    """Items as bytes; plain tuples, which pickle encodes several times as fast as named ones."""
+    return pickle.dumps([tuple(item) for item in items], pickle.HIGHEST_PROTOCOL)
+
+
+def decode_items(part: bytes) -> Iterator[SourceItem]:
+    """What encode_items encoded."""
+    return map(SourceItem._make, pickle.loads(part))
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A listed source."""
@@ -68,12 +111,23 @@ class Source:
     """What holds the images: "files", "zip", "tar" or "parquet"."""
     rule: str
     """How images are chosen and labelled by their names: "folder" (all of them), "imagefolder", "ffhq", ..."""
-    items: list[SourceItem]
-    """Its images, in order of their names."""
+    parts: Parts
+    """Its images in no particular order; a label may be BY_NAME, and a name may be there twice, see `items`."""
     ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
     """Its other files. Every file of the source is in items or here."""
     class_names: tuple[str, ...] = ()
     """Names of the classes that were numbered by their names, in order of the numbers."""
+
+    @property
+    def num_images(self) -> int:
+        """Number of its images."""
+        return self.parts.num_items
+
+    @property
+    def items(self) -> list[SourceItem]:
+        """Its images, in order of their names: all of them in memory, which large sources do not fit."""
+        number = numbering(self.class_names)
+        return in_order(number(item) for part in self.parts for item in decode_items(part))
 
     @property
     def layout(self) -> str:
@@ -81,6 +135,12 @@ class Source:
         if self.container == "files":
             return self.rule
         return self.container if self.rule == "folder" else f"{self.container}, {self.rule}"
+
+
+def numbering(class_names: Sequence[str]) -> Callable[[SourceItem], SourceItem]:
+    """What gives items whose label is BY_NAME the number of their class."""
+    index = {name: number for number, name in enumerate(class_names)}
+    return lambda item: item._replace(label=index[item.synset or ""]) if item.label == BY_NAME else item
 
 
 def in_order(items: Iterable[SourceItem]) -> list[SourceItem]:

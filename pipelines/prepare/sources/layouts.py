@@ -8,7 +8,8 @@ import csv
 import io
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 
 from pipelines.images.rejects import DecodeError
@@ -41,7 +42,38 @@ def is_label_file(name: str) -> bool:
     return name.rpartition("/")[2] in _GROUND_TRUTHS
 
 
-def detect(uri: str, names: Sequence[str], texts: Texts) -> str:
+class NameSurvey:
+    """The names of a source's images, as far as any rule can tell them apart: one for each kind in each folder."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, bool, bool], str] = {}
+        self._count: Counter[tuple[str, bool, bool]] = Counter()
+
+    def add(self, names: Iterable[str]) -> None:
+        """Take note of names."""
+        has_synset: dict[str, bool] = {}
+        for name in names:
+            folder, _, file = name.rpartition("/")
+            known = has_synset.get(folder)
+            if known is None:
+                known = has_synset[folder] = synset_in(folder + "/") is not None
+            key = (folder, known or synset_in(file) is not None, not known and bool(_validation_number(file)))
+            if self._count[key] == 0 or name < self._first[key]:
+                self._first[key] = name
+            self._count[key] += 1
+
+    def merge(self, other: "NameSurvey") -> None:
+        """Take note of what another has noted."""
+        for key, name in other._first.items():
+            self._first[key] = min(name, self._first.get(key, name))
+        self._count += other._count
+
+    def names(self) -> dict[str, int]:
+        """The first name of each kind, in order -> how many there are of it."""
+        return {name: self._count[key] for name, key in sorted((name, key) for key, name in self._first.items())}
+
+
+def detect(uri: str, names: Collection[str], texts: Texts) -> str:
     """Detect by which rule the images of a source are chosen: "ffhq", "imagenet", "celebahq" or "folder".
 
     Args:
@@ -61,13 +93,13 @@ def detect(uri: str, names: Sequence[str], texts: Texts) -> str:
     return "folder"
 
 
-def make_rule(rule: str, uri: str, names: Sequence[str], texts: Texts, will_align: bool) -> Rule:
+def make_rule(rule: str, uri: str, names: Mapping[str, int], texts: Texts, will_align: bool) -> Rule:
     """The rule that chooses and labels the images of a source.
 
     Args:
         rule: "folder", "imagefolder", "ffhq", "imagenet" or "celebahq".
         uri: the source.
-        names: of its images, in order.
+        names: of its images, see NameSurvey.
         texts: its files of labels, see is_label_file.
         will_align: whether faces will be aligned, so that unaligned ones are what is wanted.
 
@@ -94,13 +126,13 @@ def _folders(name: str) -> list[str]:
     return [_plain(part) for part in name.split("/")[:-1]]
 
 
-def _imagefolder(uri: str, names: Sequence[str]) -> Rule:
+def _imagefolder(uri: str, names: Mapping[str, int]) -> Rule:
     """Label each image with the alphabetical rank of its top folder among all top folders."""
-    loose = [name for name in names if "/" not in name]
+    loose = {name: count for name, count in names.items() if "/" not in name}
     if loose:
         raise ConfigError(
-            f"layout: {uri} holds {len(loose)} images outside of any class's folder, such as {loose[0]}; imagefolder"
-            " needs one folder per class and no images beside them"
+            f"layout: {uri} holds {sum(loose.values())} images outside of any class's folder, such as {min(loose)};"
+            " imagefolder needs one folder per class and no images beside them"
         )
     index = {folder: number for number, folder in enumerate(sorted({name.partition("/")[0] for name in names}))}
 
@@ -111,7 +143,7 @@ def _imagefolder(uri: str, names: Sequence[str]) -> Rule:
     return rule
 
 
-def _ffhq(uri: str, names: Sequence[str], will_align: bool) -> Rule:
+def _ffhq(uri: str, names: Collection[str], will_align: bool) -> Rule:
     """Take FFHQ's 1024x1024 images, or else its thumbnails; a mixture would hold every face twice.
 
     To be aligned, the in-the-wild photos come first.
@@ -133,7 +165,7 @@ def _ffhq(uri: str, names: Sequence[str], will_align: bool) -> Rule:
     )
 
 
-def _celebahq(names: Sequence[str]) -> Rule:
+def _celebahq(names: Collection[str]) -> Rule:
     """Take CelebA-HQ without its segmentation masks; of several resolutions, take the largest."""
     largest = max((0, *(_celeba_size(name) for name in names)))
     return lambda item: item if _celeba_size(item.name) == largest else None
@@ -148,7 +180,7 @@ def _celeba_size(name: str) -> int:
     return int(matches[-1][1]) if matches else 0
 
 
-def _imagenet(uri: str, names: Sequence[str], texts: Texts) -> Rule:
+def _imagenet(uri: str, names: Collection[str], texts: Texts) -> Rule:
     """Label ImageNet's images with class index and WordNet id, by folder, file name or ground-truth file."""
     without = [name for name in names if synset_in(name) is None]
     truth: dict[int, str] = {}

@@ -1,7 +1,6 @@
 """A source, whatever its layout: list it once as items, then read any item."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -9,18 +8,24 @@ from pipelines.images.file_names import (
     COMPRESSED_TARS,
     MAX_FILE_BYTES,
     IgnoredFiles,
-    IgnoreReason,
-    is_image_name,
 )
-from pipelines.images.folder_files import files_below
+from pipelines.images.folder_files import each_file_below
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.sources import layouts
-from pipelines.prepare.sources.archives import ARCHIVES, kind_of, list_archives
-from pipelines.prepare.sources.class_labels import number_classes
-from pipelines.prepare.sources.items import Listing, Source, SourceItem, in_order, judged
+from pipelines.prepare.sources.archives import ARCHIVES, beside_archives, kind_of
+from pipelines.prepare.sources.items import Source, SourceItem
+from pipelines.prepare.sources.listed_parts import (
+    FileList,
+    Survey,
+    choose_items,
+    decode_files,
+    list_archive_whole,
+    list_files,
+)
 from pipelines.prepare.sources.parquet_files import Columns, read_row
 from pipelines.prepare.sources.tar_files import read_sparse
 from pipelines.prepare.sources.zip_files import read_zipped
+from pipelines.runtime.tasks import map_in_tasks
 from pipelines.storage.uris import (
     exists,
     is_file,
@@ -62,22 +67,22 @@ def open_source(
         raise DataError(f"source: {uri} does not exist; give a folder, archive or s3:// prefix of images")
     ignored = IgnoredFiles()
     files = _files_of(uri, outputs, ignored)
-    if not files and not ignored:
+    if not files.num_files and not ignored:
         raise DataError(f"source: {uri} holds no images: it is empty")
     container = _container(uri, layout, files)
-    found: list[SourceItem] = []
-    texts: dict[str, Callable[[], bytes]] = {}
-    for entry in _list_files(files) if container == "files" else list_archives(uri, container, files, columns):
-        if isinstance(entry, SourceItem):
-            found.append(entry)
-        else:
-            ignored.add(entry.name, entry.reason)
-            if entry.item and layouts.is_label_file(entry.name):
-                texts[entry.name] = partial(read_item, uri, entry.item)
-    rule, chosen = _choose(uri, layout, container, found, texts, will_align, ignored)
-    items, class_names = number_classes(chosen)
-    source = Source(uri, container, rule, in_order(items), ignored, class_names)
-    if not any(item.how not in ("damaged", "repeated") for item in source.items):
+    survey = Survey(ignored)
+    if container == "files":
+        survey.add(map_in_tasks(list_files, files))
+    else:
+        archives = _archives(container, files, survey)
+        survey.add(map_in_tasks(partial(list_archive_whole, uri, container, columns), archives))
+    rule, choose = _rule(uri, layout, container, survey, will_align)
+    if choose is not None:
+        chosen = map_in_tasks(partial(choose_items, choose), survey.parts)
+        survey = Survey(ignored)
+        survey.add(chosen)
+    source = Source(uri, container, rule, survey.parts, ignored, survey.classes.class_names())
+    if not survey.is_usable:
         raise DataError(_no_images(source))
     return source
 
@@ -129,40 +134,38 @@ def _refuse_lost_storage(path: str, item: SourceItem) -> None:
             raise StorageError(f"{path}: gone, with everything in its folder; is its disk still mounted?")
 
 
-def _files_of(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> dict[str, int]:
-    """Name -> size of the files that may be images or archives, or of the one file; the others are ignored."""
+def _files_of(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> FileList:
+    """The files that may be images or archives, or the one file; the others are ignored."""
     if is_file(uri):
-        return {"": size_of(uri)}
+        return FileList([("", size_of(uri))])
     if not is_remote(uri) and not is_folder(uri):
         raise DataError(f"source: {uri} is neither a file nor a folder but a pipe, socket or device")
-    return files_below(uri, ignored, outputs=outputs)
+    return FileList(each_file_below(uri, ignored, outputs=outputs))
 
 
-def _container(uri: str, layout: str, files: Mapping[str, int]) -> str:
+def _container(uri: str, layout: str, files: FileList) -> str:
     """What holds the images: "files", or the kind of the archives."""
     if layout in ARCHIVES.values():
         return layout
-    if "" in files:
+    if files.is_alone:
         if found := kind_of(name_of(uri)):
             return found
         compressed = name_of(uri).lower().endswith(COMPRESSED_TARS)
         remedy = "decompress it to a .tar first" if compressed else "use a folder, .zip, .tar or .parquet"
         raise DataError(f"source: {uri} is a file that cannot be read image by image; {remedy}")
-    kinds = Counter("files" if is_image_name(name) else kind_of(name) for name in files)
-    del kinds[None]
-    if layout != "auto" and kinds["files"]:
+    if layout != "auto" and files.kinds["files"]:
         return "files"
-    found = sorted(kind for kind in kinds if kind and kinds[kind])
+    found = sorted(files.kinds)
     if len(found) > 1:
         raise DataError(_mixture(uri, found, files))
     return found[0] if found else "files"
 
 
-def _mixture(uri: str, kinds: Iterable[str], files: Mapping[str, int]) -> str:
+def _mixture(uri: str, kinds: Iterable[str], files: FileList) -> str:
     examples, choices = [], []
     for kind in kinds:
-        names = sorted(n for n in files if (is_image_name(n) if kind == "files" else kind_of(n) == kind))
-        examples.append(f"{len(names)} {'images' if kind == 'files' else f'{kind} files'} such as {names[0]!r}")
+        what = "images" if kind == "files" else f"{kind} files"
+        examples.append(f"{files.kinds[kind]} {what} such as {files.first[kind]!r}")
         choices.append(f"--layout {'folder' if kind == 'files' else kind}")
     return (
         f"source: {uri} holds {' and '.join(examples)}, and only one kind can be read at once: choose by"
@@ -170,45 +173,34 @@ def _mixture(uri: str, kinds: Iterable[str], files: Mapping[str, int]) -> str:
     )
 
 
-def _list_files(files: Mapping[str, int]) -> Listing:
-    for name, size in files.items():
-        item = SourceItem(name, name)
-        if size > MAX_FILE_BYTES and is_image_name(name):
-            item = item._replace(how="damaged", problem=f"{size} bytes are more than {MAX_FILE_BYTES}")
-        yield judged(item)
+def _archives(kind: str, files: FileList, survey: Survey) -> list[str]:
+    """The archives of a kind, in order; other files are ignored."""
+    found = []
+    for path, _ in (file for part in files for file in decode_files(part)):
+        if path and kind_of(path) != kind:
+            survey.ignore(beside_archives(path))
+        else:
+            found.append(path)
+    return sorted(found)
 
 
-def _choose(
-    uri: str,
-    layout: str,
-    container: str,
-    found: list[SourceItem],
-    texts: layouts.Texts,
-    will_align: bool,
-    ignored: IgnoredFiles,
-) -> tuple[str, list[SourceItem]]:
-    """The rule of the layout, and the items that it takes, with their labels; the others are ignored."""
+def _rule(uri: str, layout: str, container: str, survey: Survey, will_align: bool) -> tuple[str, layouts.Rule | None]:
+    """The rule of the layout; None in its place if it takes every image as it is."""
     is_given = layout != "auto" and layout not in ARCHIVES.values()
     if container == "parquet":
         if is_given and layout != "folder":
             raise ConfigError(f"layout: {layout} goes by names of files, and {uri} is parquet; use auto or parquet")
-        return "folder", found
-    if layout == "imagefolder" and container != "files" and any(item.path for item in found):
+        return "folder", None
+    if layout == "imagefolder" and container != "files" and survey.parts.num_items and not is_file(uri):
         raise ConfigError(
             f"layout: {uri} is a folder of {container} files; for imagefolder, give one of them as source"
         )
-    # Places where an archive is damaged have no image's name, and belong to every layout.
-    names = sorted(item.name for item in found if is_image_name(item.name))
+    names = survey.names.names()
+    texts = {name: partial(read_item, uri, item) for name, item in survey.texts.items()}
     rule = layout if is_given else layouts.detect(uri, names, texts)
-    choose = layouts.make_rule(rule, uri, names, texts, will_align)
-    taken: list[SourceItem] = []
-    for item in found:
-        chosen = choose(item) if is_image_name(item.name) else item
-        if chosen is None:
-            ignored.add(item.name, IgnoreReason.NOT_IN_LAYOUT)
-        else:
-            taken.append(chosen)
-    return rule, taken
+    if rule == "folder":
+        return rule, None
+    return rule, layouts.make_rule(rule, uri, names, texts, will_align)
 
 
 def _no_images(source: Source) -> str:

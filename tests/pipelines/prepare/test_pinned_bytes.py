@@ -10,11 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.prepare import buckets
 from pipelines.prepare.dealing import plan_addition, plan_shards
 from pipelines.prepare.manifest_writer import write_manifest
 from pipelines.prepare.shard_plan import load_own_plan, write_plan
+from pipelines.prepare.sources import items, listed_parts
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
+from pipelines.storage import spool
 from tests.pipelines.prepare.source_files import tar, write
 from tests.preparing import prepared_without_ray, some_photos, stages_of
 
@@ -92,10 +95,34 @@ PLANS = {
 
 @pytest.mark.parametrize(("make", "pinned"), PLANS.items(), ids=[make.__name__ for make in PLANS])
 def test_plans_are_as_before(make, pinned: tuple[str, str, str], tmp_path: Path) -> None:
-    source = make(tmp_path / "source")
+    assert digests(make(tmp_path / "source"), tmp_path) == pinned
+
+
+@pytest.mark.parametrize(("make", "pinned"), PLANS.items(), ids=[make.__name__ for make in PLANS])
+def test_plans_do_not_depend_on_how_the_work_is_divided(
+    make, pinned: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for where in (items, listed_parts):
+        monkeypatch.setattr(where, "PART_ITEMS", 4)
+    monkeypatch.setattr(buckets, "_TASK_RECORDS", 3)
+    monkeypatch.setattr(spool, "_MEMORY_BYTES", 100)
+    assert digests(make(tmp_path / "source"), tmp_path) == pinned
+
+
+@pytest.mark.parametrize("make", [imagenet, some_tars, some_tables], ids=lambda make: make.__name__)
+def test_plans_are_the_same_in_ray_tasks(
+    make, tmp_path: Path, ray_session: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listed_parts, "PART_ITEMS", 16)
+    monkeypatch.setattr(buckets, "_TASK_RECORDS", 12)
+    assert digests(make(tmp_path / "source"), tmp_path) == PLANS[make]
+
+
+def digests(source: Path, folder: Path) -> tuple[str, str, str]:
+    """Of the lines of a source's plan, of the plan itself, and of what is ignored."""
     config = PrepareConfig(
         source=str(source),
-        out=str(tmp_path / "out"),
+        out=str(folder / "out"),
         stages=("8-16",),
         validation_fraction=0.2,
         test_fraction=0.01,
@@ -105,7 +132,7 @@ def test_plans_are_as_before(make, pinned: tuple[str, str, str], tmp_path: Path)
     found = open_source(config.source)
     plan, lines = plan_shards(config, found)
     ignored = "".join(f"{name} {reason}" for name, reason in found.ignored)
-    assert (digest(lines), digest(repr(plan).encode()), digest(ignored.encode())) == pinned
+    return digest(bytes(lines)), digest(repr(plan).encode()), digest(ignored.encode())
 
 
 def test_the_plan_of_an_addition_is_as_before(tmp_path: Path) -> None:
@@ -119,8 +146,10 @@ def test_the_plan_of_an_addition_is_as_before(tmp_path: Path) -> None:
     plan, lines = plan_shards(config, open_source(config.source))
     write_plan(config, plan, lines)
     write(tmp_path / "source", {f"a/new {n}.png": b"x" for n in range(20)})
-    extended, added = plan_addition(config, open_source(config.source), plan) or (plan, b"")
-    assert (digest(added), digest(repr(extended).encode())) == ("bebe40cdd6b098de", "23f23f7283b91833")
+    found = plan_addition(config, open_source(config.source), plan)
+    assert found is not None
+    extended, added = found
+    assert (digest(bytes(added)), digest(repr(extended).encode())) == ("bebe40cdd6b098de", "23f23f7283b91833")
 
 
 def test_shards_indices_and_manifests_are_as_before(photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""What a preparation costs its driver: memory and CPU a name, requests and seconds a shard.
+
+    python tests/benchmarks/bench_scale.py names 1300000 10000000
+    python tests/benchmarks/bench_scale.py shards 1000 10000 --latency 0.04
+
+`names` plans a source of so many names, which are made up as they are listed: no file is behind them, so what is timed
+is everything but the listing itself. Each count runs in a process of its own, without Ray: with it, the parts are
+worked on by tasks, and the driver only passes them on. `shards` resumes a finished preparation of so many shards in a
+bucket that answers late, and asks for its status. Times are of this process's CPUs; compare them on one machine alone.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from pipelines.images.file_names import IgnoredFiles  # noqa: E402
+from pipelines.prepare.dealing import plan_shards  # noqa: E402
+from pipelines.prepare.preparation import prepare  # noqa: E402
+from pipelines.prepare.shard_plan import load_items, load_own_plan, write_plan  # noqa: E402
+from pipelines.prepare.sources.items import Source  # noqa: E402
+from pipelines.prepare.sources.listed_parts import FileList, Survey, list_files  # noqa: E402
+from pipelines.prepare.sources.listing import open_source  # noqa: E402
+from pipelines.prepare.status import prepare_status  # noqa: E402
+from pipelines.settings.prepare import PrepareConfig  # noqa: E402
+from pipelines.shards import manifest  # noqa: E402
+from sr3core.config import fingerprint  # noqa: E402
+from tests.s3_server import ENVIRONMENT  # noqa: E402
+from tests.slow_s3 import SlowS3  # noqa: E402
+
+IMAGES_A_SHARD = 10
+
+
+def made_up(count: int) -> Iterator[tuple[str, int]]:
+    """ImageNet's names: a thousand folders."""
+    for number in range(count):
+        synset = f"n{1440764 + number % 1000:08d}"
+        yield f"train/{synset}/{synset}_{number}.JPEG", 110_000
+
+
+def plan_names(count: int) -> dict[str, float]:
+    """Seconds of CPU and megabytes that listing's parts and the plan of so many names take."""
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    survey = Survey(IgnoredFiles())
+    survey.add(map(list_files, FileList(made_up(count))))
+    listed = time.process_time() - started
+    config = PrepareConfig(source="none", out="none", stages=("64-256",))
+    plan, lines = plan_shards(config, Source("none", "files", "folder", survey.parts, survey.ignored))
+    with tempfile.TemporaryDirectory() as folder:
+        lines.save(f"{folder}/plan.jsonl")
+        size = os.path.getsize(f"{folder}/plan.jsonl")
+    seconds = time.process_time() - started
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "names": count,
+        "shards": len(plan.shards),
+        "seconds_listing_parts": listed,
+        "seconds": seconds,
+        "microseconds_a_name": seconds / count * 1e6,
+        "megabytes": memory / 1024,
+        "bytes_a_name": memory * 1024 / count,
+        "plan_megabytes": size / 1e6,
+    }
+
+
+def resume_shards(count: int, latency: float) -> list[dict[str, object]]:
+    """Requests, bytes and seconds of a first look, of a resume and of the status."""
+    os.environ.update(ENVIRONMENT)
+    with SlowS3() as server:
+        address = f"?endpoint_override={server.endpoint}"
+        for number in range(count * IMAGES_A_SHARD):
+            server.put(f"bucket/in/{number % 100:03d}/{number}.jpg", b"")
+        config = PrepareConfig(
+            source=f"s3://bucket/in{address}",
+            out=f"s3://bucket/out{address}",
+            stages=("64-256",),
+            samples_per_shard=IMAGES_A_SHARD,
+        )
+        write_plan(config, *plan_shards(config, open_source(config.source)))
+        _pretend_shards(server, config)
+        server.latency = latency
+        return [
+            {"shards": count, "what": what, **_measured(server, function)}
+            for what, function in (
+                ("resume without a table", lambda: prepare(config, lambda progress: None)),
+                ("resume", lambda: prepare(config, lambda progress: None)),
+                ("status", lambda: prepare_status(config.out)),
+            )
+        ]
+
+
+def _pretend_shards(server: SlowS3, config: PrepareConfig) -> None:
+    """Put the indices of a finished preparation into the bucket, and empty tars."""
+    stage, write = config.stages[0], manifest.write_atomic
+    manifest.write_atomic = lambda uri, data: server.put(uri.partition("?")[0].removeprefix("s3://"), data)
+    for shard in load_own_plan(config).shards:
+        names = tuple(item.name for item in load_items(config.out, shard))
+        keys = tuple(f"{hash(name) & (1 << 64) - 1:020x}" for name in names)
+        digests = tuple(key.rjust(64, "0")[::-1] for key in keys)
+        members = tuple({end: (1 << 20, 1 << 16) for end in ("hr.png", "lr.png", "json")} for _ in names)
+        labels = (None,) * len(names)
+        manifest.save_index(
+            f"s3://bucket/out/{stage}",
+            manifest.ShardIndex(
+                shard.name, fingerprint(config), shard.fingerprint, 1, "0" * 64, keys, members, digests, names, labels
+            ),
+        )
+        server.put(f"bucket/out/{stage}/{shard.name}", b"x")
+    manifest.write_atomic = write
+
+
+def _measured(server: SlowS3, function: Callable[[], object]) -> dict[str, object]:
+    server.requests.clear()
+    server.num_bytes = 0
+    wall, cpu = time.monotonic(), time.process_time()
+    function()
+    return {
+        "requests": dict(server.requests),
+        "megabytes": server.num_bytes / 1e6,
+        "wall_seconds": time.monotonic() - wall,
+        "cpu_seconds_with_the_server": time.process_time() - cpu,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["names", "shards"])
+    parser.add_argument("counts", type=int, nargs="+")
+    parser.add_argument("--latency", type=float, default=0.04, help="seconds before each answer of the bucket")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    for count in options.counts:
+        if not options.here:
+            command = [sys.executable, __file__, options.what, str(count), f"--latency={options.latency}", "--here"]
+            subprocess.run(command, check=True)
+            continue
+        found = [plan_names(count)] if options.what == "names" else resume_shards(count, options.latency)
+        for row in found:
+            print(json.dumps(row))
+
+
+if __name__ == "__main__":
+    main()

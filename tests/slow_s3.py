@@ -1,0 +1,139 @@
+"""A small S3 in this process, for benchmarks: objects in memory, a latency, refusals now and then, and a count."""
+
+import random
+import threading
+import time
+import urllib.parse
+from bisect import bisect_right
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from xml.sax.saxutils import escape
+
+_PAGE = 1000
+
+
+class SlowS3:
+    """One bucket's worth of objects by "bucket/key"; a context manager. It checks no signatures.
+
+    Args:
+        latency: seconds before each answer.
+        fault_rate: fraction of requests that are answered 503.
+    """
+
+    def __init__(self, latency: float = 0.0, fault_rate: float = 0.0) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.requests: Counter[str] = Counter()
+        self.num_bytes = 0
+        self.latency, self.fault_rate = latency, fault_rate
+        self._names: list[str] | None = None
+        self._lock = threading.Lock()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                server._handle(self)
+
+            do_GET = do_PUT = do_HEAD = do_DELETE = handle_any  # noqa: N815
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> "SlowS3":
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def put(self, name: str, data: bytes) -> None:
+        """Store an object."""
+        with self._lock:
+            self.objects[name] = data
+            self._names = None
+
+    def _handle(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+        time.sleep(self.latency)
+        path, _, query = handler.path.partition("?")
+        name = urllib.parse.unquote(path).lstrip("/")
+        options = dict(urllib.parse.parse_qsl(query, keep_blank_values=True))
+        with self._lock:
+            self.requests["LIST" if "list-type" in options else handler.command] += 1
+        if random.random() < self.fault_rate:
+            self._answer(handler, 503, b"<Error><Code>SlowDown</Code></Error>")
+        elif "list-type" in options:
+            self._answer(handler, 200, self._page(name.rstrip("/"), options))
+        elif handler.command == "PUT":
+            taken = handler.headers.get("If-None-Match") == "*" and name in self.objects
+            if not taken:
+                self.put(name, body)
+            self._answer(handler, 412 if taken else 200, b"", ETag=_etag(body))
+        elif handler.command == "DELETE":
+            with self._lock:
+                self.objects.pop(name, None)
+                self._names = None
+            self._answer(handler, 204, b"")
+        elif name not in self.objects:
+            self._answer(handler, 404, b"<Error><Code>NoSuchKey</Code></Error>")
+        else:
+            self._object(handler, self.objects[name])
+
+    def _object(self, handler: BaseHTTPRequestHandler, data: bytes) -> None:
+        wanted = handler.headers.get("Range", "")
+        if not wanted:
+            self._answer(handler, 200, data, ETag=_etag(data))
+            return
+        first, _, last = wanted.removeprefix("bytes=").partition("-")
+        part = data[int(first) : int(last) + 1 if last else None]
+        span = f"bytes {first}-{int(first) + len(part) - 1}/{len(data)}"
+        self._answer(handler, 206, part, **{"Content-Range": span, "ETag": _etag(data)})
+
+    def _page(self, bucket: str, options: dict[str, str]) -> bytes:
+        with self._lock:
+            self._names = names = self._names or sorted(self.objects)
+        prefix = f"{bucket}/{options.get('prefix', '')}"
+        after = options.get("continuation-token", "")
+        found = []
+        start = bisect_right(names, after) if after else bisect_right(names, prefix[:-1] + chr(ord(prefix[-1]) - 1))
+        for name in names[start:]:
+            if name.startswith(prefix):
+                found.append(name)
+            elif name > prefix and found:
+                break
+            if len(found) > _PAGE:
+                break
+        more, found = len(found) > _PAGE, found[:_PAGE]
+        rows = "".join(
+            f"<Contents><Key>{escape(name[len(bucket) + 1 :])}</Key><Size>{len(self.objects[name])}</Size>"
+            f"<ETag>{_etag(self.objects[name])}</ETag></Contents>"
+            for name in found
+        )
+        token = f"<NextContinuationToken>{escape(found[-1])}</NextContinuationToken>" if more else ""
+        return (
+            f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{rows}</ListBucketResult>".encode()
+        )
+
+    def _answer(self, handler: BaseHTTPRequestHandler, status: int, data: bytes, **headers: str) -> None:
+        with self._lock:
+            self.num_bytes += len(data)
+        handler.send_response(status)
+        for name, value in headers.items():
+            handler.send_header(name, value)
+        handler.send_header("Content-Length", str(len(data)))
+        handler.end_headers()
+        if handler.command != "HEAD":
+            handler.wfile.write(data)
+
+
+def _etag(data: bytes) -> str:
+    return f'"{hash(data) & (1 << 64) - 1:016x}"'
