@@ -18,6 +18,7 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)  # or it tells of its cache of fonts
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[LineHandler(sys.stdout)])
 
 

@@ -115,7 +115,7 @@ def run(options: Options) -> int:
         with ray_session(options.address):
             result = _of_run(options, options.run) if options.run else _of_folders(options)
     print(tabulate(result))
-    for line in _conclusion(options, result):
+    for line in describe_evaluation(options, result):
         print(line)
     return DONE
 
@@ -125,7 +125,7 @@ def _place(options: Options) -> AbstractContextManager[object]:
     return working_in(options.run, "evaluating", wait=options.wait) if options.run else nullcontext()
 
 
-def _conclusion(options: Options, result: dict[str, Any]) -> Iterator[str]:
+def describe_evaluation(options: Options, result: dict[str, Any]) -> Iterator[str]:
     """What the numbers say, and the next command."""
     from pipelines.report.verdict import evaluation_verdict, run_verdict, sets_verdict
     from pipelines.runs.run_folder import open_run

@@ -46,5 +46,5 @@ def run(options: Options) -> int:
     from pipelines.report.html_report import write_report
 
     first, *others = options.runs
-    print(write_report(first, options.study, others))
+    print(f"open in a browser: {write_report(first, options.study, others)}")
     return DONE

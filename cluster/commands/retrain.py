@@ -1,7 +1,8 @@
 """`sr3 retrain`: train on what is new, and promote the model if it is better."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -14,6 +15,9 @@ from pipelines.settings.locations import Location
 from sr3core.config import from_dict
 from sr3core.errors import ConfigError
 from tune.retraining.settings import RetrainConfig
+
+if TYPE_CHECKING:
+    from tune.retraining.retrain import Outcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +75,15 @@ def run(options: Options) -> int:
 
     with ray_session(options.address):
         outcome = run_retrain(config, options.always, options.fresh, wait=options.wait)
-    if outcome.version is None:
-        print(outcome.why)
-    else:
-        print(f"{outcome.version} is {'promoted' if outcome.promoted else 'NOT promoted'}: {outcome.why}")
-        print(f"next: sr3 models {config.registry}")
+    for line in describe_retraining(outcome, config.registry):
+        print(line)
     return DONE
+
+
+def describe_retraining(outcome: "Outcome", registry: str) -> Iterator[str]:
+    """What became of the new model, and the next command."""
+    if outcome.version is None:
+        yield outcome.why
+        return
+    yield f"{outcome.version} is {'promoted' if outcome.promoted else 'NOT promoted'}: {outcome.why}"
+    yield f"next: sr3 models {registry}"

@@ -1,7 +1,8 @@
 """`sr3 search`: the inference schedule of a trained stage."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cluster.exits import DONE
 from cluster.options.declared import Configured, Flat, OnRay, Writing
@@ -9,6 +10,9 @@ from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
 from tune.search.settings import SearchConfig
+
+if TYPE_CHECKING:
+    from tune.search.artifacts import SearchResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +45,7 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.report.verdict import search_verdict
     from pipelines.storage.folder_lease import refuse_if_busy, working_in
-    from sr3core.config import to_dict
 
     if options.dry_run:
         refuse_if_busy(options.run, "searching", options.config.stage)
@@ -56,10 +58,19 @@ def run(options: Options) -> int:
 
         with ray_session(options.address):
             result = search(options.run, options.config)
-    print(search_verdict(to_dict(result.report)))
-    print(f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}")
-    print(f"next: sr3 upscale PHOTOS --run {options.run} --out DIR    (takes this schedule)")
+    for line in describe_search(result, options.run):
+        print(line)
     return DONE
+
+
+def describe_search(result: "SearchResult", run: str) -> Iterator[str]:
+    """What the search found, where it is, and the next command."""
+    from pipelines.report.verdict import search_verdict
+    from sr3core.config import to_dict
+
+    yield search_verdict(to_dict(result.report))
+    yield f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}"
+    yield f"next: sr3 upscale PHOTOS --run {run} --out DIR    (takes this schedule)"
 
 
 def _checked(options: Options) -> list[str]:

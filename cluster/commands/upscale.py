@@ -16,6 +16,7 @@ from sr3core.errors import ConfigError
 
 if TYPE_CHECKING:
     from pipelines.sampling.photo_upscaler import PhotoReport
+    from pipelines.sampling.upscale import UpscalePlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,16 @@ def run(options: Options) -> int:
         with ray_session(options.address):
             reports = upscale_photos(plan)
     print(describe_upscaling(reports, options.out))
+    print(next_command(plan))
     return FAILURE if any(report.reason for report in reports) else DONE
+
+
+def next_command(plan: "UpscalePlan") -> str:
+    """A better schedule, if none was searched for these photos, or else how good the run is."""
+    unsearched = [stage.name for stage in plan.run.cascade() if not list(stage.schedules.glob("best-*.json"))]
+    if unsearched and plan.config.schedule is None:
+        return f"next: sr3 search --run {plan.run.location} --stage {unsearched[0]}    (a schedule for better photos)"
+    return f"next: sr3 evaluate --run {plan.run.location}    (how good they are, by held-out images)"
 
 
 def describe_upscaling(reports: "list[PhotoReport]", out: str) -> str:

@@ -6,12 +6,13 @@ import os
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 import tyro
 
 from cluster.options.fields import Option, options_of
 from cluster.options.help import full_text, help_text
+from pipelines.settings.locations import Location
 from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -207,8 +208,28 @@ def without_places(cls: type[T]) -> type[T]:
         for field in required
         if field.name not in configs
     ]
+    placed = [
+        (name, Annotated[_config_without_places(config), *_marks(hints[name])])
+        for name, config in configs.items()
+        if name in {field.name for field in required} and _required_places(config)
+    ]
     return dataclasses.make_dataclass(
-        cls.__name__, fields, bases=(cls,), namespace={"__doc__": cls.__doc__}, frozen=True, kw_only=True
+        cls.__name__, [*fields, *placed], bases=(cls,), namespace={"__doc__": cls.__doc__}, frozen=True, kw_only=True
+    )
+
+
+def _required_places(config: type) -> dict[str, Any]:
+    """The fields of a configuration that are places without a default: what `sr3 prepare` reads and writes."""
+    hints = typing.get_type_hints(config, include_extras=True)
+    found = dataclasses.fields(config)  # type: ignore[arg-type]
+    return {f.name: hints[f.name] for f in found if f.default is dataclasses.MISSING and hints[f.name] == Location}
+
+
+def _config_without_places(config: type) -> type:
+    """A configuration whose places stand as SOURCE and OUT unless they are named: to be filled in, or named later."""
+    fields = [(name, hint, dataclasses.field(default=name.upper())) for name, hint in _required_places(config).items()]
+    return dataclasses.make_dataclass(
+        config.__name__, fields, bases=(config,), namespace={"__doc__": config.__doc__}, frozen=True, kw_only=True
     )
 
 

@@ -42,7 +42,7 @@ def gallery_rows(
         cells = [
             {
                 "title": title,
-                "src": _data_uri(contents[name]),
+                "src": data_uri(contents[name]),
                 "size": pictures.size(name, key),
                 "value": measured.get(key, {}).get(title, {}).get("psnr"),
             }
@@ -129,8 +129,8 @@ def _strip_cell(title: str, pixels: np.ndarray) -> dict[str, Any]:
 
 
 def _png_uri(pixels: np.ndarray) -> str:
-    return _data_uri(encode_compact_png(pixels))
+    return data_uri(encode_compact_png(pixels))
 
 
-def _data_uri(content: bytes) -> str:
+def data_uri(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"

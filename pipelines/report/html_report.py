@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from pipelines.report.from_noise import Drawn, drawn_images
 from pipelines.report.gallery import extremes, gallery_rows, patches, strips
 from pipelines.report.paper_tables import ORDERINGS
 from pipelines.report.picture_metrics import measure_pictures
@@ -58,6 +59,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     notes: list[str] = []
     ours, *theirs = (_results(each, notes) for each in (run, *others))
     evaluation = ours.evaluation
+    drawn = drawn_images(run, ours.table_4, notes)
     pictures = _pictures(run, evaluation["keys"] if evaluation else [], notes)
     measured = measure_pictures(pictures, notes)
     cascade = [stage.config.model for stage in run.cascade()]
@@ -67,7 +69,8 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "data": Path(run.data).name,
         "ends": (cascade[0].low_size, cascade[-1].high_size) if cascade else None,
         "ablated": is_ablation(run),
-        "verdict": _verdict(run, evaluation),
+        "verdict": _verdict(run, evaluation, drawn),
+        "drawn": drawn,
         "evaluation": evaluation,
         "results": ours.methods,
         "others": theirs,
@@ -92,8 +95,10 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     }
 
 
-def _verdict(run: Run, evaluation: Mapping[str, Any] | None) -> list[str]:
-    """What the numbers say, for the top of the page."""
+def _verdict(run: Run, evaluation: Mapping[str, Any] | None, drawn: Drawn | None) -> list[str]:
+    """What the numbers say, for the top of the page; of a run that draws from noise, first about what it drew."""
+    if drawn is not None:
+        return drawn.verdict + _verdict(run, evaluation, None)
     if evaluation is None or is_ablation(run):  # an ablation's verdicts stand beside its differences
         return training_verdict(held_out_losses(run))
     return run_verdict(run, evaluation)

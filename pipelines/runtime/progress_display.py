@@ -54,6 +54,7 @@ class ProgressDisplay:
 
     def __init__(self) -> None:
         self._logged, self._drawn = 0.0, 0
+        self._last: tuple[str, ...] = ()
         self._ended: set[str] = set()
         self._is_terminal = sys.stderr.isatty()
         if self._is_terminal:
@@ -64,8 +65,10 @@ class ProgressDisplay:
         """Show the newest state; in a log only every ten seconds, at the end of all, and of what has ended once."""
         done = all(each.share >= 1 for each in progress)
         if self._is_terminal:
-            self._draw(progress)
+            if not done or self._drawn or self._last != tuple(each.line() for each in progress):
+                self._draw(progress)  # a call after the end, with what stands there already, draws nothing
             if done:
+                self._last = tuple(each.line() for each in progress)
                 self.end()
         elif done or time.monotonic() - self._logged >= _LOG_EVERY_SECONDS:
             self._logged = time.monotonic()

@@ -122,7 +122,8 @@ def _numbers_there(out: str, content: dict[str, Any]) -> set[int]:
             changed = differences(dict(strict_json.loads(read_bytes(join(out, RECORD)))["content"]), content)
     if changed:
         raise ConfigError(
-            f"{out} holds images made with other settings: {'; '.join(changed)}; repeat those, or choose another --out"
+            f"out: {out} holds images made with other settings: {'; '.join(changed)}; repeat those options, or choose"
+            " another --out"
         )
     there = {int(found[1]) for name in names if (found := IMAGE_NAME.fullmatch(name))}
     if there and not known:

@@ -161,7 +161,11 @@ def test_a_printed_configuration_is_read_back_by_every_command_that_prints_one(c
 
 
 @pytest.mark.parametrize(
-    "command", ["train small-16-64", "ablate small-16-64", "upscale", "evaluate", "sample", "search --stage 16-64"]
+    "command",
+    [
+        *("train small-16-64", "ablate small-16-64", "upscale", "evaluate", "sample", "search --stage 16-64"),
+        *("prepare --stages 16-64", "study new --task 1"),
+    ],
 )
 def test_a_configuration_is_printed_without_places(command, capsys):
     """No configuration depends on them, and a newcomer has none yet."""

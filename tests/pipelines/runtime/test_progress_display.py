@@ -58,6 +58,13 @@ def test_a_log_gets_plain_lines_now_and_then_and_at_the_end():
     assert "\r" not in done.stderr
 
 
+def test_the_last_line_stands_once_on_a_terminal():
+    """Whoever shows progress may say at the end what it has said already, also behind lines of a log."""
+    again = STAGES.replace("show.end()", "done = StageProgress('16-32', 10, 10, 'done')\nshow(done)\n")
+    text = on_a_terminal(again + "logging.info('a stage has ended')\nshow(done)\n", 80)
+    assert len(re.findall("16-32: done", text)) == 1
+
+
 def test_a_terminal_gets_a_bar_that_is_redrawn_within_its_width():
     text = on_a_terminal(PROGRAM, 50)
     frames = text.replace("\r\n", "\n").replace("\r\x1b[1A", "\r").split("\r\x1b[K")[1:]
