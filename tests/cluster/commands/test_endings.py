@@ -85,11 +85,11 @@ def test_a_retraining_ends_with_what_became_of_the_model() -> None:
 def test_an_evaluation_ends_with_its_verdict_and_the_report(tmp_path: Path, photos: Path) -> None:
     run = make_run(tmp_path, photos, 8)
     result = strict_json.loads((run.path / "evaluation.json").read_bytes())
-    lines = list(evaluate.describe_evaluation(evaluate.read(["--run", str(run.path)]), result))
+    lines = list(evaluate.describe_evaluation(evaluate.COMMAND_LINE.read(["--run", str(run.path)]), result))
     assert any(line.startswith("SR3 is behind") for line in lines)
     assert "8 images are too few for distances between sets; even these intervals are rough." in lines
     assert lines[-1] == f"next: sr3 report {run.path}"
-    folders = evaluate.read(["--outputs", "a", "--references", "b", "--out", "numbers.json"])
+    folders = evaluate.COMMAND_LINE.read(["--outputs", "a", "--references", "b", "--out", "numbers.json"])
     assert list(evaluate.describe_evaluation(folders, result))[-1] == "all numbers: numbers.json"
 
 
