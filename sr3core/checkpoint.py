@@ -25,6 +25,7 @@ from sr3core import strict_json
 from sr3core.errors import CheckpointError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.unet_weights import load_weights
+from sr3core.networks.weight_transfer import Transfer, transfer_weights
 from sr3core.training import TrainState, create_state
 
 CHECKPOINT_FORMAT_VERSION = 2
@@ -204,8 +205,18 @@ def sampling_weights(info: CheckpointInfo) -> Path:
     return average if average.is_file() else info.path / "model.safetensors"
 
 
-def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, seed: int, source: Path) -> Path:
+def warm_start(
+    directory: Path,
+    model: ModelConfig,
+    optimizer: OptimizerConfig,
+    seed: int,
+    source: Path,
+    partial: bool = False,
+    extra: dict[str, Any] | None = None,
+) -> Transfer:
     """Write a checkpoint of step 0 with given weights for the network and its average, and a new optimiser state.
+
+    The same arguments give the same weights: what the source lacks is initialised by the seed.
 
     Args:
         directory: a stage's checkpoint directory, still empty.
@@ -213,15 +224,19 @@ def warm_start(directory: Path, model: ModelConfig, optimizer: OptimizerConfig, 
         optimizer: the optimiser's settings.
         seed: the training's seed.
         source: a safetensors file with the weights of such a network.
+        partial: accept another network's weights, and take over what fits.
+        extra: JSON data to add to state.json.
 
     Raises:
-        CheckpointError: the weights do not fit the network.
+        CheckpointError: the weights are damaged, or do not fit the network.
+        OSError: the disk is full or the write fails.
     """
     state = create_state(model, optimizer, seed)
-    load_weights(state.model, source)
+    transfer = transfer_weights(state.model, source, partial)
     if state.ema is not None:
-        load_weights(state.ema, source)
-    return save_checkpoint(directory, take_snapshot(state), {"warm_start": sha256_of(source)})
+        state.ema.load_state_dict(state.model.state_dict())
+    save_checkpoint(directory, take_snapshot(state), {"warm_start": sha256_of(source), **(extra or {})})
+    return transfer
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:

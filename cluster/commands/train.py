@@ -1,20 +1,44 @@
 """`sr3 train`: the stages of a preset, in parallel."""
 
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
 from cluster.exits import DONE, FAILURE
 from cluster.options.reading import CommandLine, as_json
 from cluster.options.training import TrainOptions, command_line, take_preset
 from cluster.training import describe_training, train_and_tell, training_session
+from pipelines.settings.locations import NamedLocation
 from pipelines.settings.train import RunConfig
+from sr3core.config import did_you_mean
+from sr3core.errors import ConfigError
 
+if TYPE_CHECKING:
+    from pipelines.runs.parent_weights import Parent, ParentPlace
+
+ESSENTIAL = ("--from",)
 EXAMPLE = "sr3 train small-16-64 --data data --out runs/mine"
 
 
-def command_line_of(run: RunConfig) -> CommandLine[TrainOptions]:
+@dataclass(frozen=True, kw_only=True)
+class Options(TrainOptions):
+    """Train the stages of a preset in parallel."""
+
+    start_from: Annotated[tuple[NamedLocation, ...], tyro.conf.arg(name="from")] = ()
+    """Fine-tune: start from the weights of a run, a registry, RUN/STAGE, a checkpoint's folder or a safetensors file;
+    STAGE=PLACE for one stage, PLACE for all others."""
+    partial: bool = False
+    """Accept weights of another network by --from, and take over what fits."""
+
+
+def command_line_of(run: RunConfig) -> CommandLine[Options]:
     """The command line of a preset."""
-    return command_line("train", run, TrainOptions, example=EXAMPLE.replace("small-16-64", run.name))
+    return command_line("train", run, Options, *ESSENTIAL, example=EXAMPLE.replace("small-16-64", run.name))
 
 
-def read(arguments: list[str]) -> TrainOptions:
+def read(arguments: list[str]) -> Options:
     """Read `PRESET [OPTIONS]`: the options are the preset's own, `--optimizer.learning-rate` for a preset of one
     stage, `--64-256.optimizer.learning-rate` for one of several.
 
@@ -27,7 +51,7 @@ def read(arguments: list[str]) -> TrainOptions:
     return options
 
 
-def run(options: TrainOptions) -> int:
+def run(options: Options) -> int:
     """`sr3 train PRESET --data DIR --out RUN`."""
     config = options.run_config
     if options.print_config:
@@ -35,16 +59,71 @@ def run(options: TrainOptions) -> int:
         return DONE
     from pipelines.runs.run_folder import data_fingerprints, open_run
     from pipelines.storage.folder_lease import refuse_if_busy
+    from pipelines.training.fine_tuning import start_stages
 
+    config, parents = find_start(options, config)
     fingerprints = data_fingerprints(options.data, config)
     if options.dry_run:
         refuse_if_busy(options.out, "training")
         for stage in config.stages:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images in {options.out}")
+            if stage.name in parents:
+                print(f"  from {parents[stage.name].describe()}")
         return DONE
     with training_session(config, options, fingerprints) as opened:
+        for line in start_stages(opened, parents, options.partial):
+            print(line)
         if not train_and_tell(opened, options.only):
             return FAILURE
         for line in describe_training(open_run(options.out)):
             print(line)
     return DONE
+
+
+def find_start(options: Options, config: RunConfig) -> "tuple[RunConfig, dict[str, Parent]]":
+    """The run with the weights that its stages start from, and these weights; nothing is read for stages begun from
+    the same places before, which resume wherever their parents are now.
+
+    Raises:
+        ConfigError: --partial without --from, or a stage that does not exist, here or there.
+        DataError, CheckpointError: a place holds no weights, or damaged ones.
+    """
+    if not options.start_from:
+        if options.partial:
+            raise ConfigError("partial: it needs --from, whose weights it takes over in part")
+        return config, {}
+    from pipelines.runs.parent_weights import find_parents, with_initial_weights
+    from pipelines.training.fine_tuning import as_started, check_fit, starts_of
+
+    places = [_place(text, config) for text in options.start_from]
+    given = {place.stage: place.given for place in places}
+    begun = {} if options.fresh else starts_of(options.out)
+    begun = {name: start for name, start in begun.items() if start["given"] == given.get(name, given.get(None))}
+    if any(stage.name not in begun for stage in config.stages):
+        places = [dataclasses.replace(place, location=_located(place.given)) for place in places]
+    parents = find_parents(config, places, begun)
+    check_fit(config, parents, options.partial)
+    return as_started(with_initial_weights(config, parents), begun), parents
+
+
+def _place(text: str, config: RunConfig) -> "ParentPlace":
+    """Read `PLACE` or `STAGE=PLACE`."""
+    from pipelines.runs.parent_weights import ParentPlace
+    from pipelines.storage.uris import absolute
+
+    names = [stage.name for stage in config.stages]
+    name, sign, place = text.partition("=")
+    if not sign or "/" in name:  # a path may hold an equals sign
+        name, place = "", text
+    elif name not in names:
+        raise ConfigError(f"from: {config.name} has no stage {name!r}, {did_you_mean(name, names)}")
+    given = absolute(place)
+    return ParentPlace(given, given, name or None)
+
+
+def _located(given: str) -> str:
+    """The place itself: of a registry, its promoted model."""
+    from pipelines.registry.registry import find_model
+    from pipelines.storage.uris import is_file
+
+    return given if is_file(given) else find_model(given)

@@ -187,7 +187,9 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         "config": to_dict(config),
         "data": absolute(data),
         "data_fingerprints": data_fingerprints,
-        "provenance": {k: v for k, v in provenance(config, data_fingerprints).items() if k != "config"},
+        "provenance": {
+            k: v for k, v in provenance(config, _parents(config, data_fingerprints)).items() if k != "config"
+        },
     }
     if old is not None:
         changed = differences(_what_a_step_computes(old.config), _what_a_step_computes(config))
@@ -203,6 +205,12 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
     if bucket is not None:
         bucket.push(config_file)
     return replace(open_run(location), config=config)
+
+
+def _parents(config: RunConfig, data_fingerprints: dict[str, str]) -> dict[str, str]:
+    """What a run is made from: its data, and the weights that stages start from."""
+    weights = {f"{stage.name} weights": stage.initial_weights for stage in config.stages if stage.initial_weights}
+    return data_fingerprints | weights
 
 
 def _delete(path: Path) -> None:

@@ -91,6 +91,9 @@ class TrainConfig:
     """Optimiser steps."""
     seed: int = 0
     """Seed for initial weights, data order, noise and augmentation."""
+    initial_weights: str = field(default="", metadata=ADDED)
+    """SHA-256 of the file of weights that training starts from, which --from fills in; empty starts from random
+    ones."""
     num_lanes: int = 64
     """Parts that the data order is cut into, a power of two; the workers share them as evenly as possible."""
     shuffle_window: int = 4096

@@ -13,6 +13,7 @@ from pipelines.settings.train import TrainConfig
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import Lease
 from pipelines.training.checkpoints import steps_done
+from pipelines.training.fine_tuning import check_started
 from pipelines.training.frozen_mean import baseline_of, freeze_mean
 from pipelines.training.outcome import write_outcome
 from pipelines.training.pulse import ask_to_stop, clear, read_pulse
@@ -64,6 +65,7 @@ def _train(run: Run, names: Sequence[str], lease: Lease) -> list[StageResult]:
         if stage not in todo:
             log.info("%s: already trained to step %d", stage.name, stage.config.num_steps)
     check_stages([stage.config for stage in todo])
+    check_started(todo)
     if not todo:
         return [StageResult(stage.name, steps_done(stage), None) for stage in stages]
     for stage in todo:
