@@ -109,6 +109,7 @@ def find_start(options: Options, config: RunConfig) -> "tuple[RunConfig, dict[st
 def _place(text: str, config: RunConfig) -> "ParentPlace":
     """Read `PLACE` or `STAGE=PLACE`."""
     from pipelines.runs.parent_weights import ParentPlace
+    from pipelines.runs.shipped_models import is_shipped
     from pipelines.storage.uris import absolute
 
     names = [stage.name for stage in config.stages]
@@ -117,7 +118,7 @@ def _place(text: str, config: RunConfig) -> "ParentPlace":
         name, place = "", text
     elif name not in names:
         raise ConfigError(f"from: {config.name} has no stage {name!r}, {did_you_mean(name, names)}")
-    given = absolute(place)
+    given = place if is_shipped(place) else absolute(place)
     return ParentPlace(given, given, name or None)
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.runs.run_folder import StageRun, local_path, open_run
+from pipelines.runs.shipped_models import is_shipped
 from pipelines.settings.train import RunConfig, TrainConfig
-from pipelines.storage.uris import absolute, exists, is_remote, join, name_of, parent_of
+from pipelines.storage.uris import exists, is_remote, join, name_of, parent_of
 from sr3core.config import fingerprint, override
 from sr3core.errors import ConfigError, DataError
 
@@ -20,7 +21,7 @@ class ParentPlace:
     given: str
     """The place as it was named."""
     location: str
-    """The place itself: a run folder, RUN/STAGE, a checkpoint's folder or a safetensors file."""
+    """The place itself, an absolute path or a URI: a run folder, RUN/STAGE, a checkpoint's folder or a file."""
     stage: str | None = None
     """The only stage that starts from there; None for every stage that it holds."""
 
@@ -108,8 +109,8 @@ def _named(places: Sequence[ParentPlace], stage: str) -> bool:
 
 def _read(place: ParentPlace, name: str, alone: bool) -> Parent:
     """The weights for the stage of this name; alone: it is the only one that starts from the place."""
-    location = absolute(place.location)
-    if exists(join(location, "config.json")):
+    location = place.location
+    if is_shipped(location) or exists(join(location, "config.json")):
         return _of_stage(place, _stage_of(place, location, name, alone))
     if exists(join(parent_of(location), "config.json")):
         return _of_stage(place, open_run(parent_of(location)).stage(name_of(location)))
@@ -136,10 +137,10 @@ def _stage_of(place: ParentPlace, location: str, name: str, alone: bool) -> Stag
         return there[name]
     if alone and len(there) == 1:
         return run.stages[0]
-    example = f"--from {name}={join(place.given, next(iter(there)))}"
+    first = next(iter(there))
     raise ConfigError(
-        f"from: {place.given} has no stage {name}, but {', '.join(there)}; name the stage to start from, such as"
-        f" `{example}`, or places for those stages alone that start from another's weights"
+        f"from: {place.given} has no stage {name}, but {', '.join(there)}; name the stages that start from it, such as"
+        f" `--from {first}={place.given}`, or `--from {name}={join(place.given, first)}` for another's weights"
     )
 
 

@@ -115,7 +115,8 @@ def resume(stage: StageRun, state: TrainState, team: Team) -> None:
         return
     info = next(info for info in list_checkpoints(stage.checkpoints) if info.step == step)
     restore(stage.weights.fetch(info), state)
-    log.warning("%s: resumed at step %d", stage.name, step)
+    if step:  # at 0 it starts, from the weights of another training
+        log.warning("%s: resumed at step %d", stage.name, step)
 
 
 def _newest_whole(stage: StageRun) -> int | None:
