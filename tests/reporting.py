@@ -1,5 +1,6 @@
 """Run folders for the report's tests, made of real photos and simple filters, and a page as a browser would read it."""
 
+import dataclasses
 import json
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,6 +13,7 @@ from pipelines.runs.run_folder import NUM_BUCKETS, Run, create_run
 from pipelines.sampling.held_out import NUM_REPEATED
 from pipelines.settings.presets import regression_of, small_stage
 from pipelines.settings.train import RunConfig
+from sr3core.config import override
 from sr3core.diffusion.schedules import default_schedule, inference_gammas
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import resize_area, resize_bicubic, upsample_bicubic
@@ -28,6 +30,17 @@ def demo_like() -> RunConfig:
     """A run of the demo's kind: a cascade of two stages and the baseline of both together."""
     first, second, both = (small_stage(low, high, 16, 500, 1) for low, high in ((16, 32), (32, 64), (16, 64)))
     return RunConfig(name="demo", stages=(first, second, regression_of(both)))
+
+
+def measured(config: RunConfig) -> RunConfig:
+    """The run with the unit of its residuals, which is otherwise measured on the data."""
+    stages = (
+        override(stage, model__objective__residual_scale=(0.1,) * 3)
+        if stage.model.objective.residual != "none"
+        else stage
+        for stage in config.stages
+    )
+    return dataclasses.replace(config, stages=tuple(stages))
 
 
 def make_run(folder: Path, photos: Path, num_images: int = 14, is_fid: bool = False) -> Run:

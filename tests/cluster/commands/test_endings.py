@@ -1,6 +1,5 @@
 """Commands end with what they found and the next command."""
 
-import dataclasses
 from pathlib import Path
 
 from cluster.commands import evaluate, retrain, upscale
@@ -12,12 +11,10 @@ from pipelines.prepare.preparation import PrepareSummary
 from pipelines.runs.run_folder import create_run, open_run
 from pipelines.sampling.upscale import UpscalePlan
 from pipelines.settings.presets import preset
-from pipelines.settings.train import RunConfig
 from pipelines.settings.upscale import UpscaleConfig
 from sr3core import strict_json
-from sr3core.config import override
 from sr3core.diffusion.schedules import default_schedule
-from tests.reporting import make_run
+from tests.reporting import make_run, measured
 from tune.retraining.retrain import Outcome
 from tune.search.artifacts import SearchReport, SearchResult
 from tune.search.settings import SearchConfig
@@ -40,17 +37,6 @@ def prepared(*stages: str) -> PrepareSummary:
 def test_prepared_data_name_a_preset_that_they_fit() -> None:
     assert next_command(prepared("16-64")) == "next: sr3 train small-16-64 --data data --out RUN"
     assert next_command(prepared("20-40")) == "next: sr3 train PRESET --data data --out RUN"
-
-
-def measured(config: RunConfig) -> RunConfig:
-    """The run with the unit of its residuals, which is otherwise measured on the data."""
-    stages = (
-        override(stage, model__objective__residual_scale=(0.1,) * 3)
-        if stage.model.objective.residual != "none"
-        else stage
-        for stage in config.stages
-    )
-    return dataclasses.replace(config, stages=tuple(stages))
 
 
 def test_a_training_ends_with_its_verdict_and_the_search(tmp_path: Path) -> None:

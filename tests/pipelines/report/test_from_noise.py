@@ -11,7 +11,7 @@ from pipelines.report.from_noise import NUM_DRAWN, NUM_FIRST
 from pipelines.report.html_report import write_report
 from pipelines.runs.run_folder import Run, create_run
 from pipelines.settings.presets import small_cascade
-from tests.reporting import Page
+from tests.reporting import Page, measured
 
 LABEL = "FID (Inception 2015-12-05, n=30 against 84 references)"
 
@@ -19,12 +19,12 @@ LABEL = "FID (Inception 2015-12-05, n=30 against 84 references)"
 @pytest.fixture
 def run(tmp_path: Path, photos: Path) -> Run:
     """A run of a cascade from noise; what it "drew" are photos."""
-    made = create_run(tmp_path / "run", small_cascade(), str(tmp_path / "data"), {}, fresh=False)
+    made = create_run(tmp_path / "run", measured(small_cascade()), str(tmp_path / "data"), {}, fresh=False)
     folder = made.path / "generated" / "0a1b2c"
     folder.mkdir(parents=True)
     for number, path in enumerate(sorted(photos.glob("*.jpg"))[:30]):
         Image.open(path).resize((64, 64)).save(folder / f"{number:06d}.png")
-    measured = {
+    table_4 = {
         "format": "sr3-evaluation",
         "format_version": 1,
         "num_images": 30,
@@ -36,7 +36,7 @@ def run(tmp_path: Path, photos: Path) -> Run:
         "methods": [{"name": "sr3", "distance": {"mean": 212.3, "low": 190.0, "high": 240.1}, "kid": {"mean": 0.11}}],
         "provenance": {"outputs": [str(folder)], "references": "originals"},
     }
-    (made.path / "table-4.json").write_text(json.dumps(measured))
+    (made.path / "table-4.json").write_text(json.dumps(table_4))
     return made
 
 

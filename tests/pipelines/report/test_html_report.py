@@ -20,7 +20,7 @@ from sr3core.errors import DataError
 from sr3core.metrics.consistency import consistency
 from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
-from tests.reporting import NOT_FID, Page, demo_like, make_run
+from tests.reporting import NOT_FID, Page, demo_like, make_run, measured
 
 
 @pytest.fixture(scope="module")
@@ -263,7 +263,7 @@ def test_no_run_is_a_clear_error(tmp_path: Path) -> None:
 
 
 def test_a_run_with_a_base_model_says_where_its_images_come_from(tmp_path):
-    run = create_run(tmp_path / "run", small_cascade(), str(tmp_path), {}, fresh=False)
+    run = create_run(tmp_path / "run", measured(small_cascade()), str(tmp_path), {}, fresh=False)
     page = write_report(str(run.path)).read_text()
     assert "noise → 32×32, base model by v, L1" in page
     assert "32×32 → 64×64, SR3 by v, L1" in page
