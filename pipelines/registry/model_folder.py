@@ -96,7 +96,7 @@ def _collect_stage(stage: StageRun, folder: Path, config: ExportConfig) -> dict[
 
 def _configuration(run: Run, stages: Sequence[StageRun]) -> str:
     """config.json: the run's, without the stages that stay behind and without the data's place."""
-    content = strict_json.loads((run.path / CONFIG).read_text(encoding="utf-8"))
+    content = strict_json.loads((run.path / CONFIG).read_bytes())
     config = replace(run.config, stages=tuple(stage.config for stage in stages))
     content |= {"config": to_dict(config), "data": "", "data_fingerprints": {}}
     content["provenance"] = {**content["provenance"], "data_fingerprints": run.data_fingerprints}

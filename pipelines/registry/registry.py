@@ -94,12 +94,12 @@ class Registry:
             known = [name for name in self._names() if exists(join(self.uri, name, VERSION))]
             hint = did_you_mean(name, known) if known else "it holds none"
             raise ConfigError(f"{self.uri} has no version {name!r}; {hint}")
-        return Version(name, join(self.uri, name), _FORMAT.read(path))
+        return Version(name, join(self.uri, name), _read_version(path))
 
     def promoted(self) -> tuple[Version | None, Entry]:
         """The promoted version, None before the first promotion, and the journal entry that names it, for `promote`."""
         entry = self._journal.last()
-        return (self.version(entry.content["version"]) if entry.number else None), entry
+        return (self.version(_promoted_in(entry, self.uri)) if entry.number else None), entry
 
     def history(self) -> list[Entry]:
         """All promotions and rollbacks, the oldest first."""
@@ -243,15 +243,33 @@ def find_model(location: str) -> str:
             )
         location = version.uri if version is not None else location
     if exists(join(location, VERSION)):
-        _check_small_files(location, _FORMAT.read(join(location, VERSION))["sha256"])
+        _check_small_files(location, _read_version(join(location, VERSION))["sha256"])
     return location
+
+
+def _read_version(path: str) -> dict[str, Any]:
+    content = _FORMAT.read(path)
+    with _FORMAT.decoding(path):
+        values = content["metrics"].get("values", {})
+        if not isinstance(values, dict) or not all(isinstance(text, str) for text in content["sha256"].values()):
+            raise TypeError("metrics or sha256")
+    return content
+
+
+def _promoted_in(entry: Entry, registry: str) -> str:
+    name = entry.content.get("version")
+    if not isinstance(name, str):
+        raise DataError(
+            f"{registry}: entry {entry.number} of its promotions names no version; delete it to return to the former"
+        )
+    return name
 
 
 def _line_of_promotions(history: Sequence[Entry]) -> list[str]:
     """The versions promoted and not rolled back, the current one last."""
     line: list[str] = []
     for entry in history:
-        name = entry.content["version"]
+        name = _promoted_in(entry, "the registry")
         # Promotions by hand used to be recorded as rollbacks: only a step back to the version before is one.
         if entry.content.get("rollback") and line[-2:-1] == [name]:
             line.pop()

@@ -61,7 +61,8 @@ def make(root: Path, photos: Path) -> None:
         promotion=PromotionConfig(features="seeded"),
     )
     (root / "retrain.json").write_text(json.dumps(to_dict(chain)))
-    (root / "labels.csv").write_text("file,imagenet_index\n0.png,1\n")
+    rows = "".join(f"{path.name},1\n" for path in sorted((root / "photos").iterdir()))
+    (root / "labels.csv").write_text(f"file,imagenet_index\n{rows}")
 
 
 def _photos(folder: Path, photos: Path) -> None:
