@@ -26,7 +26,7 @@ EXAMPLE = "sr3 train small-16-64 --data data --out runs/mine"
 class Options(TrainOptions):
     """Train the stages of a preset in parallel."""
 
-    start_from: Annotated[tuple[NamedLocation, ...], tyro.conf.arg(name="from")] = ()
+    start_from: tyro.conf.UseAppendAction[Annotated[tuple[NamedLocation, ...], tyro.conf.arg(name="from")]] = ()
     """Fine-tune: start from the weights of a run, a registry, RUN/STAGE, a checkpoint's folder or a safetensors file;
     STAGE=PLACE for one stage, PLACE for all others."""
     partial: bool = False

@@ -59,6 +59,10 @@ def test_a_stage_starts_and_resumes_without_its_parent(place):
     assert run.stages[0].weights.newest().step == 3
 
 
+def test_several_places_are_all_kept(place):
+    assert train.read(arguments(place, "--from", "a", "--from", "8-16=b")).start_from == ("a", "8-16=b")
+
+
 def test_another_start_or_none_is_another_experiment(place):
     trained_from(place, "--from", str(place / "parent"))
     with pytest.raises(ConfigError, match=r"initial_weights: '\w{64}' -> None\. Choose another --out"):
