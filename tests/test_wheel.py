@@ -17,7 +17,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("sr3core", "pipelines", "tune", "cluster")
 PROGRAM = "sr3_on_ray.py"
 """What the `sr3` script imports."""
-DATA = ("pipelines/demo_photos", "pipelines/report/templates", "pipelines/study/pages")
+DATA = (
+    "pipelines/demo_photos",
+    "pipelines/models",
+    "pipelines/registry/templates",
+    "pipelines/report/templates",
+    "pipelines/study/pages",
+)
 """Folders of which every file is read at run time; the launch files in cluster/ are not."""
 
 

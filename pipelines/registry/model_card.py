@@ -10,7 +10,7 @@ import jinja2
 from pipelines.runs.run_folder import Run
 from pipelines.runs.stage_run import StageRun
 from pipelines.settings.export import ExportConfig
-from sr3core.hyperparameters import ModelConfig
+from sr3core.hyperparameters import ModelConfig, ResidualOf
 
 _NUMBERS = {
     "psnr": ("PSNR, dB", "{:.2f}", 1.0),
@@ -20,6 +20,11 @@ _NUMBERS = {
     "distance": ("Fréchet distance", "{:.1f}", 1.0),
 }
 """Metric -> its heading, how its numbers are written, and their factor."""
+_DRAWN: dict[ResidualOf, str] = {
+    "none": "images",
+    "upsampled": "what bicubic upsampling leaves",
+    "regression": "what its regression, a network of the same kind, leaves",
+}
 _NAMES = {"sr3": "this model", "bicubic": "bicubic"}
 
 
@@ -75,8 +80,8 @@ def _stage(stage: StageRun) -> dict[str, str]:
 def _target(model: ModelConfig) -> str:
     if model.kind == "base":
         return f"{model.high_size}x{model.high_size} images"
-    what = "what bicubic upsampling leaves" if model.objective.residual == "upsampled" else "images"
-    return f"{what}, {model.magnification} times larger; trained at {model.low_size} -> {model.high_size} pixels"
+    drawn = _DRAWN[model.objective.residual]
+    return f"{drawn}, {model.magnification} times larger; trained at {model.low_size} -> {model.high_size} pixels"
 
 
 def _num_parameters(model: ModelConfig) -> int:
