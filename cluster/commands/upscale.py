@@ -25,7 +25,7 @@ class Options(Configured, Writing, OnRay):
 
     images: Annotated[tuple[Location, ...], tyro.conf.Positional]
     """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
-    run: Annotated[Location, tyro.conf.arg(aliases=["--model"])] = PHOTOS_4X
+    run: Location = PHOTOS_4X
     """What to upscale with: a run folder that `sr3 train` wrote, a model folder of `sr3 export`, or a registry, for its
     promoted model. By default the model that comes with the program, for photos, 4 times."""
     out: Location

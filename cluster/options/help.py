@@ -91,7 +91,7 @@ def listed(summaries: Mapping[str, str]) -> list[str]:
 
 
 def _row(name: str, text: str, left: int, width: int) -> list[str]:
-    lines = textwrap.wrap(text, width - left - 4) or [""]
+    lines = textwrap.wrap(text, width - left - 4, break_on_hyphens=False, break_long_words=False) or [""]
     if len(name) > left:
         return [f"  {name}", *(f"  {'':<{left}}  {line}" for line in lines)]
     return [f"  {name:<{left}}  {lines[0]}", *(f"  {'':<{left}}  {line}" for line in lines[1:])]

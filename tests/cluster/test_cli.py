@@ -233,8 +233,9 @@ def test_a_checkpoint_that_does_not_fit_the_model(tmp_path, capsys, ray_session)
     from sr3core.config import override
     from sr3core.networks.architectures import unet_tiny
     from sr3core.training import create_state
+    from tests.reporting import measured
 
-    run = create_run(tmp_path / "run", small_16_64(), str(tmp_path), {"16-64": "x"}, fresh=False)
+    run = create_run(tmp_path / "run", measured(small_16_64()), str(tmp_path), {"16-64": "x"}, fresh=False)
     (stage,) = run.stages
     wider = override(stage.config.model, unet=unet_tiny(64, 24))
     save_checkpoint(stage.checkpoints, take_snapshot(create_state(wider, stage.config.optimizer, 0)), {})

@@ -8,6 +8,7 @@ from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
 from pipelines.storage.folder_lease import LEASES
 from tests.pipelines.storage.rivals import at_work
+from tests.reporting import measured
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_an_out_that_is_a_file_is_refused_before_anything_starts(command, rehear
 def test_a_picture_cannot_be_written_to_a_folder_which_is_said_first(command, option, tmp_path, capsys):
     (tmp_path / "folder").mkdir()
     places = {name: tmp_path / name for name in ("run", "out", "folder")}
-    create_run(places["run"], preset("small-cascade"), "data", {}, fresh=False)
+    create_run(places["run"], measured(preset("small-cascade")), "data", {}, fresh=False)
     rehearsal = ["--dry-run"] if command.startswith("sample") else []
     assert main([*command.format(**places).split(), *rehearsal]) == USAGE_ERROR
     assert f"{option}: {tmp_path / 'folder'} is a folder; name a PNG file" in capsys.readouterr().err

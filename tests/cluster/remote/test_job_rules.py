@@ -24,6 +24,7 @@ ARGUMENTS = {
     "study results": "/s",
     "retrain": "/c.json",
     "models": "/m",
+    "export": "/r --out /o",
     "status": "/r",
     "verify": "/d",
     "demo": "--out /o",
@@ -35,7 +36,8 @@ NO_PATHS = {
     *("address", "stages", "only", "name", "stage", "classes", "promote"),
     *("host", "root_path", "forwarded_allow_ips"),
     *("participant_parameters", "completion_code", "completion_url", "title", "consent", "contact"),
-    *("resources", "image_column", "label_column", "retry_rejects"),
+    *("resources", "image_column", "label_column", "retry_rejects", "initial_weights"),
+    *("license", "credits", "limits"),
 }
 """Fields of text that hold no path. A new one is either annotated as a Location or its kin, or is added here."""
 
