@@ -182,3 +182,12 @@ class LocalFile(io.FileIO):
     def readall(self) -> bytes:
         with local_errors(self._path):
             return super().readall()
+
+
+def is_special(path: str) -> bool:
+    """Whether a path is a device, a pipe or a socket; not what a link leads to."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))

@@ -18,6 +18,7 @@ from pipelines.storage.local_files import (
     Entry,
     LocalFile,
     discard,
+    is_special,
     list_top,
     local_errors,
     short_name,
@@ -267,11 +268,17 @@ def temporary_path(uri: str) -> str:
 
 
 def commit(temporary: str, uri: str) -> None:
-    """Make a complete, synced local file appear at a URI, atomically."""
+    """Make a complete, synced local file appear at a URI, atomically.
+
+    Raises:
+        StorageError: it cannot be written, or would replace a device, a pipe or a socket, as root can for everybody.
+    """
     if is_remote(uri):
         s3.upload(temporary, uri)
         return
     with local_errors(uri):
+        if is_special(absolute(uri)):
+            raise StorageError(f"{uri} is a device, pipe or socket; name a file")
         os.replace(temporary, absolute(uri))
         sync_folder(os.path.dirname(absolute(uri)))
 

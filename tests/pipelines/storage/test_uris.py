@@ -102,3 +102,15 @@ def test_of_several_that_create_a_file_one_is_first(place):
     assert not uris.create(uri, b"two")
     assert uris.read_bytes(uri) == b"one"
     assert [name for name, _ in uris.list_files(place)] == ["file"]
+
+
+def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """As root, `--out /dev/null` would be everybody's last line there."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match=r"pipe is a device, pipe or socket; name a file"):
+        uris.write_atomic(str(tmp_path / "pipe"), b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"], "nothing is left over"
+    (tmp_path / "link").symlink_to(tmp_path / "pipe")
+    uris.write_atomic(str(tmp_path / "link"), b"x")
+    assert (tmp_path / "link").read_bytes() == b"x", "a link is replaced, not what it leads to"
