@@ -126,5 +126,6 @@ def _origin(run: Run, stages: Sequence[StageRun]) -> dict[str, str]:
         "seed": str(stages[0].config.seed),
         "code": found.get("git_commit", "unknown"),
     }
-    facts |= {f"prepared data {name}": value for name, value in sorted(run.data_fingerprints.items())}
+    data = run.data_fingerprints or found.get("data_fingerprints", {})  # a model folder names no data of its own
+    facts |= {f"prepared data {name}": value for name, value in sorted(data.items())}
     return facts | {name: value for name, value in sorted(found.get("versions", {}).items()) if value != "absent"}

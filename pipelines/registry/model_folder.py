@@ -73,8 +73,7 @@ def _collect(run: Run, stages: Sequence[StageRun], folder: Path, config: ExportC
     files: dict[str, Path] = {}
     for stage in stages:
         files |= _collect_stage(stage, folder, config)
-    card = render_card(run, stages, config, _evaluations(run, config))
-    for name, text in ((CONFIG, _configuration(run, stages)), (CARD, card)):
+    for name, text in ((CONFIG, _configuration(run, stages)), (CARD, _card(run, stages, config))):
         (folder / name).write_text(text, encoding="utf-8")
         files[name] = folder / name
     return files
@@ -94,12 +93,20 @@ def _collect_stage(stage: StageRun, folder: Path, config: ExportConfig) -> dict[
     return files
 
 
+def _card(run: Run, stages: Sequence[StageRun], config: ExportConfig) -> str:
+    """README.md; that of a model which is copied as it is stays, with its credits."""
+    own = run.path / CARD
+    if own.is_file() and config == ExportConfig():
+        return own.read_text(encoding="utf-8")
+    return render_card(run, stages, config, _evaluations(run, config))
+
+
 def _configuration(run: Run, stages: Sequence[StageRun]) -> str:
     """config.json: the run's, without the stages that stay behind and without the data's place."""
     content = strict_json.loads((run.path / CONFIG).read_bytes())
     config = replace(run.config, stages=tuple(stage.config for stage in stages))
     content |= {"config": to_dict(config), "data": "", "data_fingerprints": {}}
-    content["provenance"] = {**content["provenance"], "data_fingerprints": run.data_fingerprints}
+    content["provenance"] = {"data_fingerprints": run.data_fingerprints} | content["provenance"]
     return strict_json.dumps(content, indent=1)
 
 

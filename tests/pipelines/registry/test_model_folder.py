@@ -95,6 +95,18 @@ def test_the_card_says_what_the_model_is(run: Run, tmp_path: Path) -> None:
     assert run.provenance["fingerprint"] in body
 
 
+def test_a_copy_of_a_model_keeps_its_card_and_its_origin(run: Run, tmp_path: Path) -> None:
+    export_model(run, str(tmp_path / "model"), ExportConfig(credits="Twelve drawings by nobody."))
+    model = open_run(tmp_path / "model")
+    export_model(model, str(tmp_path / "copy"), ExportConfig())
+    for name in ("README.md", "config.json"):
+        assert (tmp_path / "copy" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
+    export_model(model, str(tmp_path / "renamed"), ExportConfig(title="Another"))
+    card = (tmp_path / "renamed" / "README.md").read_text()
+    assert "# Another\n" in card
+    assert all(f"prepared data {stage}: `{value}`" in card for stage, value in run.data_fingerprints.items())
+
+
 def test_a_damaged_model_is_refused(run: Run, tmp_path: Path) -> None:
     export_model(run, str(tmp_path / "model"), ExportConfig())
     model = open_run(tmp_path / "model")
