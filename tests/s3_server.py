@@ -10,7 +10,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.error import HTTPError
 
 import pytest
 
+from tests.loopback import LoopbackServer, answer
 from tests.processes import wait_for
 
 ACCESS_KEY, SECRET_KEY = "test-key", "test-secret"
@@ -129,7 +130,7 @@ Fault = Callable[[str, str], str | None]
 """(method, path with query) -> None to pass on; "503", "500", "403": answer so; "cut": break off in the middle."""
 
 
-class FaultyProxy:
+class FaultyProxy(LoopbackServer):
     """Passes requests on to a server and breaks those that `fault` names; `endpoint` is its URL."""
 
     def __init__(self, target_port: int) -> None:
@@ -137,33 +138,8 @@ class FaultyProxy:
         self.counts: Counter[str] = Counter()
         self.headers: list[dict[str, str]] = []
         """Of each request, names in lower case."""
-        proxy = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                proxy._handle(self, target_port)
-
-            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = handle_any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
         self._lock = threading.Lock()
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "FaultyProxy":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(lambda handler: self._handle(handler, target_port))
 
     def _handle(self, handler: BaseHTTPRequestHandler, target_port: int) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
@@ -173,11 +149,8 @@ class FaultyProxy:
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
         if fault in ("503", "500", "403"):
             code = {"503": "SlowDown", "500": "InternalError", "403": "AccessDenied"}[fault]
-            answer = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-            handler.send_response(int(fault))
-            handler.send_header("Content-Length", str(len(answer)))
-            handler.end_headers()
-            handler.wfile.write(b"" if handler.command == "HEAD" else answer)
+            body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
+            answer(handler, body, int(fault))
             return
         connection = http.client.HTTPConnection("127.0.0.1", target_port, timeout=60)
         try:

@@ -6,14 +6,15 @@ import time
 import urllib.parse
 from bisect import bisect_right
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from xml.sax.saxutils import escape
+
+from tests.loopback import LoopbackServer, answer
 
 _PAGE = 1000
 
 
-class SlowS3:
+class SlowS3(LoopbackServer):
     """One bucket's worth of objects by "bucket/key"; a context manager. It checks no signatures.
 
     Args:
@@ -28,32 +29,7 @@ class SlowS3:
         self.latency, self.fault_rate = latency, fault_rate
         self._names: list[str] | None = None
         self._lock = threading.Lock()
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def handle_any(self) -> None:
-                server._handle(self)
-
-            do_GET = do_PUT = do_HEAD = do_DELETE = handle_any  # noqa: N815
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> "SlowS3":
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(self._handle)
 
     def put(self, name: str, data: bytes) -> None:
         """Store an object."""
@@ -126,13 +102,7 @@ class SlowS3:
     def _answer(self, handler: BaseHTTPRequestHandler, status: int, data: bytes, **headers: str) -> None:
         with self._lock:
             self.num_bytes += len(data)
-        handler.send_response(status)
-        for name, value in headers.items():
-            handler.send_header(name, value)
-        handler.send_header("Content-Length", str(len(data)))
-        handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(data)
+        answer(handler, data, status, **headers)
 
 
 def _etag(data: bytes) -> str:

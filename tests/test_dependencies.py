@@ -3,9 +3,8 @@
 import importlib.util
 import json
 import re
-import threading
 import tomllib
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +12,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from tests.loopback import LoopbackServer, answer
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
@@ -63,21 +64,12 @@ def index():
     """A package index with the public one's JSON API, on loopback: `answers` is package -> vulnerabilities."""
     answers: dict[str, list] = {}
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.dumps({"vulnerabilities": answers.get(self.path.split("/")[1], [])}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def respond(handler: BaseHTTPRequestHandler) -> None:
+        found = answers.get(handler.path.split("/")[1], [])
+        answer(handler, json.dumps({"vulnerabilities": found}).encode())
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}", answers
-    server.shutdown()
+    with LoopbackServer(respond) as server:
+        yield server.endpoint, answers
 
 
 @pytest.mark.parametrize("requirement", [*DIRECT, *OPTIONAL], ids=str)

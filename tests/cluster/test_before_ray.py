@@ -1,16 +1,14 @@
 """What a Ray needs is checked before it starts, and a cluster's address before it is joined."""
 
-import http.server
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from cluster import before_ray
 from cluster.before_ray import check_cluster, check_machine, probe_job_server
 from sr3core.errors import Sr3Error, StorageError
+from tests.loopback import LoopbackServer, answer
 
 
 @pytest.fixture
@@ -89,40 +87,34 @@ def test_a_cluster_passes(ray_session):
     check_cluster(ray_session)
 
 
-@contextmanager
-def web_server(body: bytes, status: int = 200) -> Iterator[str]:
-    """A web server that answers everything alike; its address."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:  # type: ignore[override]
-            """Quiet."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+def web_server(body: bytes, status: int = 200) -> LoopbackServer:
+    """A web server that answers everything alike."""
+    return LoopbackServer(lambda handler: answer(handler, body, status))
 
 
 @pytest.mark.parametrize(
     ("body", "status"), [(b"<html>", 200), (b"<html>", 404), (b'{"version": 2}', 200), (b"[]", 200), (b"7", 500)]
 )
 def test_another_web_server_is_no_job_server(body, status):
+    said = rf"answers, but not as a job server of Ray \(status {status} for"
     with (
-        web_server(body, status) as address,
-        pytest.raises(StorageError, match=rf"{address} answers, but not as a job server of Ray \(status {status} for"),
+        web_server(body, status) as server,
+        pytest.raises(StorageError, match=f"{server.endpoint} {said}"),
     ):
-        probe_job_server(address)
+        probe_job_server(server.endpoint)
 
 
 @pytest.mark.parametrize(("body", "status"), [(b'{"ray_version": "2.60.0"}', 200), (b"Unauthorized", 401)])
 def test_a_job_server_passes_whether_or_not_it_wants_a_token(body, status):
-    with web_server(body, status) as address:
-        probe_job_server(address)
+    asked = []
+
+    def respond(handler):
+        asked.append(handler.path)
+        answer(handler, body, status)
+
+    with LoopbackServer(respond) as server:
+        probe_job_server(server.endpoint)
+    assert asked == ["/api/version"]
 
 
 @pytest.mark.parametrize(
