@@ -7,7 +7,6 @@ REGISTRY/promoted/          a journal of promotions and rollbacks; its last entr
 REGISTRY/lease/             held by the running retraining
 """
 
-import hashlib
 import re
 import tempfile
 import time
@@ -16,20 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.registry.version_files import check_file, check_small_files, collect_version, sha256_of_file
 from pipelines.runs.run_folder import Run
 from pipelines.runs.shipped_models import is_shipped
-from pipelines.runs.stage_run import MEAN
 from pipelines.storage.journal import Entry, Journal
 from pipelines.storage.lease import owner
-from pipelines.storage.uris import absolute, create, exists, join, list_files, open_seekable, put_file, read_bytes
+from pipelines.storage.uris import absolute, create, exists, join, list_files, put_file, read_bytes
 from pipelines.storage.versioned_json import JsonFormat
 from sr3core import strict_json
-from sr3core.config import did_you_mean, to_dict
+from sr3core.config import did_you_mean
 from sr3core.errors import CheckpointError, ConfigError, DataError
 
 VERSION, CLAIM, PROMOTED, LEASE = "version.json", "claim.json", "promoted", "lease"
 _NAME = re.compile(r"v(\d{4,})")
-_WEIGHTS = ".safetensors"
 _FORMAT = JsonFormat(
     title="registry version",
     version=1,
@@ -122,8 +120,8 @@ class Registry:
         if exists(join(uri, VERSION)):
             return self.version(name)
         with tempfile.TemporaryDirectory(prefix="sr3-version-") as folder:
-            files = _collect(run, Path(folder))
-            sums = {path: _sha256(file) for path, file in sorted(files.items())}
+            files = collect_version(run, Path(folder))
+            sums = {path: sha256_of_file(file) for path, file in sorted(files.items())}
             for path, file in files.items():
                 put_file(str(file), join(uri, *path.split("/")))
         content = {
@@ -192,7 +190,7 @@ class Registry:
         """
         version = self.version(name)
         for path, expected in version.content["sha256"].items():
-            _check(version.uri, path, expected)
+            check_file(version.uri, path, expected)
 
     @property
     def _journal(self) -> Journal:
@@ -243,7 +241,7 @@ def find_model(location: str) -> str:
             )
         location = version.uri if version is not None else location
     if exists(join(location, VERSION)):
-        _check_small_files(location, _read_version(join(location, VERSION))["sha256"])
+        check_small_files(location, _read_version(join(location, VERSION))["sha256"])
     return location
 
 
@@ -276,50 +274,3 @@ def _line_of_promotions(history: Sequence[Entry]) -> list[str]:
         else:
             line.append(name)
     return line
-
-
-def _check_small_files(location: str, sums: dict[str, str]) -> None:
-    for path, expected in sums.items():
-        if not path.endswith(_WEIGHTS):
-            _check(location, path, expected)
-    for path, _ in list_files(location):
-        if "/schedules/" in path and path not in sums:
-            raise CheckpointError(f"{join(location, path)} is not part of this version, but would be used; delete it")
-
-
-def _collect(run: Run, folder: Path) -> dict[str, Path]:
-    """The files of a version by their paths in it: configuration, weights to sample with, the best schedules."""
-    from sr3core.checkpoint import verify
-    from sr3core.sampling_checkpoint import write_sampling_state
-
-    content = strict_json.loads((run.path / "config.json").read_bytes()) | {"config": to_dict(run.config)}
-    (folder / "config.json").write_text(strict_json.dumps(content, indent=1), encoding="utf-8")
-    files = {"config.json": folder / "config.json"}
-    for stage in run.stages:
-        info = stage.weights.fetch(stage.weights.newest())
-        verify(info)
-        place = f"{stage.name}/checkpoints/{info.path.name}"
-        state = folder / stage.name / "state.json"
-        weights = write_sampling_state(info, state)
-        files |= {f"{place}/{weights.name}": weights, f"{place}/state.json": state}
-        files |= {f"{stage.name}/schedules/{path.name}": path for path in sorted(stage.schedules.glob("*.json"))}
-        if stage.mean is not None:
-            mean = stage.mean.fetch(stage.mean.newest())
-            verify(mean)
-            files |= {f"{stage.name}/{MEAN}/{path.name}": path for path in sorted(mean.path.iterdir())}
-    return files
-
-
-def _check(uri: str, path: str, expected: str) -> None:
-    file = join(uri, *path.split("/"))
-    if not exists(file):
-        raise CheckpointError(f"{file} is missing; restore it, or use another version")
-    with open_seekable(file) as opened:
-        found = hashlib.file_digest(opened, "sha256").hexdigest()
-    if found != expected:
-        raise CheckpointError(f"{file} is damaged: its sha256 is not the recorded one; use another version")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -28,6 +28,14 @@ def picture(seed: int, size: tuple[int, int] = (40, 36)) -> bytes:
     return buffer.getvalue()
 
 
+def pictures(folder: Path, count: int) -> Path:
+    """A new folder of PNGs of noise, 0.png and on."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(picture(number))
+    return folder
+
+
 def config_for(source: Path, out: Path, **changes: object) -> PrepareConfig:
     defaults = {
         "stages": STAGES,

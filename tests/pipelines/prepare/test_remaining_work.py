@@ -10,7 +10,7 @@ from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
 from pipelines.prepare.shard_plan import load_own_plan
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, save_index
-from tests.pipelines.prepare.preparations import picture
+from tests.pipelines.prepare.preparations import pictures
 from tests.preparing import prepared_without_ray, stages_of
 
 SHARD = "train-000001.tar"
@@ -19,10 +19,7 @@ SHARD = "train-000001.tar"
 @pytest.fixture
 def config(tmp_path: Path) -> PrepareConfig:
     """Six images, two a shard, of two stages, all written."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(6):
-        (source / f"{number}.png").write_bytes(picture(number))
+    source = pictures(tmp_path / "source", 6)
     config = PrepareConfig(
         source=str(source),
         out=str(tmp_path / "out"),

@@ -15,7 +15,7 @@ from pipelines.shards.manifest import ShardIndex, load_index, save_index
 from pipelines.storage.uris import join, write_atomic
 from pipelines.storage.versions import list_versions
 from sr3core.errors import StorageError
-from tests.pipelines.prepare.preparations import picture
+from tests.pipelines.prepare.preparations import pictures
 from tests.preparing import prepared_without_ray, stages_of
 from tests.s3_server import FaultyProxy, S3Server, s3_variables
 
@@ -25,10 +25,7 @@ SHARD = "train-000001.tar"
 @pytest.fixture
 def config(tmp_path: Path) -> PrepareConfig:
     """Six images, two a shard, all written, and their table."""
-    source = tmp_path / "source"
-    source.mkdir()
-    for number in range(6):
-        (source / f"{number}.png").write_bytes(picture(number))
+    source = pictures(tmp_path / "source", 6)
     settings: dict[str, Any] = {"samples_per_shard": 2, "validation_fraction": 0}
     config = PrepareConfig(source=str(source), out=str(tmp_path / "out"), stages=("8-16",), **settings)
     prepared_without_ray(config)
