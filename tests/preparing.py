@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.prepare.dealing import plan_shards
+from pipelines.prepare.plan.dealing import plan_shards
+from pipelines.prepare.plan.shard_plan import load_own_plan, write_plan
+from pipelines.prepare.plan.stage_index import StageIndex, open_stages
 from pipelines.prepare.preparation import prepare
-from pipelines.prepare.shard_plan import load_own_plan, write_plan
-from pipelines.prepare.shard_task import ShardTask, write_shard
 from pipelines.prepare.sources.listing import open_source
-from pipelines.prepare.stage_index import StageIndex, open_stages
+from pipelines.prepare.writing.shard_task import ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, parse_stages
 from pipelines.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, save_manifest

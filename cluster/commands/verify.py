@@ -32,8 +32,8 @@ COMMAND_LINE = CommandLine(
 
 def run(options: Options) -> int:
     """`sr3 verify DIR`, `sr3 verify DIR/64-256 --contact-sheet sheet.png`."""
-    from pipelines.prepare.contact_sheet import contact_sheet
-    from pipelines.prepare.verify import describe, verify
+    from pipelines.prepare.finished.contact_sheet import contact_sheet
+    from pipelines.prepare.finished.verify import describe, verify
     from pipelines.storage.writable import refuse_unwritable_file
 
     refuse_unwritable_file("contact-sheet", options.contact_sheet, "PNG file")

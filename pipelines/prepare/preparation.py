@@ -5,20 +5,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.images.rejects import check_retriable
-from pipelines.prepare.crops import describe_crops
-from pipelines.prepare.dealing import plan_addition, plan_shards
-from pipelines.prepare.duplicates import tasks_without_duplicates
-from pipelines.prepare.manifest_writer import write_manifest
-from pipelines.prepare.parallel_writer import write_shards
-from pipelines.prepare.plan_lines import PlanLines
-from pipelines.prepare.progress import PrepareProgress, save_progress
-from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
-from pipelines.prepare.retried_rejects import begin_retry, find_retry
-from pipelines.prepare.shard_plan import PLAN, Plan, is_begun, load_own_plan, load_plan, write_plan
+from pipelines.prepare.finished.duplicates import tasks_without_duplicates
+from pipelines.prepare.finished.manifest_writer import write_manifest
+from pipelines.prepare.finished.remaining_work import delete_leftovers, missing_tasks
+from pipelines.prepare.finished.retried_rejects import begin_retry, find_retry
+from pipelines.prepare.plan.dealing import plan_addition, plan_shards
+from pipelines.prepare.plan.plan_lines import PlanLines
+from pipelines.prepare.plan.shard_plan import PLAN, Plan, is_begun, load_own_plan, load_plan, write_plan
+from pipelines.prepare.plan.stage_index import StageIndex, open_stages
 from pipelines.prepare.sources.items import Source
 from pipelines.prepare.sources.listing import open_source
 from pipelines.prepare.sources.parquet_files import Columns
-from pipelines.prepare.stage_index import StageIndex, open_stages
+from pipelines.prepare.writing.crops import describe_crops
+from pipelines.prepare.writing.parallel_writer import write_shards
+from pipelines.prepare.writing.progress import PrepareProgress, save_progress
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS

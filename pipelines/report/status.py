@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipelines.prepare.status import prepare_status
+from pipelines.prepare.finished.status import prepare_status
 from pipelines.registry.registry import Registry
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration

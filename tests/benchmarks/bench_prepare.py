@@ -35,13 +35,13 @@ sys.path.insert(0, str(ROOT))
 import webdataset  # noqa: E402
 from PIL import Image, ImageOps  # noqa: E402
 
-from pipelines.prepare.dealing import plan_shards  # noqa: E402
+from pipelines.prepare.plan.dealing import plan_shards  # noqa: E402
 from pipelines.prepare.preparation import prepare  # noqa: E402
-from pipelines.prepare.progress import PrepareProgress  # noqa: E402
-from pipelines.prepare.shard_task import ShardTask, write_shard  # noqa: E402
 from pipelines.prepare.sources.listing import open_source  # noqa: E402
+from pipelines.prepare.writing.progress import PrepareProgress  # noqa: E402
+from pipelines.prepare.writing.shard_task import ShardTask, write_shard  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402
-from pipelines.storage.uris import join, write_atomic  # noqa: E402
+from pipelines.storage.uris import join  # noqa: E402
 
 PREDICTED = """Predicted before measuring, from single codecs (milliseconds an image, one thread):
   256x256 JPEG -> 64-256: Pillow decodes in 1 ms and encodes PNG in 28; so the time is PNG encoding, 5 times to gain.
@@ -109,7 +109,7 @@ def write_one(job: tuple[PrepareConfig, ShardTask]) -> float:
 def run_in_processes(pool: Pool, config: PrepareConfig) -> float:
     """The same functions without Ray, what Ray's overhead is measured against: seconds in all parts of the work."""
     plan, lines = plan_shards(config, open_source(config.source))
-    write_atomic(join(config.out, "plan.jsonl"), lines)
+    lines.save(join(config.out, "plan.jsonl"))
     tasks = [ShardTask(shard, config.stages) for shard in plan.shards]
     return sum(pool.map(write_one, [(config, task) for task in tasks], chunksize=1))
 

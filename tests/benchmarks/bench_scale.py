@@ -24,13 +24,13 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pipelines.images.file_names import IgnoredFiles  # noqa: E402
-from pipelines.prepare.dealing import plan_shards  # noqa: E402
+from pipelines.prepare.finished.status import prepare_status  # noqa: E402
+from pipelines.prepare.plan.dealing import plan_shards  # noqa: E402
+from pipelines.prepare.plan.shard_plan import load_items, load_own_plan, write_plan  # noqa: E402
 from pipelines.prepare.preparation import prepare  # noqa: E402
-from pipelines.prepare.shard_plan import load_items, load_own_plan, write_plan  # noqa: E402
 from pipelines.prepare.sources.items import Source  # noqa: E402
 from pipelines.prepare.sources.listed_parts import FileList, Survey, list_files  # noqa: E402
 from pipelines.prepare.sources.listing import open_source  # noqa: E402
-from pipelines.prepare.status import prepare_status  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402
 from pipelines.shards import manifest  # noqa: E402
 from sr3core.config import fingerprint  # noqa: E402

@@ -21,9 +21,9 @@ import numpy as np
 from PIL import Image
 
 from pipelines.prepare import preparation
-from pipelines.prepare.plan_lines import PlanLines
-from pipelines.prepare.progress import PrepareProgress
-from pipelines.prepare.shard_plan import Plan
+from pipelines.prepare.plan.plan_lines import PlanLines
+from pipelines.prepare.plan.shard_plan import Plan
+from pipelines.prepare.writing.progress import PrepareProgress
 from pipelines.settings.prepare import PrepareConfig
 from sr3core.config import to_dict
 from tests.commands import ROOT, clean_environment

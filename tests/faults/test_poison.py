@@ -5,7 +5,7 @@ import os
 import signal
 from pathlib import Path
 
-from pipelines.prepare.verify import verify
+from pipelines.prepare.finished.verify import verify
 from pipelines.shards.manifest import load_manifest
 from sr3core.config import to_dict
 from tests.commands import ROOT

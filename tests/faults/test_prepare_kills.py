@@ -6,8 +6,8 @@ import signal
 import threading
 from pathlib import Path
 
+from pipelines.prepare.finished.verify import verify
 from pipelines.prepare.preparation import prepare
-from pipelines.prepare.verify import verify
 from sr3core.config import to_dict
 from tests.faults.fault_runs import HEALTH
 from tests.faults.interrupted_preparations import DRIVER, Driver, Pipe, config_for, data_of, quiet

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from pipelines.prepare.manifest_writer import write_manifest
+from pipelines.prepare.finished.manifest_writer import write_manifest
+from pipelines.prepare.finished.remaining_work import missing_tasks
+from pipelines.prepare.plan.stage_index import open_stages
 from pipelines.prepare.preparation import begin
-from pipelines.prepare.remaining_work import missing_tasks
-from pipelines.prepare.shard_task import write_shard
-from pipelines.prepare.stage_index import open_stages
+from pipelines.prepare.writing.shard_task import write_shard
 from pipelines.registry.registry import Registry
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run
 from pipelines.settings.prepare import PrepareConfig

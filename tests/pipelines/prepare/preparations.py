@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.prepare.progress import PrepareProgress
+from pipelines.prepare.writing.progress import PrepareProgress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, load_manifest
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.ingest.split_reader import load_split
+from pipelines.prepare.finished.verify import verify
+from pipelines.prepare.plan.shard_plan import load_plan
 from pipelines.prepare.preparation import add_new, prepare
-from pipelines.prepare.progress import PrepareProgress
-from pipelines.prepare.shard_plan import load_plan
-from pipelines.prepare.verify import verify
+from pipelines.prepare.writing.progress import PrepareProgress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, load_manifest
 from sr3core.errors import ConfigError, DataError

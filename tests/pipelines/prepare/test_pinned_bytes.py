@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.prepare import buckets
-from pipelines.prepare.dealing import plan_addition, plan_shards
-from pipelines.prepare.manifest_writer import write_manifest
-from pipelines.prepare.shard_plan import load_own_plan, write_plan
+from pipelines.prepare.finished.manifest_writer import write_manifest
+from pipelines.prepare.plan import buckets
+from pipelines.prepare.plan.dealing import plan_addition, plan_shards
+from pipelines.prepare.plan.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.sources import items, listed_parts
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig

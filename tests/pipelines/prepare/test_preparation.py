@@ -11,8 +11,8 @@ from webdataset import WebDataset  # pyright: ignore[reportAttributeAccessIssue]
 
 from cluster.cli import main
 from pipelines.images.rejects import RejectReason
+from pipelines.prepare.finished.verify import verify
 from pipelines.prepare.preparation import PrepareSummary, prepare
-from pipelines.prepare.verify import verify
 from pipelines.settings.stages import parse_stages
 from pipelines.shards.manifest import load_index, load_manifest
 from pipelines.shards.records import read_record

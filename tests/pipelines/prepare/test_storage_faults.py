@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.dealing import plan_shards
-from pipelines.prepare.shard_plan import write_plan
-from pipelines.prepare.shard_task import ShardTask, write_shard
+from pipelines.prepare.plan.dealing import plan_shards
+from pipelines.prepare.plan.shard_plan import write_plan
 from pipelines.prepare.sources.listing import open_source
+from pipelines.prepare.writing.shard_task import ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from sr3core.errors import StorageError

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from pipelines.prepare.finished.status import prepare_status
 from pipelines.prepare.preparation import prepare
-from pipelines.prepare.status import prepare_status
 from tests.pipelines.prepare.preparations import SAMPLES_PER_SHARD, config_for
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from pipelines.images.rejects import RejectReason
-from pipelines.prepare.dealing import plan_shards
-from pipelines.prepare.shard_plan import load_own_plan, write_plan
-from pipelines.prepare.shard_task import ShardTask, write_shard
+from pipelines.prepare.plan.dealing import plan_shards
+from pipelines.prepare.plan.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.sources.listing import open_source
+from pipelines.prepare.writing.shard_task import ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from tests.pipelines.prepare.preparations import all_bytes, picture

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pipelines.prepare.plan_lines import PlanLines
+from pipelines.prepare.plan.plan_lines import PlanLines
 from pipelines.prepare.sources.items import SourceItem
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig

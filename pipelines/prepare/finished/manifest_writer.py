@@ -4,8 +4,8 @@ from collections import defaultdict
 from itertools import islice
 
 from pipelines.images.rejects import Reject, RejectReason
-from pipelines.prepare.shard_plan import Plan
-from pipelines.prepare.stage_index import StageIndex
+from pipelines.prepare.plan.shard_plan import Plan
+from pipelines.prepare.plan.stage_index import StageIndex
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, StageSpec

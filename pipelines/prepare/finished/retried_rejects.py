@@ -8,8 +8,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from pipelines.prepare.shard_plan import Plan, PlannedShard, load_items
-from pipelines.prepare.stage_index import StageIndex
+from pipelines.prepare.plan.shard_plan import Plan, PlannedShard, load_items
+from pipelines.prepare.plan.stage_index import StageIndex
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import MANIFEST
 from pipelines.shards.summaries import ShardSummary

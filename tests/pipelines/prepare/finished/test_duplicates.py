@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.dealing import plan_addition
-from pipelines.prepare.duplicates import find_duplicates, tasks_without_duplicates
-from pipelines.prepare.shard_plan import Plan, load_own_plan, write_plan
-from pipelines.prepare.shard_task import ShardTask, write_shard
+from pipelines.prepare.finished.duplicates import find_duplicates, tasks_without_duplicates
+from pipelines.prepare.plan.dealing import plan_addition
+from pipelines.prepare.plan.shard_plan import Plan, load_own_plan, write_plan
 from pipelines.prepare.sources.listing import open_source
+from pipelines.prepare.writing.shard_task import ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from tests.pipelines.prepare.preparations import picture

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipelines.prepare.shard_plan import load_own_plan
-from pipelines.prepare.stage_index import StageIndex, count_shards
+from pipelines.prepare.plan.shard_plan import load_own_plan
+from pipelines.prepare.plan.stage_index import StageIndex, count_shards
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import ShardIndex, load_index, save_index
 from pipelines.storage.uris import join, write_atomic

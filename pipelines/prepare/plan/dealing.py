@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from pipelines.prepare.buckets import NUM_BUCKETS, Buckets, Record, Splitter, decode_row, sorted_records
-from pipelines.prepare.plan_lines import PlanLines
-from pipelines.prepare.shard_plan import Plan, PlannedShard, planned_items
+from pipelines.prepare.plan.buckets import NUM_BUCKETS, Buckets, Record, Splitter, decode_row, sorted_records
+from pipelines.prepare.plan.plan_lines import PlanLines
+from pipelines.prepare.plan.shard_plan import Plan, PlannedShard, planned_items
 from pipelines.prepare.sources.items import Parts, Source
 from pipelines.runtime.tasks import map_in_tasks
 from pipelines.settings.prepare import PrepareConfig

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.remaining_work import delete_leftovers, missing_tasks
-from pipelines.prepare.shard_plan import load_own_plan
+from pipelines.prepare.finished.remaining_work import delete_leftovers, missing_tasks
+from pipelines.prepare.plan.shard_plan import load_own_plan
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, save_index
 from tests.pipelines.prepare.preparations import pictures

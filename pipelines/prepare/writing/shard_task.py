@@ -9,11 +9,11 @@ import numpy as np
 
 from pipelines.images.decoding import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
-from pipelines.prepare.crops import pieces
-from pipelines.prepare.guarded_decoding import Call, guarded_calls
-from pipelines.prepare.shard_plan import PlannedShard, load_items
+from pipelines.prepare.plan.shard_plan import PlannedShard, load_items
 from pipelines.prepare.sources.items import SourceItem
 from pipelines.prepare.sources.listing import read_item
+from pipelines.prepare.writing.crops import pieces
+from pipelines.prepare.writing.guarded_decoding import Call, guarded_calls
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec

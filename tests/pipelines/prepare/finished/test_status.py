@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.prepare.finished.status import prepare_status
+from pipelines.prepare.finished.verify import verify
 from pipelines.prepare.preparation import PrepareSummary
-from pipelines.prepare.status import prepare_status
-from pipelines.prepare.verify import verify
 from pipelines.shards.manifest import load_manifest
 from sr3core.errors import DataError
 from tests.pipelines.prepare.preparations import copy_of

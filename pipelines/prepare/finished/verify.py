@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import IO
 
-from pipelines.prepare.shard_plan import PLAN, PlannedShard, load_plan
+from pipelines.prepare.plan.shard_plan import PLAN, PlannedShard, load_plan
 from pipelines.shards.manifest import MANIFEST, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.storage.uris import exists, join, list_files, name_of, open_seekable
 from sr3core.errors import DataError, StorageError

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.prepare.contact_sheet import contact_sheet
+from pipelines.prepare.finished.contact_sheet import contact_sheet
 from pipelines.prepare.preparation import PrepareSummary
 
 

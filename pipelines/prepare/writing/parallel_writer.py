@@ -8,10 +8,10 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from pipelines.prepare.progress import PrepareProgress
-from pipelines.prepare.shard_plan import PlannedShard
-from pipelines.prepare.shard_task import ShardReport, ShardTask, write_shard
-from pipelines.prepare.stage_index import StageIndex
+from pipelines.prepare.plan.shard_plan import PlannedShard
+from pipelines.prepare.plan.stage_index import StageIndex
+from pipelines.prepare.writing.progress import PrepareProgress
+from pipelines.prepare.writing.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.runtime.live_nodes import wait_for_live_nodes
 from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json

@@ -8,7 +8,7 @@ read from the indices. A table that is lost or damaged costs time alone.
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from pipelines.prepare.shard_plan import Plan
+from pipelines.prepare.plan.shard_plan import Plan
 from pipelines.runtime.threads import map_in_threads
 from pipelines.settings.stages import StageSpec
 from pipelines.shards.manifest import index_path, load_index

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pipelines.prepare.shard_task import ShardReport
+from pipelines.prepare.writing.shard_task import ShardReport
 from pipelines.runtime.progress_display import duration
 from pipelines.storage.uris import join, write_atomic
 from sr3core import strict_json

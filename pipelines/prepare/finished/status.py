@@ -3,9 +3,9 @@
 import time
 from dataclasses import dataclass
 
-from pipelines.prepare.progress import PROGRESS
-from pipelines.prepare.shard_plan import load_plan
-from pipelines.prepare.stage_index import count_shards
+from pipelines.prepare.plan.shard_plan import load_plan
+from pipelines.prepare.plan.stage_index import count_shards
+from pipelines.prepare.writing.progress import PROGRESS
 from pipelines.shards.manifest import MANIFEST
 from pipelines.storage.uris import exists, join, read_bytes
 from pipelines.storage.versions import list_versions

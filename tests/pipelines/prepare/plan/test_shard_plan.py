@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.prepare.dealing import plan_shards
+from pipelines.prepare.plan.dealing import plan_shards
+from pipelines.prepare.plan.shard_plan import write_plan
 from pipelines.prepare.preparation import describe_plan, prepare
-from pipelines.prepare.shard_plan import write_plan
 from pipelines.prepare.sources.items import Parts, Source, SourceItem
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig

@@ -8,16 +8,16 @@ import pytest
 
 from cluster.cli import main
 from pipelines.images.rejects import RETRIABLE
-from pipelines.prepare.dealing import plan_shards
-from pipelines.prepare.duplicates import tasks_without_duplicates
-from pipelines.prepare.manifest_writer import write_manifest
+from pipelines.prepare.finished.duplicates import tasks_without_duplicates
+from pipelines.prepare.finished.manifest_writer import write_manifest
+from pipelines.prepare.finished.remaining_work import missing_tasks
+from pipelines.prepare.finished.retried_rejects import begin_retry, find_retry
+from pipelines.prepare.finished.verify import verify
+from pipelines.prepare.plan.dealing import plan_shards
+from pipelines.prepare.plan.shard_plan import is_begun, load_own_plan, write_plan
 from pipelines.prepare.preparation import describe_plan, prepare
-from pipelines.prepare.remaining_work import missing_tasks
-from pipelines.prepare.retried_rejects import begin_retry, find_retry
-from pipelines.prepare.shard_plan import is_begun, load_own_plan, write_plan
-from pipelines.prepare.shard_task import write_shard
 from pipelines.prepare.sources.listing import open_source
-from pipelines.prepare.verify import verify
+from pipelines.prepare.writing.shard_task import write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_manifest
 from tests.pipelines.prepare.preparations import all_bytes, picture, quiet

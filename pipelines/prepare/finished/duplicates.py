@@ -7,9 +7,9 @@ from functools import partial
 
 import numpy as np
 
-from pipelines.prepare.shard_plan import Plan
-from pipelines.prepare.shard_task import ShardTask
-from pipelines.prepare.stage_index import StageIndex
+from pipelines.prepare.plan.shard_plan import Plan
+from pipelines.prepare.plan.stage_index import StageIndex
+from pipelines.prepare.writing.shard_task import ShardTask
 from pipelines.runtime.threads import map_in_threads
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines.prepare.contact_sheet import contact_sheet
-from pipelines.prepare.crops import chosen_places, is_flat, places
-from pipelines.prepare.duplicates import find_duplicates, tasks_without_duplicates
+from pipelines.prepare.finished.contact_sheet import contact_sheet
+from pipelines.prepare.finished.duplicates import find_duplicates, tasks_without_duplicates
+from pipelines.prepare.finished.status import prepare_status
+from pipelines.prepare.finished.verify import describe, verify
+from pipelines.prepare.plan.shard_plan import load_own_plan
 from pipelines.prepare.preparation import describe_plan, prepare
-from pipelines.prepare.shard_plan import load_own_plan
-from pipelines.prepare.status import prepare_status
-from pipelines.prepare.verify import describe, verify
+from pipelines.prepare.writing.crops import chosen_places, is_flat, places
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index, load_manifest, save_index
 from pipelines.shards.records import content_digest, read_record, record_key

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.prepare.finished.verify import describe, verify
 from pipelines.prepare.preparation import PrepareSummary
-from pipelines.prepare.verify import describe, verify
 from tests.pipelines.prepare.preparations import (
     copy_of,
 )

@@ -1,0 +1,1 @@
+"""What follows once shards are written: manifests, duplicates, what is missing, status, verification."""
