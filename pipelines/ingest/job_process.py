@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -40,6 +41,7 @@ class JobProcess:
                 stdin=subprocess.DEVNULL,
             )
         self._setup: ReadingSetup | None = setup
+        self._ending = threading.Lock()
 
     @property
     def pid(self) -> int:
@@ -65,10 +67,14 @@ class JobProcess:
         return answer
 
     def end(self) -> None:
-        """End it at once, whatever it does: it keeps nothing, and an unfinished download is cleared away by others."""
+        """End it at once, whatever it does: it keeps nothing, and an unfinished download is cleared away by others.
+
+        Several threads may call this, and more than once: the pool that closes, and a thread that replaces it.
+        """
         self._process.kill()
         self._process.wait()
-        self._connection.close()
+        with self._ending:  # two threads in close() would close one descriptor twice, or another's that took its number
+            self._connection.close()
 
 
 def main() -> None:

@@ -52,6 +52,8 @@ def write_shards(
     """
     failures: list[str] = []
     waiting = list(tasks)
+    if waiting:
+        _say_if_waiting()
     for attempt in range(1, MAX_ATTEMPTS + 1):
         if not waiting:
             break
@@ -127,13 +129,24 @@ def _run(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str
 
 
 def _reserved_bytes(config: PrepareConfig) -> int:
-    """Memory that a task claims of its node: a process, and a photo and its resized copies in several forms."""
+    """Memory that a task claims of its node: a process, and a photo and its resized copies in several forms.
+
+    Nothing while no node can run a task: what an autoscaler's nodes will have is not known here, and one whose node
+    types declare no memory would never add a node for a task that claims some.
+    """
     import ray
 
     largest = max(stage.high_size for stage in config.stage_specs)
     wanted = _PROCESS_BYTES + _BYTES_PER_PIXEL * largest**2
-    nodes = [int(node["Resources"].get("memory", 0)) for node in ray.nodes() if node["Alive"]]
-    return min(wanted, max(nodes, default=0))  # more than any node has would never be granted
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    return min(wanted, int(max((node.get("memory", 0) for node in nodes), default=0)))  # more would never be granted
+
+
+def _say_if_waiting() -> None:
+    import ray
+
+    if max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0) < 1:
+        print("waits for nodes: a shard needs 1 CPU, and no node of the cluster has one", flush=True)
 
 
 def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,13 @@
 """Decoding in processes: they are replaced when killed, named when they cannot help it, and end with their parent."""
 
+import contextlib
 import itertools
 import os
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -65,6 +68,29 @@ def test_a_process_that_dies_every_time_ends_training_with_what_it_was_reading(s
     )
     with Loader(split, CONFIG, 16, None) as loader, pytest.raises(Sr3Error, match=wanted):
         load(loader, split, CONFIG, [0])
+
+
+def test_a_process_that_two_threads_end_at_once_is_closed_once(synthetic, monkeypatch):
+    """A pool that closes, and a thread that replaces a process that has died: a second close would hit a descriptor
+    that by then may belong to another file."""
+    both = threading.Barrier(2)
+    closed = []
+
+    def close(connection):
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(1)  # were there a second thread in here, it would be let in now
+        closed.append(connection.fileno())
+        os.close(connection.fileno())
+
+    split = open_training_split(synthetic, CONFIG)
+    with Loader(split, CONFIG, 16, None) as loader:
+        process = loader._decoding._processes[0]
+        monkeypatch.setattr(type(process._connection), "_close", close)
+        with ThreadPoolExecutor(2) as threads:
+            for call in [threads.submit(process.end) for _ in range(2)]:
+                call.result()
+        monkeypatch.undo()
+    assert len(closed) == 1
 
 
 ORPHAN = """
