@@ -12,7 +12,7 @@ from pipelines.settings.locations import Location
 from tune.search.settings import SearchConfig
 
 if TYPE_CHECKING:
-    from tune.search.artifacts import SearchResult
+    from tune.search.results.publication import SearchResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def _checked(options: Options) -> list[str]:
     """What the search would do, in lines; refuses what cannot be searched, and remembers moved data."""
     from pipelines.runs.run_data import remember_data, require_data, with_data
     from pipelines.runs.run_folder import open_run
-    from tune.search.held_out_images import fit_to_images
+    from tune.search.objective.held_out_images import fit_to_images
 
     run, lines = with_data(open_run(options.run), options.data), []
     stage = run.stage(options.config.stage)

@@ -30,11 +30,11 @@ import ray
 from pipelines.runs.run_folder import open_run
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import extract_features
-from tune.search.artifacts import TrialRecord, best_of
-from tune.search.objective import Evaluator
+from tune.search.objective.evaluator import Evaluator
+from tune.search.objective.task import load_task
+from tune.search.records.search_report import TrialRecord, best_of
 from tune.search.schedule_search import search
 from tune.search.settings import SearchConfig
-from tune.search.task import load_task
 
 
 def copy_run(run: Path, stage: str, into: Path) -> Path:

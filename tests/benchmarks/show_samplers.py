@@ -2,8 +2,8 @@
 
     python tests/benchmarks/show_samplers.py --run RUN --stage 16-64 --steps 10 25 50 100 --images 64 --out DIR
 
-The schedules are those that one would use without a search (tune/search/defaults.py): Algorithm 2 and DDIM on the
-trained one respaced, the others on their own authors' levels. All see the same held-out images and the same noise.
+The schedules are those that one would use without a search (tune/search/proposals/defaults.py): Algorithm 2 and DDIM
+on the trained one respaced, the others on their authors' own levels. All see the same images and the same noise.
 
 DIR/samplers.png has a row a sampler and number of evaluations, a column an image (the first few), with the input and
 the original on top; DIR/samplers.md the means. DIR/cache.json keeps every finished measurement under the fingerprint of
@@ -35,7 +35,7 @@ from sr3core.metrics.fid import frechet_distance_from_features
 from sr3core.metrics.psnr import psnr
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.randomness import derive_seed
-from tune.search.defaults import defaults
+from tune.search.proposals.defaults import defaults
 
 SAMPLERS = ("trained-respaced", "ddim", "dpmpp-2m", "heun-karras")
 """Names of defaults, one an algorithm."""

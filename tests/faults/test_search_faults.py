@@ -11,7 +11,7 @@ import pytest
 from sr3core.config import to_dict
 from tests.commands import ROOT, clean_environment
 from tests.faults.fault_runs import HEALTH
-from tune.search.artifacts import read_search
+from tune.search.records.search_report import read_search
 from tune.search.schedule_search import search
 from tune.search.settings import SearchConfig
 

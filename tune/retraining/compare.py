@@ -16,7 +16,7 @@ from sr3core.config import fingerprint_of, from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.features.extractors import FeatureNetwork
 from tune.retraining.settings import HIGHER_IS_BETTER, PromotionConfig, PromotionObjective
-from tune.search.task import feature_network
+from tune.search.objective.task import feature_network
 
 METRICS: dict[PromotionObjective, str] = {
     "fid": "distance",

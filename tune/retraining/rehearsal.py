@@ -10,7 +10,7 @@ from pipelines.storage.uris import absolute
 from sr3core.errors import DataError
 from tune.retraining.settings import RetrainConfig
 from tune.retraining.state import check_config, read_states, unfinished
-from tune.search.held_out_images import MIN_IMAGES
+from tune.search.objective.held_out_images import MIN_IMAGES
 
 MIN_HELD_OUT = 3
 """Images without which two models cannot be compared."""

@@ -21,31 +21,29 @@ from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
 from sr3core.features.extractors import distance_label
-from tune.search.algorithms import ScheduleSearcher, create_algorithm
-from tune.search.artifacts import (
-    Ledger,
+from tune.search.confirmation.confirm import chains, confirm
+from tune.search.objective.evaluator import Task
+from tune.search.objective.held_out_images import fit_to_images
+from tune.search.objective.task import load_task, reference_features
+from tune.search.proposals.algorithms import ScheduleSearcher, create_algorithm
+from tune.search.proposals.defaults import defaults
+from tune.search.proposals.space import RefinementSpace, SearchSpace, Space
+from tune.search.proposals.warm_start import warm_starts
+from tune.search.records.ledger import Ledger, Proposal
+from tune.search.records.search_report import (
     Origin,
-    Proposal,
     SearchReport,
-    SearchResult,
     TrialRecord,
     best_of,
     front_of,
-    publish_schedules,
     read_search,
     write_json,
 )
-from tune.search.confirm import chains, confirm
-from tune.search.defaults import defaults
-from tune.search.held_out_images import fit_to_images
-from tune.search.objective import Task
-from tune.search.plots import write_plots
+from tune.search.results.plots import write_plots
+from tune.search.results.publication import SearchResult, publish_schedules
+from tune.search.results.table import format_table
 from tune.search.settings import SearchConfig
-from tune.search.space import RefinementSpace, SearchSpace, Space
-from tune.search.table import format_table
-from tune.search.task import load_task, reference_features
 from tune.search.trial import Rungs, ScheduleTrial, TrialNotes, warn_of_resources
-from tune.search.warm_start import warm_starts
 
 Report = Callable[[str], None]
 

@@ -13,7 +13,7 @@ FeatureChoice = Literal["auto", "inception", "seeded"]
 WarmStart = Literal["elbo", "gits"]
 
 NUM_DEFAULTS = 6
-"""Number of schedules that tune/search/defaults.py makes per budget."""
+"""Number of schedules that tune/search/proposals/defaults.py makes per budget."""
 MOST_REFINED = 12
 """Largest number of steps for which each step can be searched individually."""
 PAPER_BUDGET = 100

@@ -16,7 +16,8 @@ from sr3core import strict_json
 from sr3core.diffusion.schedules import default_schedule
 from tests.reporting import make_run, measured
 from tune.retraining.retrain import Outcome
-from tune.search.artifacts import SearchReport, SearchResult
+from tune.search.records.search_report import SearchReport
+from tune.search.results.publication import SearchResult
 from tune.search.settings import SearchConfig
 
 

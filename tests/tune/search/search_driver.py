@@ -6,8 +6,8 @@ import sys
 import ray
 
 from tests.tune.search.tiny_search import fake_load_split, make_config
-from tune.search import held_out_images, task
 from tune.search import schedule_search as module
+from tune.search.objective import held_out_images, task
 
 
 def main(run: str, address: str) -> None:

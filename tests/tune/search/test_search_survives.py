@@ -16,10 +16,10 @@ from sr3core.hyperparameters import NoiseScheduleConfig
 from sr3core.networks.unet import UNet
 from tests.commands import ROOT
 from tests.tune.search.tiny_search import make_config
-from tune.search.artifacts import TrialRecord, find_searches
-from tune.search.defaults import defaults
+from tune.search.proposals.defaults import defaults
+from tune.search.records.search_report import TrialRecord, find_searches
+from tune.search.results.table import format_table
 from tune.search.schedule_search import search
-from tune.search.table import format_table
 
 DRIVER = Path(__file__).with_name("search_driver.py")
 

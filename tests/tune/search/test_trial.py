@@ -10,10 +10,11 @@ from ray.tune.schedulers import TrialScheduler
 
 from sr3core.diffusion.schedules import schedule_from_json
 from sr3core.hyperparameters import SamplerConfig
-from tune.search.artifacts import Confirmation, SearchReport, TrialRecord, front_of, publish_schedules
-from tune.search.plots import plot_gammas, write_plots
+from tune.search.records.search_report import Confirmation, SearchReport, TrialRecord, front_of
+from tune.search.results.plots import plot_gammas, write_plots
+from tune.search.results.publication import publish_schedules
+from tune.search.results.table import format_table
 from tune.search.settings import NUM_DEFAULTS, SearchConfig
-from tune.search.table import format_table
 from tune.search.trial import Rungs, reason
 
 

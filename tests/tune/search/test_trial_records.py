@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from sr3core.config import from_dict, to_dict
 from sr3core.hyperparameters import SamplerConfig
-from tune.search.artifacts import TrialRecord, best_of
+from tune.search.records.search_report import TrialRecord, best_of
 
 
 def record(name: str, objective: float | None, status: str = "done") -> TrialRecord:

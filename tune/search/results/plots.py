@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tune.search.artifacts import SearchReport
+from tune.search.records.search_report import SearchReport
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

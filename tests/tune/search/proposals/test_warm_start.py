@@ -8,7 +8,7 @@ import torch
 
 from sr3core.diffusion.equations import predict_y_0, q_posterior, q_sample
 from sr3core.diffusion.schedules import check_gammas
-from tune.search.warm_start import (
+from tune.search.proposals.warm_start import (
     NOISE_FIRST,
     Probe,
     candidate_levels,

@@ -13,9 +13,10 @@ from ray.tune.search import Searcher
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
-from tune.search.artifacts import Ledger, Origin, Proposal, TrialRecord
+from tune.search.proposals.space import RefinementSpace, SearchSpace, Space, distributions, propose
+from tune.search.records.ledger import Ledger, Proposal
+from tune.search.records.search_report import Origin, TrialRecord
 from tune.search.settings import Algorithm
-from tune.search.space import RefinementSpace, SearchSpace, Space, distributions, propose
 
 
 class ScheduleSearcher(Searcher):

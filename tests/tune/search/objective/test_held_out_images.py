@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from tests.tune.search.tiny_search import TinyRun, make_config
-from tune.search.held_out_images import fit_to_images
+from tune.search.objective.held_out_images import fit_to_images
 from tune.search.settings import SearchConfig
 
 
 def fitted(run: TinyRun, monkeypatch: Any, held_out: dict[str, int], **changes: Any) -> tuple[SearchConfig, str]:
     """A search fitted to so many images per split, and what was reported."""
-    monkeypatch.setattr("tune.search.held_out_images.num_held_out", lambda stage, split: held_out[split])
+    monkeypatch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: held_out[split])
     lines: list[str] = []
     found = fit_to_images(run.stage, make_config(**changes), lines.append)
     return found, "\n".join(lines)

@@ -4,7 +4,7 @@ import numpy as np
 
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, inference_gammas, training_gammas
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerConfig
-from tune.search.space import make_schedule
+from tune.search.proposals.space import make_schedule
 
 EDM_SIGMAS = 0.002, 80.0
 """sqrt((1 - gamma) / gamma) of the last and the first step in Table 1 of Karras et al. (2022): below half a grey level,

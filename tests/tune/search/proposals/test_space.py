@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from sr3core.diffusion.schedules import FAMILIES, check_gammas, schedule_from_json, training_gammas
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm
-from tune.search.defaults import defaults
-from tune.search.settings import NUM_DEFAULTS
-from tune.search.space import (
+from tune.search.proposals.defaults import defaults
+from tune.search.proposals.space import (
     NOISE_FIRST,
     RANDOMNESS,
     SHAPES,
@@ -22,6 +21,7 @@ from tune.search.space import (
     distributions,
     propose,
 )
+from tune.search.settings import NUM_DEFAULTS
 
 TRAINED = NoiseScheduleConfig()
 SMALLEST = float(training_gammas(TRAINED)[-1])

@@ -6,16 +6,16 @@ trials/         one file per trial started or finished: a killed search resumes 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pipelines.runs.run_folder import StageRun, write_atomic
-from pipelines.storage.versioned_json import JsonFormat, decoding
+from pipelines.runs.run_folder import write_atomic
+from pipelines.storage.versioned_json import JsonFormat
 from sr3core import strict_json
-from sr3core.config import differences, from_dict, to_dict
-from sr3core.diffusion.schedules import InferenceSchedule, schedule_from_json
-from sr3core.errors import CheckpointError, ConfigError
+from sr3core.config import from_dict, to_dict
+from sr3core.diffusion.schedules import InferenceSchedule
+from sr3core.errors import CheckpointError
 from sr3core.hyperparameters import SamplerConfig
 from tune.search.settings import SearchConfig
 
@@ -142,19 +142,6 @@ class SearchReport:
         return tuple(trial for trial in self.trials if trial.status == "failed")
 
 
-@dataclass(frozen=True, slots=True)
-class SearchResult:
-    """A finished search and its files."""
-
-    report: SearchReport
-    path: Path
-    """search.json."""
-    schedule: InferenceSchedule
-    """The best schedule, with provenance."""
-    schedule_path: Path
-    """RUN/<stage>/schedules/best-<budget>.json; with a front, front-<evaluations>.json of the best."""
-
-
 def read_search(path: Path) -> SearchReport:
     """Read a search.json.
 
@@ -176,67 +163,6 @@ def write_json(path: Path, data: Any) -> None:
     write_atomic(path, strict_json.dumps(to_dict(data), indent=1))
 
 
-@dataclass(frozen=True, slots=True)
-class Proposal:
-    """A schedule to try."""
-
-    schedule: InferenceSchedule
-    origin: Origin
-    point: dict[str, Any] | None = None
-
-
-@dataclass(slots=True)
-class Ledger:
-    """The trials of one search on disk: which were started, which finished. Only one driver writes it.
-
-    Raises:
-        ConfigError: the folder holds the trials of another search.
-    """
-
-    folder: Path
-    identity: dict[str, Any]
-    """Everything that decides which schedules are tried and how they are judged; stored in identity.json."""
-    finished: list[TrialRecord] = field(default_factory=list)
-    interrupted: list[Proposal] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        marker = self.folder / "identity.json"
-        identity = strict_json.plain({**self.identity, "format_version": SEARCH_FORMAT_VERSION})
-        remedy = "delete the folder it is in, or use another name"
-        with decoding(marker, "record of a search", remedy):
-            changed = differences(dict(strict_json.loads(marker.read_bytes())), identity) if marker.is_file() else []
-        if changed:
-            raise ConfigError(
-                f"{self.folder} holds a search with a different space or model: {'; '.join(changed)}; delete it or use"
-                " another name"
-            )
-        write_atomic(marker, strict_json.dumps(identity, indent=1))
-        with decoding(self.folder / "trials", "record of trials", remedy):
-            entries = [strict_json.loads(path.read_bytes()) for path in self.folder.glob("trials/*.json")]
-            for data in sorted(entries, key=lambda entry: entry["index"]):
-                self._take(data)
-
-    def _take(self, data: dict[str, Any]) -> None:
-        if data["ended"] is not None:
-            self.finished.append(from_dict(TrialRecord, data["ended"]))
-        else:
-            begun = data["begun"]
-            schedule = from_dict(InferenceSchedule, begun["schedule"])
-            self.interrupted.append(Proposal(schedule, begun["origin"], begun["point"]))
-
-    def begin(self, proposal: Proposal) -> None:
-        """Record that a trial starts."""
-        self._write(proposal.schedule.name, {"index": len(self.finished), "begun": to_dict(proposal), "ended": None})
-
-    def end(self, record: TrialRecord) -> None:
-        """Record how a trial ended."""
-        self._write(record.name, {"index": len(self.finished), "begun": None, "ended": to_dict(record)})
-        self.finished.append(record)
-
-    def _write(self, name: str, content: dict[str, Any]) -> None:
-        write_atomic(self.folder / "trials" / f"{name}.json", strict_json.dumps(content, indent=1))
-
-
 def best_of(trials: Sequence[TrialRecord]) -> TrialRecord | None:
     """The trial with the lowest objective among those judged on all images; None if there are none."""
     done = [trial for trial in trials if trial.status == "done" and trial.objective is not None]
@@ -251,47 +177,3 @@ def front_of(trials: Sequence[TrialRecord]) -> tuple[TrialRecord, ...]:
         if best is not None and (not found or (best.objective or 0.0) < (found[-1].objective or 0.0)):
             found.append(best)
     return tuple(found)
-
-
-def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
-    """Write the best schedules where `sr3 upscale` looks for them; delete those that left this search's front."""
-    for path in stage.schedules.glob("front-*.json"):
-        if _search_of(path) == folder.name:
-            path.unlink()
-    written = {}
-    for name in report.front or (report.best,):
-        trial = report.trial(name)
-        schedule = replace(trial.schedule, provenance=_schedule_provenance(report, trial, folder.name))
-        stem = f"front-{trial.num_evaluations}" if report.front else f"best-{trial.budget}"
-        path = stage.schedules / f"{stem}.json"
-        write_atomic(path, schedule.to_json())
-        written[name] = (schedule, path)
-    schedule, path = written[report.best]
-    return SearchResult(report=report, path=folder / "search.json", schedule=schedule, schedule_path=path)
-
-
-def _search_of(path: Path) -> str | None:
-    """The search that wrote a schedule; None for files of other origin."""
-    try:
-        return schedule_from_json(path.read_bytes(), path.name).provenance.get("search")
-    except CheckpointError:
-        return None
-
-
-def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: str) -> dict[str, Any]:
-    sure = report.confirmation
-    verdict = sure and (sure.winner_is_better if trial.name == report.best else sure.stays_ahead(trial.name))
-    return {
-        "made_by": "schedule search",
-        "search": search_name,
-        "stage": report.stage,
-        "label": report.label,
-        "distance": trial.distance,
-        "objective": report.config.objective,
-        "split": report.split,
-        "num_images": report.num_images,
-        "seed": report.config.seed,
-        "feature_network": report.feature_network,
-        "confirmed": verdict,
-        **report.provenance,
-    }

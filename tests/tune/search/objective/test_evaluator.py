@@ -12,7 +12,7 @@ import torch
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.features.extractors import FeatureNetwork, SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
-from tune.search.objective import (
+from tune.search.objective.evaluator import (
     DivergedError,
     Evaluator,
     Measurements,

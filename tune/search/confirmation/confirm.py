@@ -12,10 +12,10 @@ from pipelines.runs.run_folder import StageRun
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
 from sr3core.features.extractors import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
-from tune.search.artifacts import Confirmation, TrialRecord, best_of
-from tune.search.objective import Task, judge, schedule_fingerprint
+from tune.search.objective.evaluator import Task, judge, schedule_fingerprint
+from tune.search.objective.task import load_task, reference_features
+from tune.search.records.search_report import Confirmation, TrialRecord, best_of
 from tune.search.settings import SearchConfig, TrialResources
-from tune.search.task import load_task, reference_features
 from tune.search.trial import NUMBERS, reason
 
 

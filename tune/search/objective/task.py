@@ -18,7 +18,7 @@ from sr3core.features.extractors import (
     find_inception,
     load_inception,
 )
-from tune.search.objective import Task, extract
+from tune.search.objective.evaluator import Task, extract
 from tune.search.settings import FeatureChoice, SearchConfig, TrialResources
 
 

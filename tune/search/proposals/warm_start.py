@@ -22,9 +22,9 @@ from sr3core.images.pixels import to_float
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import ImageNoise, derive_seed
 from sr3core.regression import condition
-from tune.search.objective import Task, pick_device
+from tune.search.objective.evaluator import Task, pick_device
+from tune.search.proposals.space import make_schedule
 from tune.search.settings import WarmStart
-from tune.search.space import make_schedule
 
 NUM_CANDIDATES = 40
 """Smallest number of candidate levels; three times the steps where that is more."""

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tune.search.artifacts import SearchReport, TrialRecord
-from tune.search.space import RANDOMNESS
+from tune.search.proposals.space import RANDOMNESS
+from tune.search.records.search_report import SearchReport, TrialRecord
 
 _COLUMNS = (
     "schedule",

@@ -1,0 +1,1 @@
+"""Whether what a search found is true: other images, fresh noise."""

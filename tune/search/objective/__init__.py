@@ -1,0 +1,1 @@
+"""How every schedule is judged alike: images, features, distances."""

@@ -1,0 +1,1 @@
+"""What is published and shown of a search."""
