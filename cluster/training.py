@@ -28,7 +28,7 @@ def training_session(config: RunConfig, options: TrainOptions, fingerprints: dic
     from pipelines.training.parallel_stages import check_stages
 
     def open_or_start() -> "Run":
-        return create_run(options.out, config, options.data, fingerprints, options.fresh)
+        return create_run(options.out, config, options.prepared_data, fingerprints, options.fresh)
 
     with working_in(options.out, "training", wait=options.wait):
         run = None if options.fresh else open_or_start()

@@ -63,15 +63,14 @@ def run(options: Options) -> int:
     from pipelines.evaluation.networks import check_weight_files
     from pipelines.runs.run_folder import data_fingerprints
     from pipelines.runs.stage_schedules import check_schedule_file
-    from pipelines.shards.manifest import require_images
+    from pipelines.shards.mixtures import require_everywhere
     from pipelines.storage.folder_lease import refuse_if_busy
-    from pipelines.storage.uris import join
 
-    fingerprints = data_fingerprints(options.data, config)
+    fingerprints = data_fingerprints(options.prepared_data, config)
     check_schedule_file(options.evaluation.schedule)
     check_weight_files(options.measure)
     if not options.only:
-        require_images(join(options.data, config.stages[0].data_stage), options.evaluation.split)
+        require_everywhere(options.prepared_data, config.stages[0].data_stage, options.evaluation.split)
     if options.dry_run:
         refuse_if_busy(options.out, "training")
         for stage in config.stages:

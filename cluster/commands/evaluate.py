@@ -11,7 +11,8 @@ from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
-from pipelines.settings.locations import Location, NamedLocation
+from pipelines.settings.locations import DataLocation, Location, NamedLocation
+from pipelines.settings.mixtures import read_data
 from pipelines.storage.folder_lease import refuse_if_busy, working_in
 from sr3core.errors import ConfigError
 
@@ -25,7 +26,7 @@ class Options(Configured, Writing, OnRay):
 
     run: Location | None = None
     """Run folder: compares nearest, bicubic, regression and SR3 on its held-out images."""
-    data: Location | None = None
+    data: tuple[DataLocation, ...] = ()
     """With --run: where the data that it was trained on are now, if they were moved; the run remembers it."""
     outputs: tuple[NamedLocation, ...] = ()
     """Instead of a run: folders of any methods' images, DIR or NAME=DIR."""
@@ -63,7 +64,7 @@ class Options(Configured, Writing, OnRay):
             raise ConfigError("--outputs needs --references DIR and --out FILE.json as well")
         if self.run is not None and (self.references or self.inputs or self.cache):
             raise ConfigError("--run uses its own references and inputs; leave out --references, --inputs and --cache")
-        if self.run is None and self.data is not None:
+        if self.run is None and self.data:
             raise ConfigError("--data says where the data of a run are; leave it out, or name --run RUN")
         if self.run is not None and (self.unpaired or self.samples):
             raise ConfigError("--unpaired and --samples apply to --outputs, not to --run")
@@ -184,7 +185,7 @@ def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
     from pipelines.runs.run_folder import open_run
     from pipelines.sampling.held_out import measured_stage, methods_of
 
-    run = with_data(open_run(location), options.data)
+    run = with_data(open_run(location), read_data(options.data) if options.data else None)
     if not options.dry_run:
         remember_data(run)
     if options.from_noise:

@@ -8,7 +8,8 @@ from cluster.exits import DONE
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
-from pipelines.settings.locations import Location
+from pipelines.settings.locations import DataLocation, Location
+from pipelines.settings.mixtures import read_data
 from tune.search.settings import SearchConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class Options(Configured, Writing, OnRay):
 
     run: Location
     """Run folder that `sr3 train` wrote."""
-    data: Location | None = None
+    data: tuple[DataLocation, ...] = ()
     """Where the data that the run was trained on are now, if they were moved; the run remembers it."""
     config: Annotated[SearchConfig, Flat]
 
@@ -79,7 +80,7 @@ def _checked(options: Options) -> list[str]:
     from pipelines.runs.run_folder import open_run
     from tune.search.objective.held_out_images import fit_to_images
 
-    run, lines = with_data(open_run(options.run), options.data), []
+    run, lines = with_data(open_run(options.run), read_data(options.data) if options.data else None), []
     stage = run.stage(options.config.stage)
     checkpoint = stage.weights.newest()
     require_data(run, stage.config.data_stage, options.config.split, 0)

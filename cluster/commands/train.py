@@ -62,7 +62,7 @@ def run(options: Options) -> int:
     from pipelines.training.fine_tuning import start_stages
 
     config, parents = find_start(options, config)
-    fingerprints = data_fingerprints(options.data, config)
+    fingerprints = data_fingerprints(options.prepared_data, config)
     if options.dry_run:
         refuse_if_busy(options.out, "training")
         for stage in config.stages:

@@ -9,7 +9,8 @@ import tyro
 from cluster.options.declared import Configured, OnRay, Writing
 from cluster.options.help import listed
 from cluster.options.reading import HELP, HELP_ALL, CommandLine, take_config
-from pipelines.settings.locations import Location
+from pipelines.settings.locations import DataLocation, Location
+from pipelines.settings.mixtures import read_data
 from pipelines.settings.presets import PRESETS, preset
 from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.config import did_you_mean, from_dict
@@ -26,8 +27,9 @@ ENDING = ("--fresh", "--dry-run", "--config", "--print-config", "--address")
 class TrainOptions(Configured, Writing, OnRay):
     """Train the stages of a preset in parallel."""
 
-    data: Location
-    """Folder or s3:// prefix that `sr3 prepare` wrote."""
+    data: tuple[DataLocation, ...]
+    """Folder or s3:// prefix that `sr3 prepare` wrote. Several are mixed: with weights, as in a=0.7 b=0.3, or in
+    proportion to their numbers of images."""
     out: Location
     """Run folder; the same command again resumes from the newest checkpoints."""
     only: tuple[str, ...] = ()
@@ -36,6 +38,15 @@ class TrainOptions(Configured, Writing, OnRay):
     """Delete what an earlier run left in --out, and start over."""
     preset: ClassVar[RunConfig]
     """The run whose stages are the defaults."""
+
+    @property
+    def prepared_data(self) -> str:
+        """The data as a run remembers them.
+
+        Raises:
+            ConfigError: they cannot be mixed like this.
+        """
+        return read_data(self.data)
 
     @property
     def run_config(self) -> RunConfig:

@@ -1,6 +1,5 @@
 """Table 4 for a run's cascade: images from noise, cycling through the classes, against originals of its data."""
 
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from pipelines.sampling.generate import image_name, sample_images
 from pipelines.sampling.generation_plan import Plan, plan_samples
 from pipelines.sampling.held_out import check_files_reach_all
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from pipelines.settings.mixtures import parts_of
 from pipelines.settings.sample import SampleConfig
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint_of
@@ -55,8 +55,16 @@ def plan_table_4(run: Run, num_images: int, config: EvaluateConfig) -> tuple[Pla
     """The images to draw and the originals; checks everything that `evaluate_table_4` needs."""
     wanted = _wanted(num_images, config)
     plan = plan_samples(run, _folder(run.path, plan_samples(run, None, wanted)), wanted)
-    originals = ImageSet.read(join(run.data, plan.stages[-1].config.data_stage), "references", config.split)
-    return plan, replace(originals, files=dict(islice(sorted(originals.files.items()), config.limit)))
+    return plan, _originals(run, plan.stages[-1].config.data_stage, config)
+
+
+def _originals(run: Run, stage: str, config: EvaluateConfig) -> ImageSet:
+    """The originals of a split; with a limit, the first ones by their keys, of a mixture the same number of each."""
+    folders = [join(part.folder, stage) for part in parts_of(run.data)]
+    sets = [ImageSet.read(folder, "references", config.split) for folder in folders]
+    each = None if config.limit is None else -(-config.limit // len(sets))
+    files = [item for images in sets for item in islice(sorted(images.files.items()), each)]
+    return ImageSet("references", " and ".join(folders), dict(files[: config.limit]))
 
 
 def _wanted(num_images: int, config: EvaluateConfig) -> SampleConfig:

@@ -6,6 +6,7 @@ from concurrent.futures import Future
 
 from pipelines.ingest.cache_plan import open_cache, plan_cache
 from pipelines.ingest.loader import Loader
+from pipelines.ingest.mixed_order import MixedOrder
 from pipelines.ingest.pixel_batch import PixelBatch
 from pipelines.ingest.sample_order import SampleOrder
 from pipelines.ingest.shard_prefetch import ShardPrefetch
@@ -13,16 +14,20 @@ from pipelines.ingest.split_reader import SplitReader
 from pipelines.settings.train import TrainConfig
 
 
-def order_of(split: SplitReader, config: TrainConfig) -> SampleOrder:
+def order_of(split: SplitReader, config: TrainConfig) -> MixedOrder:
     """The order in which a stage sees the samples of its training split."""
-    return SampleOrder(
-        tuple(shard.num_samples for shard in split.shards),
-        config.batch_size,
-        config.num_lanes,
-        config.shuffle_window,
-        config.seed,
-        config.block_boundaries,
+    orders = (
+        SampleOrder(
+            tuple(shard.num_samples for shard in shards),
+            config.batch_size,
+            config.num_lanes,
+            config.shuffle_window,
+            config.seed,
+            config.block_boundaries,
+        )
+        for shards in split.shards_of
     )
+    return MixedOrder(tuple(orders), tuple(part.share for part in split.stages))
 
 
 def batches_from(
@@ -42,12 +47,14 @@ def batches_from(
     """
     order = order_of(split, config)
     lanes = order.lanes_of(rank, world_size)  # so that a wrong world size is reported here, not in a thread
-    cache = open_cache(config, split.directory)
+    cache = open_cache(config, split.directories)
     if cache is not None:
         capacity = cache.capacity // workers_on_node
-        cache = cache if plan_cache(config, order, split.shards, rank, world_size, capacity).fits else None
+        cache = cache if plan_cache(config, order, split.shards_of, rank, world_size, capacity).fits else None
     with Loader(split, config, len(lanes) * order.samples_per_lane, cache) as loader:
-        prefetch = None if cache is None else ShardPrefetch(order, lanes, split.shards, loader.fetching_pool().submit)
+        prefetch = None
+        if cache is not None:
+            prefetch = ShardPrefetch(order, lanes, split.shards_of, loader.fetching_pool().submit)
         ahead: deque[Future[PixelBatch]] = deque()
         while True:
             while len(ahead) < config.placement.prefetch_batches:

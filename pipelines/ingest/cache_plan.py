@@ -4,10 +4,12 @@ Lanes read from many shards at a time: each from those of its block, while those
 cache is smaller than that, every shard is evicted before it has been read and downloaded again for the next sample.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.ingest.mixed_order import MixedOrder
 from pipelines.ingest.sample_order import SampleOrder
 from pipelines.ingest.shard_cache import ShardCache
 from pipelines.settings.train import TrainConfig
@@ -29,7 +31,7 @@ class CachePlan:
     fitting_window: int | None
     """The largest half, quarter, ... of the shuffle window with which the shards would fit; None if none does."""
     num_samples: int
-    """Samples in an epoch."""
+    """Samples in an epoch, of all preparations."""
 
     @property
     def fits(self) -> bool:
@@ -47,35 +49,48 @@ class CachePlan:
 
 
 def plan_cache(
-    config: TrainConfig, order: SampleOrder, shards: tuple[ShardEntry, ...], rank: int, world_size: int, capacity: int
+    config: TrainConfig,
+    order: MixedOrder,
+    shards: Sequence[tuple[ShardEntry, ...]],
+    rank: int,
+    world_size: int,
+    capacity: int,
 ) -> CachePlan:
     """Compute how much of the shards a worker reads at once.
 
     Args:
         config: the stage's training.
         order: its order of samples.
-        shards: of the training split.
+        shards: of the training split, by preparations.
         rank: of the worker.
         world_size: number of workers.
         capacity: the worker's share of the cache, bytes.
     """
-    sizes = np.array([shard.num_bytes for shard in shards])
+    sizes = [np.array([shard.num_bytes for shard in part]) for part in shards]
     wanted = _bytes_at_once(order, sizes, rank, world_size)
     fitting = None
     if wanted > capacity:
         smaller = (config.shuffle_window >> halvings for halvings in range(1, config.shuffle_window.bit_length()))
-        fits = (w for w in smaller if _bytes_at_once(replace(order, window=w), sizes, rank, world_size) <= capacity)
+        fits = (w for w in smaller if _bytes_at_once(order.with_window(w), sizes, rank, world_size) <= capacity)
         fitting = next(fits, None)
     return CachePlan(wanted, capacity, fitting, order.num_samples)
 
 
-def open_cache(config: TrainConfig, data: str) -> ShardCache | None:
-    """The cache of shards that a stage's placement names; None for data on a disk."""
+def open_cache(config: TrainConfig, directories: Sequence[str]) -> ShardCache | None:
+    """The cache of shards that a stage's placement names; None for data on a disk.
+
+    Of a mixture, all shards go through the cache as soon as those of one preparation are in a bucket.
+    """
     placement = config.placement
-    return ShardCache(placement.cache_folder, placement.cache_bytes) if is_remote(data) else None
+    return ShardCache(placement.cache_folder, placement.cache_bytes) if any(map(is_remote, directories)) else None
 
 
-def _bytes_at_once(order: SampleOrder, sizes: np.ndarray, rank: int, world_size: int) -> int:
+def _bytes_at_once(order: MixedOrder, sizes: Sequence[np.ndarray], rank: int, world_size: int) -> int:
+    """An upper bound. Lanes are in a block of every preparation at once."""
+    return sum(_bytes_of(one, size, rank, world_size) for one, size in zip(order.orders, sizes, strict=True))
+
+
+def _bytes_of(order: SampleOrder, sizes: np.ndarray, rank: int, world_size: int) -> int:
     """An upper bound: every lane is in its largest block, and none shares a shard with another."""
     largest = [order.largest_block(lane, sizes) for lane in order.lanes_of(rank, world_size)]
     return min(int(sizes.sum()), _BLOCKS_AT_ONCE[order.boundaries] * sum(largest))

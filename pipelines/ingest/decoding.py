@@ -4,11 +4,12 @@ Imported by processes that do nothing else, so it needs neither torch nor Ray.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from pipelines.ingest.augmentation import draw_variation, vary_low
+from pipelines.ingest.compact_index import MAX_INDEX_BYTES
 from pipelines.ingest.record_reader import RecordReader
 from pipelines.ingest.shard_cache import ShardCache
 from pipelines.shards.manifest import ShardEntry
@@ -59,8 +60,8 @@ class BatchLayout:
 class ReadingSetup:
     """What a process needs to know in order to read."""
 
-    directory: str
-    """Folder of the stage."""
+    directories: tuple[str, ...]
+    """Folder of the stage in each preparation."""
     cache: tuple[str, int] | None
     """Folder and bound of the cache of shards; None if records are read from the directory."""
     augmentation: AugmentationConfig
@@ -68,14 +69,28 @@ class ReadingSetup:
     layout: BatchLayout
     """Where the pixels go."""
 
+    def __str__(self) -> str:
+        return " and ".join(self.directories)
+
 
 class Workplace:
-    """What a process reads with: one reader and the memory of the batches."""
+    """What a process reads with: a reader for each preparation, and the memory of the batches."""
 
     def __init__(self, setup: ReadingSetup, memory: np.ndarray) -> None:
         self.setup, self.memory = setup, memory
         self.cache = None if setup.cache is None else ShardCache(*setup.cache)
-        self.reader = RecordReader(setup.directory, self.cache)
+        share = MAX_INDEX_BYTES // len(setup.directories)
+        self.readers = tuple(RecordReader(directory, self.cache, share) for directory in setup.directories)
+
+
+class Sample(NamedTuple):
+    """A record to read."""
+
+    part: int
+    """Number of the preparation."""
+    shard: ShardEntry
+    index: int
+    """Number in the shard."""
 
 
 class Job(Protocol):
@@ -106,8 +121,8 @@ class DecodeJob:
     """Where in the memory the batch is."""
     first_row: int
     """Row of the first sample in the batch; the others follow."""
-    samples: tuple[tuple[ShardEntry, int], ...]
-    """Shard, and number in the shard, of each sample."""
+    samples: tuple[Sample, ...]
+    """What to read."""
     seeds: tuple[int, ...]
     """Seed of each sample's variation."""
 
@@ -120,8 +135,8 @@ class DecodeJob:
         """
         high, low = workplace.setup.layout.views(workplace.memory, self.slot)
         notes = []
-        for row, ((shard, index), seed) in enumerate(zip(self.samples, self.seeds, strict=True), self.first_row):
-            record = workplace.reader.read(shard, index)
+        for row, (sample, seed) in enumerate(zip(self.samples, self.seeds, strict=True), self.first_row):
+            record = workplace.readers[sample.part].read(sample.shard, sample.index)
             variation = draw_variation(workplace.setup.augmentation, seed)
             _check_sizes(record, high, low)
             high[row] = record.high
@@ -131,7 +146,7 @@ class DecodeJob:
         return notes
 
     def __str__(self) -> str:
-        return ", ".join(f"{shard.name}[{index}]" for shard, index in self.samples)
+        return ", ".join(f"{sample.shard.name}[{sample.index}]" for sample in self.samples)
 
 
 def _check_sizes(record: Record, high: np.ndarray, low: np.ndarray) -> None:
@@ -149,6 +164,8 @@ class FetchJob:
     """Have a shard in the cache before its records are wanted."""
 
     shard: ShardEntry
+    part: int = 0
+    """Number of the preparation."""
 
     def run(self, workplace: Workplace) -> None:
         """Download the shard, unless it is there or another process is downloading it.
@@ -157,7 +174,7 @@ class FetchJob:
             DataError, StorageError: see `ShardCache.fetch`.
         """
         assert workplace.cache is not None, "without a cache nothing is fetched"
-        workplace.cache.fetch(join(workplace.setup.directory, self.shard.name), self.shard)
+        workplace.cache.fetch(join(workplace.setup.directories[self.part], self.shard.name), self.shard)
 
     def __str__(self) -> str:
         return self.shard.name

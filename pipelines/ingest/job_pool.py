@@ -76,11 +76,11 @@ class JobPool:
                 process = self._replace(process)
                 if deaths == _MAX_DEATHS:
                     raise Sr3Error(
-                        f"{self._setup.directory}: {deaths} processes died one after another while they read {job}"
+                        f"{self._setup}: {deaths} processes died one after another while they read {job}"
                         f" ({error}); -9 mostly means that the machine ran out of memory: lower"
                         " placement.prefetch_batches or placement.cpus_per_worker"
                     ) from error
-                log.warning("a process that reads %s died (%s); started another", self._setup.directory, error)
+                log.warning("a process that reads %s died (%s); started another", self._setup, error)
             finally:
                 self._idle.put(process)
         raise AssertionError("unreachable")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.ingest.decoding import BatchLayout, DecodeJob, ReadingSetup, SampleNotes
+from pipelines.ingest.decoding import BatchLayout, DecodeJob, ReadingSetup, Sample, SampleNotes
 from pipelines.ingest.job_pool import BatchMemory, JobPool
 from pipelines.ingest.pixel_batch import PixelBatch, classes_for
 from pipelines.ingest.sample_order import Place
@@ -40,11 +40,11 @@ class Loader:
     """
 
     def __init__(self, split: SplitReader, config: TrainConfig, batch_size: int, cache: ShardCache | None) -> None:
-        self._split, self._config = split, config
+        self._config, self._shards = config, tuple(zip(split.owners, split.shards, strict=True))
         model, placement = config.model, config.placement
         self._layout = BatchLayout(placement.prefetch_batches, batch_size, model.high_size, model.low_size or 0)
         location = None if cache is None else (placement.cache_folder, placement.cache_bytes)
-        self._setup = ReadingSetup(split.directory, location, config.augmentation, self._layout)
+        self._setup = ReadingSetup(split.directories, location, config.augmentation, self._layout)
         self._memory = BatchMemory(self._layout.num_bytes)
         self._stack = ExitStack()
         self._stack.callback(self._memory.close)
@@ -85,8 +85,7 @@ class Loader:
         return self._assembler.submit(self._assemble, slot, places, parts)
 
     def _job(self, slot: int, first: int, places: list[Place], step: int) -> DecodeJob:
-        shards = self._split.shards
-        samples = tuple((shards[place.shard], place.index) for place in places)
+        samples = tuple(Sample(*self._shards[place.shard], place.index) for place in places)
         seeds = tuple(derive_seed(self._config.seed, "augmentation", step, place.position) for place in places)
         return DecodeJob(slot, first, samples, seeds)
 

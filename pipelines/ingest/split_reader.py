@@ -1,29 +1,81 @@
-"""A split of a prepared stage: its shards, and its first records at once."""
+"""A split of a prepared stage, or of the same stage of several preparations: its shards, its first records at once."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import cycle, islice
 
 import numpy as np
 
+from pipelines.ingest.mixed_order import pattern_of
 from pipelines.ingest.record_reader import RecordReader
+from pipelines.settings.stages import StageSpec
 from pipelines.settings.train import TrainConfig
-from pipelines.shards.manifest import Manifest, ShardEntry, load_manifest
-from pipelines.storage.uris import join, list_files
+from pipelines.shards.manifest import ShardEntry
+from pipelines.shards.mixtures import PreparedStage, check_classes_agree, load_stages
+from pipelines.storage.uris import list_files
 from sr3core.errors import DataError
 
 
 class SplitReader:
-    """One split of a prepared stage."""
+    """One split of a stage, in all preparations that a run's data are."""
 
     def __init__(self, data: str, stage: str, split: str) -> None:
-        self.directory = join(data, stage)
-        self.manifest: Manifest = load_manifest(self.directory)
-        self.shards: tuple[ShardEntry, ...] = self.manifest.splits.get(split, ())
+        self.stages: tuple[PreparedStage, ...] = load_stages(data, stage)
+        self.shards_of: tuple[tuple[ShardEntry, ...], ...] = tuple(
+            part.manifest.splits.get(split, ()) for part in self.stages
+        )
+
+    @property
+    def shards(self) -> tuple[ShardEntry, ...]:
+        """Shards of all preparations, those of the first one first."""
+        return tuple(shard for shards in self.shards_of for shard in shards)
+
+    @property
+    def owners(self) -> tuple[int, ...]:
+        """Number of the preparation that each shard is in."""
+        return tuple(part for part, shards in enumerate(self.shards_of) for _ in shards)
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """Folder of the stage in each preparation."""
+        return tuple(part.directory for part in self.stages)
+
+    @property
+    def directory(self) -> str:
+        """The folders, for a message."""
+        return " and ".join(self.directories)
+
+    @property
+    def spec(self) -> StageSpec:
+        """What the stage is."""
+        return self.stages[0].manifest.stage
 
     @property
     def num_samples(self) -> int:
         """Samples in the split."""
         return sum(shard.num_samples for shard in self.shards)
+
+    def places(self) -> Iterator[tuple[int, ShardEntry, int]]:
+        """Preparation, shard and number of every sample.
+
+        Preparations alternate by their shares, each in the order of its shards, until they have no more.
+        """
+        parts = list(map(_places, self.shards_of))
+        pattern = pattern_of([part.share for part in self.stages]).tolist()
+        left = set(range(len(parts)))
+        for part in cycle(pattern):
+            if part in left:
+                place = next(parts[part], None)
+                if place is not None:
+                    yield part, *place
+                    continue
+                left.discard(part)
+            if not left:
+                return
+
+
+def _places(shards: tuple[ShardEntry, ...]) -> Iterator[tuple[ShardEntry, int]]:
+    return ((shard, index) for shard in shards for index in range(shard.num_samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,32 +89,35 @@ class SplitImages:
     """(N, H, W, 3) uint8."""
     labels: tuple[int | None, ...] = ()
     """Class index of each image, None if it is unlabelled."""
+    parts: tuple[int, ...] = ()
+    """Number of the preparation that each image is from."""
 
 
 def load_split(
     data: str, stage: str, split: str, limit: int | None = None, rank: int = 0, world_size: int = 1
 ) -> SplitImages:
-    """Read the first `limit` records of a split in shard order, None: all; of these, the rank-th of each world_size.
+    """Read the first `limit` records of a split, None: all; of these, the rank-th of each world_size.
+
+    They come in the order of the shards; of several preparations, in turn by their shares.
 
     Raises:
         DataError: the stage has not been prepared, or its shards are damaged.
     """
     split_reader = SplitReader(data, stage, split)
-    reader, spec = RecordReader(split_reader.directory), split_reader.manifest.stage
-    places = ((shard, index) for shard in split_reader.shards for index in range(shard.num_samples))
-    mine = list(islice(places, rank, limit, world_size))
+    readers, spec = [RecordReader(directory) for directory in split_reader.directories], split_reader.spec
+    mine = list(islice(split_reader.places(), rank, limit, world_size))
     keys, labels = [], []
     high = np.empty((len(mine), spec.high_size, spec.high_size, 3), np.uint8)
     low_size = spec.low_size or 0
     low = np.empty((len(mine) if low_size else 0, low_size, low_size, 3), np.uint8)
-    for number, (shard, index) in enumerate(mine):
-        record = reader.read(shard, index)
+    for number, (part, shard, index) in enumerate(mine):
+        record = readers[part].read(shard, index)
         high[number] = record.high
         if record.low is not None:
             low[number] = record.low
         keys.append(record.key)
         labels.append(record.label)
-    return SplitImages(tuple(keys), low, high, tuple(labels))
+    return SplitImages(tuple(keys), low, high, tuple(labels), tuple(part for part, _, _ in mine))
 
 
 def open_training_split(data: str, config: TrainConfig) -> SplitReader:
@@ -72,45 +127,53 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
         DataError: it has not been prepared, is empty, or its image sizes or classes do not fit the model.
     """
     reader = SplitReader(data, config.data_stage, "train")
-    spec = reader.manifest.stage
+    spec = reader.spec
     if (spec.low_size, spec.high_size) != (config.model.low_size, config.model.high_size):
         raise DataError(
             f"{reader.directory} holds {spec.low_size} -> {spec.high_size}, stage {config.name} needs"
             f" {config.model.low_size} -> {config.model.high_size}"
         )
-    if not reader.shards:
-        raise DataError(f"{reader.directory} holds no training images: prepare more images")
+    for directory, shards in zip(reader.directories, reader.shards_of, strict=True):
+        if not shards:
+            raise DataError(f"{directory} holds no training images: prepare more images")
     if config.model.unet.num_classes is not None:
-        _check_classes(reader, config.name, config.model.unet.num_classes)
+        for part in reader.stages:
+            _check_classes(part, config.name, config.model.unet.num_classes)
+        check_classes_agree(reader.stages, config.name)
     return reader
 
 
 def check_shards(reader: SplitReader) -> None:
-    """Check that all shards exist and have the sizes that the manifest states, with one listing.
+    """Check that all shards exist and have the sizes that the manifests state, with one listing of each folder.
 
     Raises:
         DataError: shards are missing or of another size; names the first three.
     """
-    found = dict(list_files(reader.directory))
-    wrong = [shard.name for shard in reader.shards if found.get(shard.name) not in (shard.num_bytes, -1)]
+    for directory, shards in zip(reader.directories, reader.shards_of, strict=True):
+        _check_shards(directory, shards)
+
+
+def _check_shards(directory: str, shards: tuple[ShardEntry, ...]) -> None:
+    found = dict(list_files(directory))
+    wrong = [shard.name for shard in shards if found.get(shard.name) not in (shard.num_bytes, -1)]
     if wrong:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise DataError(
-            f"{reader.directory}: {', '.join(wrong[:3])}{more} missing or not of the size that manifest.json states;"
+            f"{directory}: {', '.join(wrong[:3])}{more} missing or not of the size that manifest.json states;"
             " `sr3 verify` lists every problem, `sr3 prepare` with the same options writes missing shards again"
         )
 
 
-def _check_classes(reader: SplitReader, stage: str, wanted: int) -> None:
-    manifest = reader.manifest
+def _check_classes(part: PreparedStage, stage: str, wanted: int) -> None:
+    manifest = part.manifest
     if manifest.num_classes == 0 or manifest.num_unlabelled > 0:
         having = f"{manifest.num_unlabelled} images without a class" if manifest.num_classes else "no classes"
         raise DataError(
-            f"{reader.directory} holds {having}, stage {stage} needs {wanted}: prepare a source whose images are"
+            f"{part.directory} holds {having}, stage {stage} needs {wanted}: prepare a source whose images are"
             " all labelled, such as ImageNet's or one of --layout imagefolder, or set unet.num_classes to None"
         )
     if manifest.num_classes > wanted:
         raise DataError(
-            f"{reader.directory} holds classes up to {manifest.num_classes - 1}, stage {stage} takes 0 to"
+            f"{part.directory} holds classes up to {manifest.num_classes - 1}, stage {stage} takes 0 to"
             f" {wanted - 1}: set unet.num_classes to {manifest.num_classes}"
         )

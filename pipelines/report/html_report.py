@@ -20,6 +20,7 @@ from pipelines.report.tables import ABLATION_FORMAT, EVALUATION_FORMAT, RunResul
 from pipelines.report.verdict import held_out_losses, run_verdict, training_verdict
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import is_ablation
+from pipelines.shards.mixtures import data_names
 from pipelines.study.study_folder import RESULTS_FORMAT
 from sr3core import strict_json
 
@@ -66,7 +67,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     return {
         "preset": run.config.name,
         "name": run.path.name,
-        "data": Path(run.data).name,
+        "data": " + ".join(data_names(run.data)),
         "ends": (cascade[0].low_size, cascade[-1].high_size) if cascade else None,
         "ablated": is_ablation(run),
         "verdict": _verdict(run, evaluation, drawn),
@@ -120,7 +121,7 @@ def _results(run: Run, notes: list[str]) -> RunResults:
     return RunResults(
         name=run.path.name,
         preset=run.config.name,
-        data=Path(run.data).name,
+        data=" + ".join(data_names(run.data)),
         ends=(cascade[0].low_size or 0, cascade[-1].high_size) if cascade else None,
         stages=[stage_facts(stage, notes) for stage in run.stages],
         evaluation=evaluation,

@@ -9,6 +9,7 @@ from pipelines.prepare.finished.status import prepare_status
 from pipelines.registry.registry import Registry
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration
+from pipelines.settings.mixtures import describe_data
 from pipelines.storage.folder_lease import is_busy
 from pipelines.storage.uris import absolute, exists, join
 from pipelines.training.bad_steps import bad_steps
@@ -42,7 +43,7 @@ def status_of(path: str) -> dict[str, Any]:
             }
             for stage in run.stages
         ]
-        return {"kind": "run", "preset": run.config.name, "data": run.data, "stages": stages}
+        return {"kind": "run", "preset": run.config.name, "data": describe_data(run.data), "stages": stages}
     try:
         found = prepare_status(path)
     except DataError as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipelines.report.paper_tables import TABLES, PaperTable
+from pipelines.settings.mixtures import describe_data
 
 EVALUATION_FORMAT = ("sr3-evaluation", 1)
 ABLATION_FORMAT = ("sr3-ablation", 1)
@@ -129,7 +130,11 @@ def _differences(table: PaperTable, run: RunResults) -> list[str]:
             f"Another task: {run.ends[1] // run.ends[0]}× to {run.ends[1]}×{run.ends[1]} here, {high // low}× to"
             f" {high}×{high} there. The values are not comparable, only their order is."
         )
-    photos = "photos bundled with this repository" if run.preset == "demo" else f"the prepared folder {run.data}"
+    photos = (
+        "photos bundled with this repository"
+        if run.preset == "demo"
+        else f"the prepared folder {describe_data(run.data)}"
+    )
     images = {3: "the labelled photos of its command", 4: "the references of its command"}.get(table.number, photos)
     split = measured.get("split")
     lines.append(

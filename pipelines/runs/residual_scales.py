@@ -69,13 +69,14 @@ def measure(data: str, stage: str, num_images: int = NUM_IMAGES) -> tuple[float,
 
 def _read(split: SplitReader, numbers: np.ndarray) -> Iterator[Record]:
     """The records of these numbers in the split, read a few at a time: no more of them are in memory."""
-    reader = RecordReader(split.directory)
+    readers = [RecordReader(directory) for directory in split.directories]
     starts = np.cumsum([0, *(shard.num_samples for shard in split.shards)])
     owners = np.searchsorted(starts, numbers, side="right") - 1
-    places = [(split.shards[owner], int(number - starts[owner])) for number, owner in zip(numbers, owners, strict=True)]
+    shards = tuple(zip(split.owners, split.shards, strict=True))
+    places = [(*shards[owner], int(number - starts[owner])) for number, owner in zip(numbers, owners, strict=True)]
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         for start in range(0, len(places), _NUM_THREADS):
-            yield from pool.map(lambda place: reader.read(*place), places[start : start + _NUM_THREADS])
+            yield from pool.map(lambda place: readers[place[0]].read(*place[1:]), places[start : start + _NUM_THREADS])
 
 
 def standard_deviation(pairs: Iterable[tuple[np.ndarray | None, np.ndarray]]) -> tuple[float, ...]:

@@ -20,9 +20,10 @@ from pipelines.runs.shipped_models import is_shipped, shipped_folder, shipped_lo
 from pipelines.runs.stage_run import StageRun
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.train import RunConfig
+from pipelines.shards.mixtures import absolute_data, require_everywhere, stage_fingerprint
 from pipelines.storage import uris
 from pipelines.storage.local_files import describe_error
-from pipelines.storage.uris import absolute, is_remote
+from pipelines.storage.uris import is_remote
 from pipelines.storage.versioned_json import decoding
 from sr3core import strict_json
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict
@@ -48,7 +49,7 @@ class Run:
     path: Path
     config: RunConfig
     data: str
-    """Folder that `sr3 prepare` wrote; see run_data."""
+    """Folder that `sr3 prepare` wrote, or a mixture of several; see run_data and pipelines.settings.mixtures."""
     data_fingerprints: dict[str, str]
     """Fingerprint of each prepared stage that it was trained on."""
     provenance: dict[str, Any]
@@ -159,7 +160,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
     Args:
         path: the folder, or s3:// URI.
         config: what to train.
-        data: the prepared folder.
+        data: the prepared folder, or a mixture.
         data_fingerprints: fingerprint of each prepared stage that the run reads.
         fresh: delete what an earlier run left.
 
@@ -185,7 +186,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
         "format": "sr3-run",
         "format_version": RUN_FORMAT_VERSION,
         "config": to_dict(config),
-        "data": absolute(data),
+        "data": absolute_data(data),
         "data_fingerprints": data_fingerprints,
         "provenance": {
             k: v for k, v in provenance(config, _parents(config, data_fingerprints)).items() if k != "config"
@@ -233,16 +234,15 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
 
     Raises:
         ConfigError: a stage starts from a regression that the run does not train.
-        DataError: a stage has not been prepared, or holds no images to train on or to measure the held-out loss on.
+        DataError: a stage has not been prepared, or holds no images to train on or to measure the held-out loss on; of
+            a mixture, in one of its preparations.
     """
-    from pipelines.shards.manifest import require_images
-    from pipelines.storage.uris import join
-
     config.check_origins()
     found = {}
     for name in {stage.data_stage for stage in config.stages}:
-        require_images(join(data, name), "train")
-        found[name] = require_images(join(data, name), "validation").fingerprint
+        require_everywhere(data, name, "train")
+        require_everywhere(data, name, "validation")
+        found[name] = stage_fingerprint(data, name)
     return found
 
 

@@ -29,7 +29,7 @@ class StageRun:
     path: Path
     config: TrainConfig
     data: str
-    """Folder that `sr3 prepare` wrote."""
+    """Folder that `sr3 prepare` wrote, or a mixture of several."""
     bucket: BucketRun | None = None
     """Where the run is if path is a working copy; None for a run on a disk."""
 

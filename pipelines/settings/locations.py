@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
+from pipelines.settings.mixtures import DataPart
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -29,6 +31,10 @@ def _after_name(text: str) -> tuple[str, ...]:
     return (path,) if sign and "/" not in name else (text,)  # a path may hold an equals sign
 
 
+def _before_weight(text: str) -> tuple[str, ...]:
+    return (DataPart.read(text).folder,)
+
+
 def _schedule_files(text: str) -> tuple[str, ...]:
     parts = (part.strip() for part in text.split(","))
     return tuple(part for part in parts if "/" in part or os.path.isfile(part))  # all else is a name or a number
@@ -43,6 +49,8 @@ Location = Annotated[str, Paths("PATH", _whole)]
 """A file, a folder, a pattern, or s3://bucket/prefix."""
 NamedLocation = Annotated[str, Paths("NAME=PATH", _after_name)]
 """NAME=PATH, or a path alone."""
+DataLocation = Annotated[str, Paths("PATH[=WEIGHT]", _before_weight)]
+"""A folder of prepared data, with a weight if there are several."""
 ScheduleChoice = Annotated[str, Paths("SCHEDULE", _schedule_files)]
 """An inference schedule: a file, a name or a number of steps; several are separated by commas."""
 DatabaseAddress = Annotated[str, Paths("ADDRESS", _sqlite_file)]

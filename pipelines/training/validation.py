@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from pipelines.ingest.pixel_batch import classes_for
 from pipelines.ingest.split_reader import SplitReader, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
+from pipelines.shards.mixtures import data_names
 from pipelines.training.worker_group import Team
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
@@ -25,30 +26,35 @@ class Validation:
         self._count = min(wanted, SplitReader(stage.data, config.data_stage, "validation").num_samples)
         assert self._count, "data_fingerprints has refused data without any"
         self._mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
+        self._names = data_names(stage.data)
         self._batch_size = max(1, config.batch_size // team.world_size)
 
     @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:
         """Mean loss per image; for regression also PSNR in dB, for others the loss in NUM_BUCKETS equal parts of 1..T.
 
-        loss_bucket_0 is that of the least noisy levels; empty buckets are omitted.
+        loss_bucket_0 is that of the least noisy levels; empty buckets are omitted. Of a mixture, the images are of all
+        preparations, by their shares, and loss_on_NAME is the mean over those of one.
         """
         network = state.ema if state.ema is not None and state.step else state.model
         network.eval()
-        totals = torch.zeros(2 + 2 * NUM_BUCKETS, dtype=torch.float64)
+        totals = torch.zeros(2 + 2 * NUM_BUCKETS + 2 * len(self._names), dtype=torch.float64)
         for start in range(0, len(self._mine.keys), self._batch_size):
             totals += self._sums(network, slice(start, start + self._batch_size))
         state.model.train()
         totals = self._team.mean(totals) * self._team.world_size
         result = {"loss": float(totals[0]) / self._count}
+        if len(self._names) > 1:
+            on, images = totals[2 + 2 * NUM_BUCKETS :].view(2, -1)
+            result |= {f"loss_on_{name}": float(on[i] / images[i]) for i, name in enumerate(self._names) if images[i]}
         if self._trainer.model.kind == "regression":
             return {**result, "psnr": float(totals[1]) / self._count}
-        sums, counts = totals[2:].view(2, NUM_BUCKETS)
+        sums, counts = totals[2 : 2 + 2 * NUM_BUCKETS].view(2, NUM_BUCKETS)
         means = {f"loss_bucket_{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]}
         return {**result, **means}
 
     def _sums(self, network: nn.Module, part: slice) -> Tensor:
-        """Sums over a part of this worker's images: loss, PSNR, loss per bucket and images per bucket."""
+        """Sums over a part of this worker's images: loss, PSNR; loss and images per bucket, and per preparation."""
         device, model = self._team.device, self._trainer.model
         positions = tuple(range(self._team.rank, self._count, self._team.world_size))[part]
         low = None if model.kind == "base" else to_float(self._mine.low[part])
@@ -64,4 +70,9 @@ class Validation:
             bucket = torch.as_tensor((losses.steps - 1) * NUM_BUCKETS // model.noise_schedule.num_steps)
             by_bucket[0].index_add_(0, bucket, values)
             by_bucket[1].index_add_(0, bucket, torch.ones_like(values))
-        return torch.cat([torch.stack([values.sum(), torch.tensor(ratio).double()]), by_bucket.flatten()])
+        owners = torch.tensor(self._mine.parts[part])
+        by_data = torch.zeros(2, len(self._names), dtype=torch.float64)
+        by_data[0].index_add_(0, owners, values)
+        by_data[1].index_add_(0, owners, torch.ones_like(values))
+        whole = torch.stack([values.sum(), torch.tensor(ratio).double()])
+        return torch.cat([whole, by_bucket.flatten(), by_data.flatten()])

@@ -75,11 +75,11 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
 def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
     """Say what the workers will do if their cache is too small; they look at their disks as well."""
     placement = stage.config.placement
-    if not is_remote(stage.data):
+    if not any(map(is_remote, split.directories)):
         return
     capacity = placement.cache_bytes // workers_on_a_node(placement)
     order, world_size = order_of(split, stage.config), max(placement.num_workers, 1)
-    plan = plan_cache(stage.config, order, split.shards, 0, world_size, capacity)
+    plan = plan_cache(stage.config, order, split.shards_of, 0, world_size, capacity)
     if not plan.fits:
         log.warning("%s: %s", stage.name, plan)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.ingest.cache_plan import plan_cache
+from pipelines.ingest.mixed_order import MixedOrder
 from pipelines.ingest.sample_order import SampleOrder
 from pipelines.settings.presets import sr3_stage
 from pipelines.settings.train import BlockBoundaries
@@ -20,7 +21,7 @@ def planned(num_shards, shard_bytes, capacity, boundaries: BlockBoundaries = "al
     shards = tuple(ShardEntry(f"train-{n:06d}.tar", 1000, shard_bytes, "") for n in range(num_shards))
     config = override(CONFIG, block_boundaries=boundaries, **changes)
     order = SampleOrder((1000,) * num_shards, 256, 64, config.shuffle_window, 0, boundaries)
-    return plan_cache(config, order, shards, 0, world_size, capacity), order
+    return plan_cache(config, MixedOrder((order,)), [shards], 0, world_size, capacity), order
 
 
 def test_ffhq_at_1024_does_not_fit_into_50_gb_and_says_what_happens():

@@ -4,6 +4,7 @@ from concurrent.futures import Future
 
 import pytest
 
+from pipelines.ingest.mixed_order import MixedOrder
 from pipelines.ingest.sample_order import SampleOrder
 from pipelines.ingest.shard_cache import NoRoomError
 from pipelines.ingest.shard_prefetch import ShardPrefetch
@@ -31,7 +32,7 @@ def test_a_lanes_shards_are_fetched_a_block_ahead(boundaries, first):
     order = SampleOrder(sizes, 8, 8, 100, 3, boundaries)
     shards = tuple(ShardEntry(f"{number}", size, 1, "") for number, size in enumerate(sizes))
     pool, lanes = Recorder(), order.lanes_of(1, 2)
-    prefetch = ShardPrefetch(order, lanes, shards, pool.submit)
+    prefetch = ShardPrefetch(MixedOrder((order,)), lanes, [shards], pool.submit)
     waiting, used = {}, {}  # shard -> step at which it was fetched, and at which its first sample was wanted
     for step in range(first, first + 1000):
         known = len(pool.names)
@@ -53,7 +54,7 @@ def test_a_full_disk_is_reported_once(caplog):
     order = SampleOrder((50,) * 64, 8, 8, 100, 3)
     shards = tuple(ShardEntry(f"{number}", 50, 1, "") for number in range(64))
     pool = Recorder(NoRoomError("/cache: no room for train-000000.tar"))
-    ShardPrefetch(order, order.lanes_of(0, 1), shards, pool.submit).advance(0)
+    ShardPrefetch(MixedOrder((order,)), order.lanes_of(0, 1), [shards], pool.submit).advance(0)
     assert len(pool.names) > 8
     assert caplog.messages == [
         "/cache: no room for train-000000.tar; its records, and those of other such shards, are read one by one"

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
+from pipelines.ingest.split_reader import SplitReader
 from pipelines.runs.run_folder import StageRun
-from pipelines.shards.manifest import load_manifest
-from pipelines.storage.uris import join
 from sr3core.config import override
 from sr3core.errors import DataError
 from tune.search.settings import SearchConfig
@@ -61,7 +60,7 @@ def what_they_can_tell(config: SearchConfig) -> str | None:
 
 def num_held_out(stage: StageRun, split: str) -> int:
     """Images of a split of the stage's prepared data."""
-    return load_manifest(join(stage.data, stage.config.data_stage)).num_samples(split)
+    return SplitReader(stage.data, stage.config.data_stage, split).num_samples
 
 
 def _with_images(config: SearchConfig, found: int) -> SearchConfig:
