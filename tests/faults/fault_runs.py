@@ -1,15 +1,22 @@
-"""The small run that all fault tests train, and the comparison of two such runs."""
+"""The small run that all fault tests train, in this process or held in another, and the comparison of two such runs."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+import ray
 import torch
 from safetensors.torch import load_file
 
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, read_metrics
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
-from sr3core.config import override
+from sr3core.config import override, to_dict
+from tests.commands import ROOT, clean_environment
+from tests.processes import wait_for
 
 NUM_STEPS = 60
 HEALTH = {
@@ -50,3 +57,32 @@ def training_lines(run: Run) -> list[dict[str, Any]]:
     """What the run logged of its training steps."""
     (stage,) = run.stages
     return [line for line in read_metrics(stage.metrics) if line["kind"] == "train"]
+
+
+def assert_same_losses(run: Run, reference: Run) -> None:
+    """One-stage runs on different numbers of workers logged the same steps and losses."""
+    (stage,), (alone,) = run.stages, reference.stages
+    for ours, theirs in zip(read_metrics(stage.metrics), read_metrics(alone.metrics), strict=True):
+        assert ours["step"] == theirs["step"]
+        # Only rounding differs; from about step 30 on, Adam amplifies it beyond any tolerance that reveals mistakes.
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if ours["step"] <= 20 else 3e-2)
+
+
+def start_held(folder: Path, data: list[str], address: str) -> "subprocess.Popen[str]":
+    """`sr3 train` into folder/run in a process of its own, when its worker waits in the middle."""
+    (folder / "run.json").write_text(json.dumps(to_dict(fault_config())))
+    arguments = ["train", "--config", str(folder / "run.json"), "--data", *data, "--out", str(folder / "run")]
+    command = [sys.executable, "-m", "tests.faults.gate", address, *arguments]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=clean_environment(), cwd=ROOT, start_new_session=True, **pipes)
+    wait_for((folder / "run" / "held").exists, lambda: process.poll() is None)
+    return process
+
+
+def remove_orphans() -> None:
+    """Free what a killed controller held. On a cluster with a dashboard Ray Train's own cleaner does it."""
+    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
+
+    for identifier, row in placement_group_table().items():
+        if row["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(identifier))))

@@ -72,7 +72,7 @@ def test_fresh_deletes_a_run_only_for_one_that_can_train(data, tmp_path):
     run = start(tmp_path / "run", data)
     assert train_run(run)[0].error is None
     (stage,) = run.stages
-    options = TrainOptions(data=data, out=run.location, fresh=True)
+    options = TrainOptions(data=(data,), out=run.location, fresh=True)
     fingerprints = data_fingerprints(data, run.config)
     greedy = RunConfig(
         name="bad", stages=(override(stage.config, placement__num_workers=1, placement__cpus_per_worker=64.0),)

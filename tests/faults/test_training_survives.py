@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import ray
 import torch
 
 from cluster.exits import INTERRUPTED, TERMINATED
-from pipelines.runs.run_folder import create_run, open_run, read_metrics
+from pipelines.runs.run_folder import create_run, open_run
 from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import resume
 from pipelines.training.parallel_stages import steps_done, train_run
@@ -22,30 +20,18 @@ from sr3core.checkpoint import list_checkpoints
 from sr3core.config import override, to_dict
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.training import create_state
-from tests.commands import ROOT, clean_environment
-from tests.faults.fault_runs import NUM_STEPS, assert_identical, fault_config, start, training_lines
+from tests.faults.fault_runs import (
+    NUM_STEPS,
+    assert_identical,
+    assert_same_losses,
+    fault_config,
+    remove_orphans,
+    start,
+    start_held,
+    training_lines,
+)
 from tests.faults.gate import HELD_AT
 from tests.processes import kill, session_name, wait_for, workers_of
-
-
-def remove_orphans() -> None:
-    """Free what a killed controller held. On a cluster with a dashboard Ray Train's own cleaner does it."""
-    from ray.util.placement_group import PlacementGroup, placement_group_table, remove_placement_group
-
-    for identifier, row in placement_group_table().items():
-        if row["state"] != "REMOVED":
-            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(identifier))))
-
-
-def start_held(folder: Path, data: str, address: str) -> "subprocess.Popen[str]":
-    """`sr3 train` into folder/run in a process of its own, when its worker waits in the middle."""
-    (folder / "run.json").write_text(json.dumps(to_dict(fault_config())))
-    arguments = ["train", "--config", str(folder / "run.json"), "--data", data, "--out", str(folder / "run")]
-    command = [sys.executable, "-m", "tests.faults.gate", address, *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, env=clean_environment(), cwd=ROOT, start_new_session=True, **pipes)
-    wait_for((folder / "run" / "held").exists, lambda: process.poll() is None)
-    return process
 
 
 def assert_resumes(folder: Path, data: str, reference, saved: range = range(HELD_AT, HELD_AT + 1)) -> None:
@@ -59,7 +45,7 @@ def assert_resumes(folder: Path, data: str, reference, saved: range = range(HELD
 @pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::TrainController"])
 def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterrupted, tmp_path, ray_session, victim):
     session = session_name()
-    process = start_held(tmp_path, data, ray_session)
+    process = start_held(tmp_path, [data], ray_session)
     (worker,) = workers_of(session, victim)
     kill(worker)
     output, errors = process.communicate()
@@ -72,7 +58,7 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterr
 
 
 def test_a_machine_that_goes_down_loses_nothing_but_the_steps_since_its_checkpoint(data, uninterrupted, tmp_path):
-    process = start_held(tmp_path, data, "local")
+    process = start_held(tmp_path, [data], "local")
     os.killpg(process.pid, signal.SIGKILL)  # the driver and the Ray that it started
     process.communicate()
     assert_resumes(tmp_path, data, uninterrupted)
@@ -84,7 +70,7 @@ def test_a_command_that_is_stopped_ends_its_workers_and_resumes(
 ):
     """Ctrl-C, and the signal that stops a job, while a worker trains on a cluster that keeps running."""
     session = session_name()
-    process = start_held(tmp_path, data, ray_session)
+    process = start_held(tmp_path, [data], ray_session)
     process.send_signal(stop)
     output, errors = process.communicate()
     assert process.returncode == status, errors
@@ -133,14 +119,6 @@ def test_four_workers_follow_the_same_losses_as_one(data, uninterrupted, tmp_pat
     run = start(tmp_path / "run", data, placement__num_workers=4, placement__cpus_per_worker=0.25)
     assert [result.error for result in train_run(run)] == [None]
     assert_same_losses(run, uninterrupted)
-
-
-def assert_same_losses(run, reference) -> None:
-    (stage,), (alone,) = run.stages, reference.stages
-    for ours, theirs in zip(read_metrics(stage.metrics), read_metrics(alone.metrics), strict=True):
-        assert ours["step"] == theirs["step"]
-        # Only rounding differs; from about step 30 on, Adam amplifies it beyond any tolerance that reveals mistakes.
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if ours["step"] <= 20 else 3e-2)
 
 
 def test_a_finished_run_that_is_given_more_steps_ends_as_if_it_had_had_them_at_once(data, uninterrupted, tmp_path):

@@ -16,6 +16,7 @@ from ray import tune as ray_tune
 
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
+from pipelines.settings.mixtures import describe_data
 from pipelines.storage.folder_lease import working_in
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
@@ -276,7 +277,7 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
     if winner is None:
         raise Sr3Error(f"every trial of {session.ledger.folder} failed; the first: {trials[0].error}")
     parents = {"checkpoint": stage.weights.fingerprint(), "task": task.identity}
-    origin = {"checkpoint_step": stage.weights.newest().step, "data": stage.data}
+    origin = {"checkpoint_step": stage.weights.newest().step, "data": describe_data(stage.data)}
     return SearchReport(
         stage=stage.name,
         num_steps=config.num_steps,

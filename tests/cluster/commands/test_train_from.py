@@ -40,7 +40,8 @@ def trained_from(place: Path, *more: str) -> tuple[Run, list[str]]:
     """What the command does, with the stage's only worker in this process."""
     options = train.read(arguments(place, *more))
     config, parents = train.find_start(options, options.run_config)
-    run = create_run(options.out, config, options.data, data_fingerprints(options.data, config), options.fresh)
+    fingerprints = data_fingerprints(options.prepared_data, config)
+    run = create_run(options.out, config, options.prepared_data, fingerprints, options.fresh)
     lines = list(start_stages(run, parents, options.partial))
     train_as_worker(run.stages[0], Team(0, 1, torch.device("cpu")), lambda _: None)
     return open_run(options.out), lines

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from pipelines.ingest.split_reader import SplitReader
 from pipelines.runs.run_folder import StageRun
+from pipelines.settings.mixtures import describe_data
 from sr3core.config import override
 from sr3core.errors import DataError
 from tune.search.settings import SearchConfig
@@ -30,8 +31,9 @@ def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str],
     found = num_held_out(stage, config.split)
     if found < MIN_IMAGES:
         raise DataError(
-            f"{stage.data}/{stage.config.data_stage} holds {found} {config.split} images, and a search needs at least"
-            f" {MIN_IMAGES}: prepare again with another --out and a larger --{config.split}-fraction, such as 0.3"
+            f"stage {stage.config.data_stage} of {describe_data(stage.data)} holds {found} {config.split} images, and a"
+            f" search needs at least {MIN_IMAGES}: prepare again with another --out and a larger"
+            f" --{config.split}-fraction, such as 0.3"
         )
     if found < config.num_images:
         report(f"only {found} {config.split} images are held out: judging by these, not by {config.num_images}")
