@@ -7,6 +7,7 @@ import csv
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from sr3core.features.classifiers import NUM_CLASSES
 
 NUM_NAMED = 5
 """Number of files that a message names before it counts the rest."""
+_NUM_THREADS = 16
+"""Files that are read at once: from a bucket, the time is spent waiting."""
 _MEMBER = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
 """Location of an image in a tar: the tar, the image's offset and size in bytes."""
 
@@ -34,6 +37,8 @@ class ImageSet:
     """Name -> what `read_image` takes."""
     ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
     """The folder's other files."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Name -> what stands for its bytes, of images in shards: the sha256 in the shard's manifest, and the place."""
 
     @classmethod
     def read(cls, folder: str, name: str, split: str | None = None) -> "ImageSet":
@@ -43,7 +48,8 @@ class ImageSet:
             DataError: it does not exist, is empty, or holds two images of one name.
         """
         if exists(join(absolute(folder), MANIFEST)):
-            return cls(name, folder, _originals(absolute(folder), split))
+            files, digests = _originals(absolute(folder), split)
+            return cls(name, folder, files, digests=digests)
         files: dict[str, str] = {}
         found = find_photos([folder])
         for photo in found.photos:
@@ -59,8 +65,11 @@ class ImageSet:
         return cls(method, str(folder / method), {key: str(folder / method / f"{key}.png") for key in keys})
 
     def hashes(self, names: Sequence[str]) -> list[str]:
-        """sha256 of each named file's bytes."""
-        return [hashlib.sha256(read_image(self.files[name])).hexdigest() for name in names]
+        """What stands for each named file's bytes: its digest if that is known, or else the sha256 of its bytes."""
+        unknown = [name for name in names if name not in self.digests]
+        with ThreadPoolExecutor(_NUM_THREADS) as pool:
+            found = dict(zip(unknown, pool.map(lambda name: _sha256(self.files[name]), unknown), strict=True))
+        return [self.digests.get(name) or found[name] for name in names]
 
 
 def read_image(file: str) -> bytes:
@@ -73,20 +82,26 @@ def read_image(file: str) -> bytes:
     return read_range(found[1], int(found[2]), int(found[3])) if found else read_bytes(file)
 
 
-def _originals(directory: str, split: str | None) -> dict[str, str]:
-    """Key -> location of the high-resolution image, for every sample of a split."""
+def _sha256(file: str) -> str:
+    return hashlib.sha256(read_image(file)).hexdigest()
+
+
+def _originals(directory: str, split: str | None) -> tuple[dict[str, str], dict[str, str]]:
+    """Key -> location of the high-resolution image, and what stands for its bytes, for every sample of a split."""
     if split is None:
         raise DataError(f"{directory} holds shards, not images; name a folder of images")
-    shards = [shard.name for shard in load_manifest(directory).splits.get(split, ()) if shard.num_samples]
+    shards = [shard for shard in load_manifest(directory).splits.get(split, ()) if shard.num_samples]
     if not shards:
         raise DataError(f"{directory} holds no {split} images; choose another --split")
     files: dict[str, str] = {}
+    digests: dict[str, str] = {}
     for shard in shards:
-        index = load_index(directory, shard)
+        index = load_index(directory, shard.name)
         for key, members in zip(index.keys, index.members, strict=True):
             (offset, size) = next(place for member, place in members.items() if member.startswith("hr."))
-            files[key] = f"{join(directory, shard)}#{offset}+{size}"
-    return files
+            files[key] = f"{join(directory, shard.name)}#{offset}+{size}"
+            digests[key] = f"{shard.sha256}#{offset}+{size}"
+    return files, digests
 
 
 def named_folders(texts: Sequence[str]) -> dict[str, str]:

@@ -67,9 +67,16 @@ class Measured:
         contents = [_load(part) for part in self.parts]
         return {name: np.concatenate([content[name] for content in contents]) for name in contents[0]}
 
-    def features(self) -> np.ndarray:
-        """float32 (n, D)."""
-        return np.concatenate(list(self._features()))
+    def features(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """float32 (n, D); if rows are named, in ascending order, of these alone: no others are kept in memory."""
+        if rows is None:
+            return np.concatenate(list(self._features()))
+        kept, start = [], 0
+        for part in self._features():
+            first, last = np.searchsorted(rows, [start, start + len(part)])
+            kept.append(part[rows[first:last] - start])
+            start += len(part)
+        return np.concatenate(kept)
 
     def moments(self) -> Moments:
         """The set's moments, merged from its parts: exact, without all features in memory."""

@@ -27,6 +27,9 @@ from sr3core.randomness import derive_seed
 
 MAX_GRAM_IMAGES = 4096
 """Largest set whose n x n inner products are held in memory, 8 bytes each; KID of larger sets uses subsets."""
+MAX_FEATURES = 50_000
+"""Images of a set whose features are held in memory; of a larger one so many are drawn at random. The Fréchet distance
+is that of all images in any case: its moments are merged part by part."""
 MIN_SET = 2
 """Smallest set with a distance to another: one image has no covariance."""
 Numbers = dict[str, dict[str, float]]
@@ -34,9 +37,22 @@ Resampled = Mapping[str, np.ndarray]
 """Metric -> its value on each resample of the images."""
 
 
+def sampled_rows(count: int) -> np.ndarray | None:
+    """Which images stand for a set of so many where every pair is compared, in order; None for all of them."""
+    if count <= MAX_FEATURES:
+        return None
+    generator = np.random.default_rng(derive_seed(0, "features-of-large-sets"))
+    return np.sort(generator.choice(count, MAX_FEATURES, replace=False))
+
+
+def sampling_label(count: int) -> str:
+    """How images of a larger set were drawn, in words; "" if all of them are compared."""
+    return "" if count <= MAX_FEATURES else f", of {MAX_FEATURES} images drawn with seed 0 from each larger set"
+
+
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A set's features, and the moments merged from its parts."""
+    """A set's features, of `sampled_rows` if it is large, and the moments of all, merged from its parts."""
 
     features: np.ndarray
     moments: Moments
@@ -70,10 +86,11 @@ def distance_numbers(ours: Embedded, theirs: Embedded, resampled: Resampled, con
         config: the metrics' variants.
     """
     a, b = ours.features, theirs.features
-    count, largest, dim = len(a), max(len(a), len(b)), a.shape[1]
-    if min(count, len(b)) < MIN_SET:
+    count, largest, dim = ours.moments.count, max(ours.moments.count, theirs.moments.count), a.shape[1]
+    if min(count, theirs.moments.count) < MIN_SET:
         return {}
-    frechet = frechet_distance_from_features(a, b) if largest <= dim else frechet_distance(ours.moments, theirs.moments)
+    by_features = max(len(a), len(b)) == largest <= dim  # all of them, and more precise than by moments
+    frechet = frechet_distance_from_features(a, b) if by_features else frechet_distance(ours.moments, theirs.moments)
     numbers = {"distance": with_interval(frechet, resampled.get("distance"), count, config)}
     if largest <= MAX_GRAM_IMAGES:
         numbers["kid"] = with_interval(kernel_distance(a, b), resampled.get("kid"), count, config)
@@ -166,8 +183,8 @@ def variants(
     channels = "BT.601 luma" if config.y_channel else "RGB"
     pixels = f"{channels}, {config.crop_border} pixels cut off each side, mean over images"
     title = "KID" if network.is_fid else "kernel distance (not KID)"
-    kernel = "all images" if count <= MAX_GRAM_IMAGES else "100 subsets of 1000"
-    manifold = f"{NUM_NEIGHBOURS} neighbours on {network.description}"
+    kernel = "all images" if count <= MAX_GRAM_IMAGES else f"100 subsets of 1000{sampling_label(count)}"
+    manifold = f"{NUM_NEIGHBOURS} neighbours on {network.description}{sampling_label(count)}"
     found = {
         "psnr": f"PSNR dB ({pixels})",
         "ssim": f"SSIM (11x11 Gaussian window of sigma 1.5, {pixels})",

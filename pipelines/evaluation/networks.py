@@ -7,7 +7,14 @@ from pathlib import Path
 
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measurer import Measured, Measurer, MeasuringSetup
-from pipelines.evaluation.metric_intervals import Embedded, Numbers, classification_numbers, has_logits, score_numbers
+from pipelines.evaluation.metric_intervals import (
+    Embedded,
+    Numbers,
+    classification_numbers,
+    has_logits,
+    sampled_rows,
+    score_numbers,
+)
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError
 from sr3core.features.classifiers import WEIGHTS_PACKAGE, WEIGHTS_VARIABLE, Classifier, find_classifier, load_classifier
@@ -66,7 +73,7 @@ class EmbeddedSet:
 
     def embedded(self) -> Embedded:
         """Features and moments; only after `Measurer.run`."""
-        return Embedded(self.features.features(), self.features.moments())
+        return Embedded(self.features.features(sampled_rows(self.count)), self.features.moments())
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,8 @@ class Networks:
     def judge(self, images: EmbeddedSet, labels: Sequence[int] | None, config: MeasureConfig) -> Numbers:
         """A set's numbers from logits: its Inception Score, and its classification errors if there are labels."""
         logits = self.classifier.logits(images.classified.features()) if self.classifier and images.classified else None
-        scored = self.features.logits(images.features.features()) if has_logits(self.features) else logits
+        rows = sampled_rows(images.count)
+        scored = self.features.logits(images.features.features(rows)) if has_logits(self.features) else logits
         numbers = score_numbers(scored, config) if scored is not None else {}
         if logits is not None and labels is not None:
             numbers |= classification_numbers(logits, labels, config)

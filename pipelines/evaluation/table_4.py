@@ -64,7 +64,8 @@ def _originals(run: Run, stage: str, config: EvaluateConfig) -> ImageSet:
     sets = [ImageSet.read(folder, "references", config.split) for folder in folders]
     each = None if config.limit is None else -(-config.limit // len(sets))
     files = [item for images in sets for item in islice(sorted(images.files.items()), each)]
-    return ImageSet("references", " and ".join(folders), dict(files[: config.limit]))
+    digests = {name: digest for images in sets for name, digest in images.digests.items()}
+    return ImageSet("references", " and ".join(folders), dict(files[: config.limit]), digests=digests)
 
 
 def _wanted(num_images: int, config: EvaluateConfig) -> SampleConfig:

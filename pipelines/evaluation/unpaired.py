@@ -13,6 +13,7 @@ from pipelines.evaluation.metric_intervals import (
     interval_label,
     rank_warning,
     resampled_set_distances,
+    sampling_label,
     variants,
 )
 from pipelines.evaluation.networks import Networks, feature_network, find_judge
@@ -56,7 +57,7 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
     return {
         "num_images": min(*counts, num_references),
         "num_references": num_references,
-        "setting": f"unpaired sets: {num_references} references",
+        "setting": f"unpaired sets: {num_references} references{_sampling(largest)}",
         "distance": {"label": label, "network": features.name, "is_fid": features.is_fid},
         "variants": variants(features, largest, config, networks.scoring, None) | {"distance": label},
         "intervals": interval_label(config),
@@ -71,6 +72,15 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
         ],
         "references": networks.judge(requested[-1], None, config),
     }
+
+
+def _sampling(count: int) -> str:
+    label = sampling_label(count)
+    return (
+        f"; the distance is that of all images, its resamples and all else are{label.replace(',', '', 1)}"
+        if label
+        else ""
+    )
 
 
 def check_sizes(sets: Sequence[ImageSet]) -> None:

@@ -8,13 +8,16 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.evaluation.evaluate import Folders, evaluate_folders
-from pipelines.evaluation.metric_intervals import Embedded, tabulate
+from pipelines.evaluation.image_sets import ImageSet
+from pipelines.evaluation.metric_intervals import Embedded, sampled_rows, tabulate
 from pipelines.evaluation.unpaired import set_label, set_numbers
 from pipelines.settings.evaluate import MeasureConfig
+from pipelines.shards.manifest import load_manifest
 from sr3core.features.extractors import SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
 from sr3core.metrics.kid import kernel_distance
 from sr3core.metrics.manifold import manifold_hits
+from tests.synthetic_shards import write_shards
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +120,38 @@ def test_what_cannot_be_compared_or_written_is_refused_before_anything_starts(fo
     assert f"{folders / 'one'} holds a single image; a distance between sets needs" in capsys.readouterr().err
     assert main([*arguments, "--outputs", str(folders / "outputs"), "--out", str(folders)]) == 2
     assert f"out: {folders} is a folder; name a JSON file" in capsys.readouterr().err
+
+
+def test_of_a_large_set_the_distance_is_exact_and_all_else_is_of_a_sample_and_says_so(
+    folders, ray_session, monkeypatch
+):
+    arguments = Folders(outputs=[f"ours={folders / 'outputs'}"], references=str(folders / "references"), paired=False)
+    whole = evaluate_folders(arguments, str(folders / "whole.json"))
+    monkeypatch.setattr("pipelines.evaluation.metric_intervals.MAX_FEATURES", 8)
+    found = evaluate_folders(arguments, str(folders / "sampled.json"))
+    ours, theirs = features(folders / "outputs"), features(folders / "references")
+    rows = sampled_rows(10)
+    assert len(rows) == 8
+    assert rows.tolist() == sorted(set(rows.tolist()))
+    (method,), (method_of_all,) = found["methods"], whole["methods"]
+    assert method["distance"]["mean"] == pytest.approx(
+        frechet_distance(Moments.from_features(ours), Moments.from_features(theirs))
+    )
+    assert method["distance"]["n"] == 7
+    hits = manifold_hits(ours, theirs[rows])
+    assert method["recall"]["mean"] == hits.recall.mean()
+    assert method["recall"]["n"] == 8
+    assert method_of_all["recall"]["n"] == 10
+    for words in (found["variants"]["precision"], found["setting"]):
+        assert "of 8 images drawn with seed 0 from each larger set" in words
+    assert "drawn with seed" not in whole["variants"]["precision"] + whole["setting"]
+
+
+def test_images_in_shards_are_told_apart_by_their_manifest_and_not_read(tmp_path, monkeypatch):
+    data = write_shards(tmp_path, "8-16", [4], validation=3)
+    images = ImageSet.read(f"{data}/8-16", "references", "validation")
+    monkeypatch.setattr("pipelines.evaluation.image_sets.read_range", None)
+    first = images.hashes(sorted(images.files))
+    assert len(set(first)) == 3
+    (shard,) = load_manifest(f"{data}/8-16").splits["validation"]
+    assert all(digest.startswith(shard.sha256) for digest in first)
