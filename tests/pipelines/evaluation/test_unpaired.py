@@ -131,6 +131,7 @@ def test_of_a_large_set_the_distance_is_exact_and_all_else_is_of_a_sample_and_sa
     found = evaluate_folders(arguments, str(folders / "sampled.json"))
     ours, theirs = features(folders / "outputs"), features(folders / "references")
     rows = sampled_rows(10)
+    assert rows is not None
     assert len(rows) == 8
     assert rows.tolist() == sorted(set(rows.tolist()))
     (method,), (method_of_all,) = found["methods"], whole["methods"]
