@@ -10,6 +10,7 @@ from typing import Any
 from cluster.before_ray import check_cluster, check_machine, ray_folder
 from cluster.own_packages import in_the_way
 from cluster.stopping import handlers_kept
+from pipelines.runtime.waiting import waiting_for
 from sr3core.errors import Sr3Error, StorageError
 
 OBJECT_STORE_BYTES = 1_000_000_000
@@ -36,8 +37,9 @@ def ray_session(address: str | None = None) -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Workers of half a CPU make more processes than cores, about which Ray would warn again and again.
     os.environ.setdefault("RAY_worker_maximum_startup_concurrency", "16")
-    import ray
-    import ray.data  # noqa: F401
+    with waiting_for("loading Ray"):
+        import ray
+        import ray.data  # noqa: F401
 
     # Their notices (execution plans, progress bars, tokens) would bury our own lines.
     for name in ("ray.data", "ray._private.authentication.authentication_token_setup"):
@@ -61,12 +63,13 @@ def _connect(address: str) -> None:
     if address == "local":
         check_machine()
         local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
-        log.info("starting Ray on this machine …")
+        what = "starting Ray on this machine"
     else:
         check_cluster(address)
-        log.info("joining the Ray cluster at %s …", address)
+        what = f"joining the Ray cluster at {address}"
+    log.info("%s …", what)
     try:
-        with handlers_kept():
+        with handlers_kept(), waiting_for(what):
             ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
     except ConnectionError as error:
         raise StorageError(

@@ -141,6 +141,9 @@ def is_checkpoint(path: Path) -> bool:
     return (path / "state.json").is_file()
 
 
+_IF_DAMAGED = "restore it, or delete this checkpoint's folder"
+
+
 def read_info(path: Path) -> CheckpointInfo:
     """Read and check a checkpoint's state.json.
 
@@ -152,16 +155,17 @@ def read_info(path: Path) -> CheckpointInfo:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is not a checkpoint: it has no state.json") from error
     except ValueError as error:
-        raise CheckpointError(f"{path}/state.json is damaged: {error}") from error
+        raise CheckpointError(f"{path}/state.json is damaged: {error}; {_IF_DAMAGED}") from error
     state = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
     version = state.get("format_version")
     if version not in (1, CHECKPOINT_FORMAT_VERSION):
         raise CheckpointError(
-            f"{path} has checkpoint format version {version!r}, this program reads 1 and {CHECKPOINT_FORMAT_VERSION}"
+            f"{path} has checkpoint format version {version!r}, this program reads 1 and {CHECKPOINT_FORMAT_VERSION};"
+            " use the sr3 that wrote it, or another checkpoint"
         )
     sums = state.get("sha256")
     if not isinstance(state.get("step"), int) or not isinstance(sums, dict):
-        raise CheckpointError(f"{path}/state.json is damaged: it lacks the step or the files' sums")
+        raise CheckpointError(f"{path}/state.json is damaged: it lacks the step or the files' sums; {_IF_DAMAGED}")
     return CheckpointInfo(path, state["step"], state)
 
 

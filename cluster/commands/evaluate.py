@@ -67,9 +67,9 @@ class Options(Configured, Writing, OnRay):
         if self.run is None and self.data:
             raise ConfigError("--data says where the data of a run are; leave it out, or name --run RUN")
         if self.run is not None and (self.unpaired or self.samples):
-            raise ConfigError("--unpaired and --samples apply to --outputs, not to --run")
+            raise ConfigError("--unpaired and --samples apply to --outputs, not to --run; leave them out")
         if self.run is not None and (bool(self.photos) != bool(self.labels) or (self.out and not self.photos)):
-            raise ConfigError("with --run, --photos DIR needs --labels CSV, and --labels and --out need --photos")
+            raise ConfigError("with --run, --labels and --out need --photos; give --photos and --labels CSV together")
         if self.unpaired and (self.inputs or self.labels or self.samples):
             raise ConfigError("--unpaired compares sets as a whole; leave out --inputs, --labels and --samples")
         if self.from_noise is not None and (self.run is None or self.photos):
@@ -216,7 +216,7 @@ def _checked_folders(options: Options) -> "tuple[str, IgnoredFiles]":
     from pipelines.images.file_names import IgnoredFiles
     from pipelines.storage.writable import refuse_unwritable_file, refuse_unwritable_folder
 
-    refuse_unwritable_file("out", options.out, "JSON file for the results")
+    refuse_unwritable_file("out", options.out, ".json")
     if options.cache is not None:
         refuse_unwritable_folder(options.cache)
     methods = [ImageSet.read(folder, name) for name, folder in named_folders(options.outputs).items()]

@@ -9,11 +9,10 @@ import tyro
 from cluster.exits import DONE
 from cluster.options.declared import OnRay, Printable, Writing
 from cluster.options.fields import home_expanded
-from cluster.options.reading import CommandLine, as_json, read_config
+from cluster.options.reading import CommandLine, as_json, naming_file, read_config
 from cluster.session import ray_session
 from pipelines.settings.locations import Location
 from sr3core.config import from_dict
-from sr3core.errors import ConfigError
 from tune.retraining.settings import RetrainConfig
 
 if TYPE_CHECKING:
@@ -45,10 +44,8 @@ COMMAND_LINE = CommandLine(
 
 def _read(path: str) -> RetrainConfig:
     content = read_config(path)
-    try:
+    with naming_file(path):
         return from_dict(RetrainConfig, content)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 def run(options: Options) -> int:

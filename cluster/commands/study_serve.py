@@ -37,6 +37,10 @@ def run(options: Options) -> int:
     opened = open_study(options.study)
     if options.dry_run:
         opened.verify()
+        if options.config.database is not None:
+            from pipelines.study.database import check_address
+
+            check_address(options.config.database)
         print(f"would serve {opened.path} on {options.config.host}:{options.config.port}")
         return DONE
     try:

@@ -36,7 +36,7 @@ def run(options: Options) -> int:
     from pipelines.prepare.finished.verify import describe, verify
     from pipelines.storage.writable import refuse_unwritable_file
 
-    refuse_unwritable_file("contact-sheet", options.contact_sheet, "PNG file")
+    refuse_unwritable_file("contact-sheet", options.contact_sheet, ".png")
     problems = verify(options.path)
     print(describe(options.path, problems))
     if options.contact_sheet is not None:

@@ -1,18 +1,20 @@
 """How a command's options are read: by tyro into its dataclass, with --config and the help before it."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 import tyro
 
-from cluster.options.fields import Option, options_of
+from cluster.options.fields import Option, options_of, paths_in
 from cluster.options.help import full_text, help_text
 from pipelines.settings.locations import Location
+from pipelines.storage import s3
 from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -51,11 +53,14 @@ class CommandLine(Generic[T]):
         self.offer_help(arguments)
         cls = self.options
         if _has_option(cls, "config_file"):
+            path, _ = split_config(arguments)
             content, arguments = take_config(arguments)
-            cls = cls if content is None else with_defaults(cls, content)
+            with naming_file(path):
+                cls = cls if content is None else with_defaults(cls, content)
             cls = without_places(cls) if "--print-config" in arguments else cls
         options = self._parse(cls, arguments)
         refuse_not_finite(options)
+        refuse_empty_places(options)
         return options
 
     def offer_help(self, arguments: Sequence[str]) -> None:
@@ -121,6 +126,19 @@ def refuse_not_finite(options: Any) -> None:
         raise ConfigError("; ".join(found))
 
 
+def refuse_empty_places(options: Any) -> None:
+    """Refuse `--out "$OUT"` whose variable is not set: an empty path would be the working folder.
+
+    Raises:
+        ConfigError: names the option.
+    """
+    if getattr(options, "print_config", False):  # which needs no places
+        return
+    for option, path in paths_in(options):
+        if not path:
+            raise ConfigError(f"{option.name}: its value is empty; name a path (an unset variable gives an empty one)")
+
+
 def take_config(arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
     """Take `--config FILE` out of the arguments: its JSON, and the arguments that are left.
 
@@ -135,6 +153,15 @@ def take_config(arguments: Sequence[str]) -> tuple[dict[str, Any] | None, list[s
     if not isinstance(content, dict):
         raise ConfigError(f"config: {path} must hold a JSON object, such as --print-config writes")
     return content, rest
+
+
+@contextlib.contextmanager
+def naming_file(path: str | None) -> Iterator[None]:
+    """Name the --config file in an error about what it holds."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error if path is None else ConfigError(f"{path}: {error}; correct it there") from error
 
 
 def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -152,7 +179,7 @@ def split_config(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
         if not equals:
             path = "".join(arguments[index + 1 : end])
         if not path or (path.startswith("-") and not equals):
-            raise ConfigError("--config: needs a value, the JSON file: --config FILE")
+            raise ConfigError("--config: needs a value, the JSON file; write --config FILE")
         return path, arguments[:index] + arguments[end:]
     return None, arguments
 
@@ -164,11 +191,14 @@ def read_config(path: str) -> dict[str, Any]:
         ConfigError: the file is missing or no JSON object.
     """
     try:
+        if path.startswith("s3://"):
+            s3.probe(path)
         content = strict_json.loads(read_bytes(os.path.expanduser(path)))  # of bytes, JSON may have a byte-order mark
     except StorageError as error:
-        raise ConfigError(f"config: cannot read the file: {error}") from error
+        remedy = "; correct its name" if isinstance(error.__cause__, FileNotFoundError) else ""
+        raise ConfigError(f"config: cannot read the file: {error}{remedy}") from error
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"config: cannot read {path} as JSON: {error}") from error
+        raise ConfigError(f"config: cannot read {path} as JSON: {error}; correct it, or name another file") from error
     if not isinstance(content, dict):
         raise ConfigError(f"config: {path} must hold a JSON object, such as --print-config writes")
     return content

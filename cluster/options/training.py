@@ -8,7 +8,7 @@ import tyro
 
 from cluster.options.declared import Configured, OnRay, Writing
 from cluster.options.help import listed
-from cluster.options.reading import HELP, HELP_ALL, CommandLine, take_config
+from cluster.options.reading import HELP, HELP_ALL, CommandLine, naming_file, split_config, take_config
 from pipelines.settings.locations import DataLocation, Location
 from pipelines.settings.mixtures import read_data
 from pipelines.settings.presets import PRESETS, preset
@@ -74,9 +74,11 @@ def take_preset(command: str, arguments: list[str], example: str) -> tuple[RunCo
     Raises:
         ConfigError: neither is there, or it is unknown or invalid.
     """
+    path, _ = split_config(arguments)
     content, arguments = take_config(arguments)
     if content is not None:
-        return from_dict(RunConfig, content), arguments
+        with naming_file(path):
+            return from_dict(RunConfig, content), arguments
     if arguments and not arguments[0].startswith("-"):
         return preset(arguments[0]), arguments[1:]
     if {*HELP, HELP_ALL} & set(arguments):

@@ -158,26 +158,32 @@ def read_labels(path: str, names: Sequence[str]) -> list[int]:
             reader = csv.DictReader(file)
             rows, columns = list(reader), list(reader.fieldnames or ())
     except (OSError, ValueError, csv.Error) as error:
-        raise DataError(f"--labels: {path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"--labels: {path} cannot be read: {why}; name a CSV file") from error
     column = next((name for name in ("imagenet_index", "label") if name in columns), None)
     if "file" not in columns or column is None:
+        found = ", ".join(columns)[:200] or "none"
         raise DataError(
-            f"--labels: {path} needs columns file and imagenet_index (or label), it has {', '.join(columns) or 'none'}"
+            f"--labels: {path} has the columns {found}; name a CSV file with columns file and imagenet_index (or label)"
         )
     labels: dict[str, int] = {}
     for row in rows:
-        stem, text = Path(row["file"]).stem, (row[column] or "").strip()
+        stem, text = Path(row["file"] or "").stem, (row[column] or "").strip()
         if not text.isdecimal():
-            raise DataError(f"--labels: {path}: {row['file']} has label {text!r}, which is not a class index")
+            raise DataError(
+                f"--labels: {path}: {row['file']} has label {text!r}, which is not a class index; correct it"
+            )
         if int(text) >= NUM_CLASSES:
             raise DataError(
                 f"--labels: {path}: {row['file']} has label {text}, ImageNet's classes are 0 to {NUM_CLASSES - 1}"
             )
         if labels.setdefault(stem, int(text)) != int(text):
-            raise DataError(f"--labels: {path} gives {stem} two labels, {labels[stem]} and {text}")
+            raise DataError(f"--labels: {path} gives {stem} two labels, {labels[stem]} and {text}; leave one")
     missing = [name for name in names if name not in labels]
     if missing:
-        raise DataError(f"--labels: {path} has no label for {len(missing)} of {len(names)} images: {listed(missing)}")
+        raise DataError(
+            f"--labels: {path} has no label for {len(missing)} of {len(names)} images: {listed(missing)}; add them"
+        )
     return [labels[name] for name in names]
 
 

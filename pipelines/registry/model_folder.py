@@ -21,7 +21,7 @@ from pipelines.registry.model_card import render_card
 from pipelines.runs.run_folder import Run
 from pipelines.runs.stage_run import MEAN, StageRun
 from pipelines.settings.export import ExportConfig
-from pipelines.storage.uris import absolute, exists, join, list_files, put_file
+from pipelines.storage.uris import absolute, exists, is_file, join, list_files, put_file
 from sr3core import strict_json
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
@@ -113,4 +113,7 @@ def _configuration(run: Run, stages: Sequence[StageRun]) -> str:
 def _evaluations(run: Run, config: ExportConfig) -> list[dict[str, Any]]:
     """The measurements for the card."""
     own = run.path / "evaluation.json"
+    for path in config.evaluations:
+        if not is_file(path):
+            raise ConfigError(f"evaluations: {path} is no file; name one that `sr3 evaluate` wrote")
     return [EVALUATION.read(path) for path in (*([own] if own.is_file() else []), *config.evaluations)]

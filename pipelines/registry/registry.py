@@ -166,7 +166,10 @@ class Registry:
         if not line:
             raise ConfigError(f"{self.uri}: no version has been promoted yet, so there is none to roll back from")
         if len(line) == 1:
-            raise ConfigError(f"{self.uri}: {line[0]} was the first one promoted; there is none before it")
+            raise ConfigError(
+                f"{self.uri}: {line[0]} was the first one promoted; there is none before it, but `sr3 models {self.uri}"
+                " --promote VERSION` sets any"
+            )
         self._put_in_use(line[-2], history[-1], {"why": "rollback", "rollback": True})
         return line[-2]
 

@@ -4,24 +4,25 @@ This module gathers the numbers and pictures; the text is in templates/, the pap
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
+from pipelines.report.documents import ABLATION, EVALUATION, SAMPLES, STUDY, TABLE_3, TABLE_4, TIMINGS, read_document
 from pipelines.report.from_noise import Drawn, drawn_images
 from pipelines.report.gallery import extremes, gallery_rows, patches, strips
 from pipelines.report.paper_tables import ORDERINGS
 from pipelines.report.picture_metrics import measure_pictures
 from pipelines.report.pictures import Pictures, find_pictures, title_of
-from pipelines.report.stages import leaves, read_json, stage_facts
+from pipelines.report.stages import leaves, stage_facts
 from pipelines.report.study_section import study_section
-from pipelines.report.tables import ABLATION_FORMAT, EVALUATION_FORMAT, RunResults, paper_tables
+from pipelines.report.tables import RunResults, paper_tables
 from pipelines.report.verdict import held_out_losses, run_verdict, training_verdict
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import is_ablation
 from pipelines.shards.mixtures import data_names
-from pipelines.study.study_folder import RESULTS_FORMAT
 from sr3core import strict_json
 
 MAX_ROWS = 12
@@ -43,10 +44,12 @@ def write_report(run: str, study: str | None = None, others: Sequence[str] = ())
     opened = open_run(run)
     path = opened.path / "report.html"
     content = gather(opened, study, [open_run(other) for other in others])
-    write_atomic(path, environment().get_template("report.html.j2").render(content))
+    page = environment().get_template("report.html.j2").render(content)
+    write_atomic(path, page.encode(errors="backslashreplace").decode())  # names of files may be no text
     return path
 
 
+@cache
 def environment() -> jinja2.Environment:
     """The template environment."""
     folder = jinja2.FileSystemLoader(Path(__file__).parent / "templates")
@@ -86,12 +89,12 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "measured": measured,
         "extremes": extremes(pictures, measured),
         "stages": ours.stages,
-        "sampling": read_json(run.path / "samples" / "samples.json", None, notes),
-        "timings": (read_json(run.path / "timings.json", None, notes) or {}).get("parts", []),
+        "sampling": read_document(run.path / "samples" / "samples.json", SAMPLES, notes),
+        "timings": (read_document(run.path / "timings.json", TIMINGS, notes) or {}).get("parts", []),
         "provenance": leaves({key: value for key, value in run.provenance.items() if key != "config"}),
         "evaluated": leaves({k: evaluation.get(k) for k in ("seed", "schedules", "provenance")} if evaluation else {}),
         "fingerprint": strict_json.loads((run.path / "config.json").read_bytes()).get("fingerprint", ""),
-        "study": study_section(run.path, study, lambda path: read_json(path, RESULTS_FORMAT, notes)),
+        "study": study_section(run.path, study, lambda path: read_document(path, STUDY, notes)),
         "notes": notes,
     }
 
@@ -115,7 +118,7 @@ def _pictures(run: Run, keys: Sequence[str], notes: list[str]) -> Pictures:
 
 def _results(run: Run, notes: list[str]) -> RunResults:
     """A run's measurements."""
-    evaluation = read_json(run.path / "evaluation.json", EVALUATION_FORMAT, notes)
+    evaluation = read_document(run.path / "evaluation.json", EVALUATION, notes)
     cascade = [stage.config.model for stage in run.cascade()]
     regressions = [stage.name for stage in run.regressions()]
     return RunResults(
@@ -126,9 +129,9 @@ def _results(run: Run, notes: list[str]) -> RunResults:
         stages=[stage_facts(stage, notes) for stage in run.stages],
         evaluation=evaluation,
         methods={title_of(row["name"], regressions): row for row in evaluation["methods"]} if evaluation else {},
-        table_3=read_json(run.path / "table-3.json", EVALUATION_FORMAT, notes),
-        table_4=read_json(run.path / "table-4.json", EVALUATION_FORMAT, notes),
-        ablation=read_json(run.path / "ablation.json", ABLATION_FORMAT, notes),
+        table_3=read_document(run.path / "table-3.json", TABLE_3, notes),
+        table_4=read_document(run.path / "table-4.json", TABLE_4, notes),
+        ablation=read_document(run.path / "ablation.json", ABLATION, notes),
     )
 
 

@@ -4,36 +4,17 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from pipelines.report.documents import SEARCH, read_document
 from pipelines.report.pictures import note
 from pipelines.report.plots import NUM_STYLES, loss_charts
 from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_chart
 from pipelines.report.verdict import search_verdict
 from pipelines.runs.run_folder import StageRun, read_metrics
 from pipelines.settings.train import PlacementConfig
-from sr3core import strict_json
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
-from sr3core.errors import CheckpointError
+from sr3core.errors import CheckpointError, ConfigError
 from sr3core.hyperparameters import UNetConfig
-
-SEARCH_FORMAT = ("sr3-search", 2)  # written by tune, which pipelines may not import
-
-
-def read_json(path: Path, wanted: tuple[str, int] | None, notes: list[str]) -> dict[str, Any] | None:
-    """A JSON file's content, or None if it is absent, damaged or in another format; the latter two get a note."""
-    if not path.is_file():
-        return None
-    try:
-        content = strict_json.loads(path.read_bytes())
-    except ValueError as error:
-        note(f"{path.name} is damaged and omitted: {error}", notes)
-        return None
-    content = content if isinstance(content, dict) else {}
-    found = (content.get("format"), content.get("format_version"))
-    if wanted is not None and found != wanted:
-        note(f"{path.name} is omitted: it has format {found}, this program reads {wanted}", notes)
-        return None
-    return content
 
 
 def leaves(data: Any, path: str = "") -> dict[str, Any]:
@@ -87,10 +68,13 @@ def _num_parameters(config: UNetConfig) -> int:
 
 def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
     """A search's content with charts, its trials sorted best first; None if it cannot be read."""
-    content = read_json(path, SEARCH_FORMAT, notes)
+    content = read_document(path, SEARCH, notes)
     if content is None:
         return None
     trials = {trial["name"]: trial for trial in content["trials"]}
+    if not {content["best"], content["default"]} <= trials.keys():
+        note(f"{path.name} is damaged and omitted: its best or its default is none of its trials", notes)
+        return None
     best, default = trials[content["best"]], trials[content["default"]]
     judged = [trial for trial in trials.values() if trial["status"] == "done"]
     levels = {f"best: {best['name']}": best["gammas"]}
@@ -125,7 +109,7 @@ def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:
     for path in sorted(stage.schedules.glob("*.json"), key=_by_number):
         try:
             found[path.stem] = schedule_from_json(path.read_bytes(), path.name)
-        except CheckpointError as error:
+        except (CheckpointError, ConfigError) as error:
             note(str(error), notes)
     training = stage.config.model.noise_schedule
     steps = min(max((schedule.num_steps for schedule in found.values()), default=100), training.num_steps)

@@ -14,7 +14,7 @@ def study_section(run: Path, study: str | None, read: Callable[[Path], dict[str,
     Args:
         run: the run's folder, whose study/ is used if no study is named.
         study: folder that `sr3 study results` wrote to.
-        read: reads a file of RESULTS_FORMAT, or notes why it cannot be read.
+        read: reads a study's results.json, or notes why it cannot be read.
 
     Raises:
         DataError: the named study has no results.

@@ -7,8 +7,6 @@ from typing import Any
 from pipelines.report.paper_tables import TABLES, PaperTable
 from pipelines.settings.mixtures import describe_data
 
-EVALUATION_FORMAT = ("sr3-evaluation", 1)
-ABLATION_FORMAT = ("sr3-ablation", 1)
 HOW = {
     1: "sr3 evaluate --run RUN",
     2: "sr3 evaluate --run RUN",

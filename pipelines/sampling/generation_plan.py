@@ -103,7 +103,7 @@ def plan_samples(run: Run, out: str | None, config: SampleConfig) -> Plan:
     Raises:
         ConfigError, CheckpointError: the run cannot draw the requested images, or `out` holds other images.
     """
-    refuse_unwritable_file("grid", config.grid, "PNG file")
+    refuse_unwritable_file("grid", config.grid, ".png")
     stages = generation_stages(run)
     for stage in stages:
         stage.check_weights()

@@ -72,8 +72,8 @@ def find_photos(inputs: Iterable[str], recursive: bool = False, leave_out: str |
         ignored.add(name, reason)
     if not photos:
         others = f", but {ignored.describe()}" if ignored else ""
-        deeper = "" if recursive else '; a quoted pattern, "DIR/**/*.png", also searches subfolders'
-        raise DataError(f"{', '.join(inputs)}: no image found{others}{deeper}")
+        deeper = "" if recursive else ', or with subfolders in quotes "DIR/**/*.png"'
+        raise DataError(f"{', '.join(inputs)}: no image found{others}; name images or a folder of them{deeper}")
     return FoundPhotos(list(photos.values()), ignored)
 
 
@@ -102,9 +102,9 @@ def _find(text: str, recursive: bool, outputs: Sequence[str]) -> _Found:
     elif _split_pattern(uri)[1]:
         yield from _matching(text, *_split_pattern(uri), outputs)
     elif exists(uri):
-        raise DataError(f"{text}: neither a file nor a folder, but a pipe, socket or device")
+        raise DataError(f"{text}: neither a file nor a folder, but a pipe, socket or device; name one of those")
     else:
-        raise DataError(f"{text}: no such file or folder")
+        raise DataError(f"{text}: no such file or folder; correct the name")
 
 
 def _in_folder(uri: str, recursive: bool, outputs: Sequence[str]) -> _Found:
@@ -119,7 +119,7 @@ def _matching(text: str, root: str, pattern: str, outputs: Sequence[str]) -> _Fo
     is_deep = is_remote(root) or "**" in pattern  # glob's own ** goes round in links to folders above
     names = _matches_below(root, pattern) if is_deep else glob.glob(pattern, root_dir=root)
     if not names:
-        raise DataError(f"{text}: no such file or folder, and as a pattern it matches nothing")
+        raise DataError(f"{text}: no such file or folder, and as a pattern it matches nothing; correct the name")
     own = [output for output in outputs if relative_to(output, root)]
     for name in sorted(names):
         uri = join(root, name)

@@ -26,6 +26,9 @@ _REMEDIES = {
     errno.EPERM: "choose another folder, or change its permissions",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit of open files (`ulimit -n 65536`), and run the same command again",
+    errno.ENOTDIR: "name a folder",
+    errno.EISDIR: "name a file",
+    errno.ELOOP: "a link leads back to itself; name what it should lead to",
     errno.EIO: "the disk or its connection fails; look into the system's log (`dmesg`)",
     errno.ESTALE: "the network disk has lost the file; run the same command again",
 }
@@ -52,7 +55,7 @@ def walk(root: str) -> Iterator[Entry]:
     """
 
     def fail(error: OSError) -> None:
-        raise StorageError(f"{error.filename}: cannot list: {error.strerror}") from error
+        raise StorageError(f"{error.filename}: cannot list: {describe_error(error)}") from error
 
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=fail):
@@ -88,7 +91,7 @@ def _entry(path: str, name: str) -> Entry:
     except OSError as error:
         if error.errno in _LEADS_NOWHERE:
             return Entry(name)
-        raise StorageError(f"{path}: cannot list: {error.strerror}") from error
+        raise StorageError(f"{path}: cannot list: {describe_error(error)}") from error
     return Entry(name, status.st_size) if stat.S_ISREG(status.st_mode) else Entry(name, kind="special")
 
 

@@ -66,7 +66,7 @@ def parse(uri: str) -> S3Location:
     address, query = split_options(uri)
     bucket, _, key = address.removeprefix("s3://").partition("/")
     if not bucket or _MISSPELLED.search(address):
-        raise StorageError(f"{uri}: expected s3://bucket/prefix[?endpoint_override=http://host:port]")
+        raise StorageError(f"{uri} names no bucket; write s3://bucket/prefix[?endpoint_override=http://host:port]")
     options = dict(urllib.parse.parse_qsl(query.removeprefix("?")))
     endpoint = options.get("endpoint_override")
     if endpoint and "://" not in endpoint:

@@ -87,8 +87,12 @@ def decoding(uri: str | Path, title: str, if_damaged: str, error: type[Sr3Error]
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as cause:
-        said = cause if isinstance(cause, Sr3Error) else repr(cause)
+        said = cause if isinstance(cause, Sr3Error) else _in_words(cause)
         raise error(f"{uri} is not a valid {title} ({said}); {if_damaged}") from cause
+
+
+def _in_words(cause: Exception) -> str:
+    return f"it lacks {cause.args[0]!r}" if type(cause) is KeyError else repr(cause)
 
 
 def read_object(path: Path) -> dict[str, Any]:

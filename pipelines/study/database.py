@@ -156,21 +156,30 @@ def _check(database: Database, fingerprint: str) -> None:
 
 def _connect(url: str | None, sqlite_path: Path) -> Database:
     if url is None:
-        engine = sa.create_engine(f"sqlite:///{sqlite_path}", connect_args={"timeout": BUSY_SECONDS})
+        address = sa.URL.create("sqlite", database=str(sqlite_path))  # in a text, a question mark would begin options
+        engine = sa.create_engine(address, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return Database(engine, str(sqlite_path))
+    address = check_address(url)
+    engine = sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    return Database(engine, address.render_as_string(hide_password=True))
+
+
+def check_address(url: str) -> sa.URL:
+    """Read the URL of a database.
+
+    Raises:
+        ConfigError: it is none, or none of PostgreSQL.
+    """
+    remedy = "omit --database for SQLite, or use postgresql+psycopg://USER@HOST/NAME"
     try:
         address = sa.make_url(url)
     except SQLAlchemyError as error:
-        raise ConfigError(f"database: {url!r} is not a database URL") from error
+        raise ConfigError(f"database: {url!r} is not a database URL; {remedy}") from error
     if address.get_backend_name() != "postgresql":
-        raise ConfigError(
-            f"database: {address.get_backend_name()!r} is not supported; omit --database for SQLite, or use"
-            " postgresql+psycopg://USER@HOST/NAME"
-        )
-    engine = sa.create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
-    return Database(engine, address.render_as_string(hide_password=True))
+        raise ConfigError(f"database: {address.get_backend_name()!r} is not supported; {remedy}")
+    return address
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _: object) -> None:

@@ -17,6 +17,7 @@ from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.file_names import IgnoredFiles
 from pipelines.runs.run_folder import local_path
 from pipelines.runtime.provenance import provenance
+from pipelines.storage.local_files import local_errors
 from pipelines.study import pictures
 from pipelines.study.config import StudyConfig
 from pipelines.study.design import Slot, assign
@@ -108,9 +109,10 @@ def new_study(folders: Folders, config: StudyConfig, out: str) -> Study:
     shown = read_pictures(draft)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
     try:
-        _write(draft, shown, _named(folders), temporary)
-        free_path(out)
-        temporary.rename(path)
+        with local_errors(str(path)):
+            _write(draft, shown, _named(folders), temporary)
+            free_path(out)
+            temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return open_study(path)

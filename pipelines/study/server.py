@@ -83,10 +83,7 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
             server_header=False,
         )
     )
-    try:
-        listening = server.config.bind_socket()
-    except SystemExit as error:
-        raise StorageError(f"port: cannot listen on {config.host}:{config.port}; choose another --port") from error
+    listening = _bind(config)
     port = listening.getsockname()[1]
     host = f"[{config.host}]" if ":" in config.host else config.host
     base = f"http://{host}:{port}{config.root_path}/"
@@ -95,6 +92,19 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
         server.run(sockets=[listening])
     finally:
         database.close()
+
+
+def _bind(config: ServeConfig) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((config.host, config.port))
+    except OSError as error:
+        listening.close()
+        raise StorageError(
+            f"port: cannot listen on {config.host}:{config.port}: {error.strerror or error}; choose another --port"
+        ) from error
+    return listening
 
 
 class _Server(uvicorn.Server):

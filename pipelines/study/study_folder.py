@@ -22,6 +22,7 @@ from sr3core.errors import ConfigError, DataError
 
 STUDY_FORMAT_VERSION = 1
 RESULTS_FORMAT = ("sr3-study-results", 1)
+_IF_DAMAGED = "restore it, or create the study again"
 """Format and version of results.json, which the report reads too."""
 
 
@@ -134,17 +135,17 @@ def open_study(path: str | Path) -> Study:
     except OSError as error:
         raise DataError(f"{folder} is not a study (no study.json); create one with `sr3 study new`") from error
     except ValueError as error:
-        raise DataError(f"{folder / 'study.json'} is damaged: {error}") from error
+        raise DataError(f"{folder / 'study.json'} is damaged: {error}; {_IF_DAMAGED}") from error
     if not isinstance(content, dict):
-        raise DataError(
-            f"{folder / 'study.json'} is damaged: it holds no object; restore it, or create the study again"
-        )
+        raise DataError(f"{folder / 'study.json'} is damaged: it holds no object; {_IF_DAMAGED}")
     if content.get("format") != "sr3-study" or content.get("format_version") != STUDY_FORMAT_VERSION:
         raise ConfigError(
             f"{folder / 'study.json'} has format {content.get('format')!r} version {content.get('format_version')},"
-            f" this program reads 'sr3-study' version {STUDY_FORMAT_VERSION}"
+            f" this program reads 'sr3-study' version {STUDY_FORMAT_VERSION}; {_IF_DAMAGED}"
         )
-    with decoding(folder / "study.json", "study", "restore it, or create the study again"):
+    with decoding(folder / "study.json", "study", _IF_DAMAGED):
         if fingerprint_of(content["plan"]) != content["fingerprint"]:
-            raise DataError(f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not match")
+            raise DataError(
+                f"{folder / 'study.json'} was edited after it was frozen: its fingerprint does not match; {_IF_DAMAGED}"
+            )
         return Study(folder, from_dict(StudyPlan, content["plan"]), content["fingerprint"], content["provenance"])

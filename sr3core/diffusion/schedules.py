@@ -249,7 +249,7 @@ def schedule_from_json(text: str | bytes, origin: str) -> InferenceSchedule:
     try:
         content: Any = strict_json.loads(text)
     except ValueError as error:
-        raise CheckpointError(f"{origin} is not a schedule file: {error}") from error
+        raise CheckpointError(f"{origin} is not a schedule file: {error}; name one that `sr3 search` wrote") from error
     data = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
     version = data.get("format_version")
     if version == 1 and isinstance(data.get("sampler"), dict):
@@ -257,7 +257,8 @@ def schedule_from_json(text: str | bytes, origin: str) -> InferenceSchedule:
         data = {**data, "sampler": {**data["sampler"], "clip": clip}, "format_version": SCHEDULE_FORMAT_VERSION}
     elif version != SCHEDULE_FORMAT_VERSION:
         raise CheckpointError(
-            f"{origin} has schedule format version {version!r}, this program reads {SCHEDULE_FORMAT_VERSION}"
+            f"{origin} has schedule format version {version!r}, this program reads {SCHEDULE_FORMAT_VERSION};"
+            " name one that `sr3 search` wrote"
         )
     try:
         return from_dict(InferenceSchedule, data)

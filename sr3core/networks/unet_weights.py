@@ -34,7 +34,9 @@ def check_weights(network: UNet, path: Path) -> None:
             names: list[str] = list(file.keys())
             found = {new_names.get(name, name): tuple(file.get_slice(name).get_shape()) for name in names}
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {error}; restore it, or, if its name is not UTF-8, rename its folder"
+        ) from error
     wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
     problems = [f"{key} is missing" for key in wanted if key not in found]
     problems += [f"{key} is unexpected" for key in found if key not in wanted]

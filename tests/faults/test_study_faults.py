@@ -206,4 +206,5 @@ def test_a_port_that_is_taken_is_one_clear_message(photos, tmp_path):
     with running(command(study.path)) as server:
         done = subprocess.run(command(study.path, "--port", str(server.port)), capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"port: cannot listen on 127.0.0.1:{server.port}; choose another --port" in done.stderr
+    where = f"127.0.0.1:{server.port}"
+    assert f"port: cannot listen on {where}: Address already in use; choose another --port" in done.stderr

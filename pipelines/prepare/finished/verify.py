@@ -43,7 +43,8 @@ def verify(directory: str) -> list[Problem]:
         return problems
     if exists(join(directory, MANIFEST)):
         return _verify_stage(directory, ())
-    raise DataError(f"{directory} holds neither {PLAN} nor {MANIFEST}: nothing was prepared there")
+    remedy = f"run `sr3 prepare --out {directory}`"
+    raise DataError(f"{directory} holds neither {PLAN} nor {MANIFEST}: nothing was prepared there; {remedy}")
 
 
 def _verify_stage(directory: str, planned: tuple[PlannedShard, ...]) -> list[Problem]:

@@ -68,7 +68,7 @@ def open_source(
     ignored = IgnoredFiles()
     files = _files_of(uri, outputs, ignored)
     if not files.num_files and not ignored:
-        raise DataError(f"source: {uri} holds no images: it is empty")
+        raise DataError(f"source: {uri} holds no images: it is empty; name another folder")
     container = _container(uri, layout, files)
     survey = Survey(ignored)
     if container == "files":
@@ -139,7 +139,7 @@ def _files_of(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> FileLi
     if is_file(uri):
         return FileList([("", size_of(uri))])
     if not is_remote(uri) and not is_folder(uri):
-        raise DataError(f"source: {uri} is neither a file nor a folder but a pipe, socket or device")
+        raise DataError(f"source: {uri} is neither a file nor a folder but a pipe, socket or device; name one of those")
     return FileList(each_file_below(uri, ignored, outputs=outputs))
 
 

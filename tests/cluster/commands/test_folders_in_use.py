@@ -66,4 +66,4 @@ def test_a_picture_cannot_be_written_to_a_folder_which_is_said_first(command, op
     create_run(places["run"], measured(preset("small-cascade")), "data", {}, fresh=False)
     rehearsal = ["--dry-run"] if command.startswith("sample") else []
     assert main([*command.format(**places).split(), *rehearsal]) == USAGE_ERROR
-    assert f"{option}: {tmp_path / 'folder'} is a folder; name a PNG file" in capsys.readouterr().err
+    assert f"{option}: {tmp_path / 'folder'} is a folder; name a .png file" in capsys.readouterr().err

@@ -92,6 +92,8 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     MARKED: lambda data: b"\xef\xbb\xbf" + data,
 }
 """What a file of ours may hold instead: bytes -> bytes."""
+FOREIGN = ("noise", "another program's", "a header alone", "other types")
+"""Those that are read as different things: no text, no document of ours, and two that look like one."""
 
 
 def _changed(data: bytes, change: Callable[[Any], Any]) -> bytes:

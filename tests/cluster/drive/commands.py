@@ -63,6 +63,23 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
 """Command -> calls that are right, but for a Ray that does not start."""
 
 
+OF_RETRAIN = ("{root}/more", "{root}/work", "{root}/models")
+"""What retrain.json names."""
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "train": ("--out", "--placement.cache-folder"),
+    "search": ("--run",),
+    "sample": ("--out", "--grid"),
+    "evaluate": ("--run", "--out", "--cache"),
+    "report": ("RUNS",),
+    "study serve": ("STUDY",),
+    "study results": ("STUDIES", "--out"),
+    "retrain": OF_RETRAIN,
+    "models": ("REGISTRY",),
+    "verify": ("--contact-sheet",),
+}
+"""Command -> the options whose places it may write into, or these places themselves; of all others, `--out`."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One call of a command."""
@@ -83,6 +100,16 @@ class Call:
         """Whether an argument names a file, or a folder that it is in."""
         places = [Path(argument.removeprefix("a=")) for argument in self.arguments if "/" in argument]
         return any(path.is_relative_to(place) for place in places)
+
+    def writes_into(self, root: Path) -> list[str]:
+        """The places that it may change."""
+        positional = [argument for argument in self.arguments if not argument.startswith("--")][:1]
+        options = dict(zip(self.arguments, self.arguments[1:], strict=False))
+        places = []
+        for name in WRITTEN.get(self.command, ("--out",)):
+            places += [name.format(root=root)] if "/" in name else positional if name.isupper() else []
+            places += [options[name]] if name in options else []
+        return [place for place in places if place]
 
     def with_place(self, option: Option, place: str) -> "Call":
         """With another place for one of the options, or with that option."""

@@ -1,8 +1,9 @@
 """Drives every command through places that it cannot use, in one process, which `unshare -Urm` lets mount disks.
 
-    unshare -Urm python -m tests.cluster.drive.drive FOLDER RESULTS
+    unshare -Urm python -m tests.cluster.drive.drive FOLDER RESULTS PART …
 
-RAY_ADDRESS names a port at which nobody listens: a call that reaches Ray ends there, at once and in a line.
+The parts are methods of Drive. RAY_ADDRESS names a port at which nobody listens: a call that reaches Ray ends there, at
+once and in a line.
 """
 
 import contextlib
@@ -10,7 +11,6 @@ import io
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,20 +19,20 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, unquote
 
 from cluster.catalog import COMMANDS
 from cluster.cli import main
 from tests.cluster.drive import bad_places, good_places
 from tests.cluster.drive.commands import Call, calls, calls_with_places
+from tests.cluster.drive.places import WatchedFolder
 
 PHOTOS = Path(__file__).resolve().parents[3] / "pipelines" / "demo_photos"
 HANGS_AFTER = 120
 """Seconds after which a call is taken to hang; none takes more than a few."""
-PARTS = ("rights", "bad_options", "damaged_files", "odd_names", "spellings", "full", "read_only", "rays")
-"""What the calls are driven through, by the names of Drive's methods."""
 
 
 class Hang(BaseException):
@@ -56,6 +56,8 @@ class Cell:
     """The place that cannot be used."""
     seconds: float
     """Of the processor."""
+    stray: tuple[str, ...] = ()
+    """What it changed outside the places that it was told to write into."""
 
 
 def run(call: Call, where: str, place: str | None = None, encoding: str = "utf-8") -> Cell:
@@ -101,25 +103,45 @@ class Drive:
         os.environ["RAY_ADDRESS"] = f"127.0.0.1:{closed_port}"
         os.environ["RAY_AUTH_MODE"] = "disabled"
         os.environ.update(AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y", SR3_WORKING_COPIES=str(folder / "copies"))
-        self.folder, self.root, self._good = folder, folder / "work", folder / "good"
+        self.folder, self.root = folder, folder / "work"
         good_places.make(self.root, PHOTOS)
-        self.root.rename(self._good)
         self.bad = bad_places.make(folder / "bad", closed_port)
+        (folder / "stale" / "ray").mkdir(parents=True)
+        (folder / "stale" / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed_port}")
+        (folder / "here").mkdir()
+        (folder / "odd").mkdir()
+        (folder / "work 100%").symlink_to(self.root)
+        self.watched = WatchedFolder(folder)
         self.values = {"busy_port": self._listening.getsockname()[1], "closed_port": closed_port}
-        os.chdir(folder)
+        os.environ["HOME"] = str(folder)
+        os.chdir(folder / "here")
 
-    def fresh(self) -> None:
-        """Undo what the last call wrote: everything is again as good_places made it."""
-        self.root.mkdir(exist_ok=True)
-        for path in sorted(self.root.rglob("*"), reverse=True):
-            if not (self._good / path.relative_to(self.root)).exists():
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
-        for good in sorted(self._good.rglob("*")):
-            path = self.root / good.relative_to(self._good)
-            if good.is_dir():
-                path.mkdir(exist_ok=True)
-            elif not path.exists() or _stamp(path) != _stamp(good):
-                shutil.copy2(good, path)
+    def cell(self, call: Call, where: str, known: str = "", **more: Any) -> Cell:
+        """Call a command, see what it changed, and undo that.
+
+        Args:
+            call: the call.
+            where: what is wrong.
+            known: a file that has been changed for it.
+            more: of `run`.
+        """
+        cell = run(call, where, **more)
+        places = [self._path(place) for place in call.writes_into(self.root)]
+        changed = [path for path in self.watched.changes() if path != known]
+        stray = [path for path in changed if not any(_is_at(path, place) for place in places)]
+        self.watched.restore()
+        return replace(cell, stray=tuple(stray))
+
+    def _named(self, call: Call) -> str | None:
+        """The folder of the good places, if a call names one of them."""
+        return str(self.root) if any(str(self.root) in argument for argument in call.arguments) else None
+
+    def _path(self, place: str) -> str:
+        """A place by its own path, however it is written."""
+        place = os.path.expanduser(unquote(place.removeprefix("file://")) if place.startswith("file:") else place)
+        for name in (*(f"odd/{name}" for name in bad_places.ODD_NAMES), "work 100%"):
+            place = place.replace(f"{self.folder}/{name}/", f"{self.root}/")
+        return os.path.join(os.getcwd(), place)
 
     def calls(self, root: Path | None = None) -> Iterator[Call]:
         """Every call, with the good places below a folder."""
@@ -129,78 +151,63 @@ class Drive:
         """Nothing is wrong but Ray; on terminals of several encodings."""
         for encoding in ("utf-8", "ascii"):
             for call in self.calls():
-                self.fresh()
-                yield run(call, f"nothing ({encoding})", encoding=encoding)
+                yield self.cell(call, f"nothing ({encoding})", encoding=encoding)
 
     def bad_options(self) -> Iterator[Cell]:
         """Each option that takes a place gets each place that cannot be used; Ray is not even imported."""
-        self.fresh()
         ray = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "ray"}
         sys.modules["ray"] = None  # type: ignore[assignment]
         for call, option in calls_with_places():
             for name, place in self.bad.items():
                 filled = call.filled(root=self.root, **self.values).with_place(option, place)
-                cell = run(filled, f"{option.name}: {name}", place)
-                yield cell
-                if cell.outcome != "refused":  # what is refused writes nothing
-                    self.fresh()
+                yield self.cell(filled, f"{option.name}: {name}", place=place)
         sys.modules |= ray
 
     def damaged_files(self) -> Iterator[Cell]:
-        """Each file of text in what a command reads is damaged in each way."""
-        self.fresh()
-        for name in bad_places.texts(self._good):
+        """Each file of text in what a command reads is damaged: for the first that reads it in every way."""
+        for name in bad_places.texts(self.watched.good / "work"):
             path = self.root / name
             reading = {call.command: call for call in reversed([*self.calls()]) if call.reads(path)}
-            for call in reading.values():
-                for damage, change in bad_places.DAMAGE.items():
-                    path.write_bytes(change((self._good / name).read_bytes()))
-                    cell = run(call, f"{name}: {damage}", str(path))
-                    yield cell
-                    if cell.outcome != "refused":
-                        self.fresh()
-                path.write_bytes((self._good / name).read_bytes())
+            for number, call in enumerate(reading.values()):
+                for damage in bad_places.DAMAGE if number == 0 else bad_places.FOREIGN:
+                    change = bad_places.DAMAGE[damage]
+                    path.write_bytes(change((self.watched.good / "work" / name).read_bytes()))
+                    yield self.cell(call, f"{name}: {damage}", known=str(path), place=str(path))
 
     def odd_names(self) -> Iterator[Cell]:
         """All is well, in folders of odd names."""
         for name in bad_places.ODD_NAMES:
-            self.fresh()
             odd = self.folder / "odd" / name
-            odd.mkdir(parents=True)
+            odd.mkdir()
             mount("--bind", self.root, odd)
+            self.watched.unwatched.add(f"odd/{name}")  # it is the same as work/
             for call in self.calls(odd):
-                self.fresh()
-                yield run(call, f"named {name!r}")
-            subprocess.run(["umount", odd], check=True)
+                yield self.cell(call, f"named {name!r}")
+            unmount(odd)
 
     def spellings(self) -> Iterator[Cell]:
         """All is well, in a folder that is written in another way."""
-        (self.folder / "work 100%").symlink_to(self.root)
-        os.environ["HOME"] = str(self.folder)
         for name, root in (("home", "~/work"), ("URL", f"file://{quote(str(self.folder))}/work%20100%25")):
             for call in self.calls(Path("ROOT")):
-                self.fresh()
                 spelled = Call(call.command, tuple(a.replace("ROOT/", f"{root}/") for a in call.arguments))
-                yield run(spelled, f"spelled as {name}")
+                yield self.cell(spelled, f"spelled as {name}")
 
     def full(self) -> Iterator[Cell]:
         """A disk without a byte left."""
         mount("-t", "tmpfs", "-o", "size=64m", "tmpfs", self.root)
-        self.fresh()
+        self.watched.restore()
         for call in self.calls():
             with contextlib.suppress(OSError), (self.root / "filling").open("ab", buffering=0) as file:
                 while True:
                     file.write(bytes(1 << 16))
-            yield run(call, "full", str(self.root))
-        subprocess.run(["umount", self.root], check=True)
+            yield run(call, "full", self._named(call))
+        unmount(self.root)
 
     def rays(self) -> Iterator[Cell]:
         """Every kind of Ray that does not start or is not there, for every command that would use it."""
         garbage = socket.create_server(("127.0.0.1", 0))
         threading.Thread(target=_answer_garbage, args=(garbage,), daemon=True).start()
         port, closed = garbage.getsockname()[1], self.values["closed_port"]
-        (self.folder / "stale" / "ray").mkdir(parents=True)
-        (self.folder / "stale" / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{closed}")
         addresses = (f"127.0.0.1:{closed}", f"ray://127.0.0.1:{closed}", f"http://127.0.0.1:{closed}", "http://[::1")
         addresses += (f"127.0.0.1:{port}", f"http://127.0.0.1:{port}", "nonsense", "auto", "local")
         for address in addresses:
@@ -208,23 +215,21 @@ class Drive:
             os.environ |= {"RAY_ADDRESS": address, "RAY_TMPDIR": folder}
             for call in self.calls():
                 if COMMANDS[call.command].takes_address and "--dry-run" not in call.arguments:
-                    self.fresh()
-                    yield run(call, f"Ray at {address.replace(str(closed), 'CLOSED').replace(str(port), 'GARBAGE')}")
+                    named = address.replace(str(closed), "CLOSED").replace(str(port), "GARBAGE")
+                    yield self.cell(call, f"Ray at {named}")
 
     def read_only(self) -> Iterator[Cell]:
         """A disk that cannot be written."""
-        self.fresh()
         mount("--bind", self.root, self.root)
         mount("-o", "remount,bind,ro", self.root)
         for call in self.calls():
-            yield run(call, "read-only", str(self.root))
-        subprocess.run(["umount", self.root], check=True)
+            yield self.cell(call, "read-only", place=self._named(call))
+        unmount(self.root)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """What tells whether a file was written: size and time, which copy2 keeps."""
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
+def _is_at(path: str, place: str) -> bool:
+    """Whether a path is a place, is below it or had to be made for it."""
+    return path == place or path.startswith(f"{place}/") or place.startswith(f"{path}/")
 
 
 def _answer_garbage(server: socket.socket) -> None:
@@ -240,6 +245,11 @@ def mount(*arguments: object) -> None:
     subprocess.run(["mount", *map(str, arguments)], check=True)
 
 
+def unmount(folder: Path) -> None:
+    """Unmount it, also if a database has a file open there."""
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
 def _hang(*_: object) -> None:
     raise Hang
 
@@ -248,6 +258,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGALRM, _hang)
     drive = Drive(Path(sys.argv[1]).resolve())
     with open(sys.argv[2], "w", encoding="utf-8") as file:
-        for part in PARTS:
+        for part in sys.argv[3:]:
             for cell in getattr(drive, part)():
                 file.write(json.dumps(asdict(cell)) + "\n")

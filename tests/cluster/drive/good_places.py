@@ -49,7 +49,7 @@ def make(root: Path, photos: Path) -> None:
     registry = Registry(str(root / "models"))
     registry.promote(registry.publish(run, "a", {}, {"data": {}}).name, "the first", registry.promoted()[1])
     registry.publish(run, "b", {}, {"data": {}})
-    make_run(root / "reported", photos)
+    make_run(root / "reported", photos, num_images=4)
     make_study(root, photos)
     (root / "train.json").write_text(json.dumps(to_dict(run.config)))
     chain = RetrainConfig(

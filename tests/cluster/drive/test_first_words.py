@@ -23,7 +23,7 @@ def test_every_command_is_driven():
 @pytest.mark.parametrize("command", WITH_A_CONFIG)
 def test_a_config_option_without_a_file_is_missed(command, words, capsys):
     assert main([*command.split(), *words]) == USAGE_ERROR
-    assert "--config: needs a value, the JSON file" in capsys.readouterr().err
+    assert "--config: needs a value, the JSON file; write --config FILE" in capsys.readouterr().err
 
 
 FIRST_WORDS = """

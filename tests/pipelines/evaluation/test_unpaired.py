@@ -119,7 +119,7 @@ def test_what_cannot_be_compared_or_written_is_refused_before_anything_starts(fo
     assert main([*arguments, "--outputs", str(folders / "one"), "--out", str(folders / "numbers.json")]) == 1
     assert f"{folders / 'one'} holds a single image; a distance between sets needs" in capsys.readouterr().err
     assert main([*arguments, "--outputs", str(folders / "outputs"), "--out", str(folders)]) == 2
-    assert f"out: {folders} is a folder; name a JSON file" in capsys.readouterr().err
+    assert f"out: {folders} is a folder; name a .json file" in capsys.readouterr().err
 
 
 def test_of_a_large_set_the_distance_is_exact_and_all_else_is_of_a_sample_and_says_so(

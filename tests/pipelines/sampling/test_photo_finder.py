@@ -101,7 +101,7 @@ def test_what_is_not_there_is_named(folder: Path) -> None:
         with pytest.raises(DataError, match="no such file or folder"):
             names(folder / text)
     (folder / "empty").mkdir()
-    with pytest.raises(DataError, match="no image found; a quoted pattern"):
+    with pytest.raises(DataError, match="no image found; name images or a folder of them, or with subfolders"):
         names(folder / "empty")
 
 

@@ -28,7 +28,7 @@ def test_join_keeps_what_a_uri_is(uri: str, parts: tuple[str, ...], expected: st
 
 def test_bad_uris_say_what_is_expected() -> None:
     for uri in ("s3://", "s3://bucket/x?endpoint=http://h:1", "s3://bucket/x?endpoint_overide=http://h:1"):
-        with pytest.raises(StorageError, match=r"expected s3://bucket/prefix"):
+        with pytest.raises(StorageError, match=r"write s3://bucket/prefix"):
             s3.parse(uri)
 
 

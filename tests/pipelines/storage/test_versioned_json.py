@@ -57,6 +57,6 @@ def test_a_missing_key_names_the_document(tmp_path):
     path = tmp_path / "index.json"
     path.write_bytes(NAMELESS.encode({}))
     document = NAMELESS.read(path)
-    message = r"index.json is not a valid index \(KeyError\('keys'\)\); delete it"
+    message = r"index.json is not a valid index \(it lacks 'keys'\); delete it"
     with pytest.raises(DataError, match=message), NAMELESS.decoding(path):
         len(document["keys"])
