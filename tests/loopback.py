@@ -16,6 +16,7 @@ class LoopbackServer:
     def __init__(self, respond: Respond) -> None:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or else a body waits 40 ms for the acknowledgement of its headers
 
             def handle_any(self) -> None:
                 respond(self)

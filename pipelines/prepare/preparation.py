@@ -264,9 +264,20 @@ def _planned(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan
         plan = load_own_plan(config)
         return plan_addition(config, source, plan) or (plan, None)
     plan, lines = plan_shards(config, source)
-    if exists(join(config.out, PLAN)) and load_plan(config.out)[0].source_fingerprint != plan.source_fingerprint:
-        plan, lines = plan_shards(config, source, fill_splits=False)  # as versions did that left splits empty
+    if exists(join(config.out, PLAN)):
+        plan, lines = _as_begun(config, source, plan, lines)
     return plan, None if is_begun(config, plan) else lines
+
+
+def _as_begun(config: PrepareConfig, source: Source, plan: Plan, lines: PlanLines) -> tuple[Plan, PlanLines]:
+    """The plan as the version made it that began: earlier ones knew no bytes of a shard, and still earlier ones left
+    splits empty."""
+    begun = load_plan(config.out)[0].source_fingerprint
+    unbounded = dataclasses.replace(config, shard_bytes=0).images_per_shard
+    for fill_splits in (True, False):
+        if plan.source_fingerprint != begun and not (fill_splits and unbounded == config.images_per_shard):
+            plan, lines = plan_shards(config, source, unbounded, fill_splits)
+    return plan, lines
 
 
 def _source(config: PrepareConfig) -> Source:

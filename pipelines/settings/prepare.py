@@ -11,6 +11,9 @@ from sr3core.hyperparameters import require
 Crop = Literal["square", "native"]
 Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
 
+_PERCENT_OF_PIXELS = {"png": 55, "webp": 35}
+_HEADER_BYTES = 4096
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrepareConfig:
@@ -36,7 +39,9 @@ class PrepareConfig:
     max_flat: float = field(default=1.0, metadata=ADDED)
     """Largest share of an image's native crops, rounded down, that may be flat: skies, walls, what is out of focus."""
     samples_per_shard: int = 1000
-    """Samples planned for each shard; a shard holds fewer where images are rejected."""
+    """Samples planned for each shard at most; a shard holds fewer where images are rejected."""
+    shard_bytes: int = field(default=256_000_000, metadata=ADDED)
+    """Bytes planned for each shard at most, by what images of the stages' sizes usually take; 0 for any number."""
     image_format: Literal["png", "webp"] = "png"
     """Lossless format of the images in shards: png is faster to write, webp is smaller."""
     blur_variants: int = 0
@@ -67,6 +72,7 @@ class PrepareConfig:
         held_out = self.validation_fraction + self.test_fraction
         require(held_out <= 1, f"validation_fraction, test_fraction: together {held_out}, more than 1")
         require(self.samples_per_shard >= 1, f"samples_per_shard: {self.samples_per_shard} is not positive")
+        require(self.shard_bytes >= 0, f"shard_bytes: {self.shard_bytes} is negative")
         self._check_crops()
         require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
         require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
@@ -88,8 +94,19 @@ class PrepareConfig:
 
     @property
     def images_per_shard(self) -> int:
-        """Images planned for each shard, so that it holds about samples_per_shard samples."""
-        return max(1, self.samples_per_shard // self.crops_per_image)
+        """Images planned for each shard: it holds about samples_per_shard samples, or fewer of about shard_bytes."""
+        few = self.shard_bytes // self.bytes_per_sample if self.shard_bytes else self.samples_per_shard
+        return max(1, min(self.samples_per_shard, few) // self.crops_per_image)
+
+    @property
+    def bytes_per_sample(self) -> int:
+        """About what a sample of the largest stage takes in a shard.
+
+        A plan is made before any image is decoded, so this is a function of the settings alone: so many percent of the
+        pixels' bytes, as portraits take, and the tar's headers. Noise takes up to twice as much.
+        """
+        pixels = (s.high_size**2 + (1 + self.blur_variants) * (s.low_size or 0) ** 2 for s in self.stage_specs)
+        return _HEADER_BYTES + 3 * max(pixels) * _PERCENT_OF_PIXELS[self.image_format] // 100
 
     @property
     def stage_specs(self) -> tuple[StageSpec, ...]:

@@ -1,20 +1,19 @@
 """Writing a tar shard: USTAR without times and owners, so that the same samples give the same bytes."""
 
 import hashlib
-import os
 import tarfile
 from collections.abc import Mapping
 from types import TracebackType
 
-from pipelines.storage.local_files import describe_error, discard
-from pipelines.storage.uris import commit, delete, temporary_path
+from pipelines.storage.atomic_writers import open_writer
+from pipelines.storage.uris import delete
 from sr3core.errors import StorageError
 
 _BLOCK = tarfile.BLOCKSIZE
 
 
 class ShardWriter:
-    """Builds a tar beside its final place and commits it whole; without a commit, or after an error, nothing is left.
+    """Writes a tar that appears whole at its commit; without a commit, or after an error, nothing is left.
 
     Args:
         uri: where the tar appears, local or on S3.
@@ -28,12 +27,8 @@ class ShardWriter:
         self.members: list[dict[str, tuple[int, int]]] = []
         self.num_bytes = 0
         self._uri = uri
-        self._temporary = temporary_path(uri)
         self._hash = hashlib.sha256()
-        try:
-            self._file = open(self._temporary, "wb", buffering=1 << 20)  # noqa: SIM115
-        except OSError as error:
-            raise self._failed(error) from error
+        self._file = open_writer(uri)
 
     def __enter__(self) -> "ShardWriter":
         return self
@@ -42,12 +37,10 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         try:
-            self._file.close()
-        except OSError as failure:  # a full disk shows again here, when the buffer is flushed
+            self._file.discard()
+        except StorageError:
             if error is None:
-                raise self._failed(failure) from failure
-        finally:
-            discard(self._temporary)
+                raise
 
     def add(self, key: str, members: Mapping[str, bytes]) -> None:
         """Append one sample.
@@ -76,21 +69,10 @@ class ShardWriter:
             delete(self._uri)
             return ""
         self._write(b"\0" * (2 * _BLOCK))
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise self._failed(error) from error
-        commit(self._temporary, self._uri)
+        self._file.commit()
         return self._hash.hexdigest()
 
     def _write(self, data: bytes) -> None:
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise self._failed(error) from error
+        self._file.write(data)
         self._hash.update(data)
         self.num_bytes += len(data)
-
-    def _failed(self, error: OSError) -> StorageError:
-        return StorageError(f"{self._uri}: cannot write {self._temporary}: {describe_error(error)}")

@@ -279,6 +279,14 @@ def open_ranges(uri: str) -> RangeFile:
     return RangeFile(partial(read, uri), found["ContentLength"])
 
 
+@contextlib.contextmanager
+def requests_on(uri: str) -> Iterator[tuple[Any, dict[str, str]]]:
+    """The client for a URI's server and the parameters Bucket and Key; what requests raise becomes a StorageError."""
+    location = parse(uri)
+    with _s3_errors(uri):
+        yield _client(location.endpoint), {"Bucket": location.bucket, "Key": location.key}
+
+
 @lru_cache(maxsize=8)
 def _client(endpoint: str | None) -> Any:
     from boto3.session import Session

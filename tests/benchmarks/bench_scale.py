@@ -2,14 +2,20 @@
 
     python tests/benchmarks/bench_scale.py names 1300000 10000000
     python tests/benchmarks/bench_scale.py shards 1000 10000 --latency 0.04
+    python tests/benchmarks/bench_scale.py list 100000 --latency 0.04
+    python tests/benchmarks/bench_scale.py reads 200 --latency 0.03
+    python tests/benchmarks/bench_scale.py tasks 1000 20000
 
 `names` plans a source of so many names, which are made up as they are listed: no file is behind them, so what is timed
 is everything but the listing itself. Each count runs in a process of its own, without Ray: with it, the parts are
 worked on by tasks, and the driver only passes them on. `shards` resumes a finished preparation of so many shards in a
-bucket that answers late, and asks for its status. Times are of this process's CPUs; compare them on one machine alone.
+bucket that answers late, and asks for its status. `list` lists a bucket of so many objects. `reads` writes a shard of
+so many photos of such a bucket, with and without reading ahead, in turns. `tasks` runs so many tasks that do nothing,
+as shards are run. Times are of this process's CPUs; compare them on one machine alone.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -17,8 +23,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -31,8 +40,12 @@ from pipelines.prepare.preparation import prepare  # noqa: E402
 from pipelines.prepare.sources.items import Source  # noqa: E402
 from pipelines.prepare.sources.listed_parts import FileList, Survey, list_files  # noqa: E402
 from pipelines.prepare.sources.listing import open_source  # noqa: E402
+from pipelines.prepare.writing import read_ahead  # noqa: E402
+from pipelines.prepare.writing.shard_task import ShardTask, write_shard  # noqa: E402
+from pipelines.runtime.tasks import completed_tasks  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402
 from pipelines.shards import manifest  # noqa: E402
+from pipelines.storage.uris import list_files as list_files_of  # noqa: E402
 from sr3core.config import fingerprint  # noqa: E402
 from tests.s3_server import ENVIRONMENT  # noqa: E402
 from tests.slow_s3 import SlowS3  # noqa: E402
@@ -98,6 +111,65 @@ def resume_shards(count: int, latency: float) -> list[dict[str, object]]:
         ]
 
 
+def list_bucket(count: int, latency: float) -> list[dict[str, object]]:
+    """Requests and seconds of listing a source in a bucket, in folders of unequal size."""
+    os.environ.update(ENVIRONMENT)
+    with SlowS3() as server:
+        for name, _ in made_up(count):
+            server.objects[f"bucket/in/{name}"] = b""
+        uri = f"s3://bucket/in?endpoint_override={server.endpoint}"
+        next(iter(list_files_of(uri)))  # the server sorts its names
+        server.latency = latency
+        return [{"names": count, "what": "list", **_measured(server, lambda: deque(list_files_of(uri), maxlen=0))}]
+
+
+def read_images(count: int, latency: float) -> list[dict[str, object]]:
+    """Seconds that a shard of photos of a bucket takes, and the images a second."""
+    os.environ.update(ENVIRONMENT)
+    photos = sorted((ROOT / "pipelines" / "demo_photos").glob("*.jpg"))
+    rows: list[dict[str, object]] = []
+    with SlowS3() as server, tempfile.TemporaryDirectory() as folder:
+        for number in range(count):
+            server.put(f"bucket/in/{number}.jpg", photos[number % len(photos)].read_bytes() + bytes([number % 256]))
+        source = f"s3://bucket/in?endpoint_override={server.endpoint}"
+        config = PrepareConfig(source=source, out=folder, stages=("16-64",), validation_fraction=0)
+        write_plan(config, *plan_shards(config, open_source(source)))
+        (shard,) = load_own_plan(config).shards
+        server.latency = latency
+        digests = set()
+        for num_reads in (1, read_ahead.NUM_READS) * 3:
+            read_ahead.NUM_READS, started = num_reads, time.monotonic()
+            write_shard(config, ShardTask(shard, config.stages))
+            seconds = time.monotonic() - started
+            digests.add(hashlib.sha256((Path(folder) / "16-64" / shard.name).read_bytes()).hexdigest())
+            rows.append({"reads": num_reads, "seconds": seconds, "images_per_second": count / seconds})
+        assert len(digests) == 1, "the bytes are the same"
+    return rows
+
+
+def run_tasks(count: int) -> dict[str, float]:
+    """Seconds and megabytes of a driver that has so many tasks done."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
+    task = ray.remote(max_retries=0)(_nothing)
+    row = json.dumps({"shard": {"name": "train-000000.tar", "offset": 1 << 30}, "stages": ["64-256"]}) + " " * 200
+    list(completed_tasks([partial(task.remote, row)]))
+    before, cpu, wall = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.monotonic()
+    found = sum(1 for _ in completed_tasks(partial(task.remote, row) for _ in range(count)))
+    assert found == count
+    return {
+        "tasks": count,
+        "driver_cpu_seconds": time.process_time() - cpu,
+        "wall_seconds": time.monotonic() - wall,
+        "megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024,
+    }
+
+
+def _nothing(row: str) -> bytes:
+    return b"0" * 300
+
+
 def _pretend_shards(server: SlowS3, config: PrepareConfig) -> None:
     """Put the indices of a finished preparation into the bucket, and empty tars."""
     stage, write = config.stages[0], manifest.write_atomic
@@ -131,9 +203,18 @@ def _measured(server: SlowS3, function: Callable[[], object]) -> dict[str, objec
     }
 
 
+def found(what: str, count: int, latency: float) -> list[dict[str, Any]]:
+    """What is measured of so many."""
+    if what == "names":
+        return [plan_names(count)]
+    if what == "tasks":
+        return [run_tasks(count)]
+    return {"shards": resume_shards, "list": list_bucket, "reads": read_images}[what](count, latency)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["names", "shards"])
+    parser.add_argument("what", choices=["names", "shards", "list", "reads", "tasks"])
     parser.add_argument("counts", type=int, nargs="+")
     parser.add_argument("--latency", type=float, default=0.04, help="seconds before each answer of the bucket")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
@@ -143,8 +224,7 @@ def main() -> None:
             command = [sys.executable, __file__, options.what, str(count), f"--latency={options.latency}", "--here"]
             subprocess.run(command, check=True)
             continue
-        found = [plan_names(count)] if options.what == "names" else resume_shards(count, options.latency)
-        for row in found:
+        for row in found(options.what, count, options.latency):
             print(json.dumps(row))
 
 

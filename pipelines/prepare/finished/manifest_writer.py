@@ -16,21 +16,15 @@ from pipelines.shards.manifest import (
     Manifest,
     save_manifest,
 )
-from pipelines.storage.local_files import discard, local_errors
-from pipelines.storage.uris import commit, join, temporary_path
+from pipelines.storage.atomic_writers import write_pieces
+from pipelines.storage.uris import join
 
 
 def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec, found: StageIndex) -> Manifest:
     """Write a stage's rejects.jsonl and manifest.json from the summaries of its shards, all of which must exist."""
     directory = join(config.out, stage.name)
-    temporary = temporary_path(join(directory, REJECTS))
     summaries = [found.summaries[shard.name] for shard in plan.shards]
-    try:
-        with local_errors(temporary), open(temporary, "wb") as file:
-            file.writelines(summary.rejects for summary in summaries)
-        commit(temporary, join(directory, REJECTS))
-    finally:
-        discard(temporary)
+    write_pieces(join(directory, REJECTS), (summary.rejects for summary in summaries))
     splits: dict[str, list] = {split: [] for split in SPLITS}
     num_rejects: dict[str, int] = defaultdict(int)
     for shard, summary in zip(plan.shards, summaries, strict=True):

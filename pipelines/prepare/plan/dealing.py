@@ -19,7 +19,9 @@ Conflict = tuple[str, int | None, int | None]
 """An image, its class in the plan, and its class now."""
 
 
-def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True) -> tuple[Plan, PlanLines]:
+def plan_shards(
+    config: PrepareConfig, source: Source, images_per_shard: int | None = None, fill_splits: bool = True
+) -> tuple[Plan, PlanLines]:
     """Deal a source's images to shards, and encode the lines of plan.jsonl.
 
     A hash of its name decides the split of an image. A held-out split that came out empty, as a small fraction of a few
@@ -30,6 +32,7 @@ def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True)
     Args:
         config: fractions of the splits, seed, images a shard.
         source: what is dealt.
+        images_per_shard: the number that the configuration asks for if None; earlier versions knew no bound in bytes.
         fill_splits: False leaves a split empty, as earlier versions did.
     """
     splitter = Splitter(config.seed, config.validation_fraction, config.test_fraction, source.class_names)
@@ -37,7 +40,7 @@ def plan_shards(config: PrepareConfig, source: Source, fill_splits: bool = True)
     if fill_splits:
         _fill_splits(splitter, buckets)
     lines = PlanLines()
-    shards = tuple(_deal(buckets, config.images_per_shard, lines))
+    shards = tuple(_deal(buckets, images_per_shard or config.images_per_shard, lines))
     plan = Plan(
         fingerprint(config),
         lines.fingerprint,

@@ -1,11 +1,9 @@
 """The lines of a plan while they are written: plan.jsonl may be larger than the memory, and than one request to S3."""
 
 import hashlib
-import os
 
-from pipelines.storage.local_files import discard, local_errors
+from pipelines.storage.atomic_writers import write_pieces
 from pipelines.storage.spool import Extent, Spool
-from pipelines.storage.uris import commit, temporary_path
 
 
 class PlanLines:
@@ -41,12 +39,4 @@ class PlanLines:
 
     def save(self, uri: str) -> None:
         """Write all lines to a file or object, atomically, a large object in parts."""
-        temporary = temporary_path(uri)
-        try:
-            with local_errors(temporary), open(temporary, "wb") as file:
-                file.writelines(map(self._spool.read, self._extents))
-                file.flush()
-                os.fsync(file.fileno())
-            commit(temporary, uri)
-        finally:
-            discard(temporary)
+        write_pieces(uri, map(self._spool.read, self._extents))

@@ -30,10 +30,22 @@ def guarded_calls(config: PrepareConfig, isolated: bool) -> Iterator[Call]:
     """
     limits = CallLimits(config.image_bytes, config.image_seconds)
     if not isolated:
-        yield partial(call_here, limits)
+        yield partial(_call_here, limits)
         return
     with IsolatedCalls(limits) as calls:
         yield partial(_call_isolated, calls, limits)
+
+
+def _call_here(limits: CallLimits, function: Call, *args: Any) -> Any:
+    try:
+        return call_here(limits, function, *args)
+    except MemoryError:
+        pass
+    except DecodeError as error:
+        if not isinstance(error.__cause__, MemoryError):
+            raise
+    with IsolatedCalls(limits) as calls:  # threads that read other images took of the memory; alone, it may fit
+        return _call_isolated(calls, limits, function, *args)
 
 
 def _call_isolated(calls: IsolatedCalls, limits: CallLimits, function: Call, *args: Any) -> Any:

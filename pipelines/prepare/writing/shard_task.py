@@ -1,7 +1,7 @@
 """The work of one Ray task: a shard's planned images -> a tar and an index per stage; each image is decoded once."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +14,7 @@ from pipelines.prepare.sources.items import SourceItem
 from pipelines.prepare.sources.listing import read_item
 from pipelines.prepare.writing.crops import pieces
 from pipelines.prepare.writing.guarded_decoding import Call, guarded_calls
+from pipelines.prepare.writing.read_ahead import Read, read_ahead
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
@@ -91,9 +92,12 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
             if stage.name in task.stages
         ]
         call = stack.enter_context(guarded_calls(config, task.isolated))
-        for item in load_items(config.out, task.shard):
+        items = load_items(config.out, task.shard)
+        reads = read_ahead([i for i in items if i.name not in task.duplicates], _reader(config))
+        stack.callback(reads.close)
+        for item in items:
             report.num_images += 1
-            if not _add_image(config, item, shards, task.duplicates, call, report):
+            if not _add_image(config, item, shards, task.duplicates, reads, call, report):
                 report.num_rejects += 1
         with report.timed("write"):
             for shard in shards:
@@ -101,11 +105,16 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
     return report
 
 
+def _reader(config: PrepareConfig) -> Callable[[SourceItem], bytes]:
+    return lambda item: read_item(config.source, item, config.image_column)
+
+
 def _add_image(
     config: PrepareConfig,
     item: SourceItem,
     shards: Sequence[_Open],
     duplicates: Mapping[str, str],
+    reads: Iterator[tuple[SourceItem, Read]],
     call: Call,
     report: ShardReport,
 ) -> bool:
@@ -114,7 +123,8 @@ def _add_image(
         if item.name in duplicates:
             raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {duplicates[item.name]!r}")
         with report.timed("read"):
-            data = read_item(config.source, item, config.image_column)
+            _, read = next(reads)
+            data = read()
         with report.timed("decode"):
             image = call(decode_image, data)
         if config.align_faces:

@@ -9,16 +9,15 @@ from tests.commands import ROOT
 
 WRITER = """
 import sys
-from pipelines.shards.tar_writer import ShardWriter
-writer = ShardWriter("s3://bucket/train-000000.tar")
-writer.add("a", {"hr.png": bytes(1 << 21)})
+from pipelines.storage.uris import temporary_path
+open(temporary_path("s3://bucket/photo.png"), "wb").close()
 print("ready", flush=True)
 sys.stdin.read()
 """
 
 
 def writer(folder: Path) -> subprocess.Popen:
-    """A process that is building a shard of a bucket."""
+    """A process that is making a file for a bucket."""
     process = subprocess.Popen(
         [sys.executable, "-c", WRITER],
         cwd=ROOT,
@@ -33,7 +32,7 @@ def writer(folder: Path) -> subprocess.Popen:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("sr3-*/*/.*train-000000.tar.tmp"))
+    return sorted(path.name for path in folder.glob("sr3-*/*/.*photo.png.tmp"))
 
 
 def test_the_next_process_deletes_what_a_killed_one_left_and_nothing_else(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipelines.prepare.plan.dealing import plan_shards
 from pipelines.prepare.plan.shard_plan import write_plan
-from pipelines.prepare.preparation import describe_plan, prepare
+from pipelines.prepare.preparation import begin, describe_plan, prepare
 from pipelines.prepare.sources.items import Parts, Source, SourceItem
 from pipelines.prepare.sources.listing import open_source
 from pipelines.settings.prepare import PrepareConfig
@@ -101,3 +101,23 @@ def test_a_preparation_whose_split_an_earlier_version_left_empty_is_resumed(conf
     source = open_source(config.source)
     write_plan(config, *plan_shards(config, source, fill_splits=False))
     assert describe_plan(config).endswith("12 train, 0 validation, 0 test")
+
+
+def test_a_preparation_that_was_begun_before_shards_had_a_bound_in_bytes_goes_on_as_it_was_planned(tmp_path):
+    (tmp_path / "photos").mkdir()
+    for number in range(300):
+        (tmp_path / "photos" / f"{number}.jpg").write_bytes(b"")
+    new, old = (
+        PrepareConfig(
+            source=str(tmp_path / "photos"), out=str(tmp_path / name), stages=("256-1024",), validation_fraction=0.001
+        )
+        for name in ("new", "old")
+    )
+    assert [shard.num_images for shard in begin(new).plan.shards] == [138, 138, 23, 1]
+    for fill_splits, sizes in ((True, [299, 1]), (False, [300])):
+        write_plan(old, *plan_shards(old, open_source(old.source), 1000, fill_splits))
+        assert [shard.num_images for shard in begin(old).plan.shards] == sizes
+    (tmp_path / "photos" / "300.jpg").write_bytes(b"")
+    with pytest.raises(DataError, match="300 images then, 301 now"):
+        begin(old)
+    assert [shard.num_images for shard in begin(old, add_new=True).plan.shards] == [300, 1]

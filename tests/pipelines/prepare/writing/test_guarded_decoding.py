@@ -1,14 +1,16 @@
 """Images that crash or hang their decoder: rejected by name, and the rest of the shard is what it would be without."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pipelines.images.rejects import RejectReason
+from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.plan.dealing import plan_shards
 from pipelines.prepare.plan.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.sources.listing import open_source
+from pipelines.prepare.writing.guarded_decoding import guarded_calls
 from pipelines.prepare.writing.shard_task import ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
@@ -56,3 +58,29 @@ def test_poison_is_rejected_by_name_and_nothing_else_is(
     found = {reject.path: reject.detail for reject in index.rejects if reject.reason is RejectReason.CRASHED}
     assert found == {f"{kind}.ppm": detail for kind, detail in KINDS.items()}
     assert sorted(index.names) == [*(f"{number}.png" for number in range(6)), "harmless.ppm"]
+
+
+def only_alone(parent: int) -> int:
+    """A decoder that does not fit into a process whose threads hold memory."""
+    if os.getpid() == parent:
+        raise MemoryError
+    return os.getpid()
+
+
+def only_alone_as_a_reject(parent: int) -> int:
+    try:
+        return only_alone(parent)
+    except MemoryError as error:
+        raise DecodeError(RejectReason.TOO_LARGE, "does not fit into memory") from error
+
+
+@pytest.mark.parametrize("decoder", [only_alone, only_alone_as_a_reject])
+def test_an_image_that_does_not_fit_beside_images_that_are_read_meanwhile_is_decoded_alone(config, decoder) -> None:
+    with guarded_calls(config, isolated=False) as call:
+        assert call(decoder, os.getpid()) != os.getpid()
+        with pytest.raises(DecodeError, match="does not fit"):
+            call(never_fits)
+
+
+def never_fits() -> None:
+    raise DecodeError(RejectReason.TOO_LARGE, "does not fit into memory") from MemoryError()
