@@ -1,4 +1,4 @@
-"""`sr3 prepare`: list the source, plan the shards, write them on Ray Data, then their manifests."""
+"""`sr3 prepare`: list the source, plan the shards, write them in Ray tasks, then their manifests."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
