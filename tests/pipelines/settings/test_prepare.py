@@ -46,7 +46,8 @@ def test_a_shard_is_full_by_its_samples_or_its_bytes_whichever_comes_first(chang
 
 def test_the_default_is_no_part_of_a_fingerprint_so_that_preparations_of_before_go_on() -> None:
     default, same, other = (
-        fingerprint(PrepareConfig(source="s", out="o", stages=("64-256",), **changes))
-        for changes in ({}, {"shard_bytes": 256_000_000}, {"shard_bytes": 1})
+        fingerprint(PrepareConfig(source="s", out="o", stages=("64-256",), shard_bytes=num_bytes))
+        for num_bytes in (PrepareConfig(source="s", out="o", stages=("64-256",)).shard_bytes, 256_000_000, 1)
     )
-    assert default == same != other
+    assert default == same == "5db21da7139e74b3"
+    assert other != same
