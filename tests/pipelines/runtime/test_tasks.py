@@ -73,7 +73,7 @@ def test_tasks_under_way_are_ended_with_the_iteration(ray_session: str, tmp_path
     endless = partial(forever.remote, str(tmp_path))
     results = completed_tasks([endless, partial(waiting.remote, str(tmp_path), 0), endless])
     assert next(results) == 0
-    pids = wait_for(lambda: len(found := list(tmp_path.glob("pid-*"))) == 2 and found)
+    wait_for(lambda: len(list(tmp_path.glob("pid-*"))) == 2)
     results.close()
-    for pid in pids:
+    for pid in tmp_path.glob("pid-*"):
         wait_for(lambda pid=pid: not psutil.pid_exists(int(pid.name.removeprefix("pid-"))))
