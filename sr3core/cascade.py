@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from sr3core.diffusion.equations import Noise
 from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.sampling import Progress, sample
@@ -21,7 +22,7 @@ from sr3core.hyperparameters import ModelConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
-from sr3core.randomness import ImageNoise, derive_seed
+from sr3core.randomness import derive_seed
 from sr3core.regression import check_mean, condition, regress
 
 
@@ -101,7 +102,7 @@ def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress 
     height, width = (side * stage.model.magnification for side in low.shape[-2:])
     multiple = stage.size_multiple
     x_up = pad(upsample_bicubic(low, (height, width)), height + -height % multiple, width + -width % multiple)
-    noise = ImageNoise((derive_seed(seed, stage.name) for seed in seeds), low.device)
+    noise = ImageNoise([derive_seed(seed, stage.name) for seed in seeds], low.device)
     return refine(stage, low, x_up, noise, progress)
 
 
@@ -200,7 +201,7 @@ def draw(
         raise ConfigError(f"stage {base.name} is not a base model; generating images from noise starts with one")
     labels = None if classes is None else torch.tensor(classes, dtype=torch.int64, device=base.device)
     denoise = as_denoiser(base.model, base.network, labels, base.schedule.sampler.guidance)
-    noise = ImageNoise((derive_seed(seed, base.name) for seed in seeds), base.device)
+    noise = ImageNoise([derive_seed(seed, base.name) for seed in seeds], base.device)
     image = sample(denoise, None, (len(seeds), IMAGE_CHANNELS, size, size), base.schedule, noise, progress)
     return image.clamp(-1, 1)
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from sr3core.cascade import Stage, check_chain, pad, refine
+from sr3core.diffusion.noise import NoiseField
 from sr3core.errors import ConfigError
 from sr3core.images.resize import upsample_bicubic_window
-from sr3core.randomness import NoiseField, derive_seed
+from sr3core.randomness import derive_seed
 
 SMALLEST_DEFAULT_TILE = 256
 """Default tile side, in pixels, of networks trained on smaller images: few tiles, and still little memory."""

@@ -15,12 +15,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from sr3core.diffusion.equations import denoising_loss, epsilon_from_output, q_sample, training_target
 from sr3core.diffusion.learned_variance import bound_term, split_variance
+from sr3core.diffusion.noise import window_noise
 from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
-from sr3core.randomness import derive_seed, keyed_generator
+from sr3core.randomness import derive_seed, uniform
 from sr3core.regression import check_mean, condition, regress
 from sr3core.transfer import send
 
@@ -162,11 +163,11 @@ def draw_noise(
         gamma (B,) float64 in [gamma_T, 1], epsilon (B, C, H, W) float32, and the step t in 1..T of each gamma,
         (B,) int64.
     """
-    generators = [keyed_generator(seed, "noise", step, position) for position in positions]
-    uniform = torch.stack([torch.rand(2, generator=generator, dtype=torch.float64) for generator in generators]).numpy()
-    gamma = sample_gamma(gammas, uniform[:, 0], uniform[:, 1], objective.gamma_uniform_in)
-    epsilon = torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in generators])
-    return send(torch.as_tensor(gamma), device), send(epsilon, device), step_of(gammas, gamma)
+    levels = np.array([[uniform(seed, part, step, at) for part in ("level", "within")] for at in positions])  # (B, 2)
+    gamma = sample_gamma(gammas, levels[:, 0], levels[:, 1], objective.gamma_uniform_in)
+    seeds = [derive_seed(seed, "noise", step, position) for position in positions]
+    epsilon = window_noise(seeds, 0, [(0, 0)] * len(seeds), shape[1:], device)
+    return send(torch.as_tensor(gamma), device), epsilon, step_of(gammas, gamma)
 
 
 def hide_classes(
@@ -176,7 +177,7 @@ def hide_classes(
 
     The choice depends on (seed, step, position in the global batch) alone, like the noise.
     """
-    draws = [derive_seed(seed, "class-dropout", step, position) / 2**63 for position in positions]
+    draws = [uniform(seed, "class-dropout", step, position) for position in positions]
     hidden = send(torch.tensor([draw < probability for draw in draws]), classes.device)
     return torch.where(hidden, num_classes, classes)
 

@@ -14,6 +14,7 @@ from sr3core import strict_json
 from sr3core.config import differences, fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
+from sr3core.randomness import NOISE_VERSION
 
 RECORD = "samples.json"
 IMAGE_NAME = re.compile(r"(\d{6,})\.png")
@@ -144,6 +145,7 @@ def _content(
         **checkpoints,
         **{f"{stage.name}_schedule": fingerprint_of(walk) for stage, walk in zip(stages, walks, strict=True)},
         "seed": config.seed,
+        "noise_version": NOISE_VERSION,
         "classes": list(classes),
         "precision": config.inference.precision,
     }

@@ -26,6 +26,7 @@ from pipelines.storage.versioned_json import read_object
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError
+from sr3core.randomness import NOISE_VERSION
 
 TASK_IMAGES = 16
 NUM_REPEATED = 8
@@ -216,7 +217,9 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
             if s
         },
         seed=config.seed,
-        fingerprint=fingerprint_of([checkpoints, gammas, config.seed, identity, names, config.inference.precision]),
+        fingerprint=fingerprint_of(
+            [checkpoints, gammas, config.seed, NOISE_VERSION, identity, names, config.inference.precision]
+        ),
         repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )
     with working_in(str(folder.parent), "evaluating") as lease:

@@ -24,6 +24,7 @@ from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, s
 from sr3core import strict_json
 from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
 from sr3core.errors import StorageError
+from sr3core.randomness import NOISE_VERSION
 
 if TYPE_CHECKING:
     from sr3core.cascade import Stage
@@ -227,4 +228,4 @@ def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
             **({} if stage.mean is None else {"mean": stage.mean.fingerprint()}),
         }
     decided = {key: value for key, value in scientific(config).items() if key != "schedule"}
-    return strict_json.plain({"stages": stages, **decided})
+    return strict_json.plain({"stages": stages, "noise_version": NOISE_VERSION, **decided})

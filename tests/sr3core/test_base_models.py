@@ -10,13 +10,14 @@ from sr3core.cascade import Stage, check_chain, upscale
 from sr3core.diffusion.equations import denoising_loss, q_sample
 from sr3core.diffusion.guidance import as_denoiser
 from sr3core.diffusion.learned_variance import bound_term, split_variance
+from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.sampling import sample
 from sr3core.diffusion.schedules import default_schedule, training_gammas
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
-from sr3core.randomness import ImageNoise, keyed_generator
+from sr3core.randomness import keyed_generator
 from sr3core.training import Batch, Trainer, create_state, draw_noise, hide_classes
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=20, ema_decay=0.95, gradient_clip=1.0)

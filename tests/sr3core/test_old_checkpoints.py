@@ -14,11 +14,13 @@ from safetensors.torch import load_file
 
 from sr3core.checkpoint import list_checkpoints, restore, sampling_weights, save_checkpoint, take_snapshot, warm_start
 from sr3core.config import override
+from sr3core.diffusion.schedules import sample_gamma, step_of
 from sr3core.errors import CheckpointError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.unet import UNet
 from sr3core.networks.unet_weights import check_weights, load_weights
+from sr3core.randomness import keyed_generator
 from sr3core.training import Batch, Trainer, create_state
 
 MODEL = ModelConfig(
@@ -51,7 +53,17 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def test_outputs_and_the_next_step_are_those_of_the_program_that_wrote_it(folder):
+def noise_of_version_1(objective, gammas, shape, seed, step, positions, device="cpu"):
+    """The program's noise: generators of torch, on the CPU."""
+    generators = [keyed_generator(seed, "noise", step, position) for position in positions]
+    uniform = torch.stack([torch.rand(2, generator=generator, dtype=torch.float64) for generator in generators]).numpy()
+    gamma = sample_gamma(gammas, uniform[:, 0], uniform[:, 1], objective.gamma_uniform_in)
+    epsilon = torch.stack([torch.randn(tuple(shape[1:]), generator=generator) for generator in generators])
+    return torch.as_tensor(gamma), epsilon, step_of(gammas, gamma)
+
+
+def test_outputs_and_the_next_step_are_those_of_the_program_that_wrote_it(folder, monkeypatch):
+    monkeypatch.setattr("sr3core.training.draw_noise", noise_of_version_1)
     expected = load_file(folder / "expected.safetensors")
     (info,) = list_checkpoints(folder)
     assert info.state["format_version"] == 1

@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn import functional
 
 from sr3core.cascade import Stage, pad, refine
+from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic, upsample_bicubic_window
 from sr3core.networks.architectures import unet_tiny
-from sr3core.randomness import NOISE_BLOCK, NoiseField, derive_seed, keyed_generator
+from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.tiles import Tiling, blend_weights, plan_cascade, plan_tiles, run_tiled_cascade, tile_starts
 from sr3core.training import create_state
 
@@ -150,39 +151,7 @@ def test_the_default_tile_is_what_the_network_was_trained_on_or_256():
     assert Tiling(tile=50).tile_of(local_stage()) == (48, 6)
 
 
-# --- one noise for all ------------------------------------------------------------------------------------------------
-
-SIDE = 3 * NOISE_BLOCK
-
-
-@given(st.data())
-def test_windows_of_a_noise_field_agree_wherever_they_lie(data):
-    top, left = data.draw(st.integers(0, SIDE - 1)), data.draw(st.integers(0, SIDE - 1))
-    height, width = data.draw(st.integers(1, SIDE - top)), data.draw(st.integers(1, SIDE - left))
-    field = NoiseField(5).read(2, 0, 0, (1, SIDE, SIDE))
-    window = NoiseField(5).read(2, top, left, (1, height, width))
-    assert torch.equal(window, field[:, top : top + height, left : left + width])
-
-
-def test_a_noise_field_is_standard_normal_and_another_for_every_seed_draw_and_block():
-    field = NoiseField(1).read(0, 0, 0, (3, 512, 512))
-    values = field.flatten().double()
-    assert abs(float(values.mean())) < 5 / len(values) ** 0.5
-    assert abs(float(values.var()) - 1) < 5 * (2 / len(values)) ** 0.5
-    assert abs(float((values**4).mean()) - 3) < 5 * (96 / len(values)) ** 0.5
-    blocks = field[0].unfold(0, NOISE_BLOCK, NOISE_BLOCK).unfold(1, NOISE_BLOCK, NOISE_BLOCK).flatten(0, 1).flatten(1)
-    others = [NoiseField(2).read(0, 0, 0, (3, 64, 64)), NoiseField(1).read(1, 0, 0, (3, 64, 64))]
-    rows = torch.cat([blocks, *(other.flatten(1) for other in others)])
-    correlation = torch.corrcoef(rows) - torch.eye(len(rows))
-    assert float(correlation.abs().max()) < 6 / NOISE_BLOCK
-
-
-def test_a_batchs_windows_draw_field_after_field():
-    noise = NoiseField(1).windows([(0, 0), (8, 16)])
-    for draw in range(3):
-        both = noise((2, 3, 16, 16))
-        assert torch.equal(both[1], NoiseField(1).read(draw, 8, 16, (3, 16, 16)))
-        assert torch.equal(both[0, :, 8:, :], NoiseField(1).read(draw, 8, 0, (3, 8, 16)))
+# --- one upsampling for all -------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(2, 8), st.data())

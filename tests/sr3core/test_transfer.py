@@ -10,11 +10,11 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sr3core.cascade import Stage, refine, run_cascade
+from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
-from sr3core.randomness import NoiseField
 from sr3core.training import Batch, Trainer, TrainState, update_average
 from sr3core.transfer import send
 

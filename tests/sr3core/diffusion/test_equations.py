@@ -19,7 +19,7 @@ from sr3core.diffusion.equations import (
     training_target,
     y_0_from_output,
 )
-from sr3core.randomness import ImageNoise
+from sr3core.diffusion.noise import ImageNoise
 
 levels = st.floats(1e-4, 1 - 1e-6)
 

@@ -11,12 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.sampling import sample, threshold_dynamically
 from sr3core.diffusion.schedules import FAMILIES, InferenceSchedule, default_schedule, inference_gammas, training_gammas
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
-from sr3core.randomness import ImageNoise, keyed_generator
+from sr3core.randomness import keyed_generator
 from tests.sr3core.targets import GAUSSIAN, OneStream, plan
 
 PAPER = SamplerConfig(variance=1.0, clip="none")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from sr3core.diffusion.equations import Denoiser, q_sample
 from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.residual import Residual, residual_of
 from sr3core.diffusion.sampling import estimator
 from sr3core.diffusion.schedules import InferenceSchedule
@@ -20,7 +21,7 @@ from sr3core.diffusion.solvers import Step, ddim_step
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.images.pixels import to_float
 from sr3core.images.resize import upsample_bicubic
-from sr3core.randomness import ImageNoise, derive_seed
+from sr3core.randomness import derive_seed
 from sr3core.regression import condition
 from tune.search.objective.evaluator import Task, pick_device
 from tune.search.proposals.space import make_schedule
