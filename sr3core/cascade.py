@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sr3core.diffusion.equations import Noise
-from sr3core.diffusion.guidance import as_denoiser
+from sr3core.diffusion.guidance import as_denoiser, check_classes
 from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.residual import residual_of
@@ -24,6 +24,7 @@ from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 from sr3core.randomness import derive_seed
 from sr3core.regression import check_mean, condition, regress
+from sr3core.transfer import send
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,8 +200,11 @@ def draw(
     size = base.model.high_size
     if base.model.kind != "base" or base.schedule is None:
         raise ConfigError(f"stage {base.name} is not a base model; generating images from noise starts with one")
-    labels = None if classes is None else torch.tensor(classes, dtype=torch.int64, device=base.device)
-    denoise = as_denoiser(base.model, base.network, labels, base.schedule.sampler.guidance)
+    labels, guidance = None, base.schedule.sampler.guidance
+    if classes is not None:
+        check_classes(base.model, classes, guidance)
+        labels = send(torch.tensor(classes, dtype=torch.int64), base.device)
+    denoise = as_denoiser(base.model, base.network, labels, guidance)
     noise = ImageNoise([derive_seed(seed, base.name) for seed in seeds], base.device)
     image = sample(denoise, None, (len(seeds), IMAGE_CHANNELS, size, size), base.schedule, noise, progress)
     return image.clamp(-1, 1)

@@ -13,7 +13,7 @@ BetaFamily = Literal["linear", "cosine"]
 GammaUniformIn = Literal["gamma", "sqrt_gamma", "steps"]
 SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
 Clipping = Literal["none", "static", "dynamic"]
-InferencePrecision = Literal["float32", "tf32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -87,6 +87,14 @@ class NoiseScheduleConfig:
             f"beta_first, beta_last: 0 < {self.beta_first} <= {self.beta_last} < 1 does not hold",
         )
 
+    @property
+    def last_gamma(self) -> float:
+        """gamma_T: how much of the image is left in y_T; near 0 for the cosine family."""
+        if self.family == "cosine":
+            return 0.0
+        slope = (self.beta_last - self.beta_first) / max(self.num_steps - 1, 1)
+        return math.exp(sum(math.log1p(-self.beta_first - slope * t) for t in range(self.num_steps)))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectiveConfig:
@@ -146,16 +154,20 @@ class OptimizerConfig:
     gradient_clip: float | None = None
     """Largest global gradient norm; None for no clipping, which seems to be the paper's choice."""
     ema_decay: float = 0.9999
-    """Decay per step of the exponential moving average of the weights, which sampling uses; 0 for no average."""
+    """Decay per step of the exponential moving average of the weights, which sampling uses; 0 for no average. After n
+    steps it is at most (1 + n) / (10 + n), so that the first weights are forgotten early."""
     bad_steps: Literal["stop", "skip"] = field(default="stop", metadata=ADDED)
     """What the run does after a step whose gradient is not finite or is a spike. Such an update is never applied."""
     spike_factor: float | None = field(default=None, metadata=ADDED)
     """A gradient norm this many times the geometric mean of recent ones counts as a spike; None for no check."""
+    max_bad_steps: int = field(default=100, metadata=ADDED)
+    """With bad_steps=skip, training stops after this many bad steps in a row: it no longer learns anything."""
 
     def __post_init__(self) -> None:
         require(
             self.spike_factor is None or self.spike_factor > 1, f"spike_factor: {self.spike_factor} is not more than 1"
         )
+        require(self.max_bad_steps >= 1, f"max_bad_steps: {self.max_bad_steps} is not positive")
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
         require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
         require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay} is not in [0, 1)")

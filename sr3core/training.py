@@ -120,6 +120,15 @@ def create_state(
     return TrainState(model=network, ema=average, optimizer=adam)
 
 
+def average_decay(decay: float, step: int) -> float:
+    """The average's decay at the update after `step` finished steps: min(decay, (1 + n) / (10 + n)) for n = step.
+
+    Without such a warm-up the first weights would keep 0.9999^5000 = 61% of the average's weight after 5,000 steps. The
+    initial weights carry no information and leave no trace: the average starts from the weights after the first step.
+    """
+    return min(decay, (1 + step) / (10 + step)) if step else 0.0
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay average + (1 - decay) weights, for all weights at once; decay 0 copies them."""
@@ -135,10 +144,16 @@ def is_spike(norm: Tensor, typical: Tensor, factor: float | None) -> Tensor:
     return norm > typical * (math.inf if factor is None else factor)
 
 
-def next_typical_norm(typical: Tensor, norm: Tensor) -> Tensor:
-    """Update the geometric average of recent gradient norms with one more; NaN means that there are none yet."""
-    blended = typical**_NORM_MEMORY * norm.clamp(min=1e-30) ** (1 - _NORM_MEMORY)
-    return torch.where(typical.isnan(), norm, blended)
+def next_typical_norm(typical: Tensor, norm: Tensor, factor: float | None) -> Tensor:
+    """Update the geometric average of recent gradient norms with one more; NaN means that there are none yet.
+
+    A spike counts as the largest norm that is none, so that one spike changes little, and norms that have risen for
+    good are typical after a while. A norm that is not finite does not count.
+    """
+    counted = norm.clamp(min=1e-30)
+    counted = torch.where(is_spike(norm, typical, factor), typical * (1.0 if factor is None else factor), counted)
+    blended = torch.where(typical.isnan(), norm, typical**_NORM_MEMORY * counted ** (1 - _NORM_MEMORY))
+    return torch.where(torch.isfinite(norm), blended, typical)
 
 
 def learning_rate_at(config: OptimizerConfig, step: int) -> float:
@@ -292,11 +307,10 @@ class Trainer:
             nn.utils.clip_grads_with_norm_(weights, self.optimizer.gradient_clip, norm)
         typical = torch.full_like(norm, math.nan) if state.typical_norm is None else state.typical_norm.to(norm.device)
         is_bad = ~torch.isfinite(norm) | is_spike(norm, typical, self.optimizer.spike_factor)
-        state.typical_norm = torch.where(is_bad, typical, next_typical_norm(typical, norm))
+        state.typical_norm = next_typical_norm(typical, norm, self.optimizer.spike_factor)
         state.optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]  # torch.amp.GradScaler's protocol
         state.optimizer.step()
         if state.ema is not None:
-            # The initial weights carry no information: the average starts from the weights after the first step.
-            update_average(state.ema, state.model, self.optimizer.ema_decay if state.step else 0.0)
+            update_average(state.ema, state.model, average_decay(self.optimizer.ema_decay, state.step))
         state.step += 1
         return norm, is_bad

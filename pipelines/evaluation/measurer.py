@@ -95,11 +95,11 @@ class PartMeasurer:
         import ray
         import torch
 
-        from sr3core.networks.execution import set_gpu_arithmetic
+        from sr3core.networks.precision import set_gpu_arithmetic
 
         keep_freed_memory()
         torch.set_num_threads(1)  # sums in another order would differ from those of another number of workers
-        set_gpu_arithmetic(tf32_convolutions=False, tf32_products=False)
+        set_gpu_arithmetic("float32", deterministic=True)
         device = "cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu"
         self._networks: dict[str, FeatureNetwork] = {name: ray.get(ref) for name, ref in networks.items()}
         for network in self._networks.values():

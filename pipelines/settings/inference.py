@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 from sr3core.config import PLACEMENT
-from sr3core.hyperparameters import InferencePrecision
+from sr3core.hyperparameters import Precision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InferenceConfig:
     """How trained networks are run; sr3core.networks.inference applies it."""
 
-    precision: InferencePrecision = "tf32"
+    precision: Precision = "tf32"
     """Arithmetic of the networks: float32, tf32 (float32 with GPU multiplications in TensorFloat-32) or bfloat16 (for
     GPUs, half the memory). The images differ by rounding only."""
     compile: bool = field(default=False, metadata=PLACEMENT)

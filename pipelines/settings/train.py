@@ -1,12 +1,13 @@
 """Settings of `sr3 train`: a stage's training, where it runs, and the stages of a run."""
 
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.settings.locations import Location
 from sr3core.config import ADDED, PLACEMENT
-from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, require
+from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, Precision, require
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 BlockBoundaries = Literal["aligned", "staggered"]
@@ -40,6 +41,9 @@ class PlacementConfig:
     compile: bool = False
     """Compile the network with torch.compile: minutes at the start, then faster steps; if compilation fails, the
     network runs uncompiled."""
+    deterministic: bool = False
+    """Use only GPU algorithms that give the same bits every time, so that a resumed training continues bit for bit, as
+    it does on CPUs; otherwise cuDNN takes the fastest algorithm, which may round differently in another process."""
     recompute_activations: bool = False
     """Recompute the activations inside residual blocks in the backward pass instead of storing them. Saves memory for
     stages of large images, and makes a step a third slower."""
@@ -65,6 +69,9 @@ class PlacementConfig:
         require((self.decoding_processes or 0) >= 0, f"decoding_processes: {self.decoding_processes} is negative")
         require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
 
+
+MOST_SIGNAL = 0.01
+"""Largest gamma_T that training accepts: a tenth of the image's amplitude. The paper's schedule has 4e-5."""
 
 _POSITIVE = (
     *("batch_size", "num_steps", "num_lanes", "shuffle_window", "num_micro_batches", "num_validation_images"),
@@ -101,8 +108,9 @@ class TrainConfig:
     block_boundaries: BlockBoundaries = field(default="aligned", metadata=ADDED)
     """When lanes begin a new window, and so new shards: all at once (aligned), or one after another (staggered), which
     spreads the downloads from a bucket evenly over time. Either is an order of its own."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Arithmetic: bfloat16 uses autocast in the forward pass; weights and optimiser stay float32."""
+    precision: Precision = "float32"
+    """Arithmetic: tf32 rounds what a GPU multiplies to TensorFloat-32, 3 to 8 times as fast as float32 there; bfloat16
+    uses autocast in the forward pass. Weights and optimiser stay float32."""
     num_micro_batches: int = field(default=1, metadata=PLACEMENT)
     """Micro-batches that a worker splits its batch into to save memory; gradients accumulate over them."""
     validation_every: int = 5_000
@@ -181,6 +189,23 @@ class RunConfig:
             made, wanted = bases[0].model.high_size, chain[0].model.low_size
             message = f"{bases[0].name} ends at {made} pixels, but {chain[0].name} starts at {wanted}"
             require(made == wanted, f"stages: {message}; a cascade needs them equal")
+
+    def check_ends(self) -> None:
+        """Check that only noise is left at the end of each stage's noise schedule: sampling starts from noise.
+
+        Raises:
+            ConfigError: gamma_T is more than MOST_SIGNAL; names the beta_last that would do.
+        """
+        for stage in self.stages:
+            schedule = stage.model.noise_schedule
+            signal = 0.0 if stage.model.kind == "regression" else schedule.last_gamma
+            enough = -2.05 * math.log(MOST_SIGNAL) / schedule.num_steps  # about: the levels are the product of 1 - beta
+            require(
+                signal <= MOST_SIGNAL,
+                f"{stage.name}.model.noise_schedule: with num_steps {schedule.num_steps} and beta_last"
+                f" {schedule.beta_last:g}, gamma_T is {signal:.2g}: y_T still shows the image, but sampling starts from"
+                f" noise alone; take beta_last {min(enough, 0.99):.2g}, more steps or the cosine family",
+            )
 
     def check_origins(self) -> None:
         """Check that every stage whose chain starts from a regression can have one trained; a model needs none.

@@ -8,6 +8,7 @@ import torch
 
 from pipelines.runs.run_folder import read_metrics
 from sr3core import strict_json
+from sr3core.hyperparameters import OptimizerConfig
 from sr3core.training import StepStatistics
 
 MOST_SAMPLES = 16
@@ -21,15 +22,17 @@ class Incidents:
     worker, the gradient's norm, and the worst samples with their losses.
     """
 
-    def __init__(self, path: Path, rank: int, stop: bool) -> None:
+    def __init__(self, path: Path, rank: int, config: OptimizerConfig) -> None:
         """Start with no steps.
 
         Args:
             path: incidents.jsonl.
             rank: this worker's.
-            stop: whether a bad step ends the training.
+            config: says how many bad steps in a row end the training.
         """
-        self._path, self._rank, self._stop = path, rank, stop
+        self._path, self._rank = path, rank
+        self._most = 1 if config.bad_steps == "stop" else config.max_bad_steps
+        self._in_a_row = 0
         self._steps: list[tuple[int, tuple[str, ...], StepStatistics]] = []
 
     def add(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> None:
@@ -44,7 +47,15 @@ class Incidents:
         if bad:
             seen = steps[-1][0]
             write_incidents(self._path, [{"seen_at": seen, **self._describe(*step)} for step in bad])
-        return bool(bad) and self._stop
+        return self._ends(flags)
+
+    def _ends(self, flags: Sequence[bool]) -> bool:
+        """Whether as many steps in a row were bad as end the training; the row may have begun in earlier intervals."""
+        for is_bad in flags:
+            self._in_a_row = self._in_a_row + 1 if is_bad else 0
+            if self._in_a_row >= self._most:
+                return True
+        return False
 
     def _describe(self, step: int, keys: tuple[str, ...], statistics: StepStatistics) -> dict[str, Any]:
         losses = statistics.sample_losses.tolist()
@@ -70,14 +81,21 @@ def bad_steps(path: Path) -> set[int]:
     return {line["step"] for line in read_metrics(path)}
 
 
-def describe_last_incident(path: Path) -> str:
-    """The first of the bad steps noticed last, in a sentence, with the remedy."""
+def describe_last_incident(path: Path, config: OptimizerConfig) -> str:
+    """Why training stopped, in a sentence, with the remedy: the bad step, or the row of them, that was noticed last."""
     lines = read_metrics(path)
-    first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
+    if config.bad_steps == "skip":
+        steps = sorted({line["step"] for line in lines})
+        first = next(step for step in reversed(steps) if step - 1 not in steps)
+        count = steps[-1] - first + 1
+        start, remedy = f"{count} steps in a row were bad and were skipped, {first} to {steps[-1]}: ", ""
+    else:
+        first = min(line["step"] for line in lines if line["seen_at"] == lines[-1]["seen_at"])
+        start, remedy = "", "; optimizer.bad_steps=skip continues without such steps"
     last = [line for line in lines if line["step"] == first]
     keys = ", ".join(sample["key"] for line in last for sample in line["samples"][:4])
     return (
-        f"step {last[0]['step']} had a gradient of norm {last[0]['gradient_norm']} and was skipped; its worst samples:"
+        f"{start}step {first} had a gradient of norm {last[0]['gradient_norm']} and was skipped; its worst samples:"
         f" {keys} (all in {path}). Inspect them, lower optimizer.learning_rate or set"
-        " optimizer.gradient_clip; optimizer.bad_steps=skip continues without such steps"
+        f" optimizer.gradient_clip{remedy}"
     )

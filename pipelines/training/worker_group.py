@@ -12,7 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.train import TrainConfig
-from sr3core.networks.execution import accelerate, set_gpu_arithmetic
+from sr3core.networks.execution import accelerate
+from sr3core.networks.precision import set_gpu_arithmetic
 from sr3core.networks.unet import UNet
 
 
@@ -71,7 +72,8 @@ def join_team(config: TrainConfig) -> Team:
 
 
 def set_up_process(config: TrainConfig) -> None:
-    """Set a worker's number of threads, its allocator and its GPU's arithmetic explicitly, to torch's defaults."""
+    """Set a worker's number of threads, its allocator and its GPU's arithmetic."""
     keep_freed_memory()
-    set_gpu_arithmetic(tf32_convolutions=True, tf32_products=False)
+    deterministic = config.placement.deterministic
+    set_gpu_arithmetic(config.precision, tunes=True, deterministic=deterministic)
     torch.set_num_threads(max(1, int(config.placement.cpus_per_worker)))

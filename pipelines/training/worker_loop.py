@@ -69,7 +69,7 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
     if over is not None and over.is_set():
         return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
-        raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents)}")
+        raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents, stage.config.optimizer)}")
 
 
 def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
@@ -139,7 +139,7 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     forward = team.wrap(state.model, config)
     validation = Validation(stage, trainer, team)
     metrics = MetricsLog(stage, state.step, team)
-    incidents = Incidents(stage.incidents, team.rank, stop=config.optimizer.bad_steps == "stop")
+    incidents = Incidents(stage.incidents, team.rank, config.optimizer)
     checkpoints = CheckpointWriter(stage, team)
     if state.step == 0:
         metrics.write({"step": 0, "kind": "validation", **validation(state)})

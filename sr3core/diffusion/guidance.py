@@ -1,5 +1,8 @@
 """A trained network as a denoiser: estimates of epsilon, conditioned on classes and guided if the model allows it."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +30,7 @@ def as_denoiser(
     Raises:
         ConfigError: the model has no classes, or not these, or was not trained on images without a class.
     """
-    _check_classes(model, classes, guidance)
+    check_classes(model, None if classes is None else _values_on_host(classes), guidance)
     num_classes = model.unet.num_classes
 
     def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
@@ -52,7 +55,18 @@ def as_denoiser(
     return guide if guidance else denoise
 
 
-def _check_classes(model: ModelConfig, classes: Tensor | None, guidance: float) -> None:
+def _values_on_host(classes: Tensor) -> list[int]:
+    return cast("list[int]", classes.tolist()) if classes.device.type == "cpu" else []  # pyright: ignore[reportUnknownMemberType]
+
+
+def check_classes(model: ModelConfig, classes: Sequence[int] | None, guidance: float) -> None:
+    """Check what as_denoiser is asked for.
+
+    Reading values on a GPU would wait for all that it computes: whoever sends classes there checks them before.
+
+    Raises:
+        ConfigError: as as_denoiser does.
+    """
     num_classes, knows_none = model.unet.num_classes, model.objective.class_dropout > 0
     if num_classes is None:
         if classes is not None or guidance:
@@ -65,6 +79,6 @@ def _check_classes(model: ModelConfig, classes: Tensor | None, guidance: float) 
             "classes, guidance: the model was trained with objective.class_dropout 0, so it has learned nothing about"
             " images without a class; give classes and no guidance, or train with class_dropout 0.1"
         )
-    for index in () if classes is None else (int(classes.min()), int(classes.max())):
+    for index in classes or ():
         if not 0 <= index < num_classes + knows_none:
             raise ConfigError(f"classes: {index} is not in 0..{num_classes - 1}, the classes of the model")

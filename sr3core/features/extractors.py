@@ -20,6 +20,7 @@ from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.inception import NUM_FEATURES, build_inception, load_folded, resize_bilinear_tf1, weight_shapes
 from sr3core.features.weights import find_weights, fingerprint, misfits
 from sr3core.images.pixels import as_images
+from sr3core.networks.precision import exact_float32
 from sr3core.randomness import keyed_generator
 
 WEIGHTS_VARIABLE = "SR3_INCEPTION_WEIGHTS"
@@ -62,7 +63,7 @@ class FeatureNetwork(nn.Module):
         """
         batch = as_images(images, "images")
         device = next(self.parameters()).device
-        with torch.inference_mode(), torch.autocast(device.type, enabled=False):  # always float32
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False), exact_float32():
             return self.embed(batch.to(device).permute(0, 3, 1, 2).float())  # (B, H, W, 3) -> (B, 3, H, W)
 
     def embed(self, images: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch.nn import functional
 from sr3core.errors import CheckpointError, DataError
 from sr3core.features.weights import fingerprint, misfits, read_weights
 from sr3core.images.pixels import as_images
+from sr3core.networks.precision import exact_float32
 
 LAYERS = (  # input and output channels, kernel, stride, padding, and whether a max-pool precedes the layer
     (3, 64, 11, 4, 2, False),
@@ -51,6 +52,7 @@ class Lpips(nn.Module):
             self.register_buffer(name.replace(".", "_"), value.float())
 
     @torch.no_grad()
+    @exact_float32()
     def forward(self, images: np.ndarray | Tensor, references: np.ndarray | Tensor) -> Tensor:
         """Compute the distance of each image from its reference: uint8 RGB (B, H, W, 3) twice -> float64 (B,).
 

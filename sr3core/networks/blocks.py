@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from sr3core.networks.layers import Conv1x1, GroupNorm, convolve_doubled
-from sr3core.networks.precision import in_float32
+from sr3core.networks.precision import call_in_float32
 
 NOISE_LEVEL_SCALE = 5000.0
 """WaveGrad's scale of sqrt(gamma) before the sinusoids; without it the embeddings of different levels barely differ."""
@@ -65,9 +65,8 @@ class NoiseLevelEmbedding(nn.Module):
         )
 
     def forward(self, gamma: Tensor) -> Tensor:
-        """Embed gamma (B,) in (0, 1], always in float32: bfloat16's 8 bits would merge neighbouring levels."""
-        with in_float32(gamma.device):
-            return self.layers(sinusoids(gamma, self.width))
+        """Embed gamma (B,) in (0, 1], always in float32: fewer bits would merge neighbouring levels."""
+        return call_in_float32(self.layers, sinusoids(gamma, self.width))
 
 
 def sinusoids(gamma: Tensor, width: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Execution of a network in training and in sampling: precision, torch.compile and the GPU's global settings.
+"""Execution of a network in training and in sampling: precision and torch.compile.
 
 The compiler is optional: a network that cannot be compiled runs uncompiled.
 """
@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from sr3core.hyperparameters import InferencePrecision
+from sr3core.hyperparameters import Precision
 from sr3core.networks.precision import InPrecision
 
 log = logging.getLogger(__name__)
@@ -18,25 +18,10 @@ CompileMode = Literal["default", "reduce-overhead"]
 """torch.compile's mode; reduce-overhead records CUDA graphs, which pays for small batches."""
 
 
-def accelerate(network: nn.Module, precision: InferencePrecision, compile_mode: CompileMode | None) -> nn.Module:
+def accelerate(network: nn.Module, precision: Precision, compile_mode: CompileMode | None) -> nn.Module:
     """Wrap a network so that it computes in a precision, compiled unless compile_mode is None; weights are shared."""
     in_precision = InPrecision(network, precision)
     return in_precision if compile_mode is None else Compiled(in_precision, compile_mode)
-
-
-def set_gpu_arithmetic(*, tf32_convolutions: bool, tf32_products: bool) -> None:
-    """Set this process's global settings for float32 arithmetic on GPUs; torch has none per network.
-
-    cudnn.benchmark, which times convolution algorithms to find the fastest, is off: each process could choose another
-    algorithm with different rounding, and a resumed training run would not continue exactly.
-
-    Args:
-        tf32_convolutions: use TensorFloat-32 in convolutions: 10 bits of mantissa, several times as fast.
-        tf32_products: the same in matrix products, which are linear layers and 1x1 convolutions.
-    """
-    torch.backends.cudnn.allow_tf32 = tf32_convolutions
-    torch.backends.cuda.matmul.allow_tf32 = tf32_products
-    torch.backends.cudnn.benchmark = False
 
 
 class Compiled(nn.Module):

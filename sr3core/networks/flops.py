@@ -3,7 +3,7 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from sr3core.hyperparameters import UNetConfig
+from sr3core.hyperparameters import Precision, UNetConfig
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 
 TRAINING_FACTOR = 3
@@ -11,11 +11,11 @@ TRAINING_FACTOR = 3
 gradients and once for the weights'."""
 
 PEAK_FLOPS = {
-    "H200": {"bfloat16": 989e12, "float32": 67e12},
-    "H100": {"bfloat16": 989e12, "float32": 67e12},
-    "A100": {"bfloat16": 312e12, "float32": 19.5e12},
-    "L40S": {"bfloat16": 362e12, "float32": 91.6e12},
-    "L4": {"bfloat16": 121e12, "float32": 30.3e12},
+    "H200": {"bfloat16": 989e12, "tf32": 494e12, "float32": 67e12},
+    "H100": {"bfloat16": 989e12, "tf32": 494e12, "float32": 67e12},
+    "A100": {"bfloat16": 312e12, "tf32": 156e12, "float32": 19.5e12},
+    "L40S": {"bfloat16": 362e12, "tf32": 183e12, "float32": 91.6e12},
+    "L4": {"bfloat16": 121e12, "tf32": 60e12, "float32": 30.3e12},
 }
 """Dense operations per second from the vendors' data sheets, for GPUs whose name contains the key (SXM if in doubt)."""
 
@@ -35,7 +35,7 @@ def forward_flops(config: UNetConfig) -> int:
     return counter.get_total_flops()
 
 
-def peak_flops(device: torch.device, precision: str) -> float | None:
+def peak_flops(device: torch.device, precision: Precision) -> float | None:
     """Peak operations per second of a device; None if unknown, as for CPUs."""
     if device.type != "cuda":
         return None

@@ -5,8 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sr3core.hyperparameters import InferencePrecision
-from sr3core.networks.execution import accelerate, set_gpu_arithmetic
+from sr3core.hyperparameters import Precision
+from sr3core.networks.execution import accelerate
+from sr3core.networks.precision import set_gpu_arithmetic
 from sr3core.networks.unet import UNet
 
 
@@ -30,7 +31,7 @@ class InferenceNetwork(nn.Module):
         self,
         network: UNet,
         device: str | torch.device = "cpu",
-        precision: InferencePrecision = "tf32",
+        precision: Precision = "tf32",
         compiled: bool = False,
     ) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class InferenceNetwork(nn.Module):
             _round_weights(network)
         on_gpu = self.device.type == "cuda"
         if on_gpu:
-            set_gpu_arithmetic(tf32_convolutions=precision != "float32", tf32_products=precision != "float32")
+            set_gpu_arithmetic(precision)
         compile_mode = ("reduce-overhead" if on_gpu else "default") if compiled else None
         self._call: Any = accelerate(network, precision, compile_mode)
 

@@ -5,7 +5,10 @@ forward and backward, 64 channels of 64x64 pixels, batch 8: group normalisation 
 torch's backward pass alone took 15), a 1x1 convolution from 12.4 to 6.7 ms, and the convolution of a doubled image from
 49 to 30 ms.
 
-On GPUs GroupNorm and convolve_doubled call torch's kernels, GroupNorm always in float32; Conv1x1 is a matrix product.
+On GPUs convolve_doubled calls torch's kernels, and Conv1x1 is a matrix product. torch's kernel of group normalisation
+takes and gives maps in NCHW, and under autocast in float32 alone: every convolution around it would copy its maps, and
+SiLU compute on twice the bytes. Compiled, it is taken apart and fused in the layout and type that it finds; uncompiled,
+GroupNorm is made of operations that keep both.
 """
 
 from collections.abc import Callable
@@ -21,31 +24,39 @@ _ONEDNN_BATCH = 16
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation that always computes in float32; autocast ensures this on GPUs only.
+    """Group normalisation that always computes in float32.
 
-    For training on a CPU it has a faster backward pass (_Normalise); elsewhere it is torch's.
+    Uncompiled on a GPU, and for training on a CPU, it is _Normalise; elsewhere it is torch's.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """(B, C, H, W) -> the same shape, float32."""
-        if input.device.type != "cpu" or not torch.is_grad_enabled():
+        """(B, C, H, W) -> the same shape, in the input's type on a GPU and float32 elsewhere."""
+        on_gpu, compiling = input.device.type == "cuda", torch.compiler.is_compiling()
+        if on_gpu and compiling:
+            return super().forward(input.float()).to(input.dtype)
+        if not on_gpu and (input.device.type != "cpu" or not torch.is_grad_enabled()):
             return super().forward(input.float())
         apply = cast("Callable[..., Tensor]", _Normalise.apply)  # pyright: ignore[reportUnknownMemberType]
         return apply(input, self.weight, self.bias, self.num_groups, self.eps)
 
 
 class _Normalise(torch.autograd.Function):
-    """torch's forward pass, and a backward pass made of operations on whole feature maps in channels_last layout.
+    """Group normalisation whose backward pass is made of operations on whole feature maps in channels_last layout.
 
-    torch's own backward pass works group by group; with four adjacent channels it fills a quarter of a vector register.
+    torch's own backward pass on a CPU works group by group; with four adjacent channels it fills a quarter of a vector
+    register. The forward pass on a CPU is torch's.
     """
 
     @staticmethod
     def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-        """(B, C, H, W) -> the same shape, float32; weight and bias are (C,)."""
+        """(B, C, H, W) -> the same shape, of the type that GroupNorm.forward states; weight and bias are (C,)."""
         batch, channels, height, width = h.shape
         h = h.contiguous(memory_format=torch.channels_last)
-        out, mean, rstd = torch.native_group_norm(h.float(), weight, bias, batch, channels, height * width, groups, eps)
+        if h.device.type == "cuda":
+            out, mean, rstd = normalise_elementwise(h, weight, bias, groups, eps)
+        else:
+            pixels = height * width
+            out, mean, rstd = torch.native_group_norm(h.float(), weight, bias, batch, channels, pixels, groups, eps)
         ctx.save_for_backward(h, weight, mean, rstd)  # h in its own type: half the memory if bfloat16
         return out
 
@@ -65,7 +76,8 @@ class _Normalise(torch.autograd.Function):
         grad, (batch, groups) = grad_outputs[0], mean.shape
         n = h[0].numel() // groups
         mean, rstd, scale = mean[..., None], rstd[..., None], weight.view(groups, -1)  # (B, G, 1) twice, (G, C / G)
-        sums = grad.sum((2, 3)).view(batch, groups, -1)  # (B, C, H, W) -> (B, C) -> (B, G, C / G)
+        # (B, C, H, W) -> (B, C) -> (B, G, C / G)
+        sums = grad.sum((2, 3), dtype=torch.float32).view(batch, groups, -1)
         products = ((grad * h).sum((2, 3)).view(batch, groups, -1) - mean * sums) * rstd  # sums of g h_hat
         slope = -(scale * products).sum(2, keepdim=True) * rstd**2 / n
         # slope and offset, like mean and rstd: (B, G, 1)
@@ -77,6 +89,30 @@ class _Normalise(torch.autograd.Function):
         grad_h = (grad * of_pixels(scale * rstd)).addcmul_(h, of_pixels(slope)).add_(of_pixels(offset))
         # products and sums: (B, G, C / G) -> (C,)
         return grad_h.to(kept.dtype), products.sum(0).flatten(), sums.sum(0).flatten(), None, None
+
+
+def normalise_elementwise(
+    h: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Group normalisation by element-wise operations, which keep the layout and the type of the maps.
+
+    Args:
+        h: (B, C, H, W) in any floating-point type.
+        weight, bias: (C,) float32.
+        groups: G.
+        eps: added to the variance.
+
+    Returns:
+        The normalised maps, in h's type and layout; mean and 1 / standard deviation of each group, (B, G) float32.
+    """
+    batch, channels = h.shape[:2]
+    values = h.float()
+    grouped = values.view(batch, groups, channels // groups, *h.shape[2:])  # (B, G, C / G, H, W)
+    variance, mean = torch.var_mean(grouped, dim=(2, 3, 4), correction=0)
+    rstd = (variance + eps).rsqrt()
+    slope = (weight.view(groups, -1) * rstd[..., None]).reshape(batch, channels, 1, 1)  # (G, C / G) * (B, G, 1)
+    offset = bias.view(1, channels, 1, 1) - slope * mean.repeat_interleave(channels // groups, 1)[..., None, None]
+    return torch.addcmul(offset, values, slope).to(h.dtype), mean, rstd
 
 
 class Conv1x1(nn.Conv2d):

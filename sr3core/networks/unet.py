@@ -22,7 +22,7 @@ from sr3core.networks.blocks import (
     normalization,
     zero_init,
 )
-from sr3core.networks.precision import in_float32
+from sr3core.networks.precision import call_in_float32
 
 IMAGE_CHANNELS = 3
 
@@ -127,9 +127,11 @@ class UNet(nn.Module):
         for block in _blocks(self.decoder):
             takes_skip = block.resample is None
             h = block(torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
-        # Always in float32: y_0_hat amplifies the output's error, up to 151 times for epsilon.
-        with in_float32(h.device):
-            return self.conv_out(functional.silu(self.norm_out(h.float())))
+        # y_0_hat amplifies the output's error, up to 151 times for epsilon.
+        return call_in_float32(self._output, h.float())
+
+    def _output(self, h: Tensor) -> Tensor:
+        return self.conv_out(functional.silu(self.norm_out(h)))
 
 
 class UNetBlock(ResidualBlock):

@@ -15,12 +15,12 @@ import sys
 
 import torch
 
-from sr3core.hyperparameters import InferencePrecision, ModelConfig, OptimizerConfig, UNetConfig
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision, UNetConfig
 from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state
 
-SETTINGS: dict[str, tuple[int, bool, InferencePrecision]] = {
+SETTINGS: dict[str, tuple[int, bool, Precision]] = {
     "plain": (1, False, "float32"),
     "4 micro-batches": (4, False, "float32"),
     "recomputed": (1, True, "float32"),

@@ -46,7 +46,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.runtime.allocator import keep_freed_memory
-from sr3core.hyperparameters import InferencePrecision, ModelConfig, OptimizerConfig, UNetConfig
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision, UNetConfig
 from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
 from sr3core.training import Batch, Trainer, create_state
@@ -98,7 +98,7 @@ def images(size: int, batch: int) -> tuple[Tensor, Tensor]:
 
 
 def our_calls(
-    config: UNetConfig, batch: int, precision: InferencePrecision = "float32", compiled: bool = False
+    config: UNetConfig, batch: int, precision: Precision = "float32", compiled: bool = False
 ) -> tuple[Call, Call]:
     """(forward pass, training step)."""
     model = ModelConfig(low_size=LOW_SIZE, high_size=config.image_size, unet=config)

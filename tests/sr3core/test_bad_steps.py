@@ -1,6 +1,7 @@
 """Steps whose gradient is not finite, or a spike, are left out: on the device, the same on all workers."""
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from sr3core.checkpoint import list_checkpoints, restore, save_checkpoint, take_
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny
-from sr3core.training import Batch, Trainer, create_state, is_spike
+from sr3core.training import Batch, Trainer, average_decay, create_state, is_spike, next_typical_norm
 
 MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, ema_decay=0.9)
@@ -80,7 +81,7 @@ def test_a_spike_is_measured_against_the_recent_norms(batch):
     assert statistics.is_bad
     assert torch.isfinite(statistics.gradient_norm)
     assert_equal(before, weights(state))
-    assert float(typical_norm(state)) == typical, "a spike does not make later ones look normal"
+    assert float(typical_norm(state)) == pytest.approx(typical * 5**0.02), "a spike counts as the largest that is none"
     lenient = dataclasses.replace(OPTIMIZER, spike_factor=None)
     assert not Trainer(MODEL, lenient, 0).step(state, lambda *inputs: 1000 * state.model(*inputs), [batch]).is_bad
 
@@ -97,6 +98,26 @@ def test_a_spike_is_measured_against_the_recent_norms(batch):
 )
 def test_a_spike_is_more_than_its_factor_times_the_typical_norm(norm, typical, factor, expected):
     assert bool(is_spike(torch.tensor(norm), torch.tensor(typical), factor)) == expected
+
+
+def test_norms_that_have_risen_for_good_become_typical():
+    """50 norms of 1, then 3.5 for ever with a factor of 3: a typical norm without spikes would refuse all of them."""
+    typical, spikes = torch.tensor(float("nan")), 0
+    for norm in torch.tensor([1.0] * 50 + [3.5] * 2000):
+        spikes += bool(is_spike(norm, typical, 3.0))
+        typical = next_typical_norm(typical, norm, 3.0)
+    assert 0 < spikes < 20
+    assert float(typical) == pytest.approx(3.5, rel=1e-3)
+
+
+def test_the_average_forgets_the_first_weights():
+    """The share of the first step's weights after n more steps, by the product of the decays."""
+    shares = {n: math.prod(average_decay(0.9999, step) for step in range(1, n + 1)) for n in (100, 5000)}
+    assert average_decay(0.9999, 0) == 0
+    assert shares[5000] < 1e-20 < 0.6 < 0.9999**5000
+    assert shares[100] < 1e-9
+    assert average_decay(0.9999, 10**6) == 0.9999
+    assert average_decay(0.9, 89) == pytest.approx(0.9)
 
 
 def test_a_first_step_that_is_not_finite_leaves_the_measure_unknown(batch):

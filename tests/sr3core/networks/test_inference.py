@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from sr3core.features.extractors import SeededFeatures
 from sr3core.hyperparameters import UNetConfig
-from sr3core.networks.execution import set_gpu_arithmetic
 from sr3core.networks.inference import InferenceNetwork
+from sr3core.networks.precision import exact_float32, set_gpu_arithmetic
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
 
@@ -84,14 +86,48 @@ def switches():
     for backend, value in zip(backends, before[0], strict=True):
         backend.allow_tf32 = value  # pyright: ignore[reportAttributeAccessIssue] - a property that torch adds at run time
     torch.backends.cudnn.benchmark = before[1]
+    torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize(("convolutions", "products"), [(True, False), (False, False), (True, True)])
-def test_the_switches_of_the_gpu_are_set_in_one_place(switches, convolutions, products):
-    torch.backends.cudnn.benchmark = True
-    set_gpu_arithmetic(tf32_convolutions=convolutions, tf32_products=products)
-    assert [backend.allow_tf32 for backend in switches] == [convolutions, products]
+@pytest.mark.parametrize(
+    ("precision", "tf32"), [("float32", False), ("tf32", True), ("bfloat16", False)], ids=lambda value: str(value)
+)
+def test_the_switches_of_the_gpu_are_set_in_one_place(switches, precision, tf32):
+    """With bfloat16, what autocast leaves in float32 (the output layer, the embedding) is not TensorFloat-32."""
+    set_gpu_arithmetic(precision, tunes=True)
+    assert [backend.allow_tf32 for backend in switches] == [tf32, tf32]
+    assert torch.backends.cudnn.benchmark
+    set_gpu_arithmetic(precision)
     assert not torch.backends.cudnn.benchmark
+
+
+def test_a_deterministic_training_lets_nothing_be_tuned(switches):
+    set_gpu_arithmetic("bfloat16", tunes=True, deterministic=True)
+    assert not torch.backends.cudnn.benchmark
+    assert torch.are_deterministic_algorithms_enabled()
+    set_gpu_arithmetic("bfloat16", tunes=True)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_exact_float32_holds_inside_and_leaves_the_switches_as_they_were(switches):
+    set_gpu_arithmetic("tf32")
+    with exact_float32():
+        assert [backend.allow_tf32 for backend in switches] == [False, False]
+    assert [backend.allow_tf32 for backend in switches] == [True, True]
+
+
+def test_features_are_computed_without_tensorfloat_32(switches):
+    """A sampler of the same process may have set it for its network."""
+    seen = []
+
+    class Features(SeededFeatures):
+        def embed(self, images):
+            seen.append([backend.allow_tf32 for backend in switches])
+            return super().embed(images)
+
+    set_gpu_arithmetic("tf32")
+    Features()(np.zeros((1, 16, 16, 3), np.uint8))
+    assert seen == [[False, False]]
 
 
 def test_nobody_else_sets_them():
@@ -100,7 +136,7 @@ def test_nobody_else_sets_them():
     files = [path for package in ("sr3core", "pipelines", "tune", "cluster") for path in (root / package).rglob("*.py")]
     assert files
     found = [path.name for path in files if re.search(r"allow_tf32|cudnn\.benchmark =", path.read_text())]
-    assert found == ["execution.py"]
+    assert found == ["precision.py"]
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no compiler here")

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sr3core.networks.layers import Conv1x1, GroupNorm, convolve_doubled
+from sr3core.networks.layers import Conv1x1, GroupNorm, convolve_doubled, normalise_elementwise
 
 
 def values_and_gradients(function, inputs: list[Tensor]) -> list[Tensor]:
@@ -33,6 +33,17 @@ def test_group_normalisation_is_torchs(shape):
     )
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_elementwise_normalisation_of_gpus_is_torchs(dtype):
+    h = image_maps(2, 12, 5, 3).detach().to(dtype)
+    weight, bias = torch.randn(12), torch.randn(12)
+    out, mean, rstd = normalise_elementwise(h, weight, bias, 3, 1e-6)
+    expected, of_groups, scales = torch.native_group_norm(h.float().contiguous(), weight, bias, 2, 12, 15, 3, 1e-6)
+    assert out.dtype == dtype
+    torch.testing.assert_close(out.float(), expected, rtol=1e-5 if dtype == torch.float32 else 2**-8, atol=1e-5)
+    torch.testing.assert_close((mean, rstd), (of_groups, scales))
 
 
 def test_group_normalisations_gradient_is_the_slope_of_its_values():

@@ -1,0 +1,123 @@
+"""What training, sampling and features compute on a GPU mixes no devices and reads no value on the host."""
+
+import pytest
+import torch
+
+from sr3core.cascade import Stage, generate, refine, upscale
+from sr3core.diffusion.noise import NoiseField, window_noise
+from sr3core.diffusion.schedules import default_schedule
+from sr3core.features.extractors import InceptionFID, SeededFeatures
+from sr3core.features.inception import build_inception, weight_shapes
+from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, SamplerConfig, UNetConfig
+from sr3core.networks.architectures import unet_tiny
+from sr3core.networks.layers import GroupNorm
+from sr3core.networks.unet import UNet
+from sr3core.training import Batch, Trainer
+from tests.sr3core.fake_cuda import fake_gpu, load_guard
+
+SR3 = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
+RESIDUAL = ModelConfig(
+    low_size=8,
+    high_size=16,
+    unet=unet_tiny(16, 8),
+    objective=ObjectiveConfig(residual="upsampled", residual_scale=(0.1, 0.1, 0.1), target="v"),
+)
+REGRESSION = ModelConfig(kind="regression", low_size=8, high_size=16, unet=unet_tiny(16, 8))
+BASE = ModelConfig(
+    kind="base",
+    high_size=8,
+    unet=UNetConfig(
+        image_size=8,
+        base_channels=8,
+        channel_multipliers=(1, 2),
+        conditional=False,
+        num_classes=3,
+        learned_variance=True,
+    ),
+    objective=ObjectiveConfig(gamma_uniform_in="steps", bound_weight=0.001, class_dropout=0.1),
+)
+SAMPLERS = [
+    SamplerConfig(),
+    SamplerConfig(variance=0.5, clip="dynamic"),
+    SamplerConfig(algorithm="ddim", eta=0.5),
+    SamplerConfig(algorithm="dpmpp_2m"),
+    SamplerConfig(algorithm="heun", churn=0.2),
+    SamplerConfig(project=2),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guard(tmp_path_factory):
+    load_guard(tmp_path_factory.mktemp("guard"))
+
+
+def stage_of(gpu, model, network, sampler=None):
+    schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, 3, sampler)
+    return Stage("8-16", model, gpu.network(network), schedule)
+
+
+@pytest.mark.parametrize("model", [SR3, RESIDUAL, REGRESSION, BASE], ids=["sr3", "residual", "regression", "base"])
+def test_the_losses_of_a_step(model):
+    trainer = Trainer(model, OptimizerConfig(), 0)
+    low = None if model.low_size is None else torch.zeros(4, 3, 8, 8)
+    classes = torch.tensor([0, 1, 2, 0]) if model.unet.num_classes else None
+    network, high = UNet(model.unet), torch.zeros(4, 3, model.high_size, model.high_size)
+    with fake_gpu() as gpu:
+        fake = Batch(
+            None if low is None else gpu.tensor(low),
+            gpu.tensor(high),
+            (0, 1, 2, 3),
+            classes=None if classes is None else gpu.tensor(classes),
+        )
+        losses = trainer.losses(gpu.network(network), fake, 0)
+        assert losses.values.device.type == "cuda"
+        assert losses.values.shape == (4,)
+
+
+@pytest.mark.parametrize(
+    "sampler", SAMPLERS, ids=lambda sampler: f"{sampler.algorithm}-{sampler.clip}-{sampler.project}"
+)
+@pytest.mark.parametrize("model", [SR3, RESIDUAL], ids=["sr3", "residual"])
+def test_chains_of_whole_images_and_of_tiles(model, sampler):
+    network, images, larger = UNet(model.unet).eval(), torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 16, 16)
+    with torch.inference_mode(), fake_gpu() as gpu:
+        stage, low = stage_of(gpu, model, network, sampler), gpu.tensor(images)
+        assert upscale(stage, low, [0, 1]).device.type == "cuda"
+        tiles = refine(stage, low, gpu.tensor(larger), NoiseField(0, "cuda").windows([(0, 0), (8, 5)]))
+        assert (tiles.device.type, tiles.shape) == ("cuda", (2, 3, 16, 16))
+
+
+def test_regression_and_images_from_noise():
+    regression, base, low = UNet(REGRESSION.unet).eval(), UNet(BASE.unet).eval(), torch.zeros(2, 3, 8, 8)
+    with torch.inference_mode(), fake_gpu() as gpu:
+        assert upscale(stage_of(gpu, REGRESSION, regression), gpu.tensor(low), [0, 1]).device.type == "cuda"
+        assert generate([stage_of(gpu, BASE, base)], [0, 1], [1, 2]).device.type == "cuda"
+
+
+def inception():
+    with torch.device("meta"):
+        shapes = weight_shapes(build_inception())
+    return InceptionFID({name: torch.ones(shape) for name, shape in shapes.items()})
+
+
+@pytest.mark.parametrize("make", [SeededFeatures, inception])
+def test_features(make):
+    network, images = make(), torch.zeros(2, 3, 32, 32)
+    with torch.inference_mode(), fake_gpu() as gpu:
+        embedded = gpu.network(network).embed(gpu.tensor(images))  # type: ignore[operator]
+        assert (embedded.device.type, embedded.shape) == ("cuda", (2, network.dim))
+
+
+def test_noise_is_made_on_the_device():
+    with fake_gpu():
+        assert window_noise([1, 2], 0, [(0, 0), (0, 0)], (3, 16, 16), "cuda").device.type == "cuda"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("grad", [True, False])
+def test_group_normalisation_keeps_type_and_layout_on_a_gpu(dtype, grad):
+    layer, maps = GroupNorm(2, 8), torch.zeros(2, 8, 4, 4, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    with fake_gpu() as gpu, torch.set_grad_enabled(grad):
+        out = gpu.network(layer)(gpu.tensor(maps))
+    assert out.dtype == dtype
+    assert out.is_contiguous(memory_format=torch.channels_last)
