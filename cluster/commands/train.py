@@ -29,6 +29,8 @@ class Options(TrainOptions):
     start_from: tyro.conf.UseAppendAction[Annotated[tuple[NamedLocation, ...], tyro.conf.arg(name="from")]] = ()
     """Fine-tune: start from the weights of a run, a registry, RUN/STAGE, a checkpoint's folder or a safetensors file;
     STAGE=PLACE for one stage, PLACE for all others."""
+    gpu_memory: float = 80.0
+    """Memory of a GPU, GB, that --dry-run compares a training step with."""
     partial: bool = False
     """Accept weights of another network by --from, and take over what fits."""
 
@@ -60,6 +62,7 @@ def run(options: Options) -> int:
     from pipelines.runs.run_folder import data_fingerprints, open_run
     from pipelines.storage.folder_lease import refuse_if_busy
     from pipelines.training.fine_tuning import start_stages
+    from pipelines.training.resources import describe_memory
 
     config, parents = find_start(options, config)
     fingerprints = data_fingerprints(options.prepared_data, config)
@@ -69,6 +72,8 @@ def run(options: Options) -> int:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images in {options.out}")
             if stage.name in parents:
                 print(f"  from {parents[stage.name].describe()}")
+            if stage.placement.use_gpu:
+                print(f"  {describe_memory(stage, options.gpu_memory)}")
         return DONE
     with training_session(config, options, fingerprints) as opened:
         for line in start_stages(opened, parents, options.partial):

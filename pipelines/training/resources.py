@@ -1,10 +1,14 @@
-"""The resources of a stage's workers: wait for them where nodes can join, refuse where none can."""
+"""The resources of a stage's workers: wait for them where nodes can join, refuse where none can; a GPU's memory."""
 
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from pipelines.settings.train import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sr3core.networks.memory import MemoryBudget
 
 POLL_SECONDS = 2.0
 """Interval between two checks of the cluster's resources."""
@@ -110,3 +114,36 @@ def describe_wait(placement: PlacementConfig, missing: str, waited: float) -> st
         for kind, amount in resources_per_worker(placement).items()
     )
     return f"waits for resources that others use: it needs {needed}, {waited:.0f} s"
+
+
+def memory_of(config: TrainConfig) -> "MemoryBudget":
+    """What a training step of a stage needs on each of its GPUs, uncompiled."""
+    from sr3core.networks.memory import training_memory
+
+    return training_memory(
+        config.model,
+        config.precision,
+        num_images=-(-config.batch_size // max(config.placement.num_workers, 1)),
+        num_micro_batches=config.num_micro_batches,
+        averages=config.optimizer.ema_decay > 0,
+        recomputes=config.placement.recompute_activations,
+    )
+
+
+def describe_memory(config: TrainConfig, gpu_gigabytes: float) -> str:
+    """`a step needs 60.8 of 80 GB on each GPU: 38.3 activations, ...`, and what helps if it does not fit."""
+    budget = memory_of(config)
+    at_once = -(-config.batch_size // max(config.placement.num_workers, 1) // config.num_micro_batches)
+    parts = {
+        f"activations of {at_once} images at a time": budget.saved,
+        "weights, average, moments and gradients": budget.state,
+        "images and noise": budget.images,
+        "workspace": budget.workspace,
+    }
+    told = ", ".join(f"{size / 1e9:.1f} {part}" for part, size in parts.items())
+    said = f"a step needs {budget.total / 1e9:.1f} of {gpu_gigabytes:g} GB on each GPU: {told}"
+    if budget.total <= gpu_gigabytes * 1e9:
+        return said
+    return (
+        f"{said}; it does not fit: raise num_micro_batches, set placement.recompute_activations, or precision bfloat16"
+    )

@@ -1,5 +1,6 @@
 """A stage's workers as one of them sees them: the only place that knows ranks."""
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -12,9 +13,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.train import TrainConfig
+from pipelines.training.resources import describe_memory, memory_of
 from sr3core.networks.execution import accelerate
 from sr3core.networks.precision import set_gpu_arithmetic
 from sr3core.networks.unet import UNet
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +67,35 @@ def join_team(config: TrainConfig) -> Team:
 
     set_up_process(config)
     context = ray.train.get_context()
-    return Team(
+    team = Team(
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         workers_on_node=context.get_local_world_size(),
     )
+    if team.rank == 0:
+        warn_of_device(config, team.device)
+    return team
+
+
+def warn_of_device(config: TrainConfig, device: torch.device) -> None:
+    """Warn where a stage's memory or arithmetic does not suit the device that it is to train on."""
+    if device.type == "cuda":
+        gigabytes = torch.cuda.get_device_properties(device).total_memory / 1e9
+        if memory_of(config).total > gigabytes * 1e9:
+            log.warning("%s: %s", config.name, describe_memory(config, round(gigabytes, 1)))
+    elif config.precision == "bfloat16" and not computes_bfloat16():
+        log.warning(
+            "%s: this processor has no arithmetic in bfloat16, which is emulated, many times slower than float32; set"
+            " precision float32",
+            config.name,
+        )
+
+
+def computes_bfloat16() -> bool:
+    """Whether this CPU multiplies in bfloat16 (AVX-512 BF16, AMX, or Arm's)."""
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def set_up_process(config: TrainConfig) -> None:

@@ -125,8 +125,7 @@ class UNet(nn.Module):
         for block in _blocks(self.middle):
             h = block(h, embedding)
         for block in _blocks(self.decoder):
-            takes_skip = block.resample is None
-            h = block(torch.cat([h, skips.pop()], dim=1) if takes_skip else h, embedding)
+            h = block(h, embedding, skips.pop() if block.resample is None else None)
         # y_0_hat amplifies the output's error, up to 151 times for epsilon.
         return call_in_float32(self._output, h.float())
 
@@ -154,13 +153,18 @@ class UNetBlock(ResidualBlock):
         self.attention = nn.Identity() if num_heads is None else SelfAttention(out_channels, num_heads)
         self.recomputes = False
 
-    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
-        """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W')."""
-        if self.recomputes and torch.is_grad_enabled():
-            return cast("Tensor", checkpoint(self._compute, h, embedding, use_reentrant=False))
-        return self._compute(h, embedding)
+    def forward(self, h: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:
+        """(B, in_channels, H, W) and (B, embedding_channels) -> (B, out_channels, H', W').
 
-    def _compute(self, h: Tensor, embedding: Tensor) -> Tensor:
+        A decoder's block takes its input as two maps, of in_channels together: were they concatenated outside,
+        recomputation would keep them twice.
+        """
+        if self.recomputes and torch.is_grad_enabled():
+            return cast("Tensor", checkpoint(self._compute, h, embedding, skip, use_reentrant=False))
+        return self._compute(h, embedding, skip)
+
+    def _compute(self, h: Tensor, embedding: Tensor, skip: Tensor | None) -> Tensor:
+        h = h if skip is None else torch.cat([h, skip], dim=1)
         return self.attention(super().forward(h, embedding))
 
 
