@@ -145,7 +145,8 @@ class ShardCache:
     def _held(self) -> list[tuple[int, int, Path]]:
         """(time of use, bytes, path) of every shard and every download under way."""
         held = []
-        for path in [*self._folder.glob("*.tar"), *self._folder.glob("*.part")]:
+        # Downloads first: one that ends meanwhile is then found among the shards, and counted.
+        for path in [*self._folder.glob("*.part"), *self._folder.glob("*.tar")]:
             try:
                 status = path.stat()
             except FileNotFoundError:  # another worker evicts too

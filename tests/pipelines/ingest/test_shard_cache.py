@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +147,25 @@ def test_capacity_is_the_bound_or_what_the_disk_has(shards, tmp_path):
     huge = ShardCache(tmp_path / "cache", 10**18)
     huge.fetch(*shards[0])
     assert 1000 < huge.capacity < 10**18
+
+
+def test_a_download_that_ends_while_the_cache_is_listed_is_counted(shards, tmp_path, monkeypatch):
+    """Three shards and room for two: one not counted would leave all three in the cache."""
+    cache, (_, entry) = ShardCache(tmp_path / "cache", 2_000), shards[1]
+    part = tmp_path / "cache" / f"{entry.sha256}.part"
+    part.write_bytes(bytes(1_000))
+    glob, listings = Path.glob, []
+
+    def list_and_finish(folder, pattern):
+        found = list(glob(folder, pattern))
+        listings.append(pattern)
+        if len(listings) == 1:
+            part.rename(part.with_suffix(".tar"))
+        return found
+
+    monkeypatch.setattr(Path, "glob", list_and_finish)
+    assert [size for _, size, _ in cache._held()] == [1_000]
+    assert len(listings) == 2
 
 
 def test_many_readers_with_room_for_two_shards_get_right_bytes_or_none(shards, tmp_path):

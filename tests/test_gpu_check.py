@@ -1,0 +1,60 @@
+"""The script for the minutes that a GPU is there, rehearsed on a CPU: a typing mistake must not cost them."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from sr3core.networks.unet import UNet
+from tests.benchmarks import gpu_check
+from tests.commands import ROOT
+
+
+def options(out):
+    return argparse.Namespace(device="cpu", tiny=True, crops=None, out=str(out), seconds=16, minutes=1)
+
+
+@pytest.mark.parametrize("part", [name for name in gpu_check.PARTS if name != "train"])
+def test_every_part_finds_something(part, tmp_path):
+    findings = list(gpu_check.PARTS[part][0](gpu_check.Setting(options(tmp_path))))
+    assert findings
+    json.dumps(findings, allow_nan=False)
+
+
+def test_the_noise_and_the_splits_agree(tmp_path):
+    noise, *chains = gpu_check.fidelity(gpu_check.Setting(options(tmp_path)))
+    assert noise["noise_largest_difference"] == 0
+    assert all(chain["largest_difference_of_splits"] < 0.01 for chain in chains)
+
+
+def test_what_it_trains_is_the_preset_and_is_saved(tmp_path):
+    setting = gpu_check.Setting(options(tmp_path))
+    trained = [finding for finding in gpu_check.train(setting) if "training" in finding]
+    assert {finding["training"] for finding in trained} == {"regression", "sr3"}
+    for index, name in enumerate(("sr3", "regression")):
+        with torch.device("meta"):
+            expected = UNet(gpu_check.photos_model(index, setting).unet).state_dict()
+        saved = load_file(tmp_path / f"{name}.safetensors")
+        assert {key: value.shape for key, value in saved.items()} == {key: v.shape for key, v in expected.items()}
+
+
+def test_a_part_that_is_cut_or_fails_costs_only_itself(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--tiny", "--device", "cpu", "--out", str(tmp_path)])
+    (cut,) = map(json.loads, gpu_check.lines_of("fits", 1))
+    assert (cut["part"], cut["ended"]) == ("fits", -9)
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--device", "cuda:7", "--out", str(tmp_path)])
+    (failed,) = map(json.loads, gpu_check.lines_of("beside", 120))
+    assert failed["ended"] == 1
+    assert failed["error"]
+
+
+def test_it_needs_neither_ray_nor_pydantic():
+    blocked = (
+        "import sys; [sys.modules.__setitem__(name, None) for name in ('ray', 'pydantic', 'tyro', 'boto3', 'PIL')]"
+    )
+    code = f"{blocked}; import tests.benchmarks.gpu_check as check; print(len(check.PARTS))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True).stdout == "6\n"
