@@ -4,7 +4,7 @@ import random
 import threading
 import time
 import urllib.parse
-from bisect import bisect_right
+from bisect import bisect_left
 from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from xml.sax.saxutils import escape
@@ -77,24 +77,28 @@ class SlowS3(LoopbackServer):
     def _page(self, bucket: str, options: dict[str, str]) -> bytes:
         with self._lock:
             self._names = names = self._names or sorted(self.objects)
-        prefix = f"{bucket}/{options.get('prefix', '')}"
-        after = options.get("continuation-token", "")
-        found = []
-        start = bisect_right(names, after) if after else bisect_right(names, prefix[:-1] + chr(ord(prefix[-1]) - 1))
-        for name in names[start:]:
-            if name.startswith(prefix):
-                found.append(name)
-            elif name > prefix and found:
-                break
-            if len(found) > _PAGE:
-                break
-        more, found = len(found) > _PAGE, found[:_PAGE]
+        prefix, delimiter = f"{bucket}/{options.get('prefix', '')}", options.get("delimiter", "")
+        place = bisect_left(names, options.get("continuation-token", prefix))
+        objects: list[str] = []
+        folders: list[str] = []
+        while place < len(names) and names[place].startswith(prefix) and len(objects) + len(folders) < _PAGE:
+            folder, slash, _ = names[place][len(prefix) :].partition(delimiter or "\0")
+            if delimiter and slash:
+                folders.append(prefix + folder + slash)
+                place = bisect_left(names, prefix + folder + chr(ord(slash) + 1), place)
+            else:
+                objects.append(names[place])
+                place += 1
+        more = place < len(names) and names[place].startswith(prefix)
         rows = "".join(
             f"<Contents><Key>{escape(name[len(bucket) + 1 :])}</Key><Size>{len(self.objects[name])}</Size>"
             f"<ETag>{_etag(self.objects[name])}</ETag></Contents>"
-            for name in found
+            for name in objects
         )
-        token = f"<NextContinuationToken>{escape(found[-1])}</NextContinuationToken>" if more else ""
+        rows += "".join(
+            f"<CommonPrefixes><Prefix>{escape(name[len(bucket) + 1 :])}</Prefix></CommonPrefixes>" for name in folders
+        )
+        token = f"<NextContinuationToken>{escape(names[place])}</NextContinuationToken>" if more else ""
         return (
             f"<ListBucketResult><IsTruncated>{str(more).lower()}</IsTruncated>{token}{rows}</ListBucketResult>".encode()
         )

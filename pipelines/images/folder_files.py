@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from pipelines.images.file_names import IgnoredFiles, IgnoreReason, is_hidden
+from pipelines.storage.local_files import Entry
 from pipelines.storage.uris import absolute, list_entries, relative_to
 
 _WHY = {
@@ -33,9 +34,16 @@ def each_file_below(
     uri: str, ignored: IgnoredFiles, *, outputs: Iterable[str] = (), recursive: bool = True
 ) -> Iterator[tuple[str, int]]:
     """Yield what files_below collects, for folders of more files than the memory should hold."""
+    yield from usable_files(uri, list_entries(uri, recursive), ignored, outputs)
+
+
+def usable_files(
+    uri: str, entries: Iterable[Entry], ignored: IgnoredFiles, outputs: Iterable[str] = ()
+) -> Iterator[tuple[str, int]]:
+    """Yield those of a folder's entries that each_file_below yields; the others are added to `ignored`."""
     folder = absolute(uri)
     own = tuple(f"{below}/" for output in outputs if (below := relative_to(absolute(output), folder)))
-    for name, size, kind in list_entries(uri, recursive):
+    for name, size, kind in entries:
         if own and name.startswith(own):
             ignored.add(name, IgnoreReason.OWN_OUTPUT)
         elif is_hidden(name):

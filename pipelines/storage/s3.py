@@ -127,8 +127,13 @@ def _list(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
         pages = _client(location.endpoint).get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=location.bucket, Prefix=prefix):
             for item in page.get("Contents", ()):
-                if not item["Key"].endswith("/") or item["Size"]:  # empty ones are consoles' folders
+                if not is_marker(item):
                     yield item["Key"][len(prefix) :], item
+
+
+def is_marker(item: dict[str, Any]) -> bool:
+    """Whether an object of a listing is nothing but a folder that a console shows."""
+    return item["Key"].endswith("/") and not item["Size"]
 
 
 def head(uri: str) -> dict[str, Any] | None:

@@ -148,7 +148,12 @@ def list_entries(uri: str, recursive: bool = True) -> Iterator[Entry]:
         yield from walk(absolute(uri)) if recursive else list_top(absolute(uri))
         return
     for name, size in s3.list_objects(uri, recursive):
-        yield Entry(name, size, "file" if not name.endswith("/") else "special" if recursive else "folder")
+        yield remote_entry(name, size) if recursive or not name.endswith("/") else Entry(name, size, "folder")
+
+
+def remote_entry(name: str, size: int) -> Entry:
+    """What an object is: a file, unless its name ends as a folder's does."""
+    return Entry(name, size, "special" if name.endswith("/") else "file")
 
 
 def read_bytes(uri: str) -> bytes:

@@ -7,11 +7,12 @@
     python tests/benchmarks/bench_scale.py tasks 1000 20000
 
 `names` plans a source of so many names, which are made up as they are listed: no file is behind them, so what is timed
-is everything but the listing itself. Each count runs in a process of its own, without Ray: with it, the parts are
-worked on by tasks, and the driver only passes them on. `shards` resumes a finished preparation of so many shards in a
-bucket that answers late, and asks for its status. `list` lists a bucket of so many objects. `reads` writes a shard of
-so many photos of such a bucket, with and without reading ahead, in turns. `tasks` runs so many tasks that do nothing,
-as shards are run. Times are of this process's CPUs; compare them on one machine alone.
+is everything but the listing itself. Each count runs in a process of its own, without Ray, or with --ray on two CPUs,
+where tasks work on the parts and the numbers are the driver's alone. `shards` resumes a finished preparation of so
+many shards in a bucket that answers late, and asks for its status. `list` lists a bucket of so many objects, one page
+after another and side by side. `reads` writes a shard of so many photos of such a bucket, with and without reading
+ahead, in turns. `tasks` runs so many tasks that do nothing, as shards are run. Times are of this process's CPUs;
+compare them on one machine alone.
 """
 
 import argparse
@@ -37,12 +38,13 @@ from pipelines.prepare.finished.status import prepare_status  # noqa: E402
 from pipelines.prepare.plan.dealing import plan_shards  # noqa: E402
 from pipelines.prepare.plan.shard_plan import load_items, load_own_plan, write_plan  # noqa: E402
 from pipelines.prepare.preparation import prepare  # noqa: E402
+from pipelines.prepare.sources.bucket_files import files_in_bucket  # noqa: E402
 from pipelines.prepare.sources.items import Source  # noqa: E402
 from pipelines.prepare.sources.listed_parts import FileList, Survey, list_files  # noqa: E402
 from pipelines.prepare.sources.listing import open_source  # noqa: E402
 from pipelines.prepare.writing import read_ahead  # noqa: E402
 from pipelines.prepare.writing.shard_task import ShardTask, write_shard  # noqa: E402
-from pipelines.runtime.tasks import completed_tasks  # noqa: E402
+from pipelines.runtime.tasks import completed_tasks, map_in_tasks  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402
 from pipelines.shards import manifest  # noqa: E402
 from pipelines.storage.uris import list_files as list_files_of  # noqa: E402
@@ -62,9 +64,9 @@ def made_up(count: int) -> Iterator[tuple[str, int]]:
 
 def plan_names(count: int) -> dict[str, float]:
     """Seconds of CPU and megabytes that listing's parts and the plan of so many names take."""
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before, started, wall = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.monotonic()
     survey = Survey(IgnoredFiles())
-    survey.add(map(list_files, FileList(made_up(count))))
+    survey.add(map_in_tasks(list_files, FileList(made_up(count))))
     listed = time.process_time() - started
     config = PrepareConfig(source="none", out="none", stages=("64-256",))
     plan, lines = plan_shards(config, Source("none", "files", "folder", survey.parts, survey.ignored))
@@ -78,6 +80,7 @@ def plan_names(count: int) -> dict[str, float]:
         "shards": len(plan.shards),
         "seconds_listing_parts": listed,
         "seconds": seconds,
+        "wall_seconds": time.monotonic() - wall,
         "microseconds_a_name": seconds / count * 1e6,
         "megabytes": memory / 1024,
         "bytes_a_name": memory * 1024 / count,
@@ -120,7 +123,12 @@ def list_bucket(count: int, latency: float) -> list[dict[str, object]]:
         uri = f"s3://bucket/in?endpoint_override={server.endpoint}"
         next(iter(list_files_of(uri)))  # the server sorts its names
         server.latency = latency
-        return [{"names": count, "what": "list", **_measured(server, lambda: deque(list_files_of(uri), maxlen=0))}]
+        serial = _measured(server, lambda: deque(list_files_of(uri), maxlen=0))
+        by_branches = _measured(server, lambda: deque(files_in_bucket(uri, IgnoredFiles(), ()), maxlen=0))
+        return [
+            {"names": count, "what": "one page after another", **serial},
+            {"names": count, "what": "side by side", **by_branches},
+        ]
 
 
 def read_images(count: int, latency: float) -> list[dict[str, object]]:
@@ -147,11 +155,19 @@ def read_images(count: int, latency: float) -> list[dict[str, object]]:
     return rows
 
 
+def start_ray() -> None:
+    """A Ray of two CPUs."""
+    import ray
+
+    options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+    environment = {"env_vars": {"PYTHONPATH": str(ROOT)}}
+    ray.init(num_cpus=2, object_store_memory=300_000_000, runtime_env=environment, **options)
+
+
 def run_tasks(count: int) -> dict[str, float]:
     """Seconds and megabytes of a driver that has so many tasks done."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=100_000_000, log_to_driver=False)
     task = ray.remote(max_retries=0)(_nothing)
     row = json.dumps({"shard": {"name": "train-000000.tar", "offset": 1 << 30}, "stages": ["64-256"]}) + " " * 200
     list(completed_tasks([partial(task.remote, row)]))
@@ -217,13 +233,16 @@ def main() -> None:
     parser.add_argument("what", choices=["names", "shards", "list", "reads", "tasks"])
     parser.add_argument("counts", type=int, nargs="+")
     parser.add_argument("--latency", type=float, default=0.04, help="seconds before each answer of the bucket")
+    parser.add_argument("--ray", action="store_true", help="plan names in tasks")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     for count in options.counts:
         if not options.here:
             command = [sys.executable, __file__, options.what, str(count), f"--latency={options.latency}", "--here"]
-            subprocess.run(command, check=True)
+            subprocess.run(command + ["--ray"] * options.ray, check=True)
             continue
+        if options.ray or options.what == "tasks":
+            start_ray()
         for row in found(options.what, count, options.latency):
             print(json.dumps(row))
 

@@ -13,6 +13,7 @@ from pipelines.images.folder_files import each_file_below
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.sources import layouts
 from pipelines.prepare.sources.archives import ARCHIVES, beside_archives, kind_of
+from pipelines.prepare.sources.bucket_files import files_in_bucket
 from pipelines.prepare.sources.items import Source, SourceItem
 from pipelines.prepare.sources.listed_parts import (
     FileList,
@@ -140,7 +141,8 @@ def _files_of(uri: str, outputs: Iterable[str], ignored: IgnoredFiles) -> FileLi
         return FileList([("", size_of(uri))])
     if not is_remote(uri) and not is_folder(uri):
         raise DataError(f"source: {uri} is neither a file nor a folder but a pipe, socket or device; name one of those")
-    return FileList(each_file_below(uri, ignored, outputs=outputs))
+    below = files_in_bucket if is_remote(uri) else each_file_below
+    return FileList(below(uri, ignored, outputs=tuple(outputs)))
 
 
 def _container(uri: str, layout: str, files: FileList) -> str:
