@@ -127,7 +127,10 @@ class S3Server:
 
 
 Fault = Callable[[str, str], str | None]
-"""(method, path with query) -> None to pass on; "503", "500", "403": answer so; "cut": break off in the middle."""
+"""(method, path with query) -> None to pass on; "503", "500", "403": answer so; "expired": say that the token is;
+"cut": break off in the middle."""
+
+_CODES = {"503": "SlowDown", "500": "InternalError", "403": "AccessDenied", "expired": "ExpiredToken"}
 
 
 class FaultyProxy(LoopbackServer):
@@ -147,10 +150,10 @@ class FaultyProxy(LoopbackServer):
             fault = self.fault(handler.command, handler.path)
             self.counts[fault or "passed"] += 1
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})
-        if fault in ("503", "500", "403"):
-            code = {"503": "SlowDown", "500": "InternalError", "403": "AccessDenied"}[fault]
+        if fault in _CODES:
+            code = _CODES[fault]
             body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>injected</Message></Error>".encode()
-            answer(handler, body, int(fault))
+            answer(handler, body, 400 if fault == "expired" else int(fault))
             return
         connection = http.client.HTTPConnection("127.0.0.1", target_port, timeout=60)
         try:

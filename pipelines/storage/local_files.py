@@ -55,7 +55,10 @@ def walk(root: str) -> Iterator[Entry]:
     """
 
     def fail(error: OSError) -> None:
-        raise StorageError(f"{error.filename}: cannot list: {describe_error(error)}") from error
+        changed = "; did it change while it was listed? Run the same command again" * isinstance(
+            error, FileNotFoundError
+        )
+        raise StorageError(f"{error.filename}: cannot list: {describe_error(error)}{changed}") from error
 
     seen: set[tuple[int, int]] = set()
     for folder, subfolders, names in os.walk(root, followlinks=True, onerror=fail):

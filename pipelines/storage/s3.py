@@ -31,6 +31,13 @@ HEADERS = {
 }
 """Parameter of requests -> environment variable that sets it, of a name that other S3 clients have for it, too."""
 _MAX_CONNECTIONS = 64
+_EXPIRED = "; renew the credentials, as with `aws sso login`, and run the same command again: what is finished is kept"
+_REMEDIES = {
+    "NoSuchBucket": "; create the bucket first",
+    "SlowDown": "; the bucket throttles: run the same command again later, or with fewer workers",
+    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"), _EXPIRED),
+}
+"""Error code -> what the user can do."""
 _OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
 _MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
 
@@ -331,9 +338,11 @@ def _remedy(error: BaseException) -> str:
     if isinstance(error, Boto3Error) and error.__context__ is not None:  # an upload's error wraps the server's
         return _remedy(error.__context__)
     answer = error.response if isinstance(error, ClientError) else {}
+    if answer.get("Error", {}).get("Code") in _REMEDIES:
+        return _REMEDIES[answer["Error"]["Code"]]
     if isinstance(error, NoCredentialsError) or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
         return (
             "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to an account that may list, read,"
             " write and delete there (s3:ListBucket, GetObject, PutObject, DeleteObject)"
         )
-    return "; create the bucket first" if answer.get("Error", {}).get("Code") == "NoSuchBucket" else ""
+    return ""
