@@ -17,16 +17,24 @@ class Command:
     """Whether `--address http://HOST:8265` submits it; otherwise it runs on this machine."""
     is_quick: bool = False
     """Whether it answers at once; another one says first that it is loading torch or Ray, which takes seconds."""
+    kept: str = ""
+    """What it has kept when it is stopped, and goes on from; empty if it begins again."""
 
 
 COMMANDS: dict[str, Command] = {
-    "prepare": Command(summary="turn images into WebDataset shards", module="prepare"),
-    "train": Command(summary="train all stages of a preset in parallel", module="train"),
-    "search": Command(summary="search for the best inference schedule of a trained stage", module="search"),
-    "sample": Command(summary="generate images from noise with a trained cascade", module="sample"),
-    "upscale": Command(summary="upscale photos with a trained run", module="upscale"),
-    "evaluate": Command(summary="compute the paper's metrics for a run or any image folders", module="evaluate"),
-    "ablate": Command(summary="train and compare Table 5's ablations of a preset", module="ablate"),
+    "prepare": Command(summary="turn images into WebDataset shards", module="prepare", kept="finished shards"),
+    "train": Command(summary="train all stages of a preset in parallel", module="train", kept="checkpoints"),
+    "search": Command(
+        summary="search for the best inference schedule of a trained stage", module="search", kept="finished trials"
+    ),
+    "sample": Command(
+        summary="generate images from noise with a trained cascade", module="sample", kept="finished images"
+    ),
+    "upscale": Command(summary="upscale photos with a trained run", module="upscale", kept="finished photos"),
+    "evaluate": Command(
+        summary="compute the paper's metrics for a run or any image folders", module="evaluate", kept="finished parts"
+    ),
+    "ablate": Command(summary="train and compare Table 5's ablations of a preset", module="ablate", kept="checkpoints"),
     "report": Command(summary="write a run's report as one HTML file", module="report", takes_address=False),
     "study new": Command(
         summary="freeze a human study (two-alternative forced choice)", module="study_new", takes_address=False
@@ -37,7 +45,11 @@ COMMANDS: dict[str, Command] = {
     "study results": Command(
         summary="compute a study's fool rates, intervals and tests", module="study_results", takes_address=False
     ),
-    "retrain": Command(summary="train on new images and promote the model if it is better", module="retrain"),
+    "retrain": Command(
+        summary="train on new images and promote the model if it is better",
+        module="retrain",
+        kept="finished steps and checkpoints",
+    ),
     "models": Command(
         summary="list the model versions of a registry, or roll back",
         module="models",
@@ -51,7 +63,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command(
         summary="check prepared shards, or draw a contact sheet of them", module="verify", takes_address=False
     ),
-    "demo": Command(summary="run the whole chain on bundled photos, in minutes", module="demo"),
+    "demo": Command(summary="run the whole chain on bundled photos, in minutes", module="demo", kept="finished steps"),
     "jobs": Command(summary="list the jobs of a cluster", module="jobs", runs_as_job=False, is_quick=True),
     "logs": Command(summary="print or follow a job's log", module="logs", runs_as_job=False, is_quick=True),
     "stop": Command(summary="stop a job", module="stop", runs_as_job=False, is_quick=True),

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(arguments: list[str]) -> int:
-    name = "sr3"
+    name, words = "sr3", ""
     try:
         target, arguments = take_target(arguments)
         words, rest = split_command(arguments) if arguments else ("", [])
@@ -51,7 +51,9 @@ def _main(arguments: list[str]) -> int:
         return FAILURE
     except KeyboardInterrupt as stop:
         cause = "stopped by SIGTERM" if isinstance(stop, Terminated) else "interrupted"
-        print(f"\n{name}: {cause}; run the same command again to resume", file=sys.stderr)
+        kept = COMMANDS[words].kept if words in COMMANDS else ""
+        again = f"{kept} are kept; run the same command again to resume" if kept else "run the same command again"
+        print(f"\n{name}: {cause}; {again}", file=sys.stderr)
         return exit_status(stop)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and reader_has_left():

@@ -18,7 +18,7 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    for name in ("matplotlib", "botocore"):  # or they tell of a cache of fonts, and of credentials that were found
+    for name in ("matplotlib", "botocore", "torch"):  # or they tell of caches, and of credentials that were found
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[LineHandler(sys.stdout)])
 

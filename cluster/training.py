@@ -52,14 +52,8 @@ def train_and_tell(run: "Run", only: tuple[str, ...]) -> bool:
 
 def describe_training(run: "Run") -> "Iterator[str]":
     """What the held-out losses say, and the next command."""
+    from pipelines.report.next_commands import after_training
     from pipelines.report.verdict import held_out_losses, training_verdict
-    from pipelines.sampling.held_out import is_ablation
 
     yield from training_verdict(held_out_losses(run))
-    stages = [stage.name for stage in run.cascade()]
-    if run.base() is not None:
-        yield f"next: sr3 sample --run {run.location} --out DIR"
-    elif stages and not is_ablation(run):
-        others = " (and so on for each stage)" if len(stages) > 1 else ""
-        yield f"next: sr3 search --run {run.location} --stage {stages[0]}{others}"
-        yield f"  or: sr3 upscale PHOTOS --run {run.location} --out DIR"
+    yield from after_training(run)

@@ -10,7 +10,6 @@ from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
 from pipelines.images.rejects import check_retriable
 from pipelines.settings.prepare import PrepareConfig
-from pipelines.settings.presets import PRESETS, preset
 from sr3core.config import override
 
 if TYPE_CHECKING:
@@ -56,6 +55,7 @@ def run(options: Options) -> int:
         print_configuration(options)
         return DONE
     from pipelines.prepare import preparation
+    from pipelines.report.next_commands import after_preparation
     from pipelines.storage.folder_lease import working_in
 
     if options.dry_run:
@@ -66,7 +66,7 @@ def run(options: Options) -> int:
         with ray_session(options.address):
             summary = preparation.complete(begun)
     print(describe_preparation(summary))
-    print(next_command(summary))
+    print(after_preparation(summary.num_samples, summary.out))
     return DONE
 
 
@@ -80,12 +80,3 @@ def describe_preparation(summary: "PrepareSummary") -> str:
     return "\n".join(
         [*lines, *summary.remarks, f"{summary.num_images} images in {summary.seconds:.1f} s, in {summary.out}"]
     )
-
-
-def next_command(summary: "PrepareSummary") -> str:
-    """How to train on what was prepared, with a preset that fits it if there is one."""
-    there = set(summary.num_samples)
-    fitting = [
-        name for name in PRESETS if {stage.data_stage for stage in preset(name).stages} == there and name != "demo"
-    ]
-    return f"next: sr3 train {fitting[0] if fitting else 'PRESET'} --data {summary.out} --out RUN"

@@ -58,20 +58,22 @@ def run(options: Options) -> int:
     from pipelines.storage.lease import refuse_if_held
     from pipelines.storage.uris import absolute
 
-    if not options.wait:
-        refuse_if_held(Registry(absolute(config.registry)).lease)  # before anything starts; retrain() takes the lease
-    from tune.retraining.rehearsal import check, rehearse
-
     if options.dry_run:
+        from tune.retraining.rehearsal import rehearse
+
+        refuse_if_held(Registry(absolute(config.registry)).lease)
         for line in rehearse(config, options.fresh):
             print(line)
         return DONE
-    if not options.wait:  # what another retraining leaves behind is not known yet
-        check(config, options.fresh)
-    from tune.retraining.retrain import retrain as run_retrain
+    from tune.retraining.lease import retraining_lease
+    from tune.retraining.rehearsal import check
 
-    with ray_session(options.address):
-        outcome = run_retrain(config, options.always, options.fresh, wait=options.wait)
+    with retraining_lease(config, options.wait) as lease:
+        check(config, options.fresh)
+        from tune.retraining.retrain import retrain as run_retrain
+
+        with ray_session(options.address):
+            outcome = run_retrain(config, lease, options.always, options.fresh)
     for line in describe_retraining(outcome, config.registry):
         print(line)
     return DONE

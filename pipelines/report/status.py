@@ -7,6 +7,7 @@ from typing import Any
 
 from pipelines.prepare.finished.status import prepare_status
 from pipelines.registry.registry import Registry
+from pipelines.report import next_commands
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.settings.mixtures import describe_data
@@ -43,7 +44,13 @@ def status_of(path: str) -> dict[str, Any]:
             }
             for stage in run.stages
         ]
-        return {"kind": "run", "preset": run.config.name, "data": describe_data(run.data), "stages": stages}
+        return {
+            "kind": "run",
+            "preset": run.config.name,
+            "data": describe_data(run.data),
+            "stages": stages,
+            "next": next_commands.of_run(run, is_trained),
+        }
     try:
         found = prepare_status(path)
     except DataError as error:
@@ -52,13 +59,14 @@ def status_of(path: str) -> dict[str, Any]:
         raise DataError(
             f"{path} is neither a run of `sr3 train` (it has no config.json) nor prepared data: {error}"
         ) from error
-    return {"kind": "preparation", "lines": found.lines(), **asdict(found)}
+    following = next_commands.of_preparation(found, is_busy(path, "preparing"))
+    return {"kind": "preparation", "lines": found.lines(), **asdict(found), "next": following}
 
 
 def describe(status: dict[str, Any]) -> str:
     """The state as readable lines."""
     if status["kind"] == "preparation":
-        return "\n".join(status["lines"])
+        return "\n".join([*status["lines"], *status["next"]])
     lines = [f"run of preset {status['preset']} on {status['data']}"]
     for stage in status["stages"]:
         found = f"; schedules: {', '.join(stage['schedules'])}" if stage["schedules"] else ""
@@ -66,7 +74,7 @@ def describe(status: dict[str, Any]) -> str:
         lines += [f"  {line}" for line in describe_metrics(stage["newest"])] if stage["newest"] else []
         lines += [f"  {_describe_bad_steps(stage['bad_steps'])}"] if stage["bad_steps"] else []
         lines += [f"  FAILED: {stage['error']}"] if stage["error"] else []
-    return "\n".join(lines)
+    return "\n".join([*lines, *status["next"]])
 
 
 def _describe_bad_steps(steps: list[int]) -> str:

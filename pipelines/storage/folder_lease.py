@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from pipelines.storage.journal import Journal
-from pipelines.storage.lease import Lease, LeaseTakenError, describe, hold, is_held, refuse_if_held
+from pipelines.storage.lease import Lease, LeaseTakenError, describe, hold, is_held, refuse_if_held, remove_empty
 from pipelines.storage.uris import absolute, exists, is_remote, join, list_files
 from pipelines.storage.writable import nearest_that_exists, refuse_unwritable_folder
 from sr3core.errors import StorageError
@@ -57,7 +57,7 @@ def working_in(folder: str, work: Work, part: str = "", wait: bool = False) -> I
     refuse_unwritable_folder(folder)
     with contextlib.ExitStack() as stack:
         if not is_remote(place):
-            stack.callback(_remove_empty, place, nearest_that_exists(os.path.dirname(os.path.dirname(place))))
+            stack.callback(remove_empty, place, nearest_that_exists(os.path.dirname(os.path.dirname(place))))
         with _naming(folder):
             lease = stack.enter_context(
                 hold(place, f"{work} {part}".rstrip(), LEASE_SECONDS, "wait" if wait else "prove")
@@ -116,11 +116,3 @@ def _naming(folder: str) -> Iterator[None]:
         raise StorageError(
             f"{folder} is in use by {describe(error.entry)}; wait for it with --wait, stop it, or choose another folder"
         ) from error
-
-
-def _remove_empty(path: str, last: str) -> None:
-    """Remove the folders that a lease made, from its own up to the one that was there before, if nothing is in them."""
-    with contextlib.suppress(OSError):  # something is in it
-        while path != last:
-            os.rmdir(path)
-            path = os.path.dirname(path)

@@ -167,6 +167,21 @@ def refuse_if_held(uri: str) -> None:
         raise LeaseTakenError(uri, last)
 
 
+def remove_empty(path: str, last: str) -> None:
+    """Remove the folders that a lease made, from its own up to the one that was there before, if nothing is in them.
+
+    Args:
+        path: the lease's own, on a local disk.
+        last: the folder that was there before.
+    """
+    with contextlib.suppress(OSError):  # something is in it, or it is gone
+        if not os.path.exists(path):
+            path = os.path.dirname(path)
+        while path != last:
+            os.rmdir(path)
+            path = os.path.dirname(path)
+
+
 def is_held(entry: Entry) -> bool:
     """Whether the last entry of a lease's journal excludes other processes."""
     return entry.content.get("until", 0.0) > time.time() and not _is_gone(entry.content.get("process"))

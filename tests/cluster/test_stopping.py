@@ -25,7 +25,7 @@ def unchanged_handlers():
 def test_a_signal_ends_a_command_with_its_status_and_says_how_to_resume(number, status, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("pipelines.report.status.status_of", lambda path: signal.raise_signal(number))
     assert main(["status", str(tmp_path)]) == status
-    assert capsys.readouterr().err.endswith("run the same command again to resume\n")
+    assert capsys.readouterr().err.endswith("; run the same command again\n")
 
 
 def test_handlers_that_others_install_meanwhile_do_not_stay():

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pipelines.prepare.preparation import preview
 from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import local_path
-from pipelines.storage.lease import refuse_if_held
 from pipelines.storage.uris import absolute
 from sr3core.errors import DataError
 from tune.retraining.settings import RetrainConfig
@@ -20,12 +19,10 @@ def rehearse(config: RetrainConfig, fresh: bool = False) -> Iterator[str]:
     """What `retrain` would do, in lines; lists the source, writes nothing and needs no Ray.
 
     Raises:
-        StorageError: another retraining is running.
-        ConfigError, DataError, CheckpointError: as `retrain` raises before it trains. Images that will be rejected are
-            not known yet.
+        ConfigError, DataError, CheckpointError, StorageError: as `retrain` raises before it trains. Images that will be
+            rejected are not known yet.
     """
     registry = Registry(absolute(config.registry))
-    refuse_if_held(registry.lease)
     state = unfinished(read_states(local_path(config.work)))
     if state is not None and not fresh:
         check_config(state, config)

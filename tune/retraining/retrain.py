@@ -19,7 +19,7 @@ from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest
-from pipelines.storage.lease import Lease, hold
+from pipelines.storage.lease import Lease
 from pipelines.storage.uris import absolute, join
 from pipelines.training.parallel_stages import train_run
 from sr3core import strict_json
@@ -50,43 +50,35 @@ class Outcome:
 
 
 def retrain(
-    config: RetrainConfig,
-    always: bool = False,
-    fresh: bool = False,
-    report: Report = print_line,
-    wait: bool = False,
+    config: RetrainConfig, lease: Lease, always: bool = False, fresh: bool = False, report: Report = print_line
 ) -> Outcome:
     """Run or resume one retraining. Needs a running Ray.
 
     Args:
         config: the chain.
+        lease: from `retraining_lease`.
         always: train even if the source has no new images.
         fresh: abandon an unfinished retraining and start another.
         report: receives lines of progress.
-        wait: if another retraining is at work, wait until it has ended.
 
     Raises:
-        StorageError: another retraining holds the registry's lease, which the message names, or this one lost it.
+        StorageError: this retraining lost its lease.
         ConfigError: the unfinished retraining was started with a different configuration.
         Sr3Error: a stage failed to train, or the data or the promoted model do not fit.
     """
-    registry = Registry(absolute(config.registry))
-    work = local_path(config.work)
-    patience = "wait" if wait else "refuse"
-    with hold(registry.lease, f"retraining in {work}", config.lease_seconds, patience) as lease:
-        session = _Session(config, registry, work, lease, report)
-        state = session.unfinished()
-        if state is not None and fresh:
-            session.end(state, Outcome(state.folder, None, False, "abandoned by --fresh"))
-            state = None
-        if state is not None:
-            check_config(state, config)
-            report(f"retrain: resuming {state.folder}")
-        else:
-            state = session.begin(always)
-        if state is None:
-            return Outcome(None, None, False, f"{config.prepare.source} holds no new images; nothing was trained")
-        return session.run(state)
+    session = _Session(config, Registry(absolute(config.registry)), local_path(config.work), lease, report)
+    state = session.unfinished()
+    if state is not None and fresh:
+        session.end(state, Outcome(state.folder, None, False, "abandoned by --fresh"))
+        state = None
+    if state is not None:
+        check_config(state, config)
+        report(f"retrain: resuming {state.folder}")
+    else:
+        state = session.begin(always)
+    if state is None:
+        return Outcome(None, None, False, f"{config.prepare.source} holds no new images; nothing was trained")
+    return session.run(state)
 
 
 class _Session:

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 from cluster.commands import evaluate, retrain, upscale
-from cluster.commands.prepare import next_command
 from cluster.commands.search import describe_search
 from cluster.training import describe_training
 from pipelines.images.file_names import IgnoredFiles
-from pipelines.prepare.preparation import PrepareSummary
+from pipelines.report.next_commands import after_preparation
 from pipelines.runs.run_folder import create_run, open_run
 from pipelines.sampling.upscale import UpscalePlan
 from pipelines.settings.presets import preset
@@ -21,23 +20,9 @@ from tune.search.results.publication import SearchResult
 from tune.search.settings import SearchConfig
 
 
-def prepared(*stages: str) -> PrepareSummary:
-    """What `sr3 prepare` returns of some stages."""
-    counts = {stage: {"train": 45, "validation": 7, "test": 8} for stage in stages}
-    return PrepareSummary(
-        out="data",
-        num_images=60,
-        num_samples=counts,
-        num_rejects={},
-        num_shards_written=3,
-        seconds=1.0,
-        seconds_of={},
-    )
-
-
 def test_prepared_data_name_a_preset_that_they_fit() -> None:
-    assert next_command(prepared("16-64")) == "next: sr3 train small-16-64 --data data --out RUN"
-    assert next_command(prepared("20-40")) == "next: sr3 train PRESET --data data --out RUN"
+    assert after_preparation(["16-64"], "data") == "next: sr3 train small-16-64 --data data --out RUN"
+    assert after_preparation(["20-40"], "data") == "next: sr3 train PRESET --data data --out RUN"
 
 
 def test_a_training_ends_with_its_verdict_and_the_search(tmp_path: Path) -> None:

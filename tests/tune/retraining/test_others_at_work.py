@@ -14,6 +14,7 @@ from sr3core.config import override
 from sr3core.errors import StorageError
 from tests.processes import wait_for
 from tests.tune.retraining.chains import add_photos, make_config, retrained, write
+from tune.retraining.lease import retraining_lease
 from tune.retraining.retrain import retrain
 
 
@@ -72,8 +73,9 @@ def test_a_retraining_that_has_lost_its_lease_stops_before_it_publishes_anything
             pass
         wait_for(lambda: not any(thread.name == "lease" for thread in threading.enumerate()))  # it has noticed
 
-    with pytest.raises(StorageError, match=r"lost the lease: another \(its own"):
-        retrain(make_config(chain, 2, searches=(), lease_seconds=1.0), report=take_over)
+    config = make_config(chain, 2, searches=(), lease_seconds=1.0)
+    with pytest.raises(StorageError, match=r"lost the lease: another \(its own"), retraining_lease(config) as lease:
+        retrain(config, lease, report=take_over)
     assert [version.name for version in registry.versions()] == ["v0001"]
     assert registry.promoted()[0].name == "v0001"
     assert journal.last().content["owner"] == "another", "what is another's is not given back"

@@ -9,9 +9,10 @@ import pytest
 
 from cluster.cli import main
 from pipelines.registry.registry import Registry
-from pipelines.storage.lease import hold
+from pipelines.storage.journal import Journal
+from pipelines.storage.lease import hold, is_held
 from sr3core.config import override, to_dict
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, Sr3Error
 from tests.tune.retraining.chains import add_photos, make_config, retrained
 from tune.search.settings import SearchConfig
 
@@ -71,6 +72,23 @@ def test_a_registry_in_use_is_refused_before_anything_starts(rehearsal, tmp_path
     assert f"process {os.getpid()} on " in (told := capsys.readouterr().err)
     assert "(retraining in another folder, since " in told
     assert not (tmp_path / "work").exists()
+
+
+def test_a_retraining_holds_its_lease_before_ray_starts_and_leaves_nothing_behind(
+    photos, tmp_path, monkeypatch, capsys
+):
+    add_photos(photos, tmp_path, 0, 60)
+    registry, held = Registry(str(tmp_path / "models")), []
+
+    def no_ray(address: str | None) -> None:
+        held.append(is_held(Journal(registry.lease).last()))
+        raise Sr3Error("Ray does not start")
+
+    monkeypatch.setattr("cluster.commands.retrain.ray_session", no_ray)
+    assert retrained(tmp_path, 5) == 1
+    assert "Ray does not start" in capsys.readouterr().err
+    assert held == [True]
+    assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.parametrize(
