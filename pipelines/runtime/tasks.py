@@ -3,8 +3,10 @@
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
+
+from pipelines.runtime.progress_display import Counted, print_progress
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -80,6 +82,24 @@ def completed_tasks(starts: Iterable[Callable[[], Any]], limit: int | None = Non
             ray.cancel(reference, force=True)
         if pending:
             ray.wait(list(pending), num_returns=len(pending), timeout=_END_SECONDS)
+
+
+def watch(jobs: Sequence[Any], title: str, unit: str) -> None:
+    """Show the progress of Ray's tasks until all have ended, well or not.
+
+    Args:
+        jobs: their references.
+        title: what they do, in a few words.
+        unit: what each of them makes, in the plural.
+    """
+    import ray
+
+    progress, display, left = Counted(title, len(jobs), unit), print_progress(), list(jobs)
+    display(progress)
+    while left:
+        ended, left = ray.wait(left, num_returns=1, fetch_local=False)
+        progress.done += len(ended)
+        display(progress)
 
 
 def _call(function: Callable[[A], B], item: A) -> B:

@@ -43,6 +43,8 @@ def test_a_command_that_is_stopped_while_ray_starts_ends_it(tmp_path, photos):
     command.terminate()
     _, errors = command.communicate()
     assert command.returncode == TERMINATED, errors
-    assert errors.rstrip().endswith("stopped by SIGTERM; run the same command again to resume")
+    assert errors.rstrip().endswith(
+        "stopped by SIGTERM; finished shards are kept; run the same command again to resume"
+    )
     assert "Traceback" not in errors
     wait_for(lambda: not raylet.is_running() or raylet.status() == psutil.STATUS_ZOMBIE)

@@ -16,6 +16,7 @@ from ray import tune as ray_tune
 
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
+from pipelines.runtime.waiting import make_way, waiting_for
 from pipelines.settings.mixtures import describe_data
 from pipelines.storage.folder_lease import working_in
 from sr3core.config import fingerprint_of, scientific
@@ -58,6 +59,7 @@ def print_line(text: str) -> None:
     Not print itself: Ray pickles the reporter, and once its progress bars have replaced builtins.print, the original
     can no longer be pickled by its name.
     """
+    make_way()
     print(text, flush=True)
 
 
@@ -183,7 +185,9 @@ class _Session:
         jobs: Any = [
             remote.remote(self.shared, method, self.config.steps, smallest, **self.placement) for method in methods
         ]
-        for schedule in itertools.chain(*ray.get(jobs)):
+        with waiting_for(f"computing warm starts ({', '.join(methods)})"):
+            found = ray.get(jobs)
+        for schedule in itertools.chain(*found):
             yield Proposal(self._named(schedule, schedule.num_steps), "warm start")
 
     def refine(self) -> None:
@@ -240,7 +244,9 @@ class _Session:
                 checkpoint_config=ray_tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             ),
         )
-        with _quiet("ray.tune"):
+        total = config.num_trials + config.num_refinements
+        now = lambda: f"trying schedules, {len(ledger.finished)}/{total} tried"  # noqa: E731
+        with _quiet("ray.tune"), waiting_for(now):
             tuner.fit()
         shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
 

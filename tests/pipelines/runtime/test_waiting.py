@@ -13,10 +13,10 @@ import logging, sys, time
 from pipelines.runtime import waiting
 from cluster.streams import open_streams
 open_streams()
-waiting._LOG_EVERY_SECONDS = waiting._REDRAW_EVERY_SECONDS = 0.05
+waiting._FIRST_LOG_SECONDS = waiting._LONGEST_LOG_SECONDS = waiting._REDRAW_EVERY_SECONDS = 0.05
 shown, write = [], waiting._Line._write
 waiting._Line._write = lambda line, text: (write(line, text), shown.append(text))
-with waiting.waiting_for("starting Ray"):
+with waiting.waiting_for(lambda: "starting Ray"):
     while len(shown) < 2:
         time.sleep(0.01)
     logging.info("found")

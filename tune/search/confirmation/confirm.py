@@ -9,6 +9,7 @@ import ray
 from ray.exceptions import RayError
 
 from pipelines.runs.run_folder import StageRun
+from pipelines.runtime.tasks import watch
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
 from sr3core.features.extractors import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
@@ -108,6 +109,7 @@ def _judge_all(task: Task, trials: Sequence[TrialRecord], resources: TrialResour
     remote = ray.remote(judge).options(num_cpus=cpus, num_gpus=gpus, max_retries=resources.max_retries)
     shared = ray.put(task)
     jobs = [remote.remote(shared, trial.schedule, cpus, gpus) for trial in trials]
+    watch(jobs, "confirmation", "schedules")
     return [_judged(trial, job, task) for trial, job in zip(trials, jobs, strict=True)]
 
 

@@ -7,6 +7,7 @@ import ray
 
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
+from pipelines.runtime.tasks import watch
 from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError
@@ -97,6 +98,7 @@ def reference_features(task: Task, resources: TrialResources) -> np.ndarray:
     size = max(task.batch_size, -(-len(task.keys) // 16))
     parts = [task.high[start : start + size] for start in range(0, len(task.keys), size)]
     jobs = [remote.remote(network, part, task.batch_size, resources.gpus) for part in parts]
+    watch(jobs, "features of the originals", "parts")
     features = np.concatenate(ray.get(jobs))
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, features)
