@@ -16,6 +16,7 @@ from cluster.remote.addresses import take_target
 from docs.hooks import commands, deviations, presets
 from pipelines.settings.presets import PRESETS, preset
 from sr3core.config import to_dict
+from sr3core.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,6 +81,26 @@ def test_every_command_line_parses(page, words, parse):
     parse(words)
     if "--" in words:  # sr3 schedule … -- COMMAND
         parse(words[words.index("--") + 1 :])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "small-16-46", "--data", "data", "--out", "run"],
+        ["train", "small-16-64", "--data", "data", "--out", "run", "--optimiser.learning-rate", "1"],
+        ["upscale", "photo.jpg"],
+        ["serach", "--run", "run"],
+    ],
+)
+def test_a_command_line_that_is_wrong_does_not_parse(words, parse):
+    with pytest.raises((SystemExit, ConfigError)):
+        parse(words)
+
+
+def test_the_pages_show_and_mention_commands():
+    assert {page.name for page, _ in SHOWN} >= {"README.md", "your-images.md", "prepare.md", "upscale.md"}
+    assert len(SHOWN) > 50
+    assert len(MENTIONED) > 30
 
 
 def options(name: str) -> list[Option]:
