@@ -1,8 +1,9 @@
 """A split of a prepared stage, or of the same stage of several preparations: its shards, its first records at once."""
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import count, cycle, islice
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from pipelines.ingest.mixed_order import pattern_of
 from pipelines.ingest.record_reader import RecordReader
 from pipelines.settings.stages import StageSpec
 from pipelines.settings.train import TrainConfig
-from pipelines.shards.manifest import ShardEntry
+from pipelines.shards.manifest import Manifest, ShardEntry, load_index
 from pipelines.shards.mixtures import PreparedStage, check_classes_agree, load_stages
 from pipelines.storage.uris import list_files
 from sr3core.errors import DataError
@@ -58,9 +59,14 @@ class SplitReader:
     def places(self) -> Iterator[tuple[int, ShardEntry, int]]:
         """Preparation, shard and number of every sample.
 
-        Preparations alternate by their shares, each in the order of its shards, until they have no more.
+        Preparations alternate by their shares, each in the order of its shards, until they have no more. Of native
+        crops, the first one of every image comes before the second one of any: the first N show as many images as can
+        be.
         """
-        parts = list(map(_places, self.shards_of))
+        parts = [
+            _spread(part.directory, shards) if _num_crops(part.manifest) > 1 else _places(shards)
+            for part, shards in zip(self.stages, self.shards_of, strict=True)
+        ]
         pattern = pattern_of([part.share for part in self.stages]).tolist()
         left = set(range(len(parts)))
         for part in cycle(pattern):
@@ -76,6 +82,35 @@ class SplitReader:
 
 def _places(shards: tuple[ShardEntry, ...]) -> Iterator[tuple[ShardEntry, int]]:
     return ((shard, index) for shard in shards for index in range(shard.num_samples))
+
+
+def _num_crops(manifest: Manifest) -> int:
+    return manifest.provenance.get("config", {}).get("crops_per_image", 1)
+
+
+def _spread(directory: str, shards: tuple[ShardEntry, ...]) -> Iterator[tuple[ShardEntry, int]]:
+    """Every image's first crop, then every image's second one, and so on; an image is in one shard."""
+    numbers: dict[str, np.ndarray] = {}
+    for number in count():
+        found = False
+        for shard in shards:
+            if shard.name not in numbers:
+                numbers[shard.name] = _crop_numbers(load_index(directory, shard.name).names)
+            for index in np.flatnonzero(numbers[shard.name] == number).tolist():
+                found = True
+                yield shard, index
+        if not found:
+            return
+
+
+def _crop_numbers(names: Sequence[str]) -> np.ndarray:
+    """How many samples before it are of the same image, of each sample; (N,) uint16."""
+    before: Counter[str] = Counter()
+    numbers = np.empty(len(names), np.uint16)
+    for index, name in enumerate(names):
+        numbers[index] = before[name]
+        before[name] += 1
+    return numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +133,7 @@ def load_split(
 ) -> SplitImages:
     """Read the first `limit` records of a split, None: all; of these, the rank-th of each world_size.
 
-    They come in the order of the shards; of several preparations, in turn by their shares.
+    They come in the order of the shards; see SplitReader.places for crops and for several preparations.
 
     Raises:
         DataError: the stage has not been prepared, or its shards are damaged.

@@ -9,7 +9,8 @@ from pipelines.runtime.tasks import map_in_tasks
 from pipelines.storage.s3_listing import Branch, branches, list_branches
 from pipelines.storage.uris import remote_entry
 
-_BRANCHES_PER_TASK = 16
+_BRANCHES_PER_TASK = 32
+"""As many as are listed at once."""
 
 Listed = tuple[list[tuple[str, int]], list[tuple[str, IgnoreReason]]]
 """Names and sizes of files that may be images or archives, and the others with their reasons."""

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.ingest.split_reader import check_shards, load_split, open_training_split
+from pipelines.ingest.split_reader import SplitReader, check_shards, load_split, open_training_split
 from pipelines.prepare.preparation import prepare
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
+from pipelines.shards.manifest import load_index
 from sr3core.config import override
 from sr3core.errors import DataError
+from tests.preparing import prepared
 from tests.synthetic_shards import write_shards
 
 
@@ -106,3 +108,20 @@ def test_missing_and_truncated_shards_are_named(data, tmp_path):
     (tmp_path / "data" / "8-16" / "train-000003.tar").write_bytes(b"short")
     with pytest.raises(DataError, match=r"train-000001.tar, train-000003.tar missing or not of the size.*sr3 verify"):
         check_shards(reader)
+
+
+def test_the_first_crops_are_of_as_many_photos_as_can_be_and_all_are_there(photos, tmp_path, ray_session):
+    data = prepared(photos, tmp_path, 20, "8-16", crop="native", crops_per_image=4, samples_per_shard=16)
+    shards = SplitReader(data, "8-16", "train").shards
+    assert len(shards) > 1
+    photo_of = {}
+    for shard in shards:
+        index = load_index(f"{data}/8-16", shard.name)
+        photo_of |= dict(zip(index.keys, index.names, strict=True))
+    keys = load_split(data, "8-16", "train").keys
+    assert sorted(keys) == sorted(photo_of)
+    num_photos = len(set(photo_of.values()))
+    for start in range(0, len(keys), num_photos):
+        assert len({photo_of[key] for key in keys[start : start + num_photos]}) == num_photos
+    assert load_split(data, "8-16", "train", 7).keys == keys[:7]
+    assert load_split(data, "8-16", "train", 7, 1, 2).keys == keys[1:7:2]
