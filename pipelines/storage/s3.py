@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 import time
 import urllib.parse
 import urllib.request
@@ -40,6 +41,15 @@ _REMEDIES = {
 """Error code -> what the user can do."""
 _OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
 _MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
+
+
+_IMPORTING = threading.Lock()
+
+
+def _import_boto3() -> None:
+    """Import the library in one thread: of several that use it first at the same time, some would see half of it."""
+    with _IMPORTING:
+        import boto3.session  # noqa: F401
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,7 @@ def is_marker(item: dict[str, Any]) -> bool:
 
 def head(uri: str) -> dict[str, Any] | None:
     """The server's metadata of an object; None if there is no such object."""
+    _import_boto3()
     from botocore.exceptions import ClientError
 
     location = parse(uri)
@@ -191,6 +202,7 @@ def read_chunks(uri: str, offset: int = 0, size: int | None = None) -> Iterator[
 
     What counts is progress: a connection that brought a byte was worth it, and a large object may need many.
     """
+    _import_boto3()
     from botocore import exceptions as failures
     from urllib3.exceptions import HTTPError
 
@@ -227,6 +239,7 @@ def put(uri: str, data: bytes) -> None:
 
 def create(uri: str, data: bytes) -> bool:
     """Write an object unless it exists; of several processes that do so at once, exactly one gets True."""
+    _import_boto3()
     from botocore.exceptions import ClientError
 
     location = parse(uri)
@@ -265,6 +278,7 @@ def abort_uploads(uri: str) -> None:
 
     Where the server or the account does not allow it, they are left to the bucket's own rule.
     """
+    _import_boto3()
     from botocore.exceptions import ClientError
 
     place = parse(uri)
@@ -301,6 +315,7 @@ def requests_on(uri: str) -> Iterator[tuple[Any, dict[str, str]]]:
 
 @lru_cache(maxsize=8)
 def _client(endpoint: str | None) -> Any:
+    _import_boto3()
     from boto3.session import Session
     from botocore.config import Config
 
@@ -319,6 +334,7 @@ def _with_headers(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any
 
 @contextlib.contextmanager
 def _s3_errors(uri: str) -> Iterator[None]:
+    _import_boto3()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -332,6 +348,7 @@ def _s3_errors(uri: str) -> Iterator[None]:
 
 def _remedy(error: BaseException) -> str:
     """What the user can do about an error, if that is known."""
+    _import_boto3()
     from boto3.exceptions import Boto3Error
     from botocore.exceptions import ClientError, NoCredentialsError
 
