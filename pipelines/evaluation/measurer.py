@@ -16,7 +16,7 @@ import numpy as np
 
 from pipelines.evaluation.image_sets import ImageSet, listed, read_image
 from pipelines.images.decoding import decode_image
-from pipelines.runtime.actor_pool import actors_on_cluster, run_on_actors
+from pipelines.runtime.actor_pool import run_on_actors
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import MeasureConfig
@@ -210,7 +210,8 @@ class Measurer:
             log.info("evaluate: %d of %d parts are cached", len(self._parts) - len(todo), len(self._parts))
         if not todo:
             return
-        resources, num_actors = ray.cluster_resources(), actors_on_cluster(wanted)
+        resources = ray.cluster_resources()
+        num_actors = wanted or max(1, int(resources.get("GPU", 0.0)))
         cpus, gpus = (min(1.0, resources.get(kind, 0) / num_actors) for kind in ("CPU", "GPU"))
         used = {part.network for part in todo}
         networks = {name: ray.put(network) for name, network in self._networks.items() if name in used}

@@ -71,6 +71,11 @@ class Run:
         if self.bucket is not None:
             self.bucket.push_results()
 
+    @property
+    def trained_on_gpus(self) -> bool:
+        """Whether a stage was trained on GPUs, so that sampling it on a CPU would take days."""
+        return any(stage.placement.use_gpu for stage in self.config.stages)
+
     def stage(self, name: str) -> StageRun:
         """One stage.
 

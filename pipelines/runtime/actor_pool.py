@@ -10,48 +10,10 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from sr3core.errors import ConfigError, Sr3Error
+from sr3core.errors import Sr3Error
 
 T = TypeVar("T")
 _TICK_SECONDS = 0.5
-
-
-def actors_on_cluster(wanted: int | None) -> int:
-    """The wanted number of actors; for None, one per GPU of the cluster, at least one."""
-    import ray
-
-    return wanted or max(1, int(ray.cluster_resources().get("GPU", 0.0)))
-
-
-def cpus_per_actor(num_actors: int) -> int:
-    """CPUs that each of num_actors gets if they are spread evenly over the cluster's nodes; at least 1."""
-    import ray
-
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    nodes = [cpus for cpus in nodes if cpus]
-    return max(1, min(nodes, default=1) // -(-num_actors // max(len(nodes), 1)))
-
-
-def refuse_more_actors_than_cpus(num_actors: int) -> None:
-    """Refuse to wait for ever for CPUs that the cluster does not have.
-
-    Raises:
-        ConfigError: each actor needs a CPU, and there are fewer.
-    """
-    import ray
-
-    num_cpus = int(ray.cluster_resources().get("CPU", 0.0))
-    if num_actors > num_cpus:
-        raise ConfigError(
-            f"num_actors: {num_actors} actors need a CPU each, and the cluster has {num_cpus}; lower --num-actors"
-        )
-
-
-def gpus_per_actor(num_actors: int) -> float:
-    """GPUs that each of num_actors gets: 1, a fraction if there are fewer GPUs than actors, 0 if there are none."""
-    import ray
-
-    return min(1.0, ray.cluster_resources().get("GPU", 0.0) / num_actors)
 
 
 def run_on_actors(

@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
 from pipelines.runs.run_folder import Run, open_run
-from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, refuse_more_actors_than_cpus
+from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress
 from pipelines.runtime.provenance import provenance
@@ -82,18 +82,16 @@ def _draw_on_actors(
 ) -> None:
     import ray.data
 
-    num_actors = actors_on_cluster(config.num_actors)
-    refuse_more_actors_than_cpus(num_actors)
-    cpus, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
+    actors = find_actor_resources(config.num_actors, config.inference.gpus, open_run(run).trained_on_gpus)
     size = config.batch
     rows = [{"numbers": np.array(plan.todo[i : i + size])} for i in range(0, len(plan.todo), size)]
     drawn: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
     drawn = drawn.map(
         Drawer,
-        fn_constructor_args=(run, out, to_dict(config), cpus, "cuda" if gpus else "cpu"),
-        compute=ray.data.ActorPoolStrategy(size=min(num_actors, len(rows))),
-        num_cpus=cpus,
-        num_gpus=gpus or None,
+        fn_constructor_args=(run, out, to_dict(config), actors.cpus, actors.device),
+        compute=ray.data.ActorPoolStrategy(size=min(actors.num_actors, len(rows))),
+        num_cpus=actors.cpus,
+        num_gpus=actors.gpus or None,
     )
     progress = SampleProgress(len(plan.todo), config.num_images - len(plan.todo))
     for row in drawn.iter_rows():

@@ -15,7 +15,8 @@ from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
-from pipelines.runtime.actor_pool import actors_on_cluster, gpus_per_actor, run_on_actors
+from pipelines.runtime.actor_pool import run_on_actors
+from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import EvaluateConfig
@@ -244,17 +245,15 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     if not tasks:
         log.info("samples: %s is up to date", samples.folder)
         return
-    num_actors = actors_on_cluster(config.num_actors)
-    gpus = gpus_per_actor(num_actors)
-    upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=gpus)
-    device = "cuda" if gpus else "cpu"
+    actors = find_actor_resources(config.num_actors, config.inference.gpus, open_run(run).trained_on_gpus)
+    upscaler = ray.remote(SplitUpscaler).options(num_cpus=1, num_gpus=actors.gpus)
 
     def make_actor() -> Any:
-        return upscaler.remote(run, to_dict(config), str(samples.folder), device)
+        return upscaler.remote(run, to_dict(config), str(samples.folder), actors.device)
 
     progress, show = Counted("samples", sum(len(task.keys) for task in tasks), "held-out images"), print_progress()
     show(progress)
-    for task, error in run_on_actors(make_actor, tasks, num_actors):
+    for task, error in run_on_actors(make_actor, tasks, actors.num_actors):
         if error is not None:
             raise DataError(
                 f"{samples.folder}: the process that upscaled {task.keys[0]} and others died twice"

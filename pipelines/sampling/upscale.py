@@ -9,7 +9,8 @@ from typing import Any
 from pipelines.images.file_names import IgnoredFiles
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.runs.run_folder import Run, open_run
-from pipelines.runtime.actor_pool import actors_on_cluster, cpus_per_actor, gpus_per_actor, run_on_actors
+from pipelines.runtime.actor_pool import run_on_actors
+from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.progress_display import duration, print_progress
 from pipelines.sampling.held_out import end_to_end
 from pipelines.sampling.photo_finder import Photo, find_photos, name_outputs
@@ -154,13 +155,13 @@ def _upscale(plan: UpscalePlan, lease: Lease, show: Callable[[UpscaleProgress], 
     import ray
 
     tasks = [(photo, name) for name, photo in plan.photos.items()]
-    num_actors = actors_on_cluster(plan.config.num_actors)
-    threads, gpus = cpus_per_actor(num_actors), gpus_per_actor(num_actors)
-    device, resources = "cuda" if gpus else "cpu", {"num_cpus": threads, "num_gpus": gpus}
-    upscaler = ray.remote(PhotoUpscaler).options(**resources, max_concurrency=2)  # one thread reports progress
+    wanted, gpus = plan.config.num_actors, plan.config.inference.gpus
+    found = find_actor_resources(wanted, gpus, plan.run.trained_on_gpus)
+    options = {"num_cpus": found.cpus, "num_gpus": found.gpus, "max_concurrency": 2}  # one thread reports progress
+    upscaler = ray.remote(PhotoUpscaler).options(**options)
 
     def make_actor() -> Any:
-        return upscaler.remote(plan.run.location, plan.out, to_dict(plan.config), threads, device)
+        return upscaler.remote(plan.run.location, plan.out, to_dict(plan.config), found.cpus, found.device)
 
     progress = UpscaleProgress(len(tasks))
     reports: dict[str, PhotoReport] = {}
@@ -171,7 +172,7 @@ def _upscale(plan: UpscalePlan, lease: Lease, show: Callable[[UpscaleProgress], 
         show(progress)
 
     try:
-        for (photo, name), result in run_on_actors(make_actor, tasks, num_actors, tick):
+        for (photo, name), result in run_on_actors(make_actor, tasks, found.num_actors, tick):
             if not isinstance(result, PhotoReport):
                 detail = "the process died twice; more memory, or a smaller --tile or --batch, may help"
                 result = PhotoReport(photo.uri, join(plan.out, name), reason=RejectReason.CRASHED, detail=detail)

@@ -1,9 +1,10 @@
 """How trained networks are run, whichever command runs them."""
 
+import math
 from dataclasses import dataclass, field
 
 from sr3core.config import PLACEMENT
-from sr3core.hyperparameters import Precision
+from sr3core.hyperparameters import Precision, require
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,6 +14,14 @@ class InferenceConfig:
     precision: Precision = "tf32"
     """Arithmetic of the networks: float32, tf32 (float32 with GPU multiplications in TensorFloat-32) or bfloat16 (for
     GPUs, half the memory). The images differ by rounding only."""
+    gpus: float | None = field(default=None, metadata=PLACEMENT)
+    """GPUs of each copy of the networks; a fraction shares one, 0 computes on CPUs. None takes a GPU where the cluster
+    has one. For stages that were trained on GPUs it also waits for one where an autoscaler may add it."""
     compile: bool = field(default=False, metadata=PLACEMENT)
     """Compile the networks with torch.compile, on GPUs with CUDA graphs. Costs a minute or more at the start, so it
     pays for many images; if compilation fails, the networks run uncompiled."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.gpus is None or 0 <= self.gpus < math.inf, f"inference.gpus: {self.gpus} is negative or not finite"
+        )

@@ -1,17 +1,14 @@
 """The resources of a stage's workers: wait for them where nodes can join, refuse where none can; a GPU's memory."""
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pipelines.runtime.node_waiting import can_gain_nodes, lacking, wait_for_bundles
 from pipelines.settings.train import PlacementConfig, TrainConfig
 from sr3core.errors import ConfigError
 
 if TYPE_CHECKING:
     from sr3core.networks.memory import MemoryBudget
-
-POLL_SECONDS = 2.0
-"""Interval between two checks of the cluster's resources."""
 
 
 def resources_per_worker(placement: PlacementConfig) -> dict[str, float]:
@@ -44,30 +41,14 @@ def check_resources(config: TrainConfig) -> None:
     Raises:
         ConfigError: names what is missing.
     """
-    import ray._private.worker
-
-    node = ray._private.worker._global_node
-    if node is None or not node.is_head():
+    if can_gain_nodes():
         return
-    missing = lacking(config.placement)
+    missing = lacking(resources_per_worker(config.placement), fewest_workers(config.placement))
     if missing:
         raise ConfigError(
             f"{config.name}: placement asks for {missing}; lower num_workers or cpus_per_worker, set use_gpu to False"
             " where there is no GPU, or join a cluster (--address)"
         )
-
-
-def lacking(placement: PlacementConfig) -> str:
-    """What all nodes together lack even when idle; empty if they lack nothing."""
-    import ray
-
-    total = ray.cluster_resources()
-    wanted = {kind: fewest_workers(placement) * amount for kind, amount in resources_per_worker(placement).items()}
-    return " and ".join(
-        f"{amount:g} {kind} (the cluster has {total.get(kind, 0):g})"
-        for kind, amount in wanted.items()
-        if amount > total.get(kind, 0)
-    )
 
 
 def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str], None]) -> None:
@@ -82,38 +63,15 @@ def wait_for_resources(name: str, placement: PlacementConfig, say: Callable[[str
         ConfigError: missing nodes did not join within placement.wait_seconds. Waiting for resources that other
             jobs occupy has no limit.
     """
-    from ray.util.placement_group import placement_group, remove_placement_group
 
-    started = time.monotonic()
-    # A group of the trainer's own shape, pending, is what the autoscaler acts on; Ray Train then makes its own.
-    group = placement_group([resources_per_worker(placement)] * fewest_workers(placement), strategy="PACK")
-    try:
-        if missing := lacking(placement):
-            say(describe_wait(placement, missing, 0))
-        while not group.wait(POLL_SECONDS):
-            waited, missing = time.monotonic() - started, lacking(placement)
-            if missing and waited > placement.wait_seconds:
-                raise ConfigError(
-                    f"{name}: placement asks for {missing}, and in placement.wait_seconds ="
-                    f" {placement.wait_seconds:g} no nodes joined; see the autoscaler's log, or lower num_workers"
-                )
-            say(describe_wait(placement, missing, waited))
-    finally:
-        remove_placement_group(group)
+    def too_late(missing: str) -> str:
+        return (
+            f"{name}: placement asks for {missing}, and in placement.wait_seconds ="
+            f" {placement.wait_seconds:g} no nodes joined; see the autoscaler's log, or lower num_workers"
+        )
 
-
-def describe_wait(placement: PlacementConfig, missing: str, waited: float) -> str:
-    """`waits for nodes: it needs 8 GPU (the cluster has 0), 45 s of at most 1800 s`."""
-    if missing:
-        return f"waits for nodes: it needs {missing}, {waited:.0f} s of at most {placement.wait_seconds:g} s"
-    import ray
-
-    free = ray.available_resources()
-    needed = ", ".join(
-        f"{fewest_workers(placement) * amount:g} {kind} ({free.get(kind, 0):g} are free)"
-        for kind, amount in resources_per_worker(placement).items()
-    )
-    return f"waits for resources that others use: it needs {needed}, {waited:.0f} s"
+    workers = resources_per_worker(placement), fewest_workers(placement)
+    wait_for_bundles(*workers, placement.wait_seconds, say, too_late)
 
 
 def memory_of(config: TrainConfig) -> "MemoryBudget":

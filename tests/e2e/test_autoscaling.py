@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,15 +11,15 @@ import pytest
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from sr3core.config import override, to_dict
-from tests.commands import run_sr3
+from tests.commands import ROOT, run_sr3
 from tests.preparing import some_photos
 from tests.processes import wait_for
 from tests.ray_head import free_port, ray_head
 
 HEAD_ID = "f" * 51 + "00000"
 """That the fake provider expects of its head."""
-NODE_TYPES = {"cpu": {"CPU": 1}, "trainer": {"CPU": 1, "trainer": 1}}
-"""Workers of the kinds that cluster/aws.yaml has; "trainer" stands for a GPU."""
+NODE_TYPES = {"cpu": {"CPU": 1}, "trainer": {"CPU": 1, "trainer": 1}, "gpu": {"CPU": 1, "GPU": 1}}
+"""Workers of the kinds that cluster/aws.yaml has; "trainer" stands for a GPU, and "gpu" says that it has one."""
 
 
 def autoscaler_config(gcs_port: int) -> dict:
@@ -137,3 +139,22 @@ def test_stages_wait_aloud_for_the_nodes_that_they_need(cluster, prepared, tmp_p
     assert "8-16: step 6, done" in output
     assert "8-32: step 6, done" in output
     assert sum_of(log, "Adding", "trainer") >= 1, events(log)
+
+
+FIND_ACTORS = """
+import sys, ray
+from pipelines.runtime.actor_resources import find_actor_resources
+ray.init(sys.argv[1], log_to_driver=False)
+print(find_actor_resources(None, None, prefers_gpu=True), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_copy_of_the_networks_waits_aloud_for_a_gpu_that_no_node_has_yet(cluster):
+    head, gcs, log = cluster
+    command = [sys.executable, "-c", FIND_ACTORS, gcs]
+    found = subprocess.run(command, env=head.environment, capture_output=True, text=True, cwd=ROOT)
+    assert found.stdout.startswith("waits for nodes: it needs 1 GPU (the cluster has 0), 0 s of at most 1800 s"), found
+    assert "--inference.gpus 0 computes on CPUs" in found.stdout
+    assert found.stdout.splitlines()[-1] == "ActorResources(num_actors=1, cpus=1, gpus=1.0)"
+    assert sum_of(log, "Adding", "gpu") >= 1, events(log)

@@ -5,13 +5,7 @@ import signal
 
 import pytest
 
-from pipelines.runtime.actor_pool import (
-    actors_on_cluster,
-    cpus_per_actor,
-    gpus_per_actor,
-    refuse_more_actors_than_cpus,
-    run_on_actors,
-)
+from pipelines.runtime.actor_pool import run_on_actors
 from sr3core.errors import ConfigError, Sr3Error
 
 
@@ -64,24 +58,3 @@ def test_actors_that_cannot_start_say_why(ray_session):
 
     with pytest.raises(Sr3Error, match=r"could not start: .*the key is missing$"):
         list(run_on_actors(lambda: ray.remote(Unready).remote(), [1, 2], num_actors=1))
-
-
-def test_without_gpus_one_actor_works_unless_more_are_wanted(ray_session):
-    import ray
-
-    assert "GPU" not in ray.cluster_resources()
-    assert actors_on_cluster(None) == 1
-    assert actors_on_cluster(3) == 3
-    assert gpus_per_actor(3) == 0.0
-
-
-def test_the_cpus_are_shared_evenly(ray_session):
-    assert cpus_per_actor(1) == 2
-    assert cpus_per_actor(2) == 1
-    assert cpus_per_actor(5) == 1
-
-
-def test_more_actors_than_cpus_are_refused(ray_session):
-    refuse_more_actors_than_cpus(2)
-    with pytest.raises(ConfigError, match=r"num_actors: 3 actors need a CPU each, and the cluster has 2"):
-        refuse_more_actors_than_cpus(3)
