@@ -24,7 +24,7 @@ def can_gain_nodes() -> bool:
 
 
 def lacking(bundle: Bundle, count: int) -> str:
-    """What all nodes together lack for `count` bundles even when idle, `1 GPU (the cluster has 0)`; empty for nothing."""
+    """What all nodes together lack for the bundles even when idle: `1 GPU (the cluster has 0)`; empty for nothing."""
     import ray
 
     total = ray.cluster_resources()

@@ -35,7 +35,11 @@ class PlacementConfig:
     """How long to wait for an autoscaler to add missing nodes. Resources that other jobs hold are waited for without
     limit; a Ray that the command started itself gets no nodes, so there is no wait."""
     max_failures: int = 3
-    """How often a stage may lose workers and resume from its newest checkpoint before it fails."""
+    """How often in a row a stage may lose workers without having saved a newer checkpoint in between, before it fails.
+    Nodes whose loss was announced do not count."""
+    checkpoint_minutes: float | None = None
+    """Also save a checkpoint when so many minutes have passed since the last one: the most that a lost node costs where
+    steps are slow; None saves by steps alone. A node whose loss is announced (spot) is saved for at once."""
     prefetch_batches: int = 4
     """Batches to decode ahead of the training step."""
     compile: bool = False
@@ -68,6 +72,8 @@ class PlacementConfig:
             require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
         require((self.decoding_processes or 0) >= 0, f"decoding_processes: {self.decoding_processes} is negative")
         require(self.prefetch_batches >= 1, "prefetch_batches: at least 1 is needed")
+        minutes = self.checkpoint_minutes
+        require(minutes is None or 0 < minutes < math.inf, f"checkpoint_minutes: {minutes} is not positive and finite")
 
 
 MOST_SIGNAL = 0.01

@@ -38,8 +38,18 @@ class Reading:
     """Unix time, seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What the workers are to do after a step, the same on all of them."""
+
+    stops: bool = False
+    """The command asks to end."""
+    saves: bool = False
+    """A checkpoint is due by the clock, or because a node is about to be taken away."""
+
+
 class Pulse:
-    """One worker's side: it notes the step, and hears of a stop at the same step as the other workers."""
+    """One worker's side: it notes the step, and hears of signals at the same step as the other workers."""
 
     def __init__(self, stage: StageRun, team: Team, publish: Callable[[Path], None]) -> None:
         """Start without a pulse.
@@ -54,25 +64,38 @@ class Pulse:
         self._next = self._step = -1
         self._since = time.monotonic()
         self._is_silent = False
+        self._saved = self._since
+        self._loses_a_node = False
 
-    def beat(self, step: int) -> bool:
-        """Note that `step` steps are done; whether the command asks to stop, the same answer on every worker.
+    def beat(self, step: int) -> Signal:
+        """Note that `step` steps are done, and hear what is to be done.
 
         All workers must call it at every step. They exchange the answer once a period, not at every step, which would
         make a GPU wait.
         """
         if step < self._next:
-            return False
-        stop, wait = self._team.same(self._look(step) if self._team.rank == 0 else None)
+            return Signal()
+        loses_a_node = self._team.loses_a_node()  # all workers ask
+        signal, wait = self._team.same(self._look(step, loses_a_node) if self._team.rank == 0 else None)
         self._next = step + wait
-        return stop
+        return signal
 
-    def _look(self, step: int) -> tuple[bool, int]:
+    def note_checkpoint(self) -> None:
+        """Let the clock of placement.checkpoint_minutes start again."""
+        self._saved = time.monotonic()
+
+    def _look(self, step: int, loses_a_node: bool) -> tuple[Signal, int]:
         now = time.monotonic()
         seconds = (now - self._since) / (step - self._step) if 0 <= self._step < step else None
         self._step, self._since = step, now
         self._note(Reading(step, seconds, time.time()))
-        return is_asked_to_stop(self._stage), max(1, int(self._period / seconds)) if seconds else 1
+        minutes = self._stage.config.placement.checkpoint_minutes
+        is_due = minutes is not None and now - self._saved >= 60 * minutes
+        is_news, self._loses_a_node = loses_a_node and not self._loses_a_node, loses_a_node
+        if is_news:
+            log.warning("%s: a node is about to be taken away; step %d is saved", self._stage.name, step)
+        signal = Signal(stops=is_asked_to_stop(self._stage), saves=is_due or is_news)
+        return signal, max(1, int(self._period / seconds)) if seconds else 1
 
     def _note(self, reading: Reading) -> None:
         """Write the pulse, or say once that it cannot be: it informs, and no training ends over it."""

@@ -1,13 +1,23 @@
 """Trackers that receive a stage's metrics besides metrics.jsonl: TensorBoard and, as extras, MLflow and W&B."""
 
 import contextlib
+import logging
+import queue
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from pipelines.runs.run_folder import StageRun, write_atomic
 from pipelines.settings.train import PlacementConfig, Tracker
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError
+
+MOST_WAITING = 1000
+"""Lines of metrics that wait for a slow tracker."""
+CLOSE_SECONDS = 60.0
+"""How long the end of a training waits for a tracker."""
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -101,13 +111,64 @@ def _remember_run(stage: StageRun, tracker: str, identifier: str) -> None:
         stage.bucket.push(path)
 
 
-def open_trackers(stage: StageRun, resume_step: int) -> list[Sink]:
-    """The trackers that a stage's placement names.
+class InBackground:
+    """A tracker in a thread of its own: neither its errors nor its waiting reach the training, whose log they are.
 
-    Raises:
-        ConfigError: a tracker's package is not installed.
+    metrics.jsonl has all that a tracker loses.
+
+    Args:
+        name: for messages.
+        make: connects to the tracker; tried again for the next metrics if it fails.
     """
-    return [_SINKS[name](stage, resume_step) for name in stage.config.placement.trackers]
+
+    def __init__(self, name: str, make: Callable[[], Sink]) -> None:
+        self._name, self._make = name, make
+        self._sink: Sink | None = None
+        self._calls: queue.Queue[Callable[[Sink], None] | None] = queue.Queue(MOST_WAITING)
+        self._told: set[str] = set()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)  # a tracker that hangs keeps no one
+        self._thread.start()
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """Log a step's values by name, unless too many are waiting."""
+        self._put(lambda sink: sink.log(step, values))
+
+    def close(self) -> None:
+        """Flush and close, but wait no longer than CLOSE_SECONDS."""
+        self._put(lambda sink: sink.close())
+        self._put(None)
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            self._tell(f"did not take all metrics within {CLOSE_SECONDS:g} s")
+
+    def _put(self, call: Callable[[Sink], None] | None) -> None:
+        try:
+            self._calls.put_nowait(call)
+        except queue.Full:
+            self._tell("is too slow, so that metrics are left out")
+
+    def _work(self) -> None:
+        while (call := self._calls.get()) is not None:
+            try:
+                self._sink = self._sink or self._make()
+                call(self._sink)
+            except Exception as error:  # noqa: BLE001  # whatever a tracker raises, the training continues
+                self._tell(f"failed: {type(error).__name__}: {error}")
+
+    def _tell(self, what: str) -> None:
+        """Warn once of each kind of trouble."""
+        kind = what.split(":")[0]
+        if kind not in self._told:
+            self._told.add(kind)
+            log.warning("%s %s; training continues, and metrics.jsonl has everything", self._name, what)
+
+
+def open_trackers(stage: StageRun, resume_step: int) -> list[Sink]:
+    """The trackers that a stage's placement names."""
+    return [
+        InBackground(f"{stage.name}: {name}", partial(_SINKS[name], stage, resume_step))
+        for name in stage.config.placement.trackers
+    ]
 
 
 def check_trackers(placement: PlacementConfig) -> None:

@@ -30,6 +30,8 @@ class Team:
     device: torch.device
     workers_on_node: int = 1
     """Workers of the stage on this machine, itself included."""
+    loses_a_node: Callable[[], bool] = lambda: False
+    """Whether a worker's node is about to be taken away, the same answer on every worker; all of them must ask."""
 
     def wrap(self, network: UNet, config: TrainConfig) -> nn.Module:
         """The network as the training step calls it: under autocast, with gradients averaged over the workers."""
@@ -72,6 +74,7 @@ def join_team(config: TrainConfig) -> Team:
         world_size=context.get_world_size(),
         device=ray.train.torch.get_device(),
         workers_on_node=context.get_local_world_size(),
+        loses_a_node=lambda: ray.train.get_preemption_info() is not None,
     )
     if team.rank == 0:
         warn_of_device(config, team.device)

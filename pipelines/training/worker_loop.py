@@ -54,22 +54,54 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
     split = open_training_split(stage.data, stage.config)
     check_shards(split)
     _tell_of_small_cache(stage, split)
-    for failures_left in reversed(range(stage.config.placement.max_failures + 1)):
+    budget = FailureBudget(stage)
+    while True:
         try:
             make_trainer(stage).fit()
             break
         except ray.exceptions.ActorDiedError:  # Ray Train restarts workers, but nothing restarts its controller
-            if not failures_left or (over is not None and over.is_set()):
+            if not budget.allows_another() or (over is not None and over.is_set()):
                 raise
             log.warning("%s: the process that controls its workers died; restarting it", stage.name)
         except ray.train.TrainingFailedError as error:
             raise_cause(error)
-            raise
+            if not budget.is_renewed() or (over is not None and over.is_set()):
+                raise
+            log.warning("%s: workers failed again, but had saved newer checkpoints in between; continuing", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
     if over is not None and over.is_set():
         return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents, stage.config.optimizer)}")
+
+
+class FailureBudget:
+    """placement.max_failures, of which progress makes a new one: three failures in a month of spot nodes are few.
+
+    Args:
+        stage: what is trained.
+    """
+
+    def __init__(self, stage: StageRun) -> None:
+        self._stage = stage
+        self._left, self._step = stage.config.placement.max_failures, self._steps_done()
+
+    def is_renewed(self) -> bool:
+        """Whether a newer checkpoint was saved since the last answer that one was; then the budget is whole again."""
+        step = self._steps_done()
+        is_newer, self._step = step > self._step, max(step, self._step)
+        if is_newer:
+            self._left = self._stage.config.placement.max_failures
+        return is_newer
+
+    def allows_another(self) -> bool:
+        """Count a failure; whether the stage may be started again."""
+        self.is_renewed()
+        self._left -= 1
+        return self._left >= 0
+
+    def _steps_done(self) -> int:
+        return steps_done(open_run(self._stage.location).stage(self._stage.name))  # the workers may be elsewhere
 
 
 def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
@@ -125,7 +157,8 @@ def worker_loop(arguments: dict[str, str]) -> None:
 def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, float]], None]) -> None:
     """Algorithm 1 on this worker's share of each global batch, from the newest checkpoint until the last step.
 
-    If the command asks to stop, the step that is being computed is the last one, and is saved.
+    If the command asks to stop, the step that is being computed is the last one, and is saved. If a node is about to be
+    taken away, it is saved too, and the training continues until that happens.
 
     Args:
         stage: the stage.
@@ -146,15 +179,15 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     split = open_training_split(stage.data, config)
     batches = batches_from(split, config, state.step, team.rank, team.world_size, team.workers_on_node)
     pulse = Pulse(stage, team, checkpoints.publish_metrics)
-    stops = pulse.beat(state.step)
-    while state.step < config.num_steps and not stops:
+    signal = pulse.beat(state.step)
+    while state.step < config.num_steps and not signal.stops:
         with metrics.waiting():
             batch = next(batches).to(team.device)
         statistics = _step(trainer, state, forward, batch, config, team)
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)
-        stops = pulse.beat(state.step)
-        if stops or _due(state.step, config.log_every, config):
+        signal = pulse.beat(state.step)
+        if signal.stops or _due(state.step, config.log_every, config):
             rate = learning_rate_at(config.optimizer, state.step - 1)
             metrics.write({"step": state.step, "kind": "train", "learning_rate": rate, **metrics.interval()})
             checkpoints.publish_metrics(stage.metrics, stage.incidents)
@@ -164,8 +197,9 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
         if _due(state.step, config.validation_every, config):
             held_out = validation(state)
             metrics.write({"step": state.step, "kind": "validation", **held_out})
-        if stops or _due(state.step, config.checkpoint_every, config):
+        if signal.stops or signal.saves or _due(state.step, config.checkpoint_every, config):
             checkpoints.write(state, held_out)
+            pulse.note_checkpoint()
         if _due(state.step, config.checkpoint_every, config):
             report({"step": state.step, **held_out})
     batches.close()

@@ -16,7 +16,7 @@ from pipelines.storage.folder_lease import working_in
 from pipelines.training.bad_steps import write_incidents
 from pipelines.training.outcome import write_outcome
 from pipelines.training.parallel_stages import describe_what_is_kept
-from pipelines.training.pulse import PERIOD_SECONDS, Pulse, clear
+from pipelines.training.pulse import PERIOD_SECONDS, Pulse, Signal, clear
 from pipelines.training.stage_progress import SILENT_SECONDS, progress_of
 from pipelines.training.worker_group import Team
 from sr3core.errors import DataError
@@ -111,7 +111,7 @@ def test_the_pulse_of_a_training_shows_steps_before_their_metrics(tmp_path, monk
     assert progress_of(stage).line() == "8-16: ? left, step 0/100020"
     pulse.beat(16)  # half a second a step: the next look is due after PERIOD_SECONDS
     assert progress_of(stage).line() == "8-16: 13:53:22 left, step 16/100020, 32 images/s"
-    assert not pulse.beat(15 + int(PERIOD_SECONDS / 0.5)), "no look at the clock before"
+    assert pulse.beat(15 + int(PERIOD_SECONDS / 0.5)) == Signal(), "no look at the clock before"
     assert describe_what_is_kept(stage) == "8-16: no checkpoint could be saved; 16 steps are lost, training starts over"
     content = json.loads((stage.path / "pulse.json").read_text())
     (stage.path / "pulse.json").write_text(json.dumps({**content, "written": time.time() - 1000}))

@@ -5,24 +5,59 @@ import torch
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
-from pipelines.training.pulse import Pulse, read_pulse
+from pipelines.training.pulse import Pulse, Signal, ask_to_stop, read_pulse
 from pipelines.training.worker_group import Team
+from sr3core.config import override
+
+
+def a_stage(path, **changes):
+    stage = override(small_stage(8, 16, base_channels=8, num_steps=20, num_workers=1), **changes)
+    return create_run(path, RunConfig(name="one", stages=(stage,)), "data", {}, fresh=False).stages[0]
+
+
+def test_a_node_that_is_about_to_go_is_saved_for_once(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("pipelines.training.pulse.PERIOD_SECONDS", 0.0)
+    goes = iter([False, True, True, False, True])
+    team = Team(0, 1, torch.device("cpu"), loses_a_node=lambda: next(goes))
+    pulse = Pulse(a_stage(tmp_path), team, lambda path: None)
+    assert [pulse.beat(step).saves for step in range(5)] == [False, True, False, False, True]
+    assert caplog.messages[0] == "8-16: a node is about to be taken away; step 1 is saved"
+
+
+def test_a_checkpoint_is_due_by_the_clock_since_the_last_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.training.pulse.PERIOD_SECONDS", 0.0)
+    clock = iter([0.0, 30.0, 60.0, 61.0, 110.0, 121.0])
+    monkeypatch.setattr("pipelines.training.pulse.time.monotonic", lambda: next(clock))
+    pulse = Pulse(
+        a_stage(tmp_path, placement__checkpoint_minutes=1.0), Team(0, 1, torch.device("cpu")), lambda path: None
+    )
+    assert [pulse.beat(step).saves for step in (0, 1)] == [False, True]
+    pulse.note_checkpoint()
+    assert [pulse.beat(step).saves for step in (2, 3)] == [False, True]
+
+
+def test_a_stop_is_heard(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.training.pulse.PERIOD_SECONDS", 0.0)
+    stage = a_stage(tmp_path)
+    pulse = Pulse(stage, Team(0, 1, torch.device("cpu")), lambda path: None)
+    assert pulse.beat(0) == Signal()
+    ask_to_stop(stage)
+    assert pulse.beat(1) == Signal(stops=True)
 
 
 def test_a_pulse_that_cannot_be_written_is_told_once(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("pipelines.training.pulse.PERIOD_SECONDS", 0.0)  # it looks at every step
-    config = RunConfig(name="one", stages=(small_stage(8, 16, base_channels=8, num_steps=20, num_workers=1),))
-    (stage,) = create_run(tmp_path, config, "data", {}, fresh=False).stages
+    stage = a_stage(tmp_path)
     blocked = stage.path / "pulse.json"
     blocked.mkdir(parents=True)
     published = []
     pulse = Pulse(stage, Team(0, 1, torch.device("cpu")), published.append)
-    assert [pulse.beat(step) for step in range(5)] == [False] * 5
+    assert [pulse.beat(step) for step in range(5)] == [Signal()] * 5
     (warning,) = caplog.messages
     assert warning.startswith(f"8-16: its progress cannot be shown between its metrics: {blocked}: Is a directory")
     assert not published
     blocked.rmdir()
-    assert not pulse.beat(5)
+    assert pulse.beat(5) == Signal()
     reading = read_pulse(stage.path)
     assert reading is not None
     assert reading.step == 5

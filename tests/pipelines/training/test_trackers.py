@@ -1,6 +1,8 @@
 """Experiment trackers, where the extras are installed: what arrives is what metrics.jsonl says."""
 
 import json
+import re
+import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from pipelines.training.parallel_stages import train_run
 from pipelines.training.trackers import open_trackers
 from sr3core.config import override
 from tests.preparing import prepared
+from tests.ray_head import free_port
 
 BLOCK, WHOLE, LAST = 32768, 1, 4
 
@@ -63,6 +66,23 @@ def test_mlflow_has_the_metrics_and_the_run_again_after_a_resume(data, tmp_path,
     sink.close()
     assert {m.step: m.value for m in client.get_metric_history(run.info.run_id, "train/loss")}[15] == 0.25
     assert len(client.search_runs([run.info.experiment_id])) == 1
+
+
+def test_a_tracker_that_does_not_answer_costs_no_step(data, tmp_path, monkeypatch, caplog):
+    """A server that refuses, and one that takes the connection and says nothing."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setattr("pipelines.training.trackers.CLOSE_SECONDS", 1.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        ports = {"refuses": free_port(), "silent": silent.getsockname()[1]}
+        for name, port in ports.items():
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+            stage = trained(tmp_path / name, data, "mlflow")
+            assert [line["step"] for line in read_metrics(stage.metrics) if line["kind"] == "train"] == [5, 10]
+    warnings = [message for message in caplog.messages if "metrics.jsonl has everything" in message]
+    assert re.match(r"8-16: mlflow failed: .*; training continues", warnings[0])
+    assert warnings[-1].startswith("8-16: mlflow did not take all metrics within 1 s")
 
 
 def test_weights_and_biases_has_the_metrics(data, tmp_path, monkeypatch):
