@@ -41,11 +41,51 @@ cluster.shutdown()
 """
 
 
-def on_a_cluster(run: Run, what: str) -> dict:
+RECLAIMED = """
+# argv: run folder. A node that trains is announced to be reclaimed, as a cloud does with a spot node, and is lost.
+import json, subprocess, sys, threading, ray
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from pipelines.training.checkpoints import steps_done
+from pipelines.training.pulse import ask_to_stop, read_pulse
+from pipelines.runs.run_folder import open_run
+from pipelines.training.parallel_stages import train_run
+from tests.processes import wait_for
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
+node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+run = open_run(sys.argv[1])
+(stage,) = run.stages
+results = []
+thread = threading.Thread(target=lambda: results.extend(train_run(run)), daemon=True)
+thread.start()
+step = lambda: getattr(read_pulse(stage.path), "step", 0)
+wait_for(lambda: step() > 0, thread.is_alive)
+assert steps_done(stage) == 0
+notice = ["--reason-message", "spot", "--deadline-remaining-seconds", "120"]
+ray_command = str(Path(sys.executable).with_name("ray"))
+drain = [ray_command, "drain-node", "--address", cluster.address, "--node-id", node.node_id, *notice]
+subprocess.run([*drain, "--reason", "DRAIN_NODE_REASON_PREEMPTION"], check=True, capture_output=True)
+wait_for(lambda: steps_done(stage) > 0, thread.is_alive)
+saved = steps_done(stage)
+cluster.remove_node(node, allow_graceful=False)  # SIGKILL to its raylet, and its worker with it
+reached = step()
+cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+wait_for(lambda: step() > reached, thread.is_alive)
+ask_to_stop(stage)
+thread.join()
+answer = {"saved": saved, "reached": reached, "errors": [str(r.error) for r in results], "step": results[0].step}
+print("ANSWER", json.dumps(answer), flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
+def on_a_cluster(run: Run, script: str, *arguments: str) -> dict:
     done = subprocess.run(
-        [sys.executable, "-c", CLUSTER, str(run.path), what],
+        [sys.executable, "-c", script, str(run.path), *arguments],
         cwd=ROOT,
-        env=clean_environment(**HEALTH),
+        env=clean_environment(**HEALTH, RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S="1"),
         capture_output=True,
         text=True,
     )
@@ -56,7 +96,7 @@ def on_a_cluster(run: Run, what: str) -> dict:
 
 def test_a_node_that_is_lost_and_replaced_changes_no_weight(data, on_two_workers, tmp_path):
     run = start(tmp_path / "run", data, placement__num_workers=2, placement__cpus_per_worker=1.0)
-    answer = on_a_cluster(run, "replace")
+    answer = on_a_cluster(run, CLUSTER, "replace")
     assert answer == {"lost_at": HELD_AT, "errors": [None], "steps": [NUM_STEPS]}
     assert_identical(run, on_two_workers)
 
@@ -64,7 +104,7 @@ def test_a_node_that_is_lost_and_replaced_changes_no_weight(data, on_two_workers
 def test_an_elastic_run_goes_on_with_fewer_workers_in_the_same_order(data, on_two_workers, tmp_path):
     placement = {"placement__num_workers": 2, "placement__min_workers": 1, "placement__cpus_per_worker": 1.0}
     run = start(tmp_path / "run", data, **placement)
-    answer = on_a_cluster(run, "shrink")
+    answer = on_a_cluster(run, CLUSTER, "shrink")
     assert answer == {"lost_at": HELD_AT, "errors": [None], "steps": [NUM_STEPS]}
     ours, losses = training_lines(run), {line["step"]: line["loss"] for line in training_lines(on_two_workers)}
     after = [line for line in ours if line["step"] > HELD_AT]
@@ -72,3 +112,14 @@ def test_an_elastic_run_goes_on_with_fewer_workers_in_the_same_order(data, on_tw
     for line in after:  # one worker adds up what two did: the same samples and noise, other rounding, which grows
         assert line["loss"] == pytest.approx(losses[line["step"]], rel=3e-2)
     assert {line["world_size"] for line in ours} == {1, 2}
+
+
+def test_a_node_that_is_announced_to_be_reclaimed_costs_the_steps_since_then_and_no_failure(data, tmp_path):
+    """Checkpoints by steps alone would come after 100,000; max_failures is 0."""
+    changes = {"num_steps": 100_000, "checkpoint_every": 100_000, "log_every": 10, "validation_every": 100_000}
+    run = start(tmp_path / "run", data, **changes, placement__cpus_per_worker=1.0, placement__max_failures=0)
+    answer = on_a_cluster(run, RECLAIMED)
+    assert 0 < answer["saved"] <= answer["reached"] < answer["step"]
+    assert answer["errors"] == ["None"]
+    *lines, _ = [line["step"] for line in training_lines(run)]  # the last one is that of the stop
+    assert lines == list(range(10, len(lines) * 10 + 1, 10)), "none is missing, none is there twice"
