@@ -18,7 +18,7 @@ from pipelines.storage.uris import is_remote
 from pipelines.training.bad_steps import Incidents, describe_last_incident
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.training.metrics_log import MetricsLog
-from pipelines.training.pulse import Pulse
+from pipelines.training.pulse import Pulse, is_asked_to_stop
 from pipelines.training.resources import fewest_workers, resources_per_worker, workers_on_a_node
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
@@ -69,7 +69,7 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
                 raise
             log.warning("%s: workers failed again, but had saved newer checkpoints in between; continuing", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
-    if over is not None and over.is_set():
+    if (over is not None and over.is_set()) or is_asked_to_stop(stage):
         return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents, stage.config.optimizer)}")
