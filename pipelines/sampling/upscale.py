@@ -17,7 +17,7 @@ from pipelines.sampling.photo_finder import Photo, find_photos, name_outputs
 from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, read_photo, settings_of, source_of
 from pipelines.sampling.photo_writer import ENDINGS
 from pipelines.sampling.upscale_estimate import UpscaleEstimate
-from pipelines.sampling.upscale_records import changes_since, record_of
+from pipelines.sampling.upscale_records import NEW, changes_since, record_of
 from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import Lease
@@ -108,6 +108,7 @@ def describe_plan(plan: UpscalePlan) -> Iterator[str]:
     settings = settings_of(plan.run, plan.config)
     estimate = UpscaleEstimate(plan.run, plan.config)
     yield from plan.ignored.remarks()
+    yield f"in {plan.out}:"
     for name, photo in plan.photos.items():
         try:
             data = read_photo(photo)
@@ -116,12 +117,16 @@ def describe_plan(plan: UpscalePlan) -> Iterator[str]:
         except DecodeError as error:
             yield f"{photo.uri}: {error}"
             continue
-        action = f"would be made ({'; '.join(changes)}): {what}" if changes else "is done"
+        action = f"{_in_short(changes)}: {what}" if changes else "is done"
         if changes is None:
             action = "would fail: it exists, but not from `sr3 upscale`"
-        yield f"{photo.uri} -> {join(plan.out, name)}: {action}"
+        yield f"{name}: {action}"
     if estimate.seconds:
         yield f"in all about {duration(estimate.seconds)} on this machine, {estimate.device}; GPUs share the photos"
+
+
+def _in_short(changes: Sequence[str]) -> str:
+    return "new" if list(changes) == [NEW] else f"to be made again ({'; '.join(changes)})"
 
 
 def _checked_run(run: str, config: UpscaleConfig) -> Run:

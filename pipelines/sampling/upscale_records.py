@@ -16,6 +16,8 @@ RECORDS = ".sr3"
 """Folder of the records, below the outputs'."""
 
 FORMAT_VERSION = 1
+NEW = "does not exist yet"
+"""What sets an output apart that was never made."""
 
 
 def record_of(source: dict[str, str], settings: dict[str, Any]) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def changes_since(out: str, name: str, record: dict[str, Any]) -> list[str] | No
     path = join(out, name)
     record_path = _record_path(out, name)
     if not exists(record_path):
-        return None if exists(path) else ["does not exist yet"]
+        return None if exists(path) else [NEW]
     try:
         old = strict_json.loads(read_bytes(record_path))
         changed = differences({key: old[key] for key in record}, record)

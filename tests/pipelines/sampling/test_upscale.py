@@ -82,11 +82,12 @@ def test_the_others_go_on_and_a_second_run_makes_what_changed(
     command = ["upscale", str(album), "--run", str(cascade_run), "--out", str(out), "--recursive", "--num-actors", "2"]
     assert main([*command, "--schedule", "2", "--dry-run"]) == 0
     planned = capsys.readouterr().out
-    assert "a.png: would be made (does not exist yet): 56x36, 1 tile x 2 evaluations + 1 tile x 2" in planned
-    assert "c.png: would be made (does not exist yet): 28x28" in planned
+    assert "\na.png: new: 56x36, 1 tile x 2 evaluations + 1 tile x 2" in planned
+    assert "\ndeep/c.png: new: 28x28" in planned
     assert "text.png: not_an_image:" in planned, "what the run would reject"
     assert re.search(r"^in all about \d+:\d\d on this machine, (cpu|cuda);", planned, re.MULTILINE)
     assert not out.exists()
+    assert planned.count(str(out)) == 1, "the folder is named once"
 
     assert main([*command, "--schedule", "2"]) == 1
     text = capsys.readouterr().out
