@@ -56,11 +56,12 @@ def _weather_faults(proxy, driver, uri, stored, expected) -> None:
 
 def _fail_uploads(proxy, driver, client, uri, stored) -> None:
     """A multipart upload whose parts fail leaves no object and no part; afterwards the same command resumes."""
-    for seed in range(4):  # noise of 1024x1024 is 3 MB an image: the shard goes up in parts
+    for seed in range(6):  # noise of 1024x1024 is 4 MB an image: the shard goes up in parts
         client.put_object(Bucket="faulty", Key=f"large/{seed}.png", Body=picture(seed, 1024))
     parts = iter(range(10**6))
     proxy.fault = lambda method, path: "500" if "partNumber=2" in path and next(parts) >= 0 else None
-    config = config_for(uri("large"), uri("big"), stages=("512-1024",), validation_fraction=0.0)
+    changes = {"stages": ("512-1024",), "validation_fraction": 0.0, "samples_per_shard": 6}
+    config = config_for(uri("large"), uri("big"), **changes)
     answer = driver.prepare(config)
     assert answer["kind"] == "StorageError", answer
     assert "train-000000.tar" in answer["error"]
