@@ -187,7 +187,7 @@ def write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: boo
     again = [make_trial("linear-ddim", trials[1]["gammas"], 83.0 if confirmed else 104.0, "search"), trials[0]]
     report = {
         "format": "sr3-search",
-        "format_version": 2,
+        "format_version": 3,
         "stage": stage,
         "num_steps": 10,
         "label": label,
@@ -199,8 +199,13 @@ def write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: boo
         "default": "trained-respaced",
         "trials": trials,
         "confirmation": {
-            "split": "test", "num_images": 64, "label": label, "trials": again, "winner_is_better": confirmed
+            "split": "test", "num_images": 64, "label": label, "trials": again, "gains": [
+                {"name": "linear-ddim", "default": "trained-respaced", "value": 17.0 if confirmed else -4.0,
+                 "low": 5.0 if confirmed else -9.0, "high": 29.0 if confirmed else 1.0, "second_opinion": None}
+            ]
         },
+        "front": [],
+        "published": ["linear-ddim" if confirmed else "trained-respaced"],
         "config": {"stage": stage, "num_steps": 10},
         "provenance": {"checkpoint": "step-00000800"},
         "seconds": 97.0,

@@ -70,7 +70,7 @@ def describe_search(result: "SearchResult", run: str) -> Iterator[str]:
     from sr3core.config import to_dict
 
     yield search_verdict(to_dict(result.report))
-    yield f"best: {result.report.best}, in {result.schedule_path}; all trials: {result.path}"
+    yield f"published: {result.schedule.name}, in {result.schedule_path}; all trials: {result.path}"
     yield f"next: sr3 upscale PHOTOS --run {run} --out DIR    (takes this schedule)"
 
 

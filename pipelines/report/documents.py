@@ -57,7 +57,7 @@ TABLE_4 = Document(
 )
 ABLATION = Document(format=("sr3-ablation", 1), shape={"num_images": int, "arms": [{"name": str, "stages": [str]}]})
 SEARCH = Document(
-    format=("sr3-search", 2),  # written by tune, which pipelines may not import
+    format=("sr3-search", 3),  # written by tune, which pipelines may not import
     shape={
         **{"stage": str, "num_steps": int, "label": str, "is_fid": bool, "split": str, "num_images": int},
         **{"best": str, "default": str, "trials": [{**_TRIAL, "gammas": [NUMBER]}], "config": dict, "provenance": dict},

@@ -57,36 +57,42 @@ def sets_verdict(evaluation: Mapping[str, Any]) -> list[str]:
 
 
 def search_verdict(search: Mapping[str, Any]) -> str:
-    """Whether the schedule that a search found is better than the default, in one sentence.
+    """Whether the schedule that a search found is better than the best default, and which is published, in a sentence.
 
-    The images of the confirmation decide, if there are any: a search overfits its own. Errors of the two schedules are
-    added as if they were independent, which is cautious: both saw the same images.
+    The images of the confirmation decide, if there are any: a search overfits its own.
 
     Args:
         search: content of search.json.
     """
-    best, default = search["best"], search["default"]
-    if best == default:
-        return f"No schedule was better than the default {default} on {search['num_images']} {search['split']} images."
-    sure = search.get("confirmation")
-    trials = {trial["name"]: trial for trial in (sure or search)["trials"]}
-    ours, theirs = trials.get(best), trials.get(default)
-    if ours is None or theirs is None or ours["objective"] is None or theirs["objective"] is None:
-        return f"Whether {best} is better than the default {default} is unknown: one of them could not be judged."
-    where = f"on {sure['num_images']} other images ({sure['split']})" if sure else "on the images searched"
-    numbers = f"{ours['objective']:.4g} against {theirs['objective']:.4g}"
-    gain, error = theirs["objective"] - ours["objective"], _error(search, ours, theirs)
-    if gain <= 0:
-        return f"The gain did not carry over: {numbers} {where}. Keep the default {default}."
-    if error is not None and gain < error:
-        return f"{best} is within the standard error of the default {default} {where}: {numbers}."
-    better = f"{best} is better than the default {default} {where}: {numbers}."
-    if not sure:
-        return f"{better} No others confirm it: it may be chance."
-    if sure["winner_is_better"] is False:
-        return f"{better} Another fixed schedule is better still."
-    few = sure["num_images"] < MIN_IMAGES_FOR_DISTANCES
-    return f"{better} {'That is few images: it may still be chance.' if few else 'The gain is confirmed.'}"
+    best, published = search["best"], _published(search)
+    sure = search["confirmation"]
+    if sure is None:
+        where = f"on the {search['num_images']} {search['split']} images searched"
+        return f"{best} is best {where}. No others confirm it: it may be chance. It is published all the same."
+    gain = next((gain for gain in sure["gains"] if gain["name"] == best), None)
+    where = f"on {sure['num_images']} other images ({sure['split']})"
+    if gain is None:
+        return f"The search found nothing better than its defaults. {published} is published, the best of them {where}."
+    numbers = f"{gain['value']:.4g} [{gain['low']:.4g}, {gain['high']:.4g}]"
+    if published == best:
+        return f"{best} is better than the best default {gain['default']} {where}: by {numbers}. It is published."
+    return f"{_refutation(gain, where, numbers)}. {published} is published instead."
+
+
+def _published(search: Mapping[str, Any]) -> str:
+    """What is published for the best trial."""
+    names = search["front"] or [search["best"]]
+    return dict(zip(names, search["published"], strict=True))[search["best"]]
+
+
+def _refutation(gain: Mapping[str, Any], where: str, numbers: str) -> str:
+    """Why a winner is not published."""
+    if gain["low"] > 0:
+        return (
+            f"{gain['name']} is better than the best default {gain['default']} {where} by FID, by {numbers}, but worse"
+            " by KID"
+        )
+    return f"{gain['name']} is not surely better than the best default {gain['default']} {where}: its gain is {numbers}"
 
 
 def training_verdict(losses: Losses) -> list[str]:
@@ -160,20 +166,6 @@ def _sign(gap: Mapping[str, float]) -> int:
 
 def _called(method: str) -> str:
     return "SR3" if method == "sr3" else "the regression baseline" if method.endswith("-regression") else method
-
-
-def _error(search: Mapping[str, Any], *trials: Mapping[str, Any]) -> float | None:
-    """Standard error of the difference of two objectives; None if it was not recorded."""
-    by_fid = search["config"].get("objective", "fid") == "fid"
-    errors = []
-    for trial in trials:
-        error = trial.get("objective_error")
-        if error is None and by_fid:  # a search from before objective_error was recorded
-            error = trial["standard_error"]
-        if error is None:
-            return None
-        errors.append(error)
-    return math.hypot(*errors)
 
 
 def _still_falling(points: Sequence[tuple[int, float]]) -> bool:

@@ -63,8 +63,8 @@ class Moments:
 def rank_deficient(moments: Moments) -> bool:
     """Whether there are too few vectors for a covariance of full rank (n <= D).
 
-    A distance of such moments is far too high. It can rank models measured on the same number of images, but it is not
-    comparable with a distance measured on another number.
+    A distance of such moments is far too high, by an amount that depends on the distributions: also at equal numbers of
+    images it ranks what is smooth too well (docs/explanation/fid.md), the more so against the inputs' own originals.
     """
     return moments.count <= len(moments.mean)
 

@@ -37,12 +37,14 @@ def kernel_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     return within - 2 * _kernel_sum(a, b) / (len(a) * len(b))
 
 
-def kernel_distances_without(features_a: np.ndarray, features_b: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Compute `kernel_distance` with each group of pairs left out in turn (jackknife), at the cost of one distance.
+def kernel_distances_without(
+    features_a: np.ndarray, features_b: np.ndarray, groups_a: np.ndarray, groups_b: np.ndarray
+) -> np.ndarray:
+    """Compute `kernel_distance` with each group left out of both sets (jackknife), at the cost of one distance.
 
     Args:
-        features_a, features_b: (n, D) each, of any real type; row i of both belongs to the same group.
-        groups: group of each row, (n,) integers in 0..G-1.
+        features_a, features_b: (n_a, D) and (n_b, D), of any real type.
+        groups_a, groups_b: group of each row, (n_a,) and (n_b,) integers in 0..G-1; every group has rows of both.
 
     Returns:
         (G,) distances.
@@ -51,22 +53,24 @@ def kernel_distances_without(features_a: np.ndarray, features_b: np.ndarray, gro
         DataError: features are not two-dimensional, finite and of one dimension, or a set has fewer than two vectors.
     """
     a, b = as_features(features_a, features_b)
-    members = np.eye(int(groups.max()) + 1)[groups]  # (n, G) one-hot
-    left = len(a) - members.sum(0)
+    one_hot = np.eye(int(groups_a.max()) + 1)
+    members_a, members_b = one_hot[groups_a], one_hot[groups_b]  # (n_a, G), (n_b, G)
+    left_a, left_b = len(a) - members_a.sum(0), len(b) - members_b.sum(0)
 
-    def without(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    def without(x: np.ndarray, y: np.ndarray, of_x: np.ndarray, of_y: np.ndarray) -> np.ndarray:
         # Kernel sums between groups: (G, block) @ (block, n) @ (n, G) -> (G, G)
         sums = sum(
-            members[start : start + BLOCK_ROWS].T @ _kernel(x[start : start + BLOCK_ROWS] @ y.T, x.shape[1]) @ members
+            of_x[start : start + BLOCK_ROWS].T @ _kernel(x[start : start + BLOCK_ROWS] @ y.T, x.shape[1]) @ of_y
             for start in range(0, len(x), BLOCK_ROWS)
         )
         return np.sum(sums) - np.sum(sums, 0) - np.sum(sums, 1) + np.diag(sums)
 
-    def within(x: np.ndarray) -> np.ndarray:
+    def within(x: np.ndarray, members: np.ndarray, left: np.ndarray) -> np.ndarray:
         diagonal = _kernel(np.einsum("nd,nd->n", x, x), x.shape[1]) @ members  # (n, D) -> (n,) -> (G,)
-        return (without(x, x) - diagonal.sum() + diagonal) / (left * (left - 1))
+        return (without(x, x, members, members) - diagonal.sum() + diagonal) / (left * (left - 1))
 
-    return within(a) + within(b) - 2 * without(a, b) / left**2
+    between = without(a, b, members_a, members_b) / (left_a * left_b)
+    return within(a, members_a, left_a) + within(b, members_b, left_b) - 2 * between
 
 
 def kernel_distance_of_subsets(

@@ -22,12 +22,14 @@ from pipelines.storage.folder_lease import working_in
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
-from sr3core.features.extractors import distance_label
 from tune.search.confirmation.confirm import chains, confirm
-from tune.search.objective.evaluator import Task
+from tune.search.confirmation.gain import published_for
 from tune.search.objective.held_out_images import fit_to_images
-from tune.search.objective.task import load_task, reference_features
-from tune.search.proposals.algorithms import ScheduleSearcher, create_algorithm
+from tune.search.objective.measurements import Task
+from tune.search.objective.references import with_references
+from tune.search.objective.task import load_task
+from tune.search.objective.yardstick import Estimate, label_of
+from tune.search.proposals.algorithms import ScheduleSearcher, create_algorithm, is_in
 from tune.search.proposals.defaults import defaults
 from tune.search.proposals.space import RefinementSpace, SearchSpace, Space
 from tune.search.proposals.warm_start import warm_starts
@@ -49,7 +51,7 @@ from tune.search.trial import Rungs, ScheduleTrial, TrialNotes, warn_of_resource
 
 Report = Callable[[str], None]
 
-RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults", "confirm_steps")
+RESUMABLE = ("num_trials", "num_refinements", "confirm_split", "confirm_defaults", "confirm_seeds", "confirm_steps")
 """Settings that may change between runs of one search without invalidating its trials."""
 
 
@@ -106,7 +108,7 @@ def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
         f"search {stage.name}: {total} schedules on {config.num_images} {config.split} images,"
         f" {len(ledger.finished)} already tried"
     )
-    task = replace(task, references=reference_features(task, config.trial_resources))
+    task = with_references(task, stage, config)
     session = _Session(stage, task, config, ledger, report)
     session.explore()
     session.refine()
@@ -149,8 +151,9 @@ class _Session:
             return
         told = [trial for trial in ended if trial.point is not None]
         config = self.config
+        broken = [proposal for proposal in self.ledger.interrupted if proposal.origin == "search"]
         algorithm = create_algorithm(
-            config.algorithm, self.space, config.seed, config.num_trials, told, front=bool(config.front)
+            config.algorithm, self.space, config.seed, config.num_trials, told, broken, front=bool(config.front)
         )
         known = {trial.name for trial in ended}
         fixed = [proposal for proposal in self._fixed(known) if proposal.schedule.name not in known]
@@ -203,8 +206,8 @@ class _Session:
         told = [replace(base, point=space.centre), *(trial for trial in ended if is_in(space, trial))]
         # It starts at the base and stays near it; TPE's first trials are anywhere, and there are few.
         name = "random" if self.config.algorithm == "random" else "cmaes"
-        algorithm = create_algorithm(name, space, self.config.seed + 1, self.config.num_refinements, told)
         fixed = [proposal for proposal in self.ledger.interrupted if proposal.origin == "refinement"]
+        algorithm = create_algorithm(name, space, self.config.seed + 1, self.config.num_refinements, told, fixed)
         self._run(space, "refinement", fixed[:missing], algorithm, missing)
 
     def _run(self, space: Space, origin: Origin, fixed: Sequence[Proposal], algorithm: Any, missing: int) -> None:
@@ -213,8 +216,9 @@ class _Session:
         resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
         warn_of_resources(resources, self.report)
         trainable = ray_tune.with_parameters(ScheduleTrial, shared=[self.shared], **self.placement)
-        words = {"fid": "FID" if task.feature_network.is_fid else "distance", "kid": "kernel distance"}
-        word = words.get(config.objective, "objective")
+        fid, kid = ("FID", "KID") if task.feature_network.is_fid else ("distance", "kernel distance")
+        words: dict[Estimate, str] = {"fid": fid, "fid-infinity": fid, "kid": kid, "weighted": "objective"}
+        word = words[task.estimates[-1]]
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
         # The table compares with these; the other defaults are judged in full by the confirmation.
         spared = [self.defaults(budget)[0].name for budget in config.steps]
@@ -251,14 +255,6 @@ class _Session:
         shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
 
 
-def is_in(space: RefinementSpace, trial: TrialRecord) -> bool:
-    """Whether a trial's point stands for its schedule here, around this base."""
-    if trial.point is None or trial.point.keys() != space.ranges.keys():
-        return False
-    decoded = space.schedule(trial.point)
-    return (decoded.gammas, decoded.sampler) == (trial.gammas, trial.sampler)
-
-
 def _trial_id(trial: Any) -> str:
     return trial.trial_id
 
@@ -282,12 +278,14 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
     winner = front[-1] if front else best_of(trials)
     if winner is None:
         raise Sr3Error(f"every trial of {session.ledger.folder} failed; the first: {trials[0].error}")
+    winners = (winner, *front[:-1])
+    sure = confirm(stage, config, trials, winners, longer, session.report)
     parents = {"checkpoint": stage.weights.fingerprint(), "task": task.identity}
     origin = {"checkpoint_step": stage.weights.newest().step, "data": describe_data(stage.data)}
     return SearchReport(
         stage=stage.name,
         num_steps=config.num_steps,
-        label=distance_label(task.feature_network, config.num_images),
+        label=label_of(task.feature_network, config.num_images, len(task.references)),
         is_fid=task.feature_network.is_fid,
         feature_network=task.feature_network.name,
         split=config.split,
@@ -296,7 +294,8 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
         best=winner.name,
         default=session.defaults(winner.budget)[0].name,
         trials=tuple(trials),
-        confirmation=confirm(stage, config, trials, (winner, *front[:-1]), longer, session.report),
+        published=tuple(published_for(one, sure) for one in front or (winner,)),
+        confirmation=sure,
         config=config,
         provenance={**provenance(config, parents), **origin},
         seconds=seconds,

@@ -75,8 +75,10 @@ class SearchConfig:
     """Schedules that are computed without measuring a distance, and tried early. elbo: the dynamic program of Watson et
     al., 2021. gits: that of Chen et al., 2024, on the shape of the sampling trajectory."""
     num_images: int = 256
-    """Held-out images per schedule, or as many as there are. FID is biased by this number: compare only values at equal
-    numbers."""
+    """Held-out images per schedule, or as many as there are."""
+    num_references: int = field(default=1024, metadata=ADDED)
+    """Other images, of the training split, that outputs are compared with where num_images is below 10,000: few images
+    rank blur first by distances to their own originals."""
     num_rungs: int = 1
     """Rungs of successive halving: a schedule is first judged on num_images / rung_factor ** (num_rungs - 1) images,
     and continues only if it is among the best 1 / rung_factor at its rung. 1 judges every schedule on all images."""
@@ -89,13 +91,17 @@ class SearchConfig:
     confirm_defaults: Literal["best", "all"] = "all"
     """Schedules that the winner is compared with there: all defaults, or only the trained schedule respaced and the
     best default."""
+    confirm_seeds: int = field(default=3, metadata=ADDED)
+    """How often the winner and the best default are sampled there, each time with other noise."""
     confirm_steps: tuple[int, ...] = field(default=(), metadata=ADDED)
     """Also judge there the trained schedule respaced to these numbers of steps, at any cost, up to all training steps:
     shows what the budget gives up."""
     algorithm: Algorithm = "tpe"
     """tpe and cmaes learn from earlier trials; random and grid are baselines."""
     objective: Objective = "fid"
-    """What to minimise. Without Inception weights, fid and kid are distances on other features, and are labelled so."""
+    """What to minimise. fid of fewer than 10,000 images is extrapolated to infinitely many, against other images than
+    the inputs'; below 64 images KID decides, which few images do not bias. Without Inception weights, fid and kid are
+    distances on other features, and are labelled so."""
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
     """Weights for objective weighted."""
     features: FeatureChoice = "auto"
@@ -161,6 +167,8 @@ class SearchConfig:
             len(set(self.samplers)) == len(self.samplers) >= 1,
             f"samplers: {self.samplers} must be different, and at least one",
         )
+        require(self.num_references >= 16, f"num_references: {self.num_references} is less than 16")
+        require(self.confirm_seeds >= 1, f"confirm_seeds: {self.confirm_seeds} is not positive")
         require(self.batch_size >= 1, f"batch_size: {self.batch_size} is not positive")
         require(self.cpus_per_trial > 0, f"cpus_per_trial: {self.cpus_per_trial} is not positive")
         require(self.gpus_per_trial >= 0, f"gpus_per_trial: {self.gpus_per_trial} is negative")

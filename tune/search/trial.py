@@ -14,7 +14,8 @@ from pipelines.runtime.live_nodes import wait_for_live_nodes
 from pipelines.runtime.progress_display import duration
 from sr3core.config import from_dict
 from sr3core.diffusion.schedules import InferenceSchedule
-from tune.search.objective.evaluator import Evaluator, Task, pick_device
+from tune.search.objective.evaluator import Evaluator, pick_device
+from tune.search.objective.measurements import Task
 from tune.search.records.ledger import Ledger
 from tune.search.records.search_report import TrialRecord, best_of
 

@@ -70,12 +70,20 @@ def test_a_search_ends_with_its_verdict_and_upscaling() -> None:
     report = SearchReport(
         **{"stage": "16-64", "num_steps": 25, "label": "FID", "is_fid": True, "feature_network": "inception"},
         **{"split": "validation", "num_images": 64, "best": "respaced", "default": "respaced", "seconds": 1.0},
-        **{"front": (), "trials": (), "confirmation": None, "config": SearchConfig(stage="16-64"), "provenance": {}},
+        **{
+            "front": (),
+            "trials": (),
+            "published": ("respaced",),
+            "confirmation": None,
+            "config": SearchConfig(stage="16-64"),
+            "provenance": {},
+        },
     )
     schedule = default_schedule(preset("small-16-64").stages[0].model.noise_schedule, 25)
     assert list(describe_search(SearchResult(report, Path("search.json"), schedule, Path("best-25.json")), "mine")) == [
-        "No schedule was better than the default respaced on 64 validation images.",
-        "best: respaced, in best-25.json; all trials: search.json",
+        "respaced is best on the 64 validation images searched. No others confirm it: it may be chance. It is published"
+        " all the same.",
+        f"published: {schedule.name}, in best-25.json; all trials: search.json",
         "next: sr3 upscale PHOTOS --run mine --out DIR    (takes this schedule)",
     ]
 

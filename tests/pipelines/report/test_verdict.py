@@ -103,58 +103,55 @@ def test_stages_are_named_where_there_are_several() -> None:
     assert len(found) == 2
 
 
-def trial(name: str, objective: float | None, error: float | None = 2.0) -> dict[str, Any]:
-    return {"name": name, "objective": objective, "objective_error": error, "standard_error": 50.0}
-
-
-def search(
-    ours: float | None, sure: float | None = None, better: bool | None = True, many: bool = True, **changes: Any
-) -> dict[str, Any]:
-    confirmation = {
-        "num_images": 64 if many else 32,
-        "split": "test",
-        "trials": [trial("found", sure), trial("respaced", 100.0)],
-        "winner_is_better": better,
-    }
+def search(published: str, confirmed: bool = True, **gain: float) -> dict[str, Any]:
+    """A search whose best is `found`, with its gain on other images."""
+    values = {"value": 17.0, "low": 5.0, "high": 29.0, **gain}
+    gains = [{"name": "found", "default": "ddim", **values}] if gain or published == "found" else []
     return {
         "best": "found",
-        "default": "respaced",
+        "front": [],
+        "published": [published],
         "num_images": 64,
         "split": "validation",
-        "trials": [trial("respaced", 100.0), trial("found", ours)],
-        "confirmation": None if sure is None else confirmation,
-        "config": {"objective": "kid"},
-        **changes,
+        "confirmation": {"num_images": 32, "split": "test", "gains": gains} if confirmed else None,
     }
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (search(80.0, best="respaced"), "No schedule was better than the default respaced on 64 validation images."),
-        (search(80.0, 83.0, many=False), "on 32 other images (test): 83 against 100. That is few images: it may still"),
-        (search(80.0, 83.0), "on 64 other images (test): 83 against 100. The gain is confirmed."),
-        (search(80.0, 99.0), "found is within the standard error of the default respaced on 64 other images (test)"),
         (
-            search(80.0, 104.0),
-            "The gain did not carry over: 104 against 100 on 64 other images (test). Keep the default",
+            search("found"),
+            "found is better than the best default ddim on 32 other images (test): by 17 [5, 29]. It is published.",
         ),
-        (search(80.0, 83.0, better=False), "83 against 100. Another fixed schedule is better still."),
-        (search(80.0), "on the images searched: 80 against 100. No others confirm it: it may be chance."),
-        (search(99.0), "found is within the standard error of the default respaced on the images searched: 99"),
-        (search(None), "Whether found is better than the default respaced is unknown: one of them could not be judged"),
+        (
+            search("ddim", low=-2.0),
+            "found is not surely better than the best default ddim on 32 other images (test): its gain is 17 [-2, 29]."
+            " ddim is published instead.",
+        ),
+        (
+            search("ddim", low=5.0),
+            "found is better than the best default ddim on 32 other images (test) by FID, by 17 [5, 29], but worse by"
+            " KID. ddim is published instead.",
+        ),
+        (
+            search("heun"),
+            "The search found nothing better than its defaults. heun is published, the best of them on 32 other images",
+        ),
+        (
+            search("found", confirmed=False),
+            "found is best on the 64 validation images searched. No others confirm it: it may be chance. It is"
+            " published all the same.",
+        ),
     ],
 )
 def test_a_search_is_judged_where_it_did_not_look(content: dict[str, Any], sentence: str) -> None:
     assert sentence in search_verdict(content)
 
 
-def test_an_error_of_the_distance_serves_old_searches_by_fid_only() -> None:
-    old = search(80.0)
-    for one in old["trials"]:
-        one["objective_error"] = None
-    assert "may be chance" in search_verdict(old)  # by KID: the FID's error of 50 says nothing
-    assert "within the standard error" in search_verdict({**old, "config": {}})
+def test_what_is_published_of_a_front_is_that_of_its_best() -> None:
+    front = search("found") | {"front": ["cheap", "found"], "published": ["default", "found"]}
+    assert "It is published." in search_verdict(front)
 
 
 def test_images_from_noise_have_a_distance_and_its_caution() -> None:

@@ -13,7 +13,8 @@ from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_images,
 def held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the prepared data by a few images in memory."""
     monkeypatch.setattr("tune.search.objective.task.load_split", fake_load_split)
-    monkeypatch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 40)
+    monkeypatch.setattr("tune.search.objective.references.load_split", fake_load_split)
+    monkeypatch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 80)
 
 
 @pytest.fixture

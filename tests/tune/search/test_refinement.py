@@ -7,11 +7,10 @@ import pytest
 
 from sr3core.diffusion.schedules import InferenceSchedule, training_gammas
 from sr3core.hyperparameters import NoiseScheduleConfig
-from tune.search.proposals.algorithms import create_algorithm
+from tune.search.proposals.algorithms import create_algorithm, is_in
 from tune.search.proposals.defaults import defaults
 from tune.search.proposals.space import RefinementSpace
 from tune.search.records.search_report import TrialRecord
-from tune.search.schedule_search import is_in
 
 TRAINED = NoiseScheduleConfig()
 SMALLEST = float(training_gammas(TRAINED)[-1])

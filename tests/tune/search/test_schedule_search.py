@@ -12,7 +12,7 @@ import ray.cloudpickle
 
 from sr3core.diffusion.schedules import check_gammas, schedule_from_json
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_config, write_run
-from tune.search.records.search_report import find_searches, read_search
+from tune.search.records.search_report import describe_gain, find_searches, read_search
 from tune.search.results.publication import SearchResult
 from tune.search.schedule_search import search
 from tune.search.settings import ObjectiveWeights, SearchConfig
@@ -32,9 +32,10 @@ class Searched:
 def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Iterator[Searched]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune.search.objective.task.load_split", fake_load_split)
-        patch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 40)
+        patch.setattr("tune.search.objective.references.load_split", fake_load_split)
+        patch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 80)
         run = write_run(tmp_path_factory.mktemp("searched") / "run")
-        config, lines = make_config(num_rungs=2, rung_factor=4), []
+        config, lines = make_config(num_images=64, num_rungs=2, rung_factor=4), []
         yield Searched(run, config, search(run.path, config, lines.append), lines)
 
 
@@ -50,7 +51,7 @@ def test_every_trial_is_valid_and_judged_at_a_rung(searched: Searched) -> None:
         assert trial.num_evaluations in (3, 4)  # heun's two a step do not divide 4
         assert trial.num_steps == (2 if trial.sampler.algorithm == "heun" else 4)
         assert trial.error is None
-        assert (trial.status, trial.num_images) in {("done", 16), ("stopped", 4)}
+        assert (trial.status, trial.num_images) in {("done", 64), ("stopped", 16)}
 
 
 def test_the_best_is_what_was_judged_by_all_images_and_confirmed_by_others(searched: Searched) -> None:
@@ -64,13 +65,13 @@ def test_the_best_is_what_was_judged_by_all_images_and_confirmed_by_others(searc
     assert all(trial.objective_error == trial.standard_error for trial in done), "the objective is the distance"
     assert not report.is_fid
     assert "not FID" in report.label
-    assert "n=16" in report.label
+    assert "n=64, extrapolated to infinitely many, against 40 other images" in report.label
     assert report.confirmation is not None
     confirmed = report.confirmation.trials
     assert confirmed[0].name == report.best
     assert confirmed[0].distance != report.trial(report.best).distance
     defaults = {trial.name for trial in report.trials if trial.origin == "default"}
-    assert defaults <= {trial.name for trial in confirmed if trial.num_images == 16}, "also those that a rung stopped"
+    assert defaults <= {trial.name for trial in confirmed if trial.num_images == 64}, "also those that a rung stopped"
 
 
 def test_a_search_leaves_its_result_and_a_schedule_to_upscale_with(searched: Searched) -> None:
@@ -79,8 +80,27 @@ def test_a_search_leaves_its_result_and_a_schedule_to_upscale_with(searched: Sea
     assert find_searches(stage.path) == [found.path]
     written = schedule_from_json(found.schedule_path.read_text(), "test")
     assert written == found.schedule == stage.schedule()
-    assert written.gammas == found.report.trial(found.report.best).gammas
+    (published,) = found.report.published
+    assert written.gammas == found.report.trial(published).gammas
     assert {"checkpoint_step", "data", "seed", "feature_network", "num_images"} <= set(written.provenance)
+
+
+def test_the_winner_is_published_only_if_it_is_surely_better_than_the_best_default(searched: Searched) -> None:
+    report, stage = searched.found.report, searched.run.stage
+    sure, (published,) = report.confirmation, report.published
+    assert sure is not None
+    defaults = [trial for trial in sure.trials if trial.origin == "default" and trial.objective is not None]
+    best_default = min(defaults, key=lambda trial: trial.objective or 0.0)
+    gain = sure.gain_of(report.best)
+    if report.trial(report.best).origin != "default":
+        assert gain is not None
+        assert (gain.default, gain.num_seeds) == (best_default.name, 3)
+        assert any(describe_gain(gain) in line for line in searched.lines)
+    assert published == (report.best if gain is not None and gain.is_sure else best_default.name)
+    schedule = stage.schedule()
+    assert schedule is not None
+    assert schedule.gammas == report.judged(published).gammas, "sampling takes what is published"
+    assert schedule.provenance["confirmed"] == (None if gain is None else gain.is_sure)
 
 
 def test_a_finished_search_is_not_repeated_and_more_trials_go_on(searched: Searched) -> None:

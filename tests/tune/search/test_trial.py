@@ -10,7 +10,7 @@ from ray.tune.schedulers import TrialScheduler
 
 from sr3core.diffusion.schedules import schedule_from_json
 from sr3core.hyperparameters import SamplerConfig
-from tune.search.records.search_report import Confirmation, SearchReport, TrialRecord, front_of
+from tune.search.records.search_report import Confirmation, Gain, SearchReport, TrialRecord, front_of
 from tune.search.results.plots import plot_gammas, write_plots
 from tune.search.results.publication import publish_schedules
 from tune.search.results.table import format_table
@@ -43,6 +43,9 @@ def trial(name: str, objective: float | None, steps: int = 2, **changes: Any) ->
         **changes,
     }
     return TrialRecord(**values)
+
+
+REFUTED = Gain(name="better", default="trained-respaced", value=-1.0, low=-3.0, high=1.0, level=0.95, num_seeds=3)
 
 
 def decide(rungs: Rungs, name: str, objective: float, images: int = 4, budget: int = 2) -> bool:
@@ -111,9 +114,10 @@ def report() -> SearchReport:
         front=(),
         best="better",
         default="trained-respaced",
+        published=("trained-respaced",),
         trials=trials,
         confirmation=Confirmation(
-            split="test", num_images=16, label="not FID, n=16", trials=confirmed, winner_is_better=False
+            split="test", num_images=16, label="not FID, n=16", trials=confirmed, gains=(REFUTED,)
         ),
         config=SearchConfig(stage="4-16", num_steps=2, num_images=16),
         provenance={},
@@ -129,7 +133,10 @@ def test_the_table_is_honest(report: SearchReport) -> None:
     assert confirmed == ["trained-respaced", "**better**"]
     assert "| 4 ± 0.5 | 4.00 ± 0.25 | 10.00 ± 2 |" in table
     assert "Defaults that were stopped at a rung, with its number of images: ddim at 4.\n" in table
-    assert "does NOT stay ahead" in table
+    assert (
+        "- better gains -1 [-3, +1] over the best default trained-respaced, with 3 draws of noise, which does not lie"
+        " above 0: refuted, trained-respaced is published."
+    ) in table
     assert "Failed: broken: the sampler diverged" in table
     assert "6 trials: 3 judged on all images, 2 stopped at a rung, 1 failed" in table
 
@@ -146,32 +153,36 @@ def test_plots_are_drawn(report: SearchReport, tmp_path: Path) -> None:
 
 @pytest.fixture
 def front(report: SearchReport) -> SearchReport:
-    """A finished search among budgets; the second split finds a cheaper schedule better than one of the front's."""
+    """A finished search among budgets; the second split confirms the dearest of the front and refutes another."""
     trials = (trial("two", 9.0), trial("three", 8.0, steps=3), trial("four", 7.0, steps=4))
-    judged = [replace(one, objective=value) for one, value in zip(trials, (5.0, 6.0, 4.0), strict=True)]
-    rival = trial("default", 8.0, steps=4, origin="default")
-    sure = Confirmation(split="test", num_images=16, label="", trials=(*judged, rival), winner_is_better=True)
-    names = ("two", "three", "four")
-    return replace(report, front=names, best="four", default="two", trials=trials, confirmation=sure)
+    rival = trial("default-3", 8.0, steps=3, origin="default")
+    gains = (replace(REFUTED, name="three", default="default-3"), replace(REFUTED, name="four", value=2, low=1, high=3))
+    sure = Confirmation(split="test", num_images=16, label="", trials=(*trials, rival), gains=gains)
+    names, published = ("two", "three", "four"), ("two", "default-3", "four")
+    return replace(
+        report, front=names, best="four", default="two", trials=trials, published=published, confirmation=sure
+    )
 
 
 def test_every_schedule_of_a_front_is_confirmed_by_itself(front: SearchReport, tmp_path: Path) -> None:
     stage: Any = SimpleNamespace(schedules=tmp_path)
     publish_schedules(stage, front, tmp_path / "8-0a1b2c")
     files = {path.name: schedule_from_json(path.read_text(), path.name) for path in tmp_path.glob("front-*.json")}
-    confirmed = {name: schedule.provenance["confirmed"] for name, schedule in files.items()}
-    assert confirmed == {"front-2.json": None, "front-3.json": False, "front-4.json": True}, (
-        "nothing is as cheap as two"
-    )
-    assert "Of the front, three does NOT stay ahead of all that cost no more." in format_table(front)
+    assert {name: (one.name, one.provenance["confirmed"]) for name, one in files.items()} == {
+        "front-2.json": ("two", None),
+        "front-3.json": ("default-3", False),
+        "front-4.json": ("four", True),
+    }
+    assert files["front-3.json"].provenance["instead_of"] == "three"
+    assert "four gains +2 [+1, +3] over the best default trained-respaced" in format_table(front)
 
 
 def test_a_front_that_changed_leaves_no_old_files_but_another_searchs(front: SearchReport, tmp_path: Path) -> None:
     stage: Any = SimpleNamespace(schedules=tmp_path)
     (tmp_path / "front-5.json").write_text("by hand")
     publish_schedules(stage, front, tmp_path / "ours")
-    publish_schedules(stage, replace(front, front=("two",), best="two"), tmp_path / "theirs")
-    publish_schedules(stage, replace(front, front=("three",), best="three"), tmp_path / "ours")
+    publish_schedules(stage, replace(front, front=("two",), best="two", published=("two",)), tmp_path / "theirs")
+    publish_schedules(stage, replace(front, front=("three",), best="three", published=("three",)), tmp_path / "ours")
     assert {path.name for path in tmp_path.glob("*.json")} == {"front-2.json", "front-3.json", "front-5.json"}
 
 

@@ -55,9 +55,13 @@ def make_images(count: int, seed: int) -> split_reader.SplitImages:
     return split_reader.SplitImages(tuple(f"{seed}-{i}" for i in range(count)), low, high)
 
 
-def fake_load_split(data: str, stage: str, split: str, limit: int | None = None) -> split_reader.SplitImages:
-    """40 held-out images a split."""
-    return make_images(min(limit or 40, 40), {"validation": 1, "test": 2}[split])
+def fake_load_split(
+    data: str, stage: str, split: str, limit: int | None = None, rank: int = 0, world_size: int = 1
+) -> split_reader.SplitImages:
+    """80 images a split."""
+    every = make_images(min(limit or 80, 80), {"train": 0, "validation": 1, "test": 2}[split])
+    part = slice(rank, None, world_size)
+    return split_reader.SplitImages(every.keys[part], every.low[part], every.high[part])
 
 
 def make_config(**changes: Any) -> SearchConfig:

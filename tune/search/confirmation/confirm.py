@@ -11,11 +11,14 @@ from ray.exceptions import RayError
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.tasks import watch
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
-from sr3core.features.extractors import distance_label
 from sr3core.hyperparameters import NoiseScheduleConfig
-from tune.search.objective.evaluator import Task, judge, schedule_fingerprint
-from tune.search.objective.task import load_task, reference_features
-from tune.search.records.search_report import Confirmation, TrialRecord, best_of
+from tune.search.confirmation.gain import measure_gains, pairs_of
+from tune.search.objective.evaluator import judge
+from tune.search.objective.measurements import Task, schedule_fingerprint
+from tune.search.objective.references import with_references
+from tune.search.objective.task import load_task
+from tune.search.objective.yardstick import label_of
+from tune.search.records.search_report import Confirmation, TrialRecord, best_of, describe_gain
 from tune.search.settings import SearchConfig, TrialResources
 from tune.search.trial import NUMBERS, reason
 
@@ -40,9 +43,8 @@ def confirm(
     """
     if config.confirm_split is None:
         return None
-    task = load_task(stage, config, confirm=True)
-    task = replace(task, references=reference_features(task, config.trial_resources))
-    label = distance_label(task.feature_network, len(task.keys))
+    task = with_references(load_task(stage, config, confirm=True), stage, config, confirm=True)
+    label = label_of(task.feature_network, len(task.keys), len(task.references))
     compared = {schedule_fingerprint(trial.schedule): trial for trial in winners}
     for winner in winners:
         for trial in _rivals(winner, trials, every=config.confirm_defaults == "all"):
@@ -53,12 +55,11 @@ def confirm(
     for trial in judged:
         value = "failed" if trial.distance is None else f"{trial.distance:.4g}"
         report(f"confirmation on {config.confirm_split}: {trial.name}: {label}: {value}")
+    gains = measure_gains(task, pairs_of(judged, {trial.name for trial in winners}), config)
+    for gain in gains:
+        report(f"confirmation on {config.confirm_split}: {describe_gain(gain)}")
     return Confirmation(
-        split=config.confirm_split,
-        num_images=len(task.keys),
-        label=label,
-        trials=tuple(judged),
-        winner_is_better=_is_better(judged[0], judged[1:]),
+        split=config.confirm_split, num_images=len(task.keys), label=label, trials=tuple(judged), gains=gains
     )
 
 
@@ -95,13 +96,6 @@ def _rivals(winner: TrialRecord, trials: Sequence[TrialRecord], every: bool) -> 
     plain = [trial for trial in defaults if trial.name.startswith("trained-respaced")]
     best = best_of(defaults)
     return [*plain, *(defaults if every or best is None else [best])]
-
-
-def _is_better(winner: TrialRecord, others: Sequence[TrialRecord]) -> bool | None:
-    values = [t.objective for t in others if t.objective is not None and t.budget == winner.budget]
-    if not values or winner.objective is None:
-        return None
-    return winner.objective < min(values)
 
 
 def _judge_all(task: Task, trials: Sequence[TrialRecord], resources: TrialResources) -> list[TrialRecord]:

@@ -1,94 +1,27 @@
-"""The held-out objective of section 2.4's search, by which every schedule is judged alike.
+"""Judging schedules on held-out images (section 2.4), each alike.
 
 Inputs, noise and references are the same for all trials. A schedule's measurements are stored per rung, so that a
 search that is resumed, or tries a schedule again, measures nothing twice.
 """
 
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import fields
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipelines.storage.local_files import replacing
 from sr3core.cascade import Stage, upscale
-from sr3core.config import fingerprint_of
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork, extract_features
-from sr3core.hyperparameters import ModelConfig
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.metrics.consistency import consistency
-from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
-from sr3core.metrics.kid import kernel_distance, kernel_distances_without
 from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
-from sr3core.networks.unet import UNet
 from sr3core.randomness import derive_seed
-from tune.search.settings import Objective, ObjectiveWeights
-
-NUM_JACKKNIFE_GROUPS = 10
-
-
-class DivergedError(ArithmeticError):
-    """A schedule made the sampler diverge; the trial is recorded as failed, and the search continues."""
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Task:
-    """Everything that a trial needs; stored in the object store once, loaded once per actor."""
-
-    model: ModelConfig
-    network: UNet
-    """Weights to sample with, on the CPU."""
-    mean: UNet | None
-    """The regression that the chain starts from, on the CPU; None without one."""
-    feature_network: FeatureNetwork
-    keys: tuple[str, ...]
-    """Of the held-out images."""
-    low: np.ndarray
-    """(N, h, w, 3) uint8."""
-    high: np.ndarray
-    """(N, H, W, 3) uint8."""
-    references: np.ndarray
-    """Features of high, (N, D): computed once."""
-    identity: str
-    """Fingerprint of everything but the schedule that a measurement depends on."""
-    cache: Path
-    """Folder of measurements."""
-    purpose: str
-    """Names the noise: "search", or "confirmation" for fresh noise."""
-    seed: int
-    rungs: tuple[int, ...]
-    objective: Objective
-    weights: ObjectiveWeights
-    batch_size: int
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Measurements:
-    """Measurements of some images with one schedule, in the order of the images."""
-
-    features: np.ndarray
-    """(n, D) float32."""
-    psnr: np.ndarray
-    """(n,) dB."""
-    ssim: np.ndarray
-    """(n,)."""
-    consistency: np.ndarray
-    """(n,) in units of 1e-5."""
-    seconds: np.ndarray
-    """(n,) sampling time in seconds: a batch's, divided by its size."""
-
-    @classmethod
-    def join(cls, parts: "list[Measurements]") -> "Measurements":
-        """Concatenate parts in order."""
-        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
-
-    def where(self, chosen: np.ndarray) -> "Measurements":
-        """Those of the images where chosen, (n,) bool, is true."""
-        return Measurements(*(getattr(self, field.name)[chosen] for field in fields(self)))
+from tune.search.objective.estimates import summarise
+from tune.search.objective.measurements import Measurements, Task, measurement_path
 
 
 class Evaluator:
@@ -109,9 +42,12 @@ class Evaluator:
             distance, kid, psnr, ssim, consistency, seconds_per_image, objective; and at the last rung what
             `standard_errors` returns.
         """
+        return summarise(self.measured(schedule, num_images), self.task, self.task.rungs.index(num_images))
+
+    def measured(self, schedule: InferenceSchedule, num_images: int) -> Measurements:
+        """Measure the first num_images images, a rung, with a schedule; what was measured before is read."""
         boundaries = [0, *self.task.rungs[: self.task.rungs.index(num_images) + 1]]
-        measured = Measurements.join([self._measured(schedule, first, last) for first, last in pairwise(boundaries)])
-        return summarise(measured, self.task, with_error=num_images == self.task.rungs[-1])
+        return Measurements.join([self._measured(schedule, first, last) for first, last in pairwise(boundaries)])
 
     def _measured(self, schedule: InferenceSchedule, first: int, last: int) -> Measurements:
         path = measurement_path(self.task, schedule, first, last)
@@ -148,91 +84,6 @@ class Evaluator:
             consistency=consistency(images, low),
             seconds=np.full(len(batch), seconds),
         )
-
-
-def summarise(measured: Measurements, task: Task, with_error: bool) -> dict[str, float]:
-    """Summarise measurements as a trial's numbers.
-
-    Raises:
-        DivergedError: some images are not finite.
-    """
-    diverged = int((~np.isfinite(measured.features).all(1)).sum())
-    if diverged:
-        raise DivergedError(f"the sampler diverged: {diverged} of {len(measured.features)} images are not finite")
-    values = _values(measured, task.references, kernel_distance(measured.features, task.references), task)
-    return values | (standard_errors(measured, task) if with_error else {})
-
-
-def _values(measured: Measurements, references: np.ndarray, kid: float, task: Task) -> dict[str, float]:
-    values = {
-        "distance": distance(measured.features, references),
-        "kid": kid,
-        "psnr": float(measured.psnr.mean()),
-        "ssim": float(measured.ssim.mean()),
-        "consistency": float(measured.consistency.mean()),
-        "seconds_per_image": float(measured.seconds.mean()),
-    }
-    return values | {"objective": objective_value(values, task.objective, task.weights)}
-
-
-def objective_value(values: dict[str, float], objective: Objective, weights: ObjectiveWeights) -> float:
-    """The value that the search minimises."""
-    if objective == "fid":
-        return values["distance"]
-    if objective == "kid":
-        return values["kid"]
-    return (
-        weights.fid * values["distance"]
-        + weights.kid * values["kid"]
-        - weights.psnr * values["psnr"]
-        - weights.ssim * values["ssim"]
-        + weights.consistency * values["consistency"]
-        + weights.seconds * values["seconds_per_image"]
-    )
-
-
-def distance(features: np.ndarray, references: np.ndarray) -> float:
-    """The Fréchet distance, by the algorithm that is faster for this many images; both agree."""
-    if max(len(features), len(references)) < references.shape[1]:
-        return frechet_distance_from_features(features, references)
-    return frechet_distance(Moments.from_features(features), Moments.from_features(references))
-
-
-def standard_errors(measured: Measurements, task: Task) -> dict[str, float]:
-    """Standard errors over the choice of images: the jackknife with groups of images left out.
-
-    An image's output and its reference are left out together. Every value has the same number of images, so that the
-    distance's bias in that number cancels.
-
-    Returns:
-        standard_error of distance, kid_error and objective_error; NaN for fewer than four images.
-    """
-    names = {"standard_error": "distance", "kid_error": "kid", "objective_error": "objective"}
-    num_images = len(measured.features)
-    num_groups = min(NUM_JACKKNIFE_GROUPS, num_images // 2)
-    if num_groups < 2:
-        return dict.fromkeys(names, float("nan"))
-    groups = np.arange(num_images) % num_groups
-    kids = kernel_distances_without(measured.features, task.references, groups)
-    left = [
-        _values(measured.where(groups != group), task.references[groups != group], float(kid), task)
-        for group, kid in enumerate(kids)
-    ]
-    return {error: _jackknife([values[name] for values in left]) for error, name in names.items()}
-
-
-def _jackknife(values: list[float]) -> float:
-    return float(np.sqrt((len(values) - 1) * np.var(values)))
-
-
-def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: int) -> Path:
-    """File for measurements of images first..last-1."""
-    return task.cache / task.identity / f"{schedule_fingerprint(schedule)}-{first}-{last}.npz"
-
-
-def schedule_fingerprint(schedule: InferenceSchedule) -> str:
-    """Identity of what a schedule does, regardless of its name and provenance."""
-    return fingerprint_of({"gammas": list(schedule.gammas), "sampler": asdict(schedule.sampler)})
 
 
 def extract(network: FeatureNetwork, images: np.ndarray, batch_size: int, gpus: float) -> np.ndarray:

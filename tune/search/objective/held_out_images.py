@@ -7,14 +7,11 @@ from pipelines.runs.run_folder import StageRun
 from pipelines.settings.mixtures import describe_data
 from sr3core.config import override
 from sr3core.errors import DataError
+from tune.search.objective.yardstick import ENOUGH_FOR_KID, what_decides
 from tune.search.settings import SearchConfig
 
 MIN_IMAGES = 4
 """With fewer there is no standard error."""
-ENOUGH_IMAGES = 256
-"""From here on KID ranks right; docs/explanation/fid.md has the measurements."""
-FEW_IMAGES = 64
-"""From here on KID mostly ranks right."""
 
 
 def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str], None]) -> SearchConfig:
@@ -38,8 +35,9 @@ def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str],
     if found < config.num_images:
         report(f"only {found} {config.split} images are held out: judging by these, not by {config.num_images}")
         config = _with_images(config, found)
-    if (warning := what_they_can_tell(config)) is not None:
-        report(f"warning: {warning}")
+    config = _with_rungs_that_can_rank(config, report)
+    if (words := what_decides(config.objective, config.num_images)) is not None:
+        report(words)
     if config.confirm_split is not None and num_held_out(stage, config.confirm_split) < MIN_IMAGES:
         report(
             f"warning: there are not {MIN_IMAGES} {config.confirm_split} images to confirm the winner on: it may win by"
@@ -47,17 +45,6 @@ def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str],
         )
         config = override(config, confirm_split=None)
     return config
-
-
-def what_they_can_tell(config: SearchConfig) -> str | None:
-    """What so many images cannot tell, in words; None if they are enough."""
-    if config.num_images >= ENOUGH_IMAGES:
-        return None
-    if config.num_images < FEW_IMAGES:
-        return f"{config.num_images} images tell good schedules from bad ones, but hardly from other good ones"
-    if config.objective == "fid":
-        return f"by FID of {config.num_images} images smooth outputs look too good; --objective kid is mostly right"
-    return None
 
 
 def num_held_out(stage: StageRun, split: str) -> int:
@@ -71,3 +58,15 @@ def _with_images(config: SearchConfig, found: int) -> SearchConfig:
     if found < 2 * multiple:
         return override(config, num_images=found, num_rungs=1)
     return override(config, num_images=found // multiple * multiple)
+
+
+def _with_rungs_that_can_rank(config: SearchConfig, report: Callable[[str], None]) -> SearchConfig:
+    """With as many rungs as hold enough images for KID, by which the early ones are judged."""
+    can = [rung for rung in config.rungs[:-1] if rung >= ENOUGH_FOR_KID]
+    if len(can) == config.num_rungs - 1:
+        return config
+    report(
+        f"num_rungs: {config.num_rungs} would judge by {config.rungs[0]} images first, which rank nothing: using"
+        f" {len(can) + 1}, so that each has {ENOUGH_FOR_KID} or more"
+    )
+    return override(config, num_rungs=len(can) + 1)

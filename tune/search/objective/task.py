@@ -1,14 +1,12 @@
-"""Loading what all trials share: network, held-out images, feature network, reference features."""
+"""Loading what all trials share: network, held-out images, feature network."""
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
-import ray
 
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
-from pipelines.runtime.tasks import watch
-from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.extractors import (
@@ -19,12 +17,13 @@ from sr3core.features.extractors import (
     find_inception,
     load_inception,
 )
-from tune.search.objective.evaluator import Task, extract
-from tune.search.settings import FeatureChoice, SearchConfig, TrialResources
+from tune.search.objective.measurements import Task
+from tune.search.objective.yardstick import estimates_of, is_paired
+from tune.search.settings import FeatureChoice, SearchConfig
 
 
 def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> Task:
-    """Load what all trials share, except the features of the references.
+    """Load what all trials share, except what outputs are compared with (`with_references`).
 
     Args:
         stage: the stage of the run.
@@ -44,6 +43,7 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     images = load_split(stage.data, stage.config.data_stage, split, config.num_images)
     features = feature_network(config.features)
     purpose = "confirmation" if confirm else "search"
+    rungs = (len(images.keys),) if confirm else config.rungs
     content = {
         "checkpoint": checkpoint,
         "images": [*images.keys, zlib.crc32(images.low.tobytes()), zlib.crc32(images.high.tobytes())],
@@ -60,12 +60,13 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
         low=images.low,
         high=images.high,
         references=np.zeros((0, features.dim)),
+        paired=is_paired(rungs[-1]),
         identity=fingerprint_of(content),
         cache=stage.path / "search" / "measured",
         purpose=purpose,
         seed=config.seed,
-        rungs=(len(images.keys),) if confirm else config.rungs,
-        objective=config.objective,
+        rungs=rungs,
+        estimates=estimates_of(config.objective, rungs),
         weights=config.weights,
         batch_size=config.batch_size,
     )
@@ -88,18 +89,8 @@ def feature_network(choice: FeatureChoice) -> FeatureNetwork:
     return SeededFeatures()
 
 
-def reference_features(task: Task, resources: TrialResources) -> np.ndarray:
-    """Features of the held-out originals, computed once on the cluster and cached."""
-    path = task.cache / task.identity / f"references-{len(task.keys)}.npy"
-    if path.is_file():
-        return np.load(path, allow_pickle=False)
-    remote = ray.remote(extract).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
-    network = ray.put(task.feature_network)
-    size = max(task.batch_size, -(-len(task.keys) // 16))
-    parts = [task.high[start : start + size] for start in range(0, len(task.keys), size)]
-    jobs = [remote.remote(network, part, task.batch_size, resources.gpus) for part in parts]
-    watch(jobs, "features of the originals", "parts")
-    features = np.concatenate(ray.get(jobs))
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.save(file, features)
-    return features
+def with_noise(task: Task, number: int) -> Task:
+    """The task with other noise; number 0 is its own."""
+    if number == 0:
+        return task
+    return replace(task, purpose=f"{task.purpose} {number + 1}", identity=fingerprint_of([task.identity, number]))

@@ -1,6 +1,5 @@
 """The search algorithms: fixed schedules first, then the suggestions of Optuna or a grid."""
 
-import importlib.util
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -13,6 +12,7 @@ from ray.tune.search import Searcher
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
+from tune.search.proposals.cma_es import CmaEs
 from tune.search.proposals.space import RefinementSpace, SearchSpace, Space, distributions, propose
 from tune.search.records.ledger import Ledger, Proposal
 from tune.search.records.search_report import Origin, TrialRecord
@@ -53,6 +53,9 @@ class ScheduleSearcher(Searcher):
         """The next trial's configuration."""
         if self._fixed:
             proposal = self._fixed.popleft()
+            if proposal.point is not None and isinstance(self._algorithm, CmaEs):
+                self._algorithm.retry(trial_id, proposal.point)
+                self._asked.add(trial_id)
         else:
             point = self._algorithm.suggest(trial_id)
             if point is None or point == Searcher.FINISHED:
@@ -85,8 +88,9 @@ class ScheduleSearcher(Searcher):
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Pass the end of a trial to the algorithm, which must not take a stopped trial's value as complete."""
         if trial_id in self._asked:
-            complete = result if result and result.get("complete") else None
-            self._algorithm.on_trial_complete(trial_id, complete, error)
+            takes_all = isinstance(self._algorithm, CmaEs)  # it knows what a stopped trial's value is worth
+            known = result if result and (takes_all or result.get("complete")) else None
+            self._algorithm.on_trial_complete(trial_id, known, error)
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: a search resumes from the ledger, and no pickle is ever read."""
@@ -111,12 +115,21 @@ class Listed(Searcher):
         """Does nothing: a grid does not learn."""
 
 
+def is_in(space: RefinementSpace, trial: TrialRecord) -> bool:
+    """Whether a trial's point stands for its schedule here, around this base."""
+    if trial.point is None or trial.point.keys() != space.ranges.keys():
+        return False
+    decoded = space.schedule(trial.point)
+    return (decoded.gammas, decoded.sampler) == (trial.gammas, trial.sampler)
+
+
 def create_algorithm(
     name: Algorithm,
     space: Space,
     seed: int,
     num_trials: int,
     told: Sequence[TrialRecord],
+    interrupted: Sequence[Proposal] = (),
     front: bool = False,
 ) -> Searcher:
     """Create an algorithm, and feed it the results of an interrupted search.
@@ -126,7 +139,8 @@ def create_algorithm(
         space: what it searches.
         seed: for its random draws.
         num_trials: how many it will propose, including the known ones.
-        told: finished trials with points of the space.
+        told: finished trials with points of the space, in the order in which they ended.
+        interrupted: trials that a kill broke off, and that are tried again before any other.
         front: also minimise the number of evaluations.
 
     Raises:
@@ -142,8 +156,13 @@ def create_algorithm(
             raise ConfigError(
                 f"num_trials: the grid has {len(points)} points, fewer than {num_trials}; lower num_trials"
             )
-        known = [trial.point for trial in told]
+        known = [one.point for one in (*told, *interrupted)]
         return Listed([point for point in points if point not in known])
+    if name == "cmaes":
+        centre = space.centre if isinstance(space, RefinementSpace) else None
+        found = CmaEs(space, seed, num_trials, centre)
+        found.replay(told)
+        return found
     return _optuna(name, space, seed, num_trials, told, front)
 
 
@@ -156,13 +175,11 @@ def _optuna(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # The seed advances with the known trials, or the algorithm would repeat its first suggestions after a kill.
     sampler = _sampler(name, space, seed + len(told), num_trials)
-    numbers_only = name == "cmaes"
-    found = distributions(space, numbers_only)
+    found = distributions(space)
     storage = optuna.storages.InMemoryStorage()
     metric, mode = (["objective", "num_evaluations"], ["min", "min"]) if front else ("objective", "min")
     search = OptunaSearch(
-        # CMA-ES needs every dimension in every point; the others omit those without effect.
-        space=found if numbers_only else partial(propose, space),
+        space=partial(propose, space),  # omits dimensions without effect
         metric=metric,
         mode=mode,
         sampler=sampler,
@@ -198,12 +215,6 @@ def _sampler(name: Algorithm, space: Space, seed: int, num_trials: int) -> Any:
         warnings.simplefilter("ignore", FutureWarning)  # Optuna 6 has no x0 and sigma0; the exact version is pinned
         if name == "random":
             return samplers.RandomSampler(seed=seed)
-        if name == "cmaes":
-            if importlib.util.find_spec("cmaes") is None:  # Optuna would only say so at the first suggestion
-                raise ConfigError("algorithm: cmaes needs the package of that name: pip install cmaes, or use tpe")
-            centre = space.centre if isinstance(space, RefinementSpace) else None
-            sigma = 0.15 if centre else None  # of the ranges: a refinement stays near its base
-            return samplers.CmaEsSampler(x0=centre, sigma0=sigma, seed=seed, warn_independent_sampling=False)
         startup = min(10, max(3, num_trials // 4))
         # Groups: parameters that not every point has are modelled on the points that have them.
         return samplers.TPESampler(

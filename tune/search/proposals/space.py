@@ -135,7 +135,7 @@ class SearchSpace:
     def grid(self, count: int, seed: int) -> list[dict[str, Any]]:
         """The first `count` points of a grid in a seeded order: every choice, three shapes, two values of the rest."""
         middles = {
-            name: [_between(ends, share) for share in ((0.25, 0.5, 0.75) if name == "shape" else (0.2, 0.8))]
+            name: [between(ends, share) for share in ((0.25, 0.5, 0.75) if name == "shape" else (0.2, 0.8))]
             for name, ends in self.ranges.items()
         }
         points = []
@@ -223,13 +223,12 @@ class RefinementSpace:
         return make_schedule(gammas, sampler, f"refined-{fingerprint_of(values)[:8]}", self.smallest_gamma)
 
 
-def distributions(space: Space, numbers_only: bool = False) -> "dict[str, BaseDistribution]":
-    """A space for Optuna. With numbers_only a choice is a number in [0, 1], as CMA-ES requires."""
+def distributions(space: Space) -> "dict[str, BaseDistribution]":
+    """A space for Optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     found: dict[str, BaseDistribution] = {
-        name: FloatDistribution(0.0, 1.0) if numbers_only else CategoricalDistribution(values)
-        for name, values in space.choices.items()
+        name: CategoricalDistribution(values) for name, values in space.choices.items()
     }
     found |= {name: FloatDistribution(low, high, log=log) for name, (low, high, log) in space.ranges.items()}
     return found
@@ -261,9 +260,19 @@ def _choose(name: str, value: float | int | str | bool, values: tuple[Any, ...])
     return value
 
 
-def _between(ends: Range, share: float) -> float:
+def between(ends: Range, share: float) -> float:
+    """The number at a share in [0, 1] of a range."""
     low, high, log = ends
     return float(low * (high / low) ** share) if log else float(low + (high - low) * share)
+
+
+def share_of(ends: Range, value: float) -> float:
+    """The share in [0, 1] of a range at which a number lies: the inverse of between."""
+    low, high, log = ends
+    if high == low:
+        return 0.5
+    share = np.log(value / low) / np.log(high / low) if log else (value - low) / (high - low)
+    return float(np.clip(share, 0, 1))
 
 
 def make_schedule(gammas: np.ndarray, sampler: SamplerConfig, name: str, smallest_gamma: float) -> InferenceSchedule:

@@ -23,7 +23,8 @@ from sr3core.images.pixels import to_float
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import derive_seed
 from sr3core.regression import condition
-from tune.search.objective.evaluator import Task, pick_device
+from tune.search.objective.evaluator import pick_device
+from tune.search.objective.measurements import Task
 from tune.search.proposals.space import make_schedule
 from tune.search.settings import WarmStart
 

@@ -19,7 +19,7 @@ from sr3core.errors import CheckpointError
 from sr3core.hyperparameters import SamplerConfig
 from tune.search.settings import SearchConfig
 
-SEARCH_FORMAT_VERSION = 2
+SEARCH_FORMAT_VERSION = 3
 _FORMAT = JsonFormat(
     title="search",
     version=SEARCH_FORMAT_VERSION,
@@ -81,6 +81,41 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Gain:
+    """By how much a winner is better than the best default of its budget, on the same images and noise."""
+
+    name: str
+    """The winner."""
+    default: str
+    """The default that has the lowest objective on these images."""
+    value: float
+    """The default's objective minus the winner's, the mean over num_seeds draws of noise."""
+    low: float
+    """Lower end of its interval over images and noise."""
+    high: float
+    level: float
+    """Probability that the interval covers the expected gain."""
+    num_seeds: int
+    second_opinion: float | None = None
+    """The same gain by KID, where FID decides."""
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the whole interval lies above zero, and KID does not say the opposite."""
+        return self.low > 0 and (self.second_opinion is None or self.second_opinion > 0)
+
+
+def describe_gain(gain: Gain) -> str:
+    """The gain and what it decides, as a sentence."""
+    numbers = f"{gain.value:+.4g} [{gain.low:+.4g}, {gain.high:+.4g}] over the best default {gain.default}"
+    noise = f"{gain.num_seeds} draws of noise" if gain.num_seeds > 1 else "one draw of noise"
+    if gain.is_sure:
+        return f"{gain.name} gains {numbers}, with {noise}: confirmed"
+    why = "does not lie above 0" if gain.low <= 0 else f"is {gain.second_opinion:+.4g} by KID"
+    return f"{gain.name} gains {numbers}, with {noise}, which {why}: refuted, {gain.default} is published"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Confirmation:
     """The winner and defaults on a second held-out split with fresh noise, since a search overfits its own split."""
 
@@ -89,18 +124,13 @@ class Confirmation:
     label: str
     """Name of the distance."""
     trials: tuple[TrialRecord, ...]
-    """The winner first, then the default, then others."""
-    winner_is_better: bool | None
-    """Whether the winner's objective is below that of every other schedule of its budget; None if there is none."""
+    """The winner first, then the default, then others; with the first noise."""
+    gains: tuple[Gain, ...]
+    """Of the winner, or of each of the front, over the best default; none of a winner that is itself a default."""
 
-    def stays_ahead(self, name: str) -> bool | None:
-        """Whether a schedule of the front beats all others that cost no more; None if there are none."""
-        here = next((trial for trial in self.trials if trial.name == name), None)
-        if here is None or here.objective is None:
-            return None
-        rivals = [trial for trial in self.trials if trial.num_evaluations <= here.num_evaluations and trial != here]
-        values = [trial.objective for trial in rivals if trial.objective is not None]
-        return here.objective < min(values) if values else None
+    def gain_of(self, name: str) -> Gain | None:
+        """The gain of a winner; None if it is a default, or could not be judged."""
+        return next((gain for gain in self.gains if gain.name == name), None)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,6 +150,9 @@ class SearchReport:
     """Names of the trials that no equally cheap one beats, by rising cost; empty for a single budget."""
     best: str
     """Name of the trial with the lowest objective among those judged on all images."""
+    published: tuple[str, ...]
+    """Names of the schedules that are published, of the front in its order, or of best: itself where it is confirmed to
+    be better than the best default, or nothing could refute it; else that default."""
     default: str
     """Name of the trial that would be used without a search."""
     trials: tuple[TrialRecord, ...]
@@ -135,6 +168,11 @@ class SearchReport:
     def trial(self, name: str) -> TrialRecord:
         """The trial of that name."""
         return next(trial for trial in self.trials if trial.name == name)
+
+    def judged(self, name: str) -> TrialRecord:
+        """The trial of that name, or what was only judged by the confirmation."""
+        also = self.confirmation.trials if self.confirmation else ()
+        return next(trial for trial in (*self.trials, *also) if trial.name == name)
 
     @property
     def failed(self) -> tuple[TrialRecord, ...]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.runs.run_folder import StageRun, write_atomic
+from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, schedule_from_json
 from sr3core.errors import CheckpointError
 from tune.search.records.search_report import SearchReport, TrialRecord
@@ -18,20 +19,20 @@ class SearchResult:
     path: Path
     """search.json."""
     schedule: InferenceSchedule
-    """The best schedule, with provenance."""
+    """The schedule that is published: the best if it is confirmed, else a default; with provenance."""
     schedule_path: Path
     """RUN/<stage>/schedules/best-<budget>.json; with a front, front-<evaluations>.json of the best."""
 
 
 def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> SearchResult:
-    """Write the best schedules where `sr3 upscale` looks for them; delete those that left this search's front."""
+    """Write what is published where `sr3 upscale` looks for it; delete what left this search's front."""
     for path in stage.schedules.glob("front-*.json"):
         if _search_of(path) == folder.name:
             path.unlink()
     written = {}
-    for name in report.front or (report.best,):
-        trial = report.trial(name)
-        schedule = replace(trial.schedule, provenance=_schedule_provenance(report, trial, folder.name))
+    for name, published in zip(report.front or (report.best,), report.published, strict=True):
+        trial = report.judged(published)
+        schedule = replace(trial.schedule, provenance=_schedule_provenance(report, name, trial, folder.name))
         stem = f"front-{trial.num_evaluations}" if report.front else f"best-{trial.budget}"
         path = stage.schedules / f"{stem}.json"
         write_atomic(path, schedule.to_json())
@@ -48,9 +49,8 @@ def _search_of(path: Path) -> str | None:
         return None
 
 
-def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: str) -> dict[str, Any]:
-    sure = report.confirmation
-    verdict = sure and (sure.winner_is_better if trial.name == report.best else sure.stays_ahead(trial.name))
+def _schedule_provenance(report: SearchReport, winner: str, trial: TrialRecord, search_name: str) -> dict[str, Any]:
+    gain = report.confirmation and report.confirmation.gain_of(winner)
     return {
         "made_by": "schedule search",
         "search": search_name,
@@ -62,6 +62,8 @@ def _schedule_provenance(report: SearchReport, trial: TrialRecord, search_name: 
         "num_images": report.num_images,
         "seed": report.config.seed,
         "feature_network": report.feature_network,
-        "confirmed": verdict,
+        "confirmed": None if gain is None else gain.is_sure,
+        "instead_of": winner if winner != trial.name else None,
+        "gain": None if gain is None else to_dict(gain),
         **report.provenance,
     }

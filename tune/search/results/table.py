@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from tune.search.proposals.space import RANDOMNESS
-from tune.search.records.search_report import SearchReport, TrialRecord
+from tune.search.records.search_report import Confirmation, SearchReport, TrialRecord, describe_gain
 
 _COLUMNS = (
     "schedule",
@@ -22,8 +22,8 @@ _COLUMNS = (
 def format_table(report: SearchReport) -> str:
     """Format the trials, the confirmation, and what stopped or failed.
 
-    Standard errors are jackknife estimates over images. Distances compare only at equal numbers of images on the same
-    features, as within one table.
+    Standard errors are jackknife estimates over images; those of two rows share images, and their difference has a
+    smaller one. Distances compare only within one table.
     """
     done = sorted((t for t in report.trials if t.status == "done"), key=lambda trial: trial.objective or 0.0)
     stopped = [trial for trial in report.trials if trial.status == "stopped"]
@@ -38,12 +38,9 @@ def format_table(report: SearchReport) -> str:
     ]
     if report.confirmation:
         found = report.confirmation
-        verdict = {True: "The winner stays ahead.", False: "The winner does NOT stay ahead.", None: ""}
         title = f"## Confirmed on the {found.split} split with fresh noise"
-        lost = [name for name in report.front if name != report.best and found.stays_ahead(name) is False]
-        verb = "do" if len(lost) > 1 else "does"
-        front = f" Of the front, {', '.join(lost)} {verb} NOT stay ahead of all that cost no more." if lost else ""
-        lines += ["", title, "", f"Distance: {found.label}. {verdict[found.winner_is_better]}{front}", ""]
+        lines += ["", title, "", f"Distance: {found.label}.", ""]
+        lines += [line for name in report.front or (report.best,) for line in (_confirmed(report, found, name), "")]
         ranked = sorted(found.trials, key=lambda trial: (trial.num_evaluations, trial.objective or float("inf")))
         lines += _rows(ranked, {report.best, *report.front})
     early = [f"{trial.name} at {trial.num_images}" for trial in stopped if trial.origin == "default"]
@@ -52,6 +49,14 @@ def format_table(report: SearchReport) -> str:
     for trial in report.failed:
         lines += ["", f"Failed: {trial.name}: {trial.error}"]
     return "\n".join(lines) + "\n"
+
+
+def _confirmed(report: SearchReport, found: Confirmation, name: str) -> str:
+    gain = found.gain_of(name)
+    if gain is not None:
+        return f"- {describe_gain(gain)}."
+    published = dict(zip(report.front or (report.best,), report.published, strict=True))[name]
+    return f"- {name} is a default, or could not be judged; {published} is published."
 
 
 def _rows(trials: Sequence[TrialRecord], bold: set[str]) -> list[str]:

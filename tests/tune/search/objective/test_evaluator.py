@@ -12,17 +12,9 @@ import torch
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.features.extractors import FeatureNetwork, SeededFeatures, extract_features
 from sr3core.metrics.fid import Moments, frechet_distance
-from tune.search.objective.evaluator import (
-    DivergedError,
-    Evaluator,
-    Measurements,
-    Task,
-    distance,
-    measurement_path,
-    objective_value,
-    standard_errors,
-    summarise,
-)
+from tune.search.objective.estimates import DivergedError, distance, objective_value, standard_errors, summarise
+from tune.search.objective.evaluator import Evaluator
+from tune.search.objective.measurements import Measurements, Task, measurement_path
 from tune.search.settings import ObjectiveWeights
 
 
@@ -44,7 +36,8 @@ def task(tiny_run: Any, images: Any) -> Task:
         purpose="search",
         seed=0,
         rungs=(4, 16),
-        objective="fid",
+        paired=True,
+        estimates=("kid", "fid"),
         weights=ObjectiveWeights(),
         batch_size=5,
     )
@@ -62,7 +55,7 @@ def test_distance_agrees_with_an_independent_one(count: int, dim: int) -> None:
     generator = np.random.default_rng(0)
     a = generator.normal(size=(count, dim)) @ generator.normal(size=(dim, dim))
     b = generator.normal(0.3, 1, size=(count, dim)) @ generator.normal(size=(dim, dim))
-    assert distance(a, b) == pytest.approx(reference_distance(a, b), rel=1e-6)
+    assert distance(a, b, True) == pytest.approx(reference_distance(a, b), rel=1e-6)
 
 
 def test_moments_of_parts_give_the_distance_of_the_whole() -> None:
@@ -71,7 +64,7 @@ def test_moments_of_parts_give_the_distance_of_the_whole() -> None:
     a, b = generator.normal(size=(2, 500, 40))
     parts = [Moments.from_features(part) for part in (a[:7], a[7:300], a[300:])]
     merged = parts[2].merge(parts[0]).merge(parts[1])
-    assert frechet_distance(merged, Moments.from_features(b)) == pytest.approx(distance(a, b), rel=1e-9)
+    assert frechet_distance(merged, Moments.from_features(b)) == pytest.approx(distance(a, b, True), rel=1e-9)
 
 
 def measured_with(features: np.ndarray, **values: np.ndarray) -> Measurements:
@@ -97,7 +90,7 @@ def test_the_standard_errors_are_those_of_repeated_draws(task: Task, count: int,
         features = 0.7 * references + shift + generator.normal(size=(count, dim))
         return measured_with(features), replace(task, references=references)
 
-    found = [summarise(*draw(), with_error=True) for _ in range(60)]
+    found = [summarise(*draw(), rung=1) for _ in range(60)]
     for name, error in {"distance": "standard_error", "kid": "kid_error", "objective": "objective_error"}.items():
         scatter = float(np.std([values[name] for values in found]))
         assert float(np.mean([values[error] for values in found])) == pytest.approx(scatter, rel=0.35), name
@@ -108,22 +101,22 @@ def test_the_error_of_a_weighted_objective_is_that_of_its_groups_means(task: Tas
     psnr = np.random.default_rng(0).normal(25, 3, size=40)
     features = np.random.default_rng(1).normal(size=(40, 8))
     weights = ObjectiveWeights(fid=0, psnr=2)
-    weighted = replace(task, references=features, objective="weighted", weights=weights)
+    weighted = replace(task, references=features, estimates=("weighted",), weights=weights)
     groups = np.array([psnr[group::10].mean() for group in range(10)])
-    found = standard_errors(measured_with(features, psnr=psnr), weighted)
+    found = standard_errors(measured_with(features, psnr=psnr), features, weighted)
     assert found["objective_error"] == pytest.approx(2 * groups.std(ddof=1) / np.sqrt(10), rel=1e-12)
 
 
 def test_three_images_have_no_standard_error(task: Task) -> None:
     features = np.random.default_rng(1).normal(size=(3, 8))
-    assert np.isnan(list(standard_errors(measured_with(features), replace(task, references=features)).values())).all()
+    assert np.isnan(list(standard_errors(measured_with(features), features, task).values())).all()
 
 
 def test_weights_count_better_images_down() -> None:
     values = {"distance": 5.0, "kid": 0.1, "psnr": 20.0, "ssim": 0.5, "consistency": 3.0, "seconds_per_image": 2.0}
     weights = ObjectiveWeights(fid=1, kid=10, psnr=0.5, ssim=2, consistency=0.1, seconds=3)
     assert objective_value(values, "weighted", weights) == pytest.approx(5 + 1 - 10 - 1 + 0.3 + 6)
-    assert objective_value(values, "fid", weights) == 5.0
+    assert objective_value(values, "fid-infinity", weights) == 5.0
     assert objective_value(values, "kid", weights) == 0.1
 
 
@@ -163,7 +156,7 @@ def test_rungs_are_measured_once_and_kept(task: Task, monkeypatch: pytest.Monkey
     assert measurement_path(task, schedule, 4, 16).is_file()
     whole = measure(Evaluator(task), schedule, 0, 16)
     assert large["psnr"] == pytest.approx(float(whole.psnr.mean()), abs=0.02)
-    assert large["distance"] == pytest.approx(distance(whole.features, task.references), rel=0.02)
+    assert large["distance"] == pytest.approx(distance(whole.features, task.references, True), rel=0.02)
 
 
 def test_a_sampler_that_diverges_is_no_winner(task: Task) -> None:

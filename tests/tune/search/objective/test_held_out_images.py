@@ -21,26 +21,46 @@ def test_the_images_that_there_are_are_used_with_a_warning(tiny_run: TinyRun, mo
     found, told = fitted(tiny_run, monkeypatch, {"validation": 7, "test": 8}, num_images=256)
     assert (found.num_images, found.confirm_split) == (7, "test")
     assert "only 7 validation images are held out: judging by these, not by 256" in told
-    assert "warning: 7 images tell good schedules from bad ones, but hardly from other good ones" in told
+    assert "7 images rank no schedules, by any distance: KID needs 16, FID more" in told
 
 
 def test_enough_images_change_and_say_nothing(tiny_run: TinyRun, monkeypatch: Any) -> None:
-    found, told = fitted(tiny_run, monkeypatch, {"validation": 300, "test": 300}, num_images=256)
-    assert (found, told) == (make_config(num_images=256), "")
+    wanted = {"num_images": 10_000}
+    found, told = fitted(tiny_run, monkeypatch, {"validation": 10_000, "test": 300}, **wanted)
+    assert (found, told) == (make_config(**wanted), "")
 
 
-@pytest.mark.parametrize(("objective", "warns"), [("fid", True), ("kid", False)])
-def test_fid_of_a_hundred_images_is_warned_of(tiny_run: TinyRun, monkeypatch: Any, objective: Any, warns: bool) -> None:
-    _, told = fitted(tiny_run, monkeypatch, {"validation": 100, "test": 8}, num_images=100, objective=objective)
-    assert ("smooth outputs look too good" in told) == warns
+@pytest.mark.parametrize(
+    ("images", "objective", "words"),
+    [
+        (100, "fid", "objective fid needs 10,000 images, and there are 100: judging by FID extrapolated to infinitely"),
+        (40, "fid", "and there are 40: judging by KID against other images; 64 are enough to extrapolate FID"),
+        (40, "kid", ""),
+        (8, "kid", "8 images rank no schedules, by any distance: KID needs 16"),
+    ],
+)
+def test_an_objective_says_how_many_images_it_needs_and_what_is_done(
+    tiny_run: TinyRun, monkeypatch: Any, images: int, objective: Any, words: str
+) -> None:
+    held_out = {"validation": images, "test": 8}
+    _, told = fitted(tiny_run, monkeypatch, held_out, num_images=images, objective=objective)
+    assert words in told
+    assert bool(words) == bool(told)
 
 
-@pytest.mark.parametrize(("there", "images", "rungs"), [(70, 64, 3), (40, 32, 3), (31, 31, 1)])
+def test_no_rung_judges_by_fewer_images_than_kid_needs(tiny_run: TinyRun, monkeypatch: Any) -> None:
+    held_out = {"validation": 128, "test": 128}
+    found, told = fitted(tiny_run, monkeypatch, held_out, num_images=128, num_rungs=3)
+    assert found.rungs == (32, 128)
+    assert "num_rungs: 3 would judge by 8 images first, which rank nothing: using 2, so that each has 16" in told
+
+
+@pytest.mark.parametrize(("there", "images", "rungs"), [(300, 288, 3), (70, 64, 2), (31, 31, 1)])
 def test_rungs_keep_whole_numbers_of_images(
     tiny_run: TinyRun, monkeypatch: Any, there: int, images: int, rungs: int
 ) -> None:
     held_out = {"validation": there, "test": 8}
-    found, _ = fitted(tiny_run, monkeypatch, held_out, num_images=256, num_rungs=3)
+    found, _ = fitted(tiny_run, monkeypatch, held_out, num_images=1024, num_rungs=3)
     assert (found.num_images, found.num_rungs) == (images, rungs)
 
 

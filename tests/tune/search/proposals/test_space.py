@@ -71,14 +71,13 @@ def test_numbers_of_any_size_decode_to_a_schedule(point: dict, smallest: float) 
     check_gammas(np.array(schedule.gammas), smallest)
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "cmaes"])
-def test_optuna_proposes_points_of_the_space(algorithm: str) -> None:
+def test_optuna_proposes_points_of_the_space() -> None:
     import optuna
 
     space = SearchSpace((10,), SMALLEST)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     for _ in range(20):
-        trial = study.ask(distributions(space, numbers_only=algorithm == "cmaes"))
+        trial = study.ask(distributions(space))
         assert space.schedule(trial.params).num_evaluations in (9, 10)
 
 

@@ -1,0 +1,83 @@
+"""What all trials share, and what is measured of a schedule's images."""
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from sr3core.config import fingerprint_of
+from sr3core.diffusion.schedules import InferenceSchedule
+from sr3core.features.extractors import FeatureNetwork
+from sr3core.hyperparameters import ModelConfig
+from sr3core.networks.unet import UNet
+from tune.search.objective.yardstick import Estimate
+from tune.search.settings import ObjectiveWeights
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Task:
+    """Everything that a trial needs; stored in the object store once, loaded once per actor."""
+
+    model: ModelConfig
+    network: UNet
+    """Weights to sample with, on the CPU."""
+    mean: UNet | None
+    """The regression that the chain starts from, on the CPU; None without one."""
+    feature_network: FeatureNetwork
+    keys: tuple[str, ...]
+    """Of the held-out images."""
+    low: np.ndarray
+    """(N, h, w, 3) uint8."""
+    high: np.ndarray
+    """(N, H, W, 3) uint8."""
+    references: np.ndarray
+    """Features of the images that outputs are compared with, (M, D): computed once."""
+    paired: bool
+    """Whether these are the originals of the inputs, in their order, or other images."""
+    identity: str
+    """Fingerprint of everything but the schedule that a measurement depends on."""
+    cache: Path
+    """Folder of measurements."""
+    purpose: str
+    """Names the noise: "search", or "confirmation" for fresh noise."""
+    seed: int
+    rungs: tuple[int, ...]
+    estimates: tuple[Estimate, ...]
+    """By what schedules are judged at each rung."""
+    weights: ObjectiveWeights
+    batch_size: int
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Measurements:
+    """Measurements of some images with one schedule, in the order of the images."""
+
+    features: np.ndarray
+    """(n, D) float32."""
+    psnr: np.ndarray
+    """(n,) dB."""
+    ssim: np.ndarray
+    """(n,)."""
+    consistency: np.ndarray
+    """(n,) in units of 1e-5."""
+    seconds: np.ndarray
+    """(n,) sampling time in seconds: a batch's, divided by its size."""
+
+    @classmethod
+    def join(cls, parts: "list[Measurements]") -> "Measurements":
+        """Concatenate parts in order."""
+        return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def where(self, chosen: np.ndarray) -> "Measurements":
+        """Those of the images where chosen, (n,) bool, is true."""
+        return Measurements(*(getattr(self, field.name)[chosen] for field in fields(self)))
+
+
+def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: int) -> Path:
+    """File for measurements of images first..last-1."""
+    return task.cache / task.identity / f"{schedule_fingerprint(schedule)}-{first}-{last}.npz"
+
+
+def schedule_fingerprint(schedule: InferenceSchedule) -> str:
+    """Identity of what a schedule does, regardless of its name and provenance."""
+    return fingerprint_of({"gammas": list(schedule.gammas), "sampler": asdict(schedule.sampler)})
