@@ -55,14 +55,15 @@ TABLE_4 = Document(
         "provenance": {"outputs": [str]},
     },
 )
+_GAIN = {"name": str, "default": str, "value": NUMBER, "low": NUMBER, "high": NUMBER}
 ABLATION = Document(format=("sr3-ablation", 1), shape={"num_images": int, "arms": [{"name": str, "stages": [str]}]})
 SEARCH = Document(
     format=("sr3-search", 3),  # written by tune, which pipelines may not import
     shape={
         **{"stage": str, "num_steps": int, "label": str, "is_fid": bool, "split": str, "num_images": int},
         **{"best": str, "default": str, "trials": [{**_TRIAL, "gammas": [NUMBER]}], "config": dict, "provenance": dict},
-        "confirmation?": {"split": str, "num_images": int, "trials": [_TRIAL], "winner_is_better": bool | None},
-        "front?": [str],
+        "confirmation?": {"split": str, "num_images": int, "trials": [_TRIAL], "gains": [_GAIN]},
+        **{"front": [str], "published": [str]},
     },
 )
 STUDY = Document(format=("sr3-study-results", 1), shape={"tasks": [{"task": int}]})

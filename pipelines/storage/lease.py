@@ -13,8 +13,10 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pipelines.storage.journal import Entry, Journal
 from sr3core.errors import StorageError
@@ -29,6 +31,7 @@ since it runs on this machine or has renewed the lease meanwhile; waits until th
 _KEPT = 4
 """Newest entries that are kept, so that a listing always finds some."""
 log = logging.getLogger(__name__)
+_held_here: "ContextVar[tuple[Lease, ...]]" = ContextVar("held_here", default=())
 
 
 class LeaseTakenError(StorageError):
@@ -42,6 +45,41 @@ class LeaseTakenError(StorageError):
             f"{uri}: {describe(entry)} is working on it; if that process no longer exists, run the same command again"
             f" in {left:.0f} s"
         )
+
+
+class LeaseLostError(StorageError):
+    """A lease that this process worked under is no longer its command's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """A lease by which other processes, on any machine, may write for its holder; sent to them as it is."""
+
+    uri: str
+    token: str
+    """What the holder's entries have in common, and nobody else's."""
+
+    def check(self) -> None:
+        """Check that the holder still holds the lease; a storage that does not answer is no reason to stop.
+
+        Raises:
+            LeaseLostError: another process holds it, or nobody.
+        """
+        try:
+            last = Journal(self.uri).last()
+        except StorageError:
+            return
+        if last.content.get("token") != self.token:
+            raise_lost(self.uri, f"{describe(last)} took it" if is_held(last) else "its holder has ended")
+
+
+def raise_lost(uri: str, why: str) -> NoReturn:
+    """Say that a lease is lost.
+
+    Raises:
+        LeaseLostError: always.
+    """
+    raise LeaseLostError(f"{uri}: this process has lost the lease: {why}; run the same command again to resume")
 
 
 class Lease:
@@ -63,7 +101,7 @@ class Lease:
         """
         self.check_not_taken()
         if time.monotonic() > self._until:
-            raise self._loss("it could not be renewed in time")
+            raise_lost(self._journal.uri, "it could not be renewed in time")
 
     def check_not_taken(self) -> None:
         """Check that no other process has taken the lease; a storage that did not answer for a while is no reason.
@@ -72,7 +110,7 @@ class Lease:
             StorageError: another process holds it.
         """
         if self._taken:
-            raise self._loss(self._taken)
+            raise_lost(self._journal.uri, self._taken)
 
     def release(self) -> None:
         """Release the lease and leave nothing behind; if the storage does not answer, it expires."""
@@ -82,10 +120,10 @@ class Lease:
             with contextlib.suppress(StorageError):
                 self._journal.forget_all(self._entry)
 
-    def _loss(self, why: str) -> StorageError:
-        return StorageError(
-            f"{self._journal.uri}: this process has lost the lease: {why}; run the same command again to resume"
-        )
+    @property
+    def fence(self) -> Fence:
+        """What processes that write for this one check."""
+        return Fence(self._journal.uri, self._entry.content["token"])
 
     def _renew_until_over(self) -> None:
         while not self._taken and not self._over.wait(self._seconds / RENEWALS):
@@ -118,11 +156,29 @@ def hold(uri: str, purpose: str, seconds: float, patience: Patience = "refuse") 
     """
     journal = Journal(uri)
     content = {"owner": owner(), "process": process_identity(), "purpose": purpose, "since": time.time()}
+    content["token"] = _serial()
     lease = Lease(journal, seconds, _take(journal, content, seconds, patience))
+    before = _held_here.set((*_held_here.get(), lease))
     try:
         yield lease
     finally:
+        _held_here.reset(before)
         lease.release()
+
+
+def fences_here() -> tuple[Fence, ...]:
+    """The fences of all leases that this call and its callers hold."""
+    return tuple(lease.fence for lease in _held_here.get())
+
+
+def check_all_held() -> None:
+    """Check that no other process has taken a lease that this call and its callers hold.
+
+    Raises:
+        LeaseLostError: another process holds one.
+    """
+    for lease in _held_here.get():
+        lease.check_not_taken()
 
 
 def _take(journal: Journal, content: dict[str, Any], seconds: float, patience: Patience) -> Entry:

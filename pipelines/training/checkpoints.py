@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.provenance import provenance
+from pipelines.storage.lease import Fence
 from pipelines.training.worker_group import Team
 from sr3core import strict_json
 from sr3core.checkpoint import (
@@ -32,8 +33,8 @@ class CheckpointWriter:
     Only one is written at a time: the next one waits for it. An error in the thread is raised by the next call.
     """
 
-    def __init__(self, stage: StageRun, team: Team) -> None:
-        self._stage, self._writes = stage, team.rank == 0
+    def __init__(self, stage: StageRun, team: Team, fences: tuple[Fence, ...] = ()) -> None:
+        self._stage, self._writes, self._fences = stage, team.rank == 0, fences
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         if self._writes:
@@ -46,10 +47,17 @@ class CheckpointWriter:
             self._pending = self._thread.submit(self._stage.bucket.push, *paths)
 
     def write(self, state: TrainState, held_out: dict[str, float]) -> None:
-        """Copy the state and start writing it."""
+        """Copy the state and start writing it.
+
+        Raises:
+            LeaseLostError: another process has taken a lease under which this one writes; nothing is written.
+            StorageError: the one before could not be written.
+        """
         if not self._writes:
             return
         self.finish()
+        for fence in self._fences:
+            fence.check()
         self._pending = self._thread.submit(write_checkpoint, self._stage, take_snapshot(state), held_out)
 
     def finish(self) -> None:

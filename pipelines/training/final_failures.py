@@ -5,9 +5,10 @@ Crashes, lost nodes and storage that does not answer are no such failures; Ray T
 
 import ray.train
 
+from pipelines.storage.lease import LeaseLostError
 from sr3core.errors import CheckpointError, ConfigError, DataError, MissingError, Sr3Error, TrainingError
 
-FINAL = (CheckpointError, ConfigError, DataError, MissingError, TrainingError)
+FINAL = (CheckpointError, ConfigError, DataError, LeaseLostError, MissingError, TrainingError)
 
 
 class FailAtOnce(ray.train.UserCallback):

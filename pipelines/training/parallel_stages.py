@@ -11,7 +11,7 @@ from pipelines.runs.run_folder import Run, StageRun, open_run
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.train import TrainConfig
 from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import Lease
+from pipelines.storage.lease import check_all_held, fences_here
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.fine_tuning import check_started
 from pipelines.training.frozen_mean import baseline_of, freeze_mean
@@ -21,7 +21,7 @@ from pipelines.training.resources import check_resources, wait_for_resources
 from pipelines.training.sample_grids import SampleGrids
 from pipelines.training.stage_progress import progress_of
 from pipelines.training.trackers import check_trackers
-from pipelines.training.worker_loop import train_stage
+from pipelines.training.worker_loop import Ending, train_stage
 from sr3core.errors import Sr3Error, StorageError, TrainingError
 
 PERIOD_SECONDS = 2.0
@@ -52,13 +52,14 @@ def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
     Raises:
         ConfigError: an unknown stage, or one that needs more than the cluster has or its autoscaler can add.
         DataError: the data do not fit a stage.
-        StorageError: another process trains the run.
+        StorageError: another process trains the run, or has taken a lease that this call holds: the workers then stop
+            within seconds, and write nothing more.
     """
-    with working_in(run.location, "training") as lease:
-        return _train(run, names, lease)
+    with working_in(run.location, "training"):
+        return _train(run, names)
 
 
-def _train(run: Run, names: Sequence[str], lease: Lease) -> list[StageResult]:
+def _train(run: Run, names: Sequence[str]) -> list[StageResult]:
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
     for stage in stages:
@@ -73,20 +74,20 @@ def _train(run: Run, names: Sequence[str], lease: Lease) -> list[StageResult]:
         write_outcome(stage, None)
     waits: dict[str, str] = {}
     grids = SampleGrids(todo)
-    over = threading.Event()
+    ending = Ending(threading.Event(), fences_here())
     futures: dict[str, Training] = {}
     try:
         for stage in sorted(todo, key=lambda stage: stage.mean is not None):  # what others start from comes first
             baseline = baseline_of(stage, run.stages)
             origin = None if baseline is None else Origin(baseline, futures.get(baseline.name))
-            futures[stage.name] = start(stage, origin, waits, over)
-        watch(todo, futures, waits, lambda: _look(run.bucket, grids, lease))
+            futures[stage.name] = start(stage, origin, waits, ending)
+        watch(todo, futures, waits, lambda: _look(run.bucket, grids))
     except KeyboardInterrupt:
-        over.set()
+        ending.over.set()
         save_before_the_end(todo, futures)
         raise
     finally:
-        over.set()  # Ray shuts down after an interrupt, which is no reason to restart anything
+        ending.over.set()  # Ray shuts down after an interrupt, which is no reason to restart anything
     grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     for stage in todo:
@@ -108,9 +109,9 @@ def check_stages(configs: Sequence[TrainConfig]) -> None:
         check_trackers(config.placement)
 
 
-def _look(bucket: BucketRun | None, grids: SampleGrids, lease: Lease) -> None:
+def _look(bucket: BucketRun | None, grids: SampleGrids) -> None:
     """Between two progress lines: fetch what workers on other machines wrote, and start sample grids."""
-    lease.check_not_taken()
+    check_all_held()
     if bucket is not None:
         bucket.pull()
     grids.look()
@@ -152,26 +153,26 @@ class Origin:
         freeze_mean(stage, self.baseline)
 
 
-def start(stage: StageRun, origin: Origin | None, waits: dict[str, str], over: threading.Event) -> Training:
+def start(stage: StageRun, origin: Origin | None, waits: dict[str, str], ending: Ending) -> Training:
     """Train a stage in its own daemon thread, which does not keep an interrupted command alive."""
     training = Training()
 
     def work() -> None:
         with training:
-            train_when_there(stage, origin, waits, over)
+            train_when_there(stage, origin, waits, ending)
 
     threading.Thread(target=work, name=stage.name, daemon=True).start()
     return training
 
 
-def train_when_there(stage: StageRun, origin: Origin | None, waits: dict[str, str], over: threading.Event) -> None:
+def train_when_there(stage: StageRun, origin: Origin | None, waits: dict[str, str], ending: Ending) -> None:
     """Train a stage as soon as what it starts from is trained and its workers fit.
 
     Args:
         stage: the stage.
         origin: the regression that it starts from; None for most stages.
         waits: says, under the stage's name, what it is waiting for.
-        over: set when the command ends, which prevents a start and restarts.
+        ending: when the command ends.
     """
 
     def say(text: str) -> None:
@@ -182,12 +183,12 @@ def train_when_there(stage: StageRun, origin: Origin | None, waits: dict[str, st
     if origin is not None:
         origin.freeze_for(stage, say)
         waits.pop(stage.name, None)
-        if over.is_set():
+        if ending.over.is_set():
             return
     if stage.config.placement.num_workers:
         wait_for_resources(stage.name, stage.config.placement, say)
         waits.pop(stage.name, None)
-    train_stage(stage, over)
+    train_stage(stage, ending)
 
 
 def watch(

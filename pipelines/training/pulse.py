@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun, write_atomic
+from pipelines.storage.lease import Fence
 from pipelines.storage.uris import delete, exists
 from pipelines.storage.versioned_json import read_object
 from pipelines.training.worker_group import Team
@@ -51,15 +52,18 @@ class Signal:
 class Pulse:
     """One worker's side: it notes the step, and hears of signals at the same step as the other workers."""
 
-    def __init__(self, stage: StageRun, team: Team, publish: Callable[[Path], None]) -> None:
+    def __init__(
+        self, stage: StageRun, team: Team, publish: Callable[[Path], None], fences: tuple[Fence, ...] = ()
+    ) -> None:
         """Start without a pulse.
 
         Args:
             stage: what is trained.
             team: the workers.
             publish: uploads a file to the run's bucket in the background; for a run on a disk it does nothing.
+            fences: of the leases under which the workers write.
         """
-        self._stage, self._team, self._publish = stage, team, publish
+        self._stage, self._team, self._publish, self._fences = stage, team, publish, fences
         self._period = BUCKET_PERIOD_SECONDS if stage.bucket else PERIOD_SECONDS
         self._next = self._step = -1
         self._since = time.monotonic()
@@ -72,6 +76,9 @@ class Pulse:
 
         All workers must call it at every step. They exchange the answer once a period, not at every step, which would
         make a GPU wait.
+
+        Raises:
+            LeaseLostError: another process has taken a lease under which these workers write.
         """
         if step < self._next:
             return Signal()
@@ -85,6 +92,8 @@ class Pulse:
         self._saved = time.monotonic()
 
     def _look(self, step: int, loses_a_node: bool) -> tuple[Signal, int]:
+        for fence in self._fences:
+            fence.check()
         now = time.monotonic()
         seconds = (now - self._since) / (step - self._step) if 0 <= self._step < step else None
         self._step, self._since = step, now

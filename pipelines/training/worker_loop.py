@@ -4,7 +4,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -14,6 +15,7 @@ from pipelines.ingest.cache_plan import plan_cache
 from pipelines.ingest.split_reader import SplitReader, check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.settings.train import TrainConfig
+from pipelines.storage.lease import Fence
 from pipelines.storage.uris import is_remote
 from pipelines.training.bad_steps import Incidents, describe_last_incident
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
@@ -32,12 +34,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a stage may end before its last step."""
+
+    over: threading.Event = field(default_factory=threading.Event)
+    """Set when the command ends: processes that end with it are not restarted, and missing steps are no error."""
+    fences: tuple[Fence, ...] = ()
+    """Of the leases under which the workers write: without one of them they stop, and write nothing more."""
+
+
+def train_stage(stage: StageRun, ending: Ending | None = None) -> None:
     """Train a stage to its last step on the running Ray cluster, resuming from its newest checkpoint.
 
     Args:
         stage: the stage.
-        over: set when the command ends: processes that end with it are not restarted, and missing steps are no error.
+        ending: why it may end before its last step.
 
     Raises:
         DataError: its shards are missing, incomplete, or another stage's.
@@ -51,25 +63,26 @@ def train_stage(stage: StageRun, over: threading.Event | None = None) -> None:
 
     from pipelines.training.final_failures import raise_cause
 
+    ending = ending or Ending()
     split = open_training_split(stage.data, stage.config)
     check_shards(split)
     _tell_of_small_cache(stage, split)
     budget = FailureBudget(stage)
     while True:
         try:
-            make_trainer(stage).fit()
+            make_trainer(stage, ending.fences).fit()
             break
         except ray.exceptions.ActorDiedError:  # Ray Train restarts workers, but nothing restarts its controller
-            if not budget.allows_another() or (over is not None and over.is_set()):
+            if not budget.allows_another() or ending.over.is_set():
                 raise
             log.warning("%s: the process that controls its workers died; restarting it", stage.name)
         except ray.train.TrainingFailedError as error:
             raise_cause(error)
-            if not budget.is_renewed() or (over is not None and over.is_set()):
+            if not budget.is_renewed() or ending.over.is_set():
                 raise
             log.warning("%s: workers failed again, but had saved newer checkpoints in between; continuing", stage.name)
     stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
-    if (over is not None and over.is_set()) or is_asked_to_stop(stage):
+    if ending.over.is_set() or is_asked_to_stop(stage):
         return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
         raise TrainingError(f"{stage.name}: {describe_last_incident(stage.incidents, stage.config.optimizer)}")
@@ -116,7 +129,7 @@ def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
         log.warning("%s: %s", stage.name, plan)
 
 
-def make_trainer(stage: StageRun) -> "TorchTrainer":
+def make_trainer(stage: StageRun, fences: tuple[Fence, ...] = ()) -> "TorchTrainer":
     """Ray Train's trainer of a stage."""
     import ray.train
     import ray.train.torch
@@ -128,7 +141,7 @@ def make_trainer(stage: StageRun) -> "TorchTrainer":
     workers = (fewest, placement.num_workers) if fewest < placement.num_workers else placement.num_workers
     return ray.train.torch.TorchTrainer(
         worker_loop,
-        train_loop_config={"run": stage.location, "stage": stage.name},
+        train_loop_config={"run": stage.location, "stage": stage.name, "fences": fences},
         torch_config=ray.train.torch.TorchConfig(backend="nccl" if placement.use_gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
@@ -146,15 +159,17 @@ def make_trainer(stage: StageRun) -> "TorchTrainer":
     )
 
 
-def worker_loop(arguments: dict[str, str]) -> None:
+def worker_loop(arguments: dict[str, Any]) -> None:
     """What every worker runs."""
     import ray.train
 
     stage = open_run(arguments["run"]).stage(arguments["stage"])
-    train_as_worker(stage, join_team(stage.config), ray.train.report)
+    train_as_worker(stage, join_team(stage.config), ray.train.report, arguments["fences"])
 
 
-def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, float]], None]) -> None:
+def train_as_worker(
+    stage: StageRun, team: Team, report: Callable[[dict[str, float]], None], fences: tuple[Fence, ...] = ()
+) -> None:
     """Algorithm 1 on this worker's share of each global batch, from the newest checkpoint until the last step.
 
     If the command asks to stop, the step that is being computed is the last one, and is saved. If a node is about to be
@@ -164,6 +179,10 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
         stage: the stage.
         team: the workers, however they were brought together.
         report: called with the step and held-out losses of each checkpoint.
+        fences: of the leases under which this worker writes.
+
+    Raises:
+        LeaseLostError: another process took one of the leases.
     """
     config = stage.config
     state = create_state(config.model, config.optimizer, config.seed, team.device)
@@ -173,12 +192,12 @@ def train_as_worker(stage: StageRun, team: Team, report: Callable[[dict[str, flo
     validation = Validation(stage, trainer, team)
     metrics = MetricsLog(stage, state.step, team)
     incidents = Incidents(stage.incidents, team.rank, config.optimizer)
-    checkpoints = CheckpointWriter(stage, team)
+    checkpoints = CheckpointWriter(stage, team, fences)
     if state.step == 0:
         metrics.write({"step": 0, "kind": "validation", **validation(state)})
     split = open_training_split(stage.data, config)
     batches = batches_from(split, config, state.step, team.rank, team.world_size, team.workers_on_node)
-    pulse = Pulse(stage, team, checkpoints.publish_metrics)
+    pulse = Pulse(stage, team, checkpoints.publish_metrics, fences)
     signal = pulse.beat(state.step)
     while state.step < config.num_steps and not signal.stops:
         with metrics.waiting():

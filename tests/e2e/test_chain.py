@@ -104,7 +104,7 @@ def test_the_search_leaves_a_schedule_that_upscale_takes(searched):
     done = [trial for trial in report["trials"] if trial["status"] == "done"]
     assert len(done) == 9
     best = next(trial for trial in done if trial["name"] == report["best"])
-    assert best["distance"] == min(trial["distance"] for trial in done)
+    assert best["objective"] == min(trial["objective"] for trial in done)
     assert not report["is_fid"]
     assert "FID" not in report["label"].replace("not FID", "")
 

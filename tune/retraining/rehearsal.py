@@ -7,12 +7,9 @@ from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import local_path
 from pipelines.storage.uris import absolute
 from sr3core.errors import DataError
-from tune.retraining.settings import RetrainConfig
+from tune.retraining.settings import MIN_COMPARED, RetrainConfig
 from tune.retraining.state import check_config, read_states, unfinished
 from tune.search.objective.held_out_images import MIN_IMAGES
-
-MIN_HELD_OUT = 3
-"""Images without which two models cannot be compared."""
 
 
 def rehearse(config: RetrainConfig, fresh: bool = False) -> Iterator[str]:
@@ -55,7 +52,7 @@ def check(config: RetrainConfig, fresh: bool = False) -> None:
 
 def needed_images(config: RetrainConfig) -> Iterator[tuple[str, str, int]]:
     """(prepared stage, held-out split, fewest images) of the comparison and of every search."""
-    yield config.judged_stage, config.evaluate.split, MIN_HELD_OUT
+    yield config.judged_stage, config.evaluate.split, MIN_COMPARED
     stages = {stage.name: stage.data_stage for stage in config.run_config.stages}
     for wanted in config.searches:
         yield stages[wanted.stage], wanted.split, MIN_IMAGES

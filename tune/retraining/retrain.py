@@ -26,9 +26,10 @@ from sr3core import strict_json
 from sr3core.checkpoint import list_checkpoints, sampling_weights, verify, warm_start
 from sr3core.config import fingerprint_of, scientific
 from sr3core.errors import Sr3Error
-from tune.retraining.compare import Comparison, compare
+from tune.retraining.compare import Comparison, Question, compare
 from tune.retraining.rehearsal import needed_images, refuse_too_few
 from tune.retraining.settings import RetrainConfig
+from tune.retraining.spending import turn_of
 from tune.retraining.state import FORMAT, State, check_config, read_states, unfinished
 from tune.search.schedule_search import print_line, search
 
@@ -137,11 +138,12 @@ class _Session:
                 return self.end(state, Outcome(state.folder, current.name, True, entry.content["why"]))
             against = current.name if current else None
             found = self.compared(state, run, against)
-            words = found.describe(self.config.promotion.objective, against)
+            words = found.describe(self.config.promotion.objective)
             self.lease.check()
             version = self.registry.publish(run, state.name, self._metrics(found), self._provenance(state))
             if not found.is_better:
-                why = f"{against} stays: {words}, which does not lie above 0"
+                refuted = "the sealed images say the opposite" if (found.low or 0) > 0 else "which does not lie above 0"
+                why = f"{against} stays: {words}, {refuted}"
                 return self.end(state, Outcome(state.folder, version.name, False, why))
             if self.registry.promote(version.name, words, entry):
                 return self.end(state, Outcome(state.folder, version.name, True, words))
@@ -186,8 +188,19 @@ class _Session:
     def compared(self, state: State, run: Run, against: str | None) -> Comparison:
         """Compare the run with a version, or measure it alone if there is none."""
         place = find_model(self.registry.version(against).uri) if against else None
-        folder = state.folder / f"against-{against or 'nothing'}"
-        return compare(str(run.path), place, self.data, self.config.evaluate, self.config.promotion, folder)
+        return compare(
+            Question(
+                candidate=str(run.path),
+                promoted=place,
+                against=against,
+                turn=turn_of(self.registry.versions(), against, state.name),
+                data=self.data,
+                stage=self.config.judged_stage,
+                evaluate=self.config.evaluate,
+                promotion=self.config.promotion,
+                folder=state.folder / f"against-{against or 'nothing'}",
+            )
+        )
 
     def end(self, state: State, outcome: Outcome) -> Outcome:
         """Record the outcome and delete the training's own checkpoints: a published version is in the registry."""

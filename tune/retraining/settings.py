@@ -8,13 +8,13 @@ from pipelines.settings.locations import Location
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import preset
 from pipelines.settings.train import RunConfig, TrainConfig
-from sr3core.config import PLACEMENT, override
+from sr3core.config import ADDED, PLACEMENT, override
 from sr3core.hyperparameters import require
 from tune.search.settings import FeatureChoice, SearchConfig
 
+MIN_COMPARED = 3
+"""Held-out images without which two models cannot be compared."""
 PromotionObjective = Literal["fid", "kid", "psnr", "ssim", "consistency"]
-
-HIGHER_IS_BETTER = ("psnr", "ssim")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,12 +28,20 @@ class PromotionConfig:
     """Feature network. inception fails without its weights; seeded is a stand-in that is never called FID; auto uses
     inception where its weights are found, else seeded."""
     level: float = 0.95
-    """Confidence level of the interval around the improvement; the whole interval must lie above zero."""
+    """Probability that no model that is not better is ever promoted over a promoted one, however many are compared with
+    it: the interval around each improvement must lie above zero at that comparison's share."""
+    num_comparisons: int = field(default=30, metadata=ADDED)
+    """Comparisons with one promoted model that share half of the chance 1 - level; as many after these share half of
+    the rest, and so on. 30: a month of nights."""
+    num_references: int = field(default=1024, metadata=ADDED)
+    """Training images that outputs are compared with by fid and kid where fewer than 10,000 images are held out."""
     num_resamples: int = 50
-    """Bootstrap resamples of the held-out images, the same for both models; each one costs two distances."""
+    """Random exchanges of the two models' outputs, for the error of the improvement; each one costs two distances."""
 
     def __post_init__(self) -> None:
         require(0 < self.level < 1, f"level: {self.level} is not between 0 and 1")
+        require(self.num_comparisons >= 1, f"num_comparisons: {self.num_comparisons} is not positive")
+        require(self.num_references >= 16, f"num_references: {self.num_references} is less than 16")
         require(self.num_resamples >= 2, f"num_resamples: {self.num_resamples} is less than 2")
 
 

@@ -19,6 +19,7 @@ from pipelines.runtime.provenance import provenance
 from pipelines.runtime.waiting import make_way, waiting_for
 from pipelines.settings.mixtures import describe_data
 from pipelines.storage.folder_lease import working_in
+from pipelines.storage.lease import check_all_held
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
@@ -113,6 +114,7 @@ def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
     session.explore()
     session.refine()
     found = _conclude(session, longer, time.perf_counter() - started)
+    check_all_held()
     write_json(folder / "search.json", found)
     write_atomic(folder / "table.md", format_table(found))
     write_plots(found, folder)

@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from pipelines.runtime.live_nodes import wait_for_live_nodes
 from pipelines.runtime.progress_display import duration
+from pipelines.storage.lease import check_all_held
 from sr3core.config import from_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from tune.search.objective.evaluator import Evaluator, pick_device
@@ -113,6 +114,10 @@ class TrialNotes(ray_tune.Callback):
         self._ledger, self._num_trials, self._label, self._report = ledger, num_trials, label, report
         self._started, self._before = time.monotonic(), len(ledger.finished)
 
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Look at the leases, some ten times a second: who has lost one stops, and writes nothing more."""
+        check_all_held()
+
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial was judged on all images, or stopped at a rung."""
         result = trial.last_result
@@ -127,6 +132,7 @@ class TrialNotes(ray_tune.Callback):
         self._note(trial, record_of(trial.config, {}, "failed", error=reason(trial.get_error())))
 
     def _note(self, trial: Any, record: TrialRecord) -> None:
+        check_all_held()
         self._ledger.end(record)
         best = best_of(self._ledger.finished)
         numbers = f"{self._label} {record.objective:.4g}" if record.objective is not None else ""

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.storage import lease as lease_module
 from pipelines.storage.journal import NOTHING, Journal
-from pipelines.storage.lease import hold, is_held
+from pipelines.storage.lease import LeaseLostError, check_all_held, fences_here, hold, is_held
 from sr3core.errors import StorageError
 from tests.pipelines.storage.rivals import start
 from tests.processes import wait_for
@@ -97,3 +97,60 @@ def test_a_holder_whose_lease_was_taken_is_told(tmp_path):
         with pytest.raises(StorageError, match=r"lost the lease: another \(its work"):
             wait_for(lambda: held.check())
     assert journal.last().content["owner"] == "another", "what is another's is not given back"
+
+
+def take_over(place, seconds=60):
+    """What a process does that considers the holder dead; its owner is `another`."""
+    journal, until = Journal(place), time.time() + seconds
+    content = {"owner": "another", "purpose": "its own", "since": 0.0, "until": until, "token": "another's"}
+    while journal.append(journal.last(), content) is None:
+        pass
+
+
+def test_those_who_write_for_a_holder_stop_when_another_takes_its_lease(place):
+    assert fences_here() == ()
+    with hold(place, "training", 60):
+        (fence,) = fences_here()
+        fence.check()
+        take_over(place)
+        with pytest.raises(LeaseLostError, match=r"lost the lease: another \(its own, .* took it; run the same"):
+            fence.check()
+
+
+def test_those_who_write_for_a_holder_stop_when_it_has_ended(place):
+    with hold(place, "training", 60):
+        (fence,) = fences_here()
+    with pytest.raises(LeaseLostError, match="its holder has ended"):
+        fence.check()
+
+
+def test_a_renewed_lease_is_the_same_to_those_who_write_for_its_holder(tmp_path):
+    with hold(str(tmp_path), "long work", 0.4):
+        (fence,) = fences_here()
+        wait_for(lambda: Journal(str(tmp_path)).last().number > 3)
+        fence.check()
+
+
+def test_a_storage_that_does_not_answer_is_no_reason_to_stop(tmp_path):
+    with hold(str(tmp_path / "lease"), "training", 60):
+        (fence,) = fences_here()
+        entry = max((tmp_path / "lease").iterdir())
+        content = entry.read_text()
+        entry.write_text("cut")
+        fence.check()
+        entry.write_text(content)
+
+
+def test_every_lease_of_the_callers_is_looked_at(tmp_path):
+    with hold(str(tmp_path / "outer"), "retraining", 0.4), hold(str(tmp_path / "inner"), "training", 60):
+        check_all_held()
+        assert [fence.uri for fence in fences_here()] == [str(tmp_path / "outer"), str(tmp_path / "inner")]
+        take_over(str(tmp_path / "outer"))
+
+        def noticed():
+            try:
+                check_all_held()
+            except LeaseLostError as error:
+                return str(error)
+
+        assert "outer: this process has lost the lease: another" in wait_for(noticed)

@@ -1,13 +1,17 @@
-"""A training's heartbeat informs; no training ends over it."""
+"""A training's heartbeat informs; no training ends over it, but over a lease that is lost."""
 
+import pytest
 import torch
 
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
+from pipelines.storage.lease import LeaseLostError, fences_here, hold
+from pipelines.training.checkpoints import CheckpointWriter
 from pipelines.training.pulse import Pulse, Signal, ask_to_stop, read_pulse
 from pipelines.training.worker_group import Team
 from sr3core.config import override
+from sr3core.training import create_state
 
 
 def a_stage(path, **changes):
@@ -61,3 +65,20 @@ def test_a_pulse_that_cannot_be_written_is_told_once(tmp_path, caplog, monkeypat
     reading = read_pulse(stage.path)
     assert reading is not None
     assert reading.step == 5
+
+
+def test_a_worker_whose_lease_is_lost_writes_neither_pulse_nor_checkpoint(tmp_path):
+    config = RunConfig(name="one", stages=(small_stage(8, 16, base_channels=8, num_steps=20, num_workers=1),))
+    (stage,) = create_run(tmp_path / "run", config, "data", {}, fresh=False).stages
+    stage.path.mkdir(parents=True, exist_ok=True)
+    team = Team(0, 1, torch.device("cpu"))
+    with hold(str(tmp_path / "lease"), "training", 60):
+        fences = fences_here()
+    before = sorted(stage.path.rglob("*"))
+    checkpoints = CheckpointWriter(stage, team, fences)
+    with pytest.raises(LeaseLostError):
+        Pulse(stage, team, checkpoints.publish_metrics, fences).beat(0)
+    with pytest.raises(LeaseLostError):
+        checkpoints.write(create_state(stage.config.model, stage.config.optimizer, 0), {})
+    checkpoints.finish()
+    assert sorted(stage.path.rglob("*")) == before

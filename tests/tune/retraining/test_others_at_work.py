@@ -79,3 +79,58 @@ def test_a_retraining_that_has_lost_its_lease_stops_before_it_publishes_anything
     assert [version.name for version in registry.versions()] == ["v0001"]
     assert registry.promoted()[0].name == "v0001"
     assert journal.last().content["owner"] == "another", "what is another's is not given back"
+
+
+def files(folder):
+    """Path -> when it was written, of everything in a folder."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def steal(registry):
+    """Take a registry's lease, as a process does that considers its holder dead."""
+    journal = Journal(registry.lease)
+    content = {"owner": "another", "purpose": "its own", "since": 0.0, "until": 9e9, "token": "another's"}
+    while journal.append(journal.last(), content) is None:
+        pass
+
+
+def test_a_lease_that_is_lost_while_training_stops_the_workers_and_nothing_more_is_written(chain, photos):
+    """It is stolen as soon as the training has saved a checkpoint; unnoticed, the training would go on for days."""
+    add_photos(photos, chain, 60, 70)
+    registry, run = Registry(str(chain / "models")), chain / "work" / "retraining-0002" / "run"
+    done = threading.Event()
+
+    def thief():
+        wait_for(lambda: len(list(run.glob("8-16/checkpoints/step-*"))) > 1, lambda: not done.is_set())
+        steal(registry)
+
+    stealing = threading.Thread(target=thief)
+    stealing.start()
+    try:
+        with pytest.raises(StorageError, match=r"lost the lease: another \(its own"):
+            retrain(make_config(chain, 10_000_000, searches=(), lease_seconds=1.0), report=lambda line: None)
+    finally:
+        done.set()
+        stealing.join()
+    wait_for(lambda: not any(thread.name == "8-16" for thread in threading.enumerate()))  # the stage's training
+    before = files(run)
+    assert not list(run.rglob("*.tmp*"))
+    assert [version.name for version in registry.versions()] == ["v0001"]
+    assert files(run) == before
+
+
+def test_a_lease_that_is_lost_while_searching_stops_the_search(chain, photos):
+    add_photos(photos, chain, 60, 70)
+    registry, heard = Registry(str(chain / "models")), []
+
+    def report(line):
+        heard.append(line)
+        if line.startswith("trial 2/"):
+            steal(registry)
+            wait_for(lambda: sum(thread.name == "lease" for thread in threading.enumerate()) < 2)  # it has noticed
+
+    with pytest.raises(Exception, match=r"lost the lease: another \(its own"):
+        retrain(make_config(chain, 2, lease_seconds=1.0), report=report)
+    assert not any(line.startswith("trial 7/") for line in heard)
+    assert not list((chain / "work" / "retraining-0002").rglob("search.json"))
+    assert [version.name for version in registry.versions()] == ["v0001"]

@@ -42,8 +42,9 @@ def test_a_better_model_is_promoted_by_numbers(better):
     assert (version.name, entry.content["previous"]) == ("v0002", "v0001")
     comparison = version.metrics["comparison"]
     assert comparison["low"] > 0
-    assert comparison["improvement"] == pytest.approx(comparison["promoted"]["fid"] - comparison["candidate"]["fid"])
-    found = re.search(r"against ([\d.e+-]+) of v0001 on the same (\d+) held-out images \(test\)", ended["why"])
+    assert (comparison["against"], comparison["turn"]) == ("v0001", 1)
+    assert comparison["level"] == pytest.approx(1 - 2 * 0.025 / 30)
+    found = re.search(r"better than v0001 by ([\d.e+-]+) on \d+ of (\d+) held-out images \(test\)", ended["why"])
     assert found, ended["why"]
     assert int(found[2]) == registry.version("v0001").metrics["comparison"]["num_images"], "they are frozen"
     assert comparison["promoted"] == registry.version("v0001").metrics["values"], "the same images and noise as then"
@@ -65,7 +66,10 @@ def test_a_retraining_that_is_not_better_is_refused_and_the_old_model_stays(bett
     ended = state(folder, 3)["end"]
     assert not ended["promoted"]
     assert "v0003 is NOT promoted: v0002 stays: " in capsys.readouterr().out
-    assert re.search(r"improved by -[\d.]+, 95% interval \[-.*\], which does not lie above 0", ended["why"])
+    assert re.search(
+        r"better than v0002 by -[\d.]+ on .*, 99.83% interval \[-.*\] of comparison 1, which does not lie above 0",
+        ended["why"],
+    )
     registry = Registry(str(folder / "models"))
     assert registry.promoted()[0].name == "v0002"
     assert registry.version("v0003").metrics["comparison"]["low"] <= 0

@@ -21,9 +21,11 @@ def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
     front = [report.trial(name) for name in report.front]
     assert front == list(front_of(report.trials))
     assert front[-1].name == report.best
-    for trial in front:
-        path = tiny_run.stage.schedules / f"front-{trial.num_evaluations}.json"
-        assert schedule_from_json(path.read_text(), "test").gammas == trial.gammas
+    assert len(report.published) == len(front)
+    published = [report.judged(name) for name in report.published]
+    files = {path.name: schedule_from_json(path.read_text(), "test") for path in tiny_run.stage.schedules.iterdir()}
+    assert set(files) == {f"front-{trial.num_evaluations}.json" for trial in published}
+    assert {schedule.name for schedule in files.values()} <= set(report.published)
     assert report.confirmation is not None
     assert {trial.budget for trial in report.confirmation.trials} == {trial.budget for trial in front}
     files = {path.name for path in found.path.parent.iterdir()}

@@ -14,7 +14,7 @@ from sr3core.metrics.bootstrap import LEVEL
 from sr3core.metrics.swaps import Difference, swapped_difference
 from tune.search.objective.estimates import objective_of
 from tune.search.objective.evaluator import Evaluator, judge, pick_device
-from tune.search.objective.measurements import Measurements, Task
+from tune.search.objective.measurements import Compared, Measurements, Task
 from tune.search.objective.task import with_noise
 from tune.search.objective.yardstick import Estimate
 from tune.search.records.search_report import Confirmation, Gain, TrialRecord, best_of
@@ -95,7 +95,13 @@ def measure_gain(
     return found, gain_of(tasks[0], draws, "kid", num_swaps=1).value
 
 
-def gain_of(task: Task, draws: Sequence[Sequence[Measurements]], estimate: Estimate, num_swaps: int = 50) -> Difference:
+def gain_of(
+    task: Compared,
+    draws: Sequence[Sequence[Measurements]],
+    estimate: Estimate,
+    num_swaps: int = 50,
+    level: float = LEVEL,
+) -> Difference:
     """The rival's objective minus the winner's, the mean over draws of noise, with an interval by exchange.
 
     Args:
@@ -103,6 +109,7 @@ def gain_of(task: Task, draws: Sequence[Sequence[Measurements]], estimate: Estim
         draws: (winner's, rival's) measurements of the same images, for each draw of noise.
         estimate: what decides.
         num_swaps: random exchanges of the two schedules' images.
+        level: probability that the interval covers the expected gain.
     """
     count = len(draws[0][0].features)
     references = task.references[:count] if task.paired else task.references
@@ -115,7 +122,7 @@ def gain_of(task: Task, draws: Sequence[Sequence[Measurements]], estimate: Estim
             gaps.append(theirs - ours)
         return float(np.mean(gaps))
 
-    return swapped_difference(difference, count, num_swaps=num_swaps)
+    return swapped_difference(difference, count, num_swaps=num_swaps, level=level)
 
 
 def exchanged(ours: Measurements, theirs: Measurements, mask: np.ndarray) -> Measurements:

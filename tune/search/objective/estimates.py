@@ -5,7 +5,7 @@ import numpy as np
 from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from_features
 from sr3core.metrics.fid_infinity import extrapolated_frechet_distance
 from sr3core.metrics.kid import kernel_distance, kernel_distances_without
-from tune.search.objective.measurements import Measurements, Task
+from tune.search.objective.measurements import Compared, Measurements, Task
 from tune.search.objective.yardstick import Estimate
 from tune.search.settings import ObjectiveWeights
 
@@ -64,7 +64,7 @@ def objective_value(found: dict[str, float], estimate: Estimate, weights: Object
     )
 
 
-def objective_of(measured: Measurements, references: np.ndarray, task: Task, estimate: Estimate) -> float:
+def objective_of(measured: Measurements, references: np.ndarray, task: Compared, estimate: Estimate) -> float:
     """The value that the search minimises, alone: nothing is computed that it does not need."""
     if estimate == "kid":
         return kernel_distance(measured.features, references)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -46,6 +47,25 @@ class Task:
     """By what schedules are judged at each rung."""
     weights: ObjectiveWeights
     batch_size: int
+
+
+class Compared(Protocol):
+    """What a value of a set of images depends on, beside its measurements."""
+
+    @property
+    def paired(self) -> bool:
+        """Whether the references are the originals of the inputs, in their order, or other images."""
+        ...
+
+    @property
+    def references(self) -> np.ndarray:
+        """Features of the images that outputs are compared with, (M, D)."""
+        ...
+
+    @property
+    def weights(self) -> ObjectiveWeights:
+        """Of the estimate "weighted"."""
+        ...
 
 
 @dataclass(frozen=True, eq=False, slots=True)

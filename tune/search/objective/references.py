@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import ray
@@ -11,10 +12,11 @@ from pipelines.runs.run_folder import StageRun
 from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
+from sr3core.features.extractors import FeatureNetwork
 from tune.search.objective.evaluator import extract
+from tune.search.objective.held_out_images import MIN_IMAGES
 from tune.search.objective.measurements import Task
-from tune.search.objective.yardstick import ENOUGH_FOR_KID
-from tune.search.settings import SearchConfig
+from tune.search.settings import SearchConfig, TrialResources
 
 
 def with_references(task: Task, stage: StageRun, config: SearchConfig, confirm: bool = False) -> Task:
@@ -30,27 +32,45 @@ def with_references(task: Task, stage: StageRun, config: SearchConfig, confirm: 
         return replace(task, references=_features(task, task.keys, task.high, config))
     limit = 2 * config.num_references
     others = load_split(stage.data, stage.config.data_stage, "train", limit, rank=int(confirm), world_size=2)
-    if len(others.keys) < ENOUGH_FOR_KID:
+    if len(others.keys) < MIN_IMAGES:
         raise DataError(
             f"{stage.data}/{stage.config.data_stage} holds too few training images to compare outputs with:"
-            f" {len(others.keys)} of every second one, and {ENOUGH_FOR_KID} are needed; prepare more images"
+            f" {len(others.keys)} of every second one, and {MIN_IMAGES} are needed; prepare more images"
         )
     return replace(task, references=_features(task, others.keys, others.high, config))
 
 
 def _features(task: Task, keys: tuple[str, ...], images: np.ndarray, config: SearchConfig) -> np.ndarray:
-    identity = fingerprint_of([task.feature_network.name, keys, zlib.crc32(images.tobytes())])
-    path = task.cache / "references" / f"{identity}.npy"
+    return cached_features(task.feature_network, keys, images, task.cache, config.trial_resources, task.batch_size)
+
+
+def cached_features(
+    network: FeatureNetwork,
+    keys: tuple[str, ...],
+    images: np.ndarray,
+    cache: Path,
+    resources: TrialResources,
+    batch_size: int,
+) -> np.ndarray:
+    """Features of images, (M, D), extracted on the cluster unless a folder below the cache has them.
+
+    Args:
+        network: gives the features.
+        keys: of the images.
+        images: (M, H, W, 3) uint8.
+        cache: folder that is kept.
+        resources: of each task.
+        batch_size: images per forward pass.
+    """
+    identity = fingerprint_of([network.name, keys, zlib.crc32(images.tobytes())])
+    path = cache / "references" / f"{identity}.npy"
     if path.is_file():
         return np.load(path, allow_pickle=False)
-    resources = config.trial_resources
     remote = ray.remote(extract).options(num_cpus=resources.cpus, num_gpus=resources.gpus)
-    network = ray.put(task.feature_network)
-    size = max(task.batch_size, -(-len(images) // 16))
+    shared = ray.put(network)
+    size = max(batch_size, -(-len(images) // 16))
     parts = [images[start : start + size] for start in range(0, len(images), size)]
-    features = np.concatenate(
-        ray.get([remote.remote(network, part, task.batch_size, resources.gpus) for part in parts])
-    )
+    features = np.concatenate(ray.get([remote.remote(shared, part, batch_size, resources.gpus) for part in parts]))
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, features)
     return features

@@ -30,7 +30,8 @@ def publish_schedules(stage: StageRun, report: SearchReport, folder: Path) -> Se
         if _search_of(path) == folder.name:
             path.unlink()
     written = {}
-    for name, published in zip(report.front or (report.best,), report.published, strict=True):
+    pairs = zip(report.front or (report.best,), report.published, strict=True)
+    for name, published in sorted(pairs, key=lambda pair: pair[0] == pair[1]):  # a default never replaces what is sure
         trial = report.judged(published)
         schedule = replace(trial.schedule, provenance=_schedule_provenance(report, name, trial, folder.name))
         stem = f"front-{trial.num_evaluations}" if report.front else f"best-{trial.budget}"

@@ -47,6 +47,6 @@ def test_enough_images_are_compared_with_their_own_originals(
 
 
 def test_too_few_other_images_are_counted(tiny_run: TinyRun, monkeypatch: Any) -> None:
-    monkeypatch.setattr("tune.search.objective.references.load_split", lambda *place, **part: make_images(15, 0))
-    with pytest.raises(DataError, match=r"too few training images .* 15 of every second one, and 16 are needed"):
+    monkeypatch.setattr("tune.search.objective.references.load_split", lambda *place, **part: make_images(3, 0))
+    with pytest.raises(DataError, match=r"too few training images .* 3 of every second one, and 4 are needed"):
         loaded(tiny_run, make_config())
