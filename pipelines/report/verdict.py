@@ -65,7 +65,7 @@ def search_verdict(search: Mapping[str, Any]) -> str:
         search: content of search.json.
     """
     best, published = search["best"], _published(search)
-    sure = search["confirmation"]
+    sure = search.get("confirmation")
     if sure is None:
         where = f"on the {search['num_images']} {search['split']} images searched"
         return f"{best} is best {where}. No others confirm it: it may be chance. It is published all the same."

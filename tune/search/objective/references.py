@@ -9,6 +9,7 @@ import ray
 
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
+from pipelines.settings.mixtures import describe_data
 from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
 from sr3core.errors import DataError
@@ -34,7 +35,8 @@ def with_references(task: Task, stage: StageRun, config: SearchConfig, confirm: 
     others = load_split(stage.data, stage.config.data_stage, "train", limit, rank=int(confirm), world_size=2)
     if len(others.keys) < MIN_IMAGES:
         raise DataError(
-            f"{stage.data}/{stage.config.data_stage} holds too few training images to compare outputs with:"
+            f"stage {stage.config.data_stage} of {describe_data(stage.data)} holds too few training images to compare"
+            " outputs with:"
             f" {len(others.keys)} of every second one, and {MIN_IMAGES} are needed; prepare more images"
         )
     return replace(task, references=_features(task, others.keys, others.high, config))
