@@ -11,7 +11,7 @@ from pipelines.runs.run_folder import Run, StageRun, open_run
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.train import TrainConfig
 from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import check_all_held, fences_here
+from pipelines.storage.lease import LeaseLostError, check_all_held, fences_here
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.fine_tuning import check_started
 from pipelines.training.frozen_mean import baseline_of, freeze_mean
@@ -88,6 +88,7 @@ def _train(run: Run, names: Sequence[str]) -> list[StageResult]:
         raise
     finally:
         ending.over.set()  # Ray shuts down after an interrupt, which is no reason to restart anything
+    refuse_to_write_without_lease(futures)
     grids.finish()
     errors = {name: describe_failure(future) for name, future in futures.items()}
     for stage in todo:
@@ -237,6 +238,21 @@ def describe_what_is_kept(stage: StageRun) -> str:
         start = f"training resumes at step {saved}" if saved else "training starts over"
         return f"{stage.name}: no checkpoint could be saved; {done - saved} steps are lost, {start}"
     return f"{stage.name}: step {saved} is saved; training resumes there" if saved else f"{stage.name}: had not begun"
+
+
+def refuse_to_write_without_lease(futures: dict[str, Training]) -> None:
+    """Raise what a worker found out before this process did: nothing may be written any more.
+
+    Raises:
+        LeaseLostError: another process has taken a lease that this call holds.
+    """
+    check_all_held()
+    for future in futures.values():
+        error = future.exception()
+        for cause in (error, *(getattr(error, "worker_failures", None) or {}).values()):
+            cause = getattr(cause, "cause", cause)
+            if isinstance(cause, LeaseLostError):
+                raise cause
 
 
 def describe_failure(future: Training) -> str | None:

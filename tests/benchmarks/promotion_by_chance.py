@@ -1,12 +1,12 @@
 """How many months of nightly retrainings promote a model: without a true gain, which is chance, and with one.
 
-    python tests/benchmarks/promotion_by_chance.py [--months 200]
+    python tests/benchmarks/promotion_by_chance.py [--months 100] [--objectives psnr kid]
 
 Each month has a promoted model and 30 candidates, all drawn from one distribution of models, or the candidates from a
 better one, measured on 160 held-out images, with the code that decides in `sr3 retrain`. The former rule is a 95%
 interval every night, on the same images: of bootstrap resamples for PSNR, of random exchanges for KID.
 
-Found with 200 months: see docs/how-to/retraining.md.
+Found with 100 months, by PSNR: 27 months promote without a gain by the former rule, 3 now; with one all do, and 89 now.
 """
 
 import argparse
@@ -79,9 +79,11 @@ def share_of_months(
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--months", type=int, default=200)
-    months = parser.parse_args().months
-    for objective in OBJECTIVES:
+    parser.add_argument("--months", type=int, default=100)
+    parser.add_argument("--objectives", nargs="+", choices=OBJECTIVES, default=OBJECTIVES)
+    options = parser.parse_args()
+    months = options.months
+    for objective in options.objectives:
         for name, gain in GAINS.items():
             before, now = (share_of_months(rule, objective, gain, months) for rule in (as_before, as_now))
             print(f"{objective:5s} {name:13s} months with a promotion: before {before:.1%}, now {now:.1%}", flush=True)
