@@ -62,6 +62,7 @@ def run_demo(out: Path) -> Path:
             num_trials=10,
             num_refinements=6,
             num_images=40,
+            num_references=96,  # features of a thousand take longer than the trials
             num_concurrent=2,
             confirm_defaults="best",
         )
