@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import ray
 import torch
+from ray.exceptions import RayError
 
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.metrics.bootstrap import LEVEL
@@ -54,10 +55,21 @@ def measure_gains(task: Task, pairs: Sequence[Pair], config: SearchConfig) -> tu
     place = resources.cpus, resources.gpus
     schedules = {trial.name: trial.schedule for pair in pairs for trial in pair}
     sampled = ray.remote(judge).options(**options, max_retries=resources.max_retries)
-    ray.get([sampled.remote(one, schedule, *place) for one, schedule in product(shared[1:], schedules.values())])
+    sampling = [sampled.remote(one, schedule, *place) for one, schedule in product(shared[1:], schedules.values())]
+    if sampling:
+        ray.wait(sampling, num_returns=len(sampling))  # what fails here fails again below
     measured = ray.remote(measure_gain).options(**options)
     jobs = [measured.remote(shared, winner.schedule, rival.schedule, *place) for winner, rival in pairs]
-    return tuple(_gain(pair, *found, config) for pair, found in zip(pairs, ray.get(jobs), strict=True))
+    found = [_found(job) for job in jobs]
+    return tuple(_gain(pair, *gain, config) for pair, gain in zip(pairs, found, strict=True) if gain is not None)
+
+
+def _found(job: Any) -> tuple[Difference, float | None] | None:
+    """A pair's gain; None if one of the two cannot be sampled with further noise, so that nothing is confirmed."""
+    try:
+        return ray.get(job)
+    except RayError:
+        return None
 
 
 def _gain(pair: Pair, found: Difference, by_kid: float | None, config: SearchConfig) -> Gain:

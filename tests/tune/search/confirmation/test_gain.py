@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from sr3core.hyperparameters import SamplerConfig
-from tune.search.confirmation.gain import exchanged, gain_of, pairs_of, published_for
+from tests.tune.search.tiny_search import make_config
+from tune.search.confirmation.gain import exchanged, gain_of, measure_gains, pairs_of, published_for
 from tune.search.objective.measurements import Measurements
+from tune.search.objective.references import with_references
+from tune.search.objective.task import load_task
 from tune.search.records.search_report import Confirmation, Gain, TrialRecord, describe_gain
 from tune.search.settings import ObjectiveWeights
 
@@ -111,3 +115,28 @@ def test_a_refuted_winner_is_not_published(gain: Gain, published: str, words: st
 
 def test_without_a_confirmation_nothing_is_refuted() -> None:
     assert published_for(trial("found", 3.0), None) == "found"
+
+
+class Broken(torch.nn.Module):
+    """A network whose chain diverges."""
+
+    size_multiple = 2
+
+    def forward(self, x_up: Any, y_t: torch.Tensor, gamma: Any, classes: Any = None) -> torch.Tensor:
+        return y_t * float("nan")
+
+
+def test_a_winner_that_diverges_with_other_noise_is_not_confirmed_and_ends_no_search(
+    tiny_run: Any, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(num_images=16, confirm_seeds=2)
+    task = with_references(load_task(tiny_run.stage, config, confirm=True), tiny_run.stage, config, confirm=True)
+    winner, rival = (
+        replace(trial(name, 1.0, origin, budget=2), gammas=(1.0, 0.5, 0.01))
+        for name, origin in (("found", "search"), ("good", "default"))
+    )
+    monkeypatch.setattr(
+        "tune.search.confirmation.gain.with_noise",
+        lambda task, number: replace(task, network=Broken(), identity="broken") if number else task,
+    )
+    assert measure_gains(task, [(winner, rival)], config) == ()
