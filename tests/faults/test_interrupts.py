@@ -29,7 +29,7 @@ MOMENTS = {
         "joining the Ray cluster",
         f"interrupted; finished shards {RESUMED}",
     ),
-    "search, features": (f"{SEARCH} --address {{ray}}", "features of the originals: ", f"finished trials {RESUMED}"),
+    "search, features": (f"{SEARCH} --address {{ray}}", "features to compare with: ", f"finished trials {RESUMED}"),
     "search, trials": (f"{SEARCH} --address {{ray}}", "trial 1/", f"finished trials {RESUMED}"),
     "search, confirmation": (f"{SEARCH} --address {{ray}}", "confirmation: ", f"finished trials {RESUMED}"),
     "study serve": ("study serve {root}/study --port 0", "administrator: ", AGAIN),

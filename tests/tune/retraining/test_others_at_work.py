@@ -107,8 +107,9 @@ def test_a_lease_that_is_lost_while_training_stops_the_workers_and_nothing_more_
     stealing = threading.Thread(target=thief)
     stealing.start()
     try:
-        with pytest.raises(StorageError, match=r"lost the lease: another \(its own"):
-            retrain(make_config(chain, 10_000_000, searches=(), lease_seconds=1.0), report=lambda line: None)
+        config = make_config(chain, 10_000_000, searches=(), lease_seconds=1.0)
+        with pytest.raises(StorageError, match=r"lost the lease: another \(its own"), retraining_lease(config) as lease:
+            retrain(config, lease, report=lambda line: None)
     finally:
         done.set()
         stealing.join()
@@ -129,8 +130,9 @@ def test_a_lease_that_is_lost_while_searching_stops_the_search(chain, photos):
             steal(registry)
             wait_for(lambda: sum(thread.name == "lease" for thread in threading.enumerate()) < 2)  # it has noticed
 
-    with pytest.raises(Exception, match=r"lost the lease: another \(its own"):
-        retrain(make_config(chain, 2, lease_seconds=1.0), report=report)
+    config = make_config(chain, 2, lease_seconds=1.0)
+    with pytest.raises(Exception, match=r"lost the lease: another \(its own"), retraining_lease(config) as lease:
+        retrain(config, lease, report=report)
     assert not any(line.startswith("trial 7/") for line in heard)
     assert not list((chain / "work" / "retraining-0002").rglob("search.json"))
     assert [version.name for version in registry.versions()] == ["v0001"]

@@ -9,6 +9,7 @@ import ray
 
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
+from pipelines.runtime.tasks import watch
 from pipelines.settings.mixtures import describe_data
 from pipelines.storage.local_files import replacing
 from sr3core.config import fingerprint_of
@@ -72,7 +73,9 @@ def cached_features(
     shared = ray.put(network)
     size = max(batch_size, -(-len(images) // 16))
     parts = [images[start : start + size] for start in range(0, len(images), size)]
-    features = np.concatenate(ray.get([remote.remote(shared, part, batch_size, resources.gpus) for part in parts]))
+    jobs = [remote.remote(shared, part, batch_size, resources.gpus) for part in parts]
+    watch(jobs, "features to compare with", "parts")
+    features = np.concatenate(ray.get(jobs))
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, features)
     return features
