@@ -153,4 +153,4 @@ def test_every_lease_of_the_callers_is_looked_at(tmp_path):
             except LeaseLostError as error:
                 return str(error)
 
-        assert "outer: this process has lost the lease: another" in wait_for(noticed)
+        assert "outer: this process has lost the lease: another" in str(wait_for(noticed))
