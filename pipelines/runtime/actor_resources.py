@@ -39,32 +39,50 @@ def find_actor_resources(
     Raises:
         ConfigError: this command's own Ray has too little for them, or no node joined in time.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    has_gpu = any(node.get("GPU", 0) > 0 for node in nodes)
-    if gpus is None:
-        gpus = 1.0 if has_gpu or (prefers_gpu and can_gain_nodes()) else 0.0
-        if has_gpu and wanted:
-            gpus = min(1.0, sum(node.get("GPU", 0) for node in nodes) / wanted)
+    gpus = choose_gpus(gpus, wanted, prefers_gpu)
     bundle = {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
-    _wait(bundle, wanted or 1, say or (lambda text: print(text, flush=True)))
-    return share_nodes([node["Resources"] for node in ray.nodes() if node["Alive"]], wanted, gpus)
+    if not can_gain_nodes() and (missing := lacking(bundle, wanted or 1)):
+        on_cpus = "; --inference.gpus 0 computes on CPUs" if gpus else ""
+        raise ConfigError(f"num_actors: {wanted or 1} actors need {missing}; lower --num-actors{on_cpus}")
+    wait_for_first(bundle, "--inference.gpus", say or (lambda text: print(text, flush=True)))
+    return share_nodes(_nodes(), wanted, gpus)
 
 
-def _wait(bundle: Bundle, num_actors: int, say: Callable[[str], None]) -> None:
-    """Wait for the first actor where nodes can join; where none can, refuse what would wait for ever."""
-    on_cpus = "; --inference.gpus 0 computes on CPUs" if "GPU" in bundle else ""
-    if not can_gain_nodes():
-        if missing := lacking(bundle, num_actors):
-            raise ConfigError(f"num_actors: {num_actors} actors need {missing}; lower --num-actors{on_cpus}")
+def choose_gpus(gpus: float | None, wanted: int | None, prefers_gpu: bool) -> float:
+    """GPUs of each process that runs networks; arguments as those of find_actor_resources."""
+    if gpus is not None:
+        return gpus
+    total = sum(node.get("GPU", 0) for node in _nodes())
+    if not total:
+        return 1.0 if prefers_gpu and can_gain_nodes() else 0.0
+    return min(1.0, total / (wanted or 1))
+
+
+def wait_for_first(bundle: Bundle, option: str, say: Callable[[str], None]) -> None:
+    """Wait until a cluster that can gain nodes has what the first process needs.
+
+    Args:
+        bundle: what it needs.
+        option: the option that would have it compute on CPUs.
+        say: called with what is waited for.
+
+    Raises:
+        ConfigError: no node joined in time.
+    """
+    if not can_gain_nodes() or not lacking(bundle, 1):
         return
+    on_cpus = f"; {option} 0 computes on CPUs" if "GPU" in bundle else ""
 
     def too_late(missing: str) -> str:
-        return f"inference.gpus: an actor needs {missing}, and in {WAIT_SECONDS:g} s no node joined{on_cpus}"
+        return f"{option.lstrip('-')}: a process needs {missing}, and in {WAIT_SECONDS:g} s no node joined{on_cpus}"
 
-    if lacking(bundle, 1):
-        wait_for_bundles(bundle, 1, WAIT_SECONDS, lambda text: say(text + on_cpus), too_late)
+    wait_for_bundles(bundle, 1, WAIT_SECONDS, lambda text: say(text + on_cpus), too_late)
+
+
+def _nodes() -> list[Bundle]:
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def share_nodes(nodes: Sequence[Bundle], wanted: int | None, gpus: float) -> ActorResources:

@@ -15,6 +15,7 @@ import ray
 from ray import tune as ray_tune
 
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
+from pipelines.runtime.actor_resources import choose_gpus, wait_for_first
 from pipelines.runtime.provenance import provenance
 from pipelines.runtime.waiting import make_way, waiting_for
 from pipelines.settings.mixtures import describe_data
@@ -109,6 +110,7 @@ def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
         f"search {stage.name}: {total} schedules on {config.num_images} {config.split} images,"
         f" {len(ledger.finished)} already tried"
     )
+    config = _on_gpus(stage, config, report)
     task = with_references(task, stage, config)
     session = _Session(stage, task, config, ledger, report)
     session.explore()
@@ -121,6 +123,14 @@ def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
     result = publish_schedules(stage, found, folder)
     opened.publish()
     return result
+
+
+def _on_gpus(stage: StageRun, config: SearchConfig, report: Report) -> SearchConfig:
+    """Decide on a trial's GPUs, and wait until the first trial fits."""
+    gpus = choose_gpus(config.gpus_per_trial, config.num_concurrent, stage.config.placement.use_gpu)
+    bundle = {"CPU": config.cpus_per_trial, **({"GPU": gpus} if gpus else {})}
+    wait_for_first(bundle, "--gpus-per-trial", lambda text: report(f"search {stage.name}: {text}"))
+    return replace(config, gpus_per_trial=gpus)
 
 
 def _identity(config: SearchConfig) -> dict[str, Any]:
@@ -143,7 +153,7 @@ class _Session:
         self.training = stage.config.model.noise_schedule
         self.space = SearchSpace.of(self.training, config.steps, config.samplers)
         self.shared = ray.put(task)
-        self.placement = {"cpus": config.cpus_per_trial, "gpus": config.gpus_per_trial}
+        self.placement = {"cpus": config.cpus_per_trial, "gpus": config.trial_resources.gpus}
 
     def explore(self) -> None:
         """Try the missing defaults, warm starts and proposals of the algorithm."""
@@ -215,7 +225,7 @@ class _Session:
     def _run(self, space: Space, origin: Origin, fixed: Sequence[Proposal], algorithm: Any, missing: int) -> None:
         """Run trials with Ray Tune."""
         config, task, ledger = self.config, self.task, self.ledger
-        resources = {"cpu": config.cpus_per_trial, "gpu": config.gpus_per_trial}
+        resources = {"cpu": config.cpus_per_trial, "gpu": config.trial_resources.gpus}
         warn_of_resources(resources, self.report)
         trainable = ray_tune.with_parameters(ScheduleTrial, shared=[self.shared], **self.placement)
         fid, kid = ("FID", "KID") if task.feature_network.is_fid else ("distance", "kernel distance")

@@ -120,8 +120,9 @@ class SearchConfig:
     """Trials that run at once; by default as many as fit on the cluster."""
     cpus_per_trial: float = field(default=1.0, metadata=PLACEMENT)
     """CPUs reserved per trial."""
-    gpus_per_trial: float = field(default=0.0, metadata=PLACEMENT)
-    """GPUs reserved per trial; 0.25 runs four trials on one GPU, which share its memory."""
+    gpus_per_trial: float | None = field(default=None, metadata=PLACEMENT)
+    """GPUs reserved per trial; 0.25 runs four trials on one GPU, which share its memory; 0 computes on CPUs. None takes
+    one where the cluster has GPUs, and for stages that were trained on GPUs waits for an autoscaler to add one."""
     max_retries: int = field(default=1, metadata=PLACEMENT)
     """How often a trial whose process died is restarted before it is recorded as failed."""
 
@@ -171,7 +172,7 @@ class SearchConfig:
         require(self.confirm_seeds >= 1, f"confirm_seeds: {self.confirm_seeds} is not positive")
         require(self.batch_size >= 1, f"batch_size: {self.batch_size} is not positive")
         require(self.cpus_per_trial > 0, f"cpus_per_trial: {self.cpus_per_trial} is not positive")
-        require(self.gpus_per_trial >= 0, f"gpus_per_trial: {self.gpus_per_trial} is negative")
+        require((self.gpus_per_trial or 0) >= 0, f"gpus_per_trial: {self.gpus_per_trial} is negative")
         require(self.max_retries >= 0, f"max_retries: {self.max_retries} is negative")
         require(
             self.num_concurrent is None or self.num_concurrent >= 1,
@@ -181,7 +182,7 @@ class SearchConfig:
     @property
     def trial_resources(self) -> TrialResources:
         """What each trial may use."""
-        return TrialResources(cpus=self.cpus_per_trial, gpus=self.gpus_per_trial, max_retries=self.max_retries)
+        return TrialResources(cpus=self.cpus_per_trial, gpus=self.gpus_per_trial or 0.0, max_retries=self.max_retries)
 
     @property
     def steps(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.runtime.actor_resources import ActorResources, find_actor_resources, share_nodes
+from pipelines.runtime.actor_resources import ActorResources, choose_gpus, find_actor_resources, share_nodes
 from sr3core.errors import ConfigError
 
 HEAD = {"CPU": 8.0}
@@ -35,6 +35,11 @@ def test_a_ray_of_its_own_without_gpus_computes_on_cpus_whatever_the_run_was_tra
     """It can gain no node, so nothing is waited for."""
     assert find_actor_resources(None, None, prefers_gpu=True) == ActorResources(1, 2, 0.0)
     assert find_actor_resources(2, 0.0, prefers_gpu=True) == ActorResources(2, 1, 0.0)
+
+
+def test_a_search_takes_no_gpu_where_none_is_and_none_can_come(ray_session):
+    assert choose_gpus(None, None, prefers_gpu=True) == 0.0
+    assert choose_gpus(0.25, None, prefers_gpu=False) == 0.25
 
 
 def test_what_a_ray_of_its_own_will_never_have_is_refused_with_what_helps(ray_session):
