@@ -1,1 +1,1 @@
-"""`sr3 prepare` lists a source, plans its shards and writes them in Ray tasks; `sr3 verify` checks them."""
+"""`sr3 prepare` lists a source, plans its shards and writes them with Ray Data; `sr3 verify` checks them."""

@@ -3,7 +3,7 @@
 import itertools
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from pipelines.runtime.progress_display import Counted, print_progress
@@ -13,10 +13,6 @@ B = TypeVar("B")
 
 _TASKS_PER_CPU = 2
 """Tasks under way for each CPU of the cluster: one works, one waits with its item at hand."""
-_END_SECONDS = 10.0
-"""Longest that tasks are awaited that were ended."""
-_MIN_WINDOW = 64
-"""Tasks that wait at least while there are any, so that an autoscaler sees that nodes are wanted."""
 
 
 def map_in_tasks(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
@@ -46,42 +42,6 @@ def map_in_tasks(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
             yield _result(ray, pending.popleft())
     while pending:
         yield _result(ray, pending.popleft())
-
-
-def completed_tasks(starts: Iterable[Callable[[], Any]], limit: int | None = None) -> Generator[Any, None, None]:
-    """Yield the results of tasks as they are completed, none of one whose process or node is lost; needs Ray.
-
-    A bounded number of tasks is under way, so that what this process holds does not grow with their number: twice as
-    many as the cluster has CPUs at that moment, and 64 at least. They are ended where the iteration is.
-
-    Args:
-        starts: each starts a task, which raises nothing, and returns its reference.
-        limit: how many may run at once; None for as many as fit.
-    """
-    import ray
-    import ray.exceptions
-
-    waiting, pending = iter(starts), set[Any]()
-    try:
-        while True:
-            window = limit or max(_MIN_WINDOW, _TASKS_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
-            pending |= {start() for start in itertools.islice(waiting, max(0, window - len(pending)))}
-            if not pending:
-                return
-            ended, rest = ray.wait(list(pending), num_returns=1)
-            pending = set(rest)
-            for reference in ended:
-                try:
-                    yield ray.get(reference)
-                except ray.exceptions.RayTaskError:
-                    raise
-                except ray.exceptions.RayError:  # it was lost with its process or node
-                    continue
-    finally:
-        for reference in pending:
-            ray.cancel(reference, force=True)
-        if pending:
-            ray.wait(list(pending), num_returns=len(pending), timeout=_END_SECONDS)
 
 
 def watch(jobs: Sequence[Any], title: str, unit: str) -> None:

@@ -26,7 +26,6 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,8 @@ from pipelines.prepare.sources.listed_parts import FileList, Survey, list_files 
 from pipelines.prepare.sources.listing import open_source  # noqa: E402
 from pipelines.prepare.writing import read_ahead  # noqa: E402
 from pipelines.prepare.writing.shard_task import ShardTask, write_shard  # noqa: E402
-from pipelines.runtime.tasks import completed_tasks, map_in_tasks  # noqa: E402
+from pipelines.runtime.row_tasks import map_rows  # noqa: E402
+from pipelines.runtime.tasks import map_in_tasks  # noqa: E402
 from pipelines.settings.prepare import PrepareConfig  # noqa: E402
 from pipelines.shards import manifest  # noqa: E402
 from pipelines.storage.uris import list_files as list_files_of  # noqa: E402
@@ -166,13 +166,13 @@ def start_ray() -> None:
 
 def run_tasks(count: int) -> dict[str, float]:
     """Seconds and megabytes of a driver that has so many tasks done."""
-    import ray
 
-    task = ray.remote(max_retries=0)(_nothing)
-    row = json.dumps({"shard": {"name": "train-000000.tar", "offset": 1 << 30}, "stages": ["64-256"]}) + " " * 200
-    list(completed_tasks([partial(task.remote, row)]))
+    row = {
+        "task": json.dumps({"shard": {"name": "train-000000.tar", "offset": 1 << 30}, "stages": ["64-256"]}) + " " * 200
+    }
+    list(map_rows(_nothing, [row]))
     before, cpu, wall = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time(), time.monotonic()
-    found = sum(1 for _ in completed_tasks(partial(task.remote, row) for _ in range(count)))
+    found = sum(1 for _ in map_rows(_nothing, (row for _ in range(count))))
     assert found == count
     return {
         "tasks": count,
@@ -182,8 +182,8 @@ def run_tasks(count: int) -> dict[str, float]:
     }
 
 
-def _nothing(row: str) -> bytes:
-    return b"0" * 300
+def _nothing(row: dict[str, str]) -> dict[str, bytes]:
+    return {"report": b"0" * 300}
 
 
 def _pretend_shards(server: SlowS3, config: PrepareConfig) -> None:

@@ -1,4 +1,4 @@
-"""Ray tasks that write a shard each, so that a lost worker or node costs the shards that it was writing."""
+"""Shard tasks on Ray Data: one row is one shard, so a lost worker or node costs the shards that it was writing."""
 
 import logging
 import pickle
@@ -13,7 +13,7 @@ from pipelines.prepare.plan.stage_index import StageIndex
 from pipelines.prepare.writing.progress import PrepareProgress
 from pipelines.prepare.writing.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.runtime.live_nodes import wait_for_live_nodes
-from pipelines.runtime.tasks import completed_tasks
+from pipelines.runtime.row_tasks import map_rows
 from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -98,15 +98,10 @@ def _names(tasks: Sequence[ShardTask]) -> str:
 
 def _reports(config: PrepareConfig, tasks: Sequence[ShardTask]) -> Iterator[dict[str, Any]]:
     """Yield what each task reports; nothing for a task whose process has died, or whose node with the report."""
-    import ray
-
     largest_first = sorted(tasks, key=lambda task: -task.shard.num_images)  # so that workers finish close together
-    rows = [strict_json.dumps(asdict(task)) for task in largest_first]
-    # Ray would start a task again whose process died: which of its images is to blame is found in another way.
-    options = {"num_cpus": 1, "memory": _reserved_bytes(config), "max_retries": 0, "scheduling_strategy": "SPREAD"}
-    remote: Any = ray.remote(_run_task).options(**options)
-    shared = ray.put(to_dict(config))
-    yield from completed_tasks((partial(remote.remote, row, shared) for row in rows), config.num_workers)
+    rows = ({"task": strict_json.dumps(asdict(task))} for task in largest_first)
+    run = partial(_run_task, config=to_dict(config))
+    yield from map_rows(run, rows, _reserved_bytes(config), config.num_workers)
 
 
 def _reserved_bytes(config: PrepareConfig) -> int:
@@ -130,15 +125,15 @@ def _say_if_waiting() -> None:
         print("waits for nodes: a shard needs 1 CPU, and no node of the cluster has one", flush=True)
 
 
-def _run_task(row: str, config: dict[str, Any]) -> dict[str, Any]:
-    """One Ray task. Storage errors are returned, so that the other shards continue; any other error is a bug."""
-    data = strict_json.loads(row)
+def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """One task. Storage errors are returned, so that the other shards continue; any other error is a bug."""
+    data = strict_json.loads(row["task"])
     task = ShardTask(PlannedShard(**data.pop("shard")), tuple(data.pop("stages")), **data)
     answer = {"shard": task.shard.name, "report": b"", "error": "", "bug": ""}
     try:
         report = write_shard(from_dict(PrepareConfig, config), task)
     except StorageError as error:
         return answer | {"error": str(error)}
-    except Exception:  # noqa: BLE001  # what a task raises is taken for the death of its process
+    except Exception:  # noqa: BLE001  # Ray Data would take it for a process that died
         return answer | {"bug": traceback.format_exc()}
     return answer | {"report": pickle.dumps(report)}
