@@ -121,14 +121,15 @@ def test_the_rate_rises_linearly_and_then_stays():
     assert learning_rate_at(OptimizerConfig(learning_rate=1.0, warmup_steps=0), 0) == 1
 
 
-def test_the_average_is_the_exponential_one(batch):
+def test_the_average_is_the_exponential_one_after_its_warm_up(batch):
+    """Decays of 2/11, 3/12 and 4/13 follow the first step, whose weights it starts from."""
     config, trainer_config = model(), OPTIMIZER
     state, trainer = create_state(config, trainer_config, 0), Trainer(config, trainer_config, 0)
     expected = None
-    for _ in range(4):
+    for decay in (0, 2 / 11, 3 / 12, 4 / 13):
         trainer.step(state, state.model, [batch])
         weights = state.model.conv_in.weight.detach().clone()
-        expected = weights if expected is None else 0.9 * expected + 0.1 * weights
+        expected = weights if expected is None else decay * expected + (1 - decay) * weights
     torch.testing.assert_close(state.ema.conv_in.weight, expected)
 
 

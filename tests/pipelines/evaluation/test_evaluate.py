@@ -227,7 +227,7 @@ def test_labels_that_cannot_be_read_are_said(folders, tmp_path):
         return str(raised.value)
 
     assert "cannot be read" in message(None)
-    assert "needs columns file and imagenet_index (or label), it has name" in message("name\nx\n")
+    assert "has the columns name; name a CSV file with columns file and imagenet_index" in message("name\nx\n")
     assert "a.png has label 'cat', which is not a class index" in message("file,label\na.png,cat\n")
     assert "a.png has label 1000, ImageNet's classes are 0 to 999" in message("file,label\na.png,1000\n")
     assert "gives a two labels, 1 and 2" in message("file,label\na.png,1\nb/a.jpg,2\n")

@@ -79,7 +79,7 @@ def test_a_saved_search_of_another_space_is_not_mixed_in(tiny_run: Any, no_ray: 
     def stop(*args: Any) -> None:
         raise InterruptedError
 
-    monkeypatch.setattr("tune.search.schedule_search.with_references", stop)
+    monkeypatch.setattr("tune.search.schedule_search._on_gpus", stop)  # the first that needs Ray
     with pytest.raises(InterruptedError):
         search(tiny_run.path, make_config(name="mine"), lambda line: None)
     with pytest.raises(ConfigError, match=r"a different space or model: search.num_steps: 4 -> 5; delete it or use"):
