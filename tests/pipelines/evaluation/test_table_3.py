@@ -77,4 +77,4 @@ def test_other_sizes_and_half_a_command_are_refused(labelled, ray_session, capsy
     with pytest.raises(SystemExit):
         main(["evaluate", "--run", str(labelled / "run"), "--photos", str(labelled / "photos")])
     message = " ".join(capsys.readouterr().err.split())  # it is wrapped to the terminal's width
-    assert "with --run, --photos DIR needs --labels CSV" in message
+    assert "--labels and --out need --photos; give --photos and --labels CSV together" in message
