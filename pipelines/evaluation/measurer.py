@@ -99,7 +99,7 @@ class PartMeasurer:
 
         keep_freed_memory()
         torch.set_num_threads(1)  # sums in another order would differ from those of another number of workers
-        set_gpu_arithmetic("float32", deterministic=True)
+        set_gpu_arithmetic("float32")
         device = "cuda" if num_gpus > 0 and torch.cuda.is_available() else "cpu"
         self._networks: dict[str, FeatureNetwork] = {name: ray.get(ref) for name, ref in networks.items()}
         for network in self._networks.values():

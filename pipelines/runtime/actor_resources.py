@@ -24,6 +24,18 @@ class ActorResources:
         return "cuda" if self.gpus else "cpu"
 
 
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What processes that run networks need, and how it is said."""
+
+    bundle: Bundle
+    """Of each process."""
+    whose: str
+    """Start of the message, with the verb: `num_actors: 3 actors need`."""
+    option: str
+    """The option that asks for less."""
+
+
 def find_actor_resources(
     wanted: int | None, gpus: float | None, prefers_gpu: bool, say: Callable[[str], None] | None = None
 ) -> ActorResources:
@@ -39,12 +51,9 @@ def find_actor_resources(
     Raises:
         ConfigError: this command's own Ray has too little for them, or no node joined in time.
     """
-    gpus = choose_gpus(gpus, wanted, prefers_gpu)
-    bundle = {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
-    if not can_gain_nodes() and (missing := lacking(bundle, wanted or 1)):
-        on_cpus = "; --inference.gpus 0 computes on CPUs" if gpus else ""
-        raise ConfigError(f"num_actors: {wanted or 1} actors need {missing}; lower --num-actors{on_cpus}")
-    wait_for_first(bundle, "--inference.gpus", say or (lambda text: print(text, flush=True)))
+    gpus, num = choose_gpus(gpus, wanted, prefers_gpu), wanted or 1
+    needs = Need({"CPU": 1.0, **({"GPU": gpus} if gpus else {})}, f"num_actors: {num} actors need", "--num-actors")
+    wait_for_first(needs, num, "--inference.gpus", say or (lambda text: print(text, flush=True)))
     return share_nodes(_nodes(), wanted, gpus)
 
 
@@ -58,25 +67,29 @@ def choose_gpus(gpus: float | None, wanted: int | None, prefers_gpu: bool) -> fl
     return min(1.0, total / (wanted or 1))
 
 
-def wait_for_first(bundle: Bundle, option: str, say: Callable[[str], None]) -> None:
-    """Wait until a cluster that can gain nodes has what the first process needs.
+def wait_for_first(need: Need, count: int, gpu_option: str, say: Callable[[str], None]) -> None:
+    """Wait until what the first process needs fits on the cluster; where no node can come, refuse what never will.
 
     Args:
-        bundle: what it needs.
-        option: the option that would have it compute on CPUs.
+        need: what each process needs.
+        count: processes that are wanted at once.
+        gpu_option: of the command; with 0 it computes on CPUs.
         say: called with what is waited for.
 
     Raises:
-        ConfigError: no node joined in time.
+        ConfigError: it never fits, or no node joined in time.
     """
-    if not can_gain_nodes() or not lacking(bundle, 1):
+    on_cpus = f"; {gpu_option} 0 computes on CPUs" if "GPU" in need.bundle else ""
+    if not can_gain_nodes():
+        if missing := lacking(need.bundle, count):
+            raise ConfigError(f"{need.whose} {missing}; lower {need.option}{on_cpus}")
         return
-    on_cpus = f"; {option} 0 computes on CPUs" if "GPU" in bundle else ""
 
     def too_late(missing: str) -> str:
-        return f"{option.lstrip('-')}: a process needs {missing}, and in {WAIT_SECONDS:g} s no node joined{on_cpus}"
+        return f"{need.whose} {missing}, and in {WAIT_SECONDS:g} s no node joined{on_cpus}"
 
-    wait_for_bundles(bundle, 1, WAIT_SECONDS, lambda text: say(text + on_cpus), too_late)
+    if lacking(need.bundle, 1):
+        wait_for_bundles(need.bundle, 1, WAIT_SECONDS, lambda text: say(text + on_cpus), too_late)
 
 
 def _nodes() -> list[Bundle]:

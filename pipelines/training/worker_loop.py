@@ -26,7 +26,8 @@ from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
-from sr3core.training import Batch, StepStatistics, Trainer, TrainState, create_state, learning_rate_at
+from sr3core.training import Batch, StepStatistics, Trainer, TrainState, create_state
+from sr3core.update_rules import learning_rate_at
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -194,7 +195,7 @@ def train_as_worker(
     incidents = Incidents(stage.incidents, team.rank, config.optimizer)
     checkpoints = CheckpointWriter(stage, team, fences)
     if state.step == 0:
-        metrics.write({"step": 0, "kind": "validation", **validation(state)})
+        _validate(validation, state, metrics)
     split = open_training_split(stage.data, config)
     batches = batches_from(split, config, state.step, team.rank, team.world_size, team.workers_on_node)
     pulse = Pulse(stage, team, checkpoints.publish_metrics, fences)
@@ -212,10 +213,8 @@ def train_as_worker(
             checkpoints.publish_metrics(stage.metrics, stage.incidents)
             if incidents.look():
                 break
-        held_out: dict[str, float] = {}
-        if _due(state.step, config.validation_every, config):
-            held_out = validation(state)
-            metrics.write({"step": state.step, "kind": "validation", **held_out})
+        is_due = _due(state.step, config.validation_every, config)
+        held_out = _validate(validation, state, metrics) if is_due else {}
         if signal.stops or signal.saves or _due(state.step, config.checkpoint_every, config):
             checkpoints.write(state, held_out)
             pulse.note_checkpoint()
@@ -224,6 +223,12 @@ def train_as_worker(
     batches.close()
     checkpoints.finish()
     metrics.close()
+
+
+def _validate(validation: Validation, state: TrainState, metrics: MetricsLog) -> dict[str, float]:
+    held_out = validation(state)
+    metrics.write({"step": state.step, "kind": "validation", **held_out})
+    return held_out
 
 
 def _step(

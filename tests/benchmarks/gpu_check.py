@@ -27,22 +27,22 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from pipelines.settings.presets import photos_4x
+from pipelines.settings.presets import (
+    faces_16_128,
+    faces_64_512,
+    faces_cascade,
+    imagenet_64_256,
+    imagenet_cascade,
+    photos_4x,
+)
+from pipelines.settings.train import TrainConfig
 from sr3core.cascade import Stage, upscale
 from sr3core.diffusion.noise import window_noise
 from sr3core.diffusion.schedules import default_schedule
-from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, Precision, UNetConfig
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision
 from sr3core.images.pixels import to_float
 from sr3core.images.resize import resize_bicubic, upsample_bicubic
-from sr3core.networks.architectures import (
-    unet_16_128,
-    unet_64_256,
-    unet_64_512,
-    unet_256_1024,
-    unet_base_64,
-    unet_improved_64,
-    unet_tiny,
-)
+from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.execution import accelerate
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.networks.inference import InferenceNetwork
@@ -53,16 +53,22 @@ from sr3core.training import Batch, Trainer, create_state
 
 Finding = dict[str, Any]
 
-STAGES: dict[str, tuple[int | None, Callable[[], UNetConfig], int]] = {
-    "16-128": (16, unet_16_128, 32),
-    "64-256": (64, unet_64_256, 16),
-    "64-512": (64, unet_64_512, 8),
-    "256-1024": (256, unet_256_1024, 8),
-    "base-64": (None, unet_base_64, 32),
-    "base-64-classes": (None, unet_improved_64, 32),
-}
-"""Network -> low size, architecture, images in a micro-batch of its preset."""
-TINY: dict[str, tuple[int | None, Callable[[], UNetConfig], int]] = {"8-16": (8, lambda: unet_tiny(16, 8), 2)}
+Checked = tuple[ModelConfig, int]
+"""A model, and the images of its preset's micro-batch."""
+
+
+def of_preset(stage: TrainConfig) -> Checked:
+    """A stage as it is trained on one of its GPUs."""
+    return stage.model, stage.batch_size // stage.placement.num_workers // stage.num_micro_batches
+
+
+def stages_of(tiny: bool) -> dict[str, Checked]:
+    """The networks of Table A.1 and section 4.3 by their presets, or one for trying this script out."""
+    if tiny:
+        return {"8-16": (ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8)), 2)}
+    runs = (faces_16_128(), imagenet_64_256(), faces_64_512(), faces_cascade())
+    stages = {stage.name: of_preset(stage) for run in runs for stage in run.stages}
+    return {**stages, "base-64-classes": of_preset(imagenet_cascade().stages[0])}
 
 
 class Setting:
@@ -76,7 +82,7 @@ class Setting:
         self.device = torch.device(options.device)
         self.on_gpu = self.device.type == "cuda"
         self.precision: Precision = "bfloat16" if self.on_gpu else "float32"
-        self.stages = TINY if options.tiny else STAGES
+        self.stages = stages_of(options.tiny)
         self.main = "8-16" if options.tiny else "64-256"
         self.repeats = 1 if options.tiny else 5
         self.most_images = 2 if options.tiny else 64
@@ -113,14 +119,6 @@ class Setting:
         return peak
 
 
-def model_of(low: int | None, unet: UNetConfig) -> ModelConfig:
-    """The model of a network of Table A.1 or section 4.3."""
-    if unet.learned_variance:
-        objective = ObjectiveConfig(norm=2, gamma_uniform_in="steps", bound_weight=0.001)
-        return ModelConfig(kind="base", high_size=unet.image_size, unet=unet, objective=objective)
-    return ModelConfig(kind="sr3" if low else "base", low_size=low, high_size=unet.image_size, unet=unet)
-
-
 def batch_of(model: ModelConfig, count: int, device: torch.device) -> Batch:
     """Random images."""
     low = None if model.low_size is None else torch.rand(count, 3, model.low_size, model.low_size, device=device)
@@ -140,8 +138,7 @@ def step_of(model: ModelConfig, setting: Setting, compiled: bool) -> Callable[[i
 
 def fits(setting: Setting) -> Iterator[Finding]:
     """One training step of every preset's network at full width: its peak memory against the budget."""
-    for name, (low, unet, count) in setting.stages.items():
-        model = model_of(low, unet())
+    for name, (model, count) in setting.stages.items():
         budget = training_memory(model, setting.precision, count).total
         setting.peak_memory()
         try:
@@ -168,8 +165,7 @@ def fits(setting: Setting) -> Iterator[Finding]:
 
 def utilisation(setting: Setting) -> Iterator[Finding]:
     """MFU of a training step, compiled and eager, by images at a time, and the kernels that take most of it."""
-    low, unet, count = setting.stages[setting.main]
-    model = model_of(low, unet())
+    model, count = setting.stages[setting.main]
     flops, peak = forward_flops(model.unet) * TRAINING_FACTOR, peak_flops(setting.device, setting.precision)
     for compiled in (True, False) if setting.on_gpu else (False,):
         step = step_of(model, setting, compiled)
@@ -202,14 +198,13 @@ def kernels_of(call: Callable[[], object]) -> list[Finding]:
 
 def sampling(setting: Setting) -> Iterator[Finding]:
     """Images a second at 10 and 100 steps, in CUDA graphs and without."""
-    low, unet, _ = setting.stages[setting.main]
-    model = model_of(low, unet())
+    model, _ = setting.stages[setting.main]
     for compiled in (False, True) if setting.on_gpu else (False,):
         network = InferenceNetwork(UNet(model.unet), setting.device, setting.precision, compiled)
         for num_steps in (10, 100) if setting.on_gpu else (2,):
             stage = Stage("check", model, network, default_schedule(model.noise_schedule, num_steps))
             for count in (1, 16) if setting.on_gpu else (1,):
-                images = torch.zeros(count, 3, low or 0, low or 0, device=setting.device)
+                images = torch.zeros(count, 3, model.low_size or 0, model.low_size or 0, device=setting.device)
                 seconds = setting.seconds_of(
                     lambda stage=stage, images=images, count=count: upscale(stage, images, range(count)), 1
                 )
@@ -237,15 +232,14 @@ def beside(setting: Setting) -> Iterator[Finding]:
 
 def fidelity(setting: Setting) -> Iterator[Finding]:
     """Whether noise and images are the same on a CPU, in other batches and in lower precision, in levels of 255."""
-    low, unet, _ = setting.stages[setting.main]
-    model, seeds = model_of(low, unet()), [1, 2, 3, 4]
+    model, seeds = setting.stages[setting.main][0], [1, 2, 3, 4]
     corners = [(0, 0)] * 4
     noises = [window_noise(seeds, 0, corners, (3, 64, 64), device).cpu() for device in ("cpu", setting.device)]
     yield {"noise_largest_difference": float((noises[0] - noises[1]).abs().max())}
     torch.manual_seed(0)
     weights = UNet(model.unet)
     torch.nn.init.normal_(weights.conv_out.weight, std=0.02)
-    images = torch.rand(4, 3, low or 0, low or 0, device=setting.device) * 2 - 1
+    images = torch.rand(4, 3, model.low_size or 0, model.low_size or 0, device=setting.device) * 2 - 1
     schedule = default_schedule(model.noise_schedule, 2 if not setting.on_gpu else 10)
     exact = None
     for precision in ("float32", "tf32", "bfloat16") if setting.on_gpu else ("float32",):

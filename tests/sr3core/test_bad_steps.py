@@ -10,7 +10,8 @@ from sr3core.checkpoint import list_checkpoints, restore, save_checkpoint, take_
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny
-from sr3core.training import Batch, Trainer, average_decay, create_state, is_spike, next_typical_norm
+from sr3core.training import Batch, Trainer, create_state
+from sr3core.update_rules import average_decay, is_spike, next_typical_norm
 
 MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
 OPTIMIZER = OptimizerConfig(learning_rate=1e-3, warmup_steps=0, ema_decay=0.9)

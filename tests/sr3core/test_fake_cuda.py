@@ -8,34 +8,13 @@ from sr3core.diffusion.noise import NoiseField, window_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.features.extractors import InceptionFID, SeededFeatures
 from sr3core.features.inception import build_inception, weight_shapes
-from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, SamplerConfig, UNetConfig
-from sr3core.networks.architectures import unet_tiny
+from sr3core.hyperparameters import OptimizerConfig, SamplerConfig
 from sr3core.networks.layers import GroupNorm
 from sr3core.networks.unet import UNet
 from sr3core.training import Batch, Trainer
 from tests.sr3core.fake_cuda import fake_gpu, load_guard
+from tests.sr3core.tiny_models import BASE, REGRESSION, RESIDUAL, SR3
 
-SR3 = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
-RESIDUAL = ModelConfig(
-    low_size=8,
-    high_size=16,
-    unet=unet_tiny(16, 8),
-    objective=ObjectiveConfig(residual="upsampled", residual_scale=(0.1, 0.1, 0.1), target="v"),
-)
-REGRESSION = ModelConfig(kind="regression", low_size=8, high_size=16, unet=unet_tiny(16, 8))
-BASE = ModelConfig(
-    kind="base",
-    high_size=8,
-    unet=UNetConfig(
-        image_size=8,
-        base_channels=8,
-        channel_multipliers=(1, 2),
-        conditional=False,
-        num_classes=3,
-        learned_variance=True,
-    ),
-    objective=ObjectiveConfig(gamma_uniform_in="steps", bound_weight=0.001, class_dropout=0.1),
-)
 SAMPLERS = [
     SamplerConfig(),
     SamplerConfig(variance=0.5, clip="dynamic"),

@@ -27,7 +27,8 @@ from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.networks.unet_weights import load_weights
 from sr3core.regression import regress
-from sr3core.training import Batch, Trainer, create_state, draw_noise, learning_rate_at
+from sr3core.training import Batch, Trainer, create_state, draw_noise
+from sr3core.update_rules import learning_rate_at
 
 OPTIMIZER = OptimizerConfig(learning_rate=2e-3, warmup_steps=5, ema_decay=0.9, gradient_clip=1.0)
 

@@ -12,27 +12,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sr3core.cascade import Stage, refine, run_cascade
 from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
-from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig, UNetConfig
-from sr3core.networks.architectures import unet_tiny
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.unet import UNet
-from sr3core.training import Batch, Trainer, TrainState, update_average
+from sr3core.training import Batch, Trainer, TrainState
 from sr3core.transfer import send
-
-SR3 = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
-BASE = ModelConfig(
-    kind="base",
-    high_size=8,
-    unet=UNetConfig(
-        image_size=8,
-        base_channels=8,
-        channel_multipliers=(1, 2),
-        conditional=False,
-        num_classes=3,
-        learned_variance=True,
-    ),
-    objective=ObjectiveConfig(gamma_uniform_in="steps", bound_weight=0.001, class_dropout=0.1),
-)
-REGRESSION = ModelConfig(kind="regression", low_size=8, high_size=16, unet=unet_tiny(16, 8))
+from sr3core.update_rules import update_average
+from tests.sr3core.tiny_models import BASE, REGRESSION, SR3
 
 
 class Waits(TorchDispatchMode):

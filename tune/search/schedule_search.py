@@ -15,7 +15,7 @@ import ray
 from ray import tune as ray_tune
 
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
-from pipelines.runtime.actor_resources import choose_gpus, wait_for_first
+from pipelines.runtime.actor_resources import Need, choose_gpus, wait_for_first
 from pipelines.runtime.provenance import provenance
 from pipelines.runtime.waiting import make_way, waiting_for
 from pipelines.settings.mixtures import describe_data
@@ -49,7 +49,7 @@ from tune.search.results.plots import write_plots
 from tune.search.results.publication import SearchResult, publish_schedules
 from tune.search.results.table import format_table
 from tune.search.settings import SearchConfig
-from tune.search.trial import Rungs, ScheduleTrial, TrialNotes, warn_of_resources
+from tune.search.trial import Rungs, ScheduleTrial, TrialNotes
 
 Report = Callable[[str], None]
 
@@ -129,7 +129,8 @@ def _on_gpus(stage: StageRun, config: SearchConfig, report: Report) -> SearchCon
     """Decide on a trial's GPUs, and wait until the first trial fits."""
     gpus = choose_gpus(config.gpus_per_trial, config.num_concurrent, stage.config.placement.use_gpu)
     bundle = {"CPU": config.cpus_per_trial, **({"GPU": gpus} if gpus else {})}
-    wait_for_first(bundle, "--gpus-per-trial", lambda text: report(f"search {stage.name}: {text}"))
+    need = Need(bundle, "cpus_per_trial, gpus_per_trial: a trial needs", "--cpus-per-trial")
+    wait_for_first(need, 1, "--gpus-per-trial", lambda text: report(f"search {stage.name}: {text}"))
     return replace(config, gpus_per_trial=gpus)
 
 
@@ -226,7 +227,6 @@ class _Session:
         """Run trials with Ray Tune."""
         config, task, ledger = self.config, self.task, self.ledger
         resources = {"cpu": config.cpus_per_trial, "gpu": config.trial_resources.gpus}
-        warn_of_resources(resources, self.report)
         trainable = ray_tune.with_parameters(ScheduleTrial, shared=[self.shared], **self.placement)
         fid, kid = ("FID", "KID") if task.feature_network.is_fid else ("distance", "kernel distance")
         words: dict[Estimate, str] = {"fid": fid, "fid-infinity": fid, "kid": kid, "weighted": "objective"}

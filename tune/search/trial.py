@@ -178,12 +178,3 @@ def reason(error: Any) -> str:
         cause = cause.cause
     lines = [line for line in str(cause).splitlines() if line.strip()] if cause else []
     return lines[-1].strip()[:300] if lines else "its process died"
-
-
-def warn_of_resources(wanted: dict[str, float], report: Callable[[str], None]) -> None:
-    """Report what the cluster lacks, since Ray waits for it silently and forever; the cluster may be about to grow."""
-    there = ray.cluster_resources()
-    for name, amount in wanted.items():
-        largest = there.get(name.upper(), 0.0)
-        if amount > largest:
-            report(f"search: a trial needs {amount:g} {name.upper()}, the cluster has {largest:g}: waiting for more")

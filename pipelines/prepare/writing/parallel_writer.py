@@ -13,6 +13,7 @@ from pipelines.prepare.plan.stage_index import StageIndex
 from pipelines.prepare.writing.progress import PrepareProgress
 from pipelines.prepare.writing.shard_task import ShardReport, ShardTask, write_shard
 from pipelines.runtime.live_nodes import wait_for_live_nodes
+from pipelines.runtime.node_waiting import lacking
 from pipelines.runtime.row_tasks import map_rows
 from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json
@@ -119,10 +120,8 @@ def _reserved_bytes(config: PrepareConfig) -> int:
 
 
 def _say_if_waiting() -> None:
-    import ray
-
-    if max((node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]), default=0) < 1:
-        print("waits for nodes: a shard needs 1 CPU, and no node of the cluster has one", flush=True)
+    if missing := lacking({"CPU": 1}, 1):
+        print(f"waits for nodes: a shard needs {missing}", flush=True)
 
 
 def _run_task(row: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
