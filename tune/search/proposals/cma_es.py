@@ -19,7 +19,8 @@ SIGMA = 1 / 6
 """First step width, in units of the ranges."""
 REFINING_SIGMA = 0.15
 """The same around a base, near which a refinement stays."""
-MIN_POPULATION = 3
+MIN_POPULATION = 4
+"""With fewer, one point of a generation is kept, from which no covariance can be learned."""
 MIN_GENERATIONS = 3
 """That the budget has room for: with fewer, nothing of what was found is used."""
 
