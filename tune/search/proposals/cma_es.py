@@ -19,8 +19,7 @@ SIGMA = 1 / 6
 """First step width, in units of the ranges."""
 REFINING_SIGMA = 0.15
 """The same around a base, near which a refinement stays."""
-MIN_POPULATION = 4
-"""With fewer, one point of a generation is kept, from which no covariance can be learned."""
+MIN_POPULATION = 3
 MIN_GENERATIONS = 3
 """That the budget has room for: with fewer, nothing of what was found is used."""
 
@@ -47,12 +46,14 @@ class CmaEs(Searcher):
         self._space, self._seed = space, seed
         self.names = (*space.choices, *space.ranges)
         mean = np.full(len(self.names), 0.5) if centre is None else self._as_vector(centre)
-        self.state = CMA(
-            mean=mean,
-            sigma=SIGMA if centre is None else REFINING_SIGMA,
-            bounds=np.array([[0.0, 1.0]] * len(mean)),
-            population_size=population(len(mean), num_trials),
-        )
+        # Three points keep one, so that an update has no weight and a bound of the package's is infinite, as it may be.
+        with np.errstate(divide="ignore"):
+            self.state = CMA(
+                mean=mean,
+                sigma=SIGMA if centre is None else REFINING_SIGMA,
+                bounds=np.array([[0.0, 1.0]] * len(mean)),
+                population_size=population(len(mean), num_trials),
+            )
         self._asked = 0
         self._generation: list[tuple[np.ndarray, tuple[int, float]]] = []
         self._points: dict[str, dict[str, float]] = {}
