@@ -35,8 +35,8 @@ def test_a_model_that_others_promoted_meanwhile_is_what_counts(chain, photos, mo
     monkeypatch.setattr(Registry, "promote", meddled)
     assert retrained(chain, 160, searches=()) == 0
     assert len(calls) == 2
-    assert "of v0001 on" in calls[0]
-    assert "of v0002 on" in calls[1]
+    assert "better than v0001" in calls[0]
+    assert "better than v0002" in calls[1]
     assert [entry.content["version"] for entry in registry.history()] == ["v0001", "v0002", "v0003"]
 
 
