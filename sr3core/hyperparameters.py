@@ -13,6 +13,7 @@ BetaFamily = Literal["linear", "cosine"]
 GammaUniformIn = Literal["gamma", "sqrt_gamma", "steps"]
 SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
 Clipping = Literal["none", "static", "dynamic"]
+Start = Literal["noise", "input"]
 Precision = Literal["float32", "tf32", "bfloat16"]
 
 
@@ -221,10 +222,14 @@ class SamplerConfig:
     """Iterations of the consistency projection at every evaluation: y_0_hat moves towards the images whose downsampled
     version is x. 1, 2 and 5 leave about a fifth, a twentieth and a four-hundredth of the squared error. Deviation: the
     paper has none."""
+    start: Start = field(default="noise", metadata=ADDED)
+    """What the chain starts from. noise: pure noise, Equation (8). input: the upsampled low-resolution image with noise
+    of the schedule's last level (Chung et al., 2022). Deviation: the paper has only noise."""
 
     def __post_init__(self) -> None:
         _require_one_of("algorithm", self.algorithm, get_args(SamplerAlgorithm))
         _require_one_of("clip", self.clip, get_args(Clipping))
+        _require_one_of("start", self.start, get_args(Start))
         require(0 <= self.variance <= 1, f"variance: {self.variance} is not in [0, 1]")
         require(0 <= self.eta <= 1, f"eta: {self.eta} is not in [0, 1]")
         require(0 <= self.churn <= 1, f"churn: {self.churn} is not in [0, 1]")

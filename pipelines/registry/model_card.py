@@ -67,13 +67,14 @@ def _stage(stage: StageRun) -> dict[str, str]:
     """A row of the table of networks."""
     schedule = stage.schedule(few_steps=True)
     assert schedule is not None, "a stage that samples has a schedule"
+    start = ", from the input" if schedule.sampler.start == "input" else ""
     batch = stage.config.batch_size
     return {
         "name": stage.name,
         "draws": _target(stage.model),
         "parameters": f"{_num_parameters(stage.model) / 1e6:.2f} million",
         "trained": f"{stage.weights.newest().step:,} steps of {batch} images",
-        "inference": f"{schedule.num_steps} steps ({schedule.name}, {schedule.sampler.algorithm})",
+        "inference": f"{schedule.num_steps} steps ({schedule.name}, {schedule.sampler.algorithm}{start})",
     }
 
 

@@ -11,7 +11,7 @@ from pipelines.storage.uris import absolute, exists, is_remote, join, list_files
 from pipelines.storage.versioned_json import decoding
 from pipelines.storage.writable import refuse_unwritable_file
 from sr3core import strict_json
-from sr3core.config import differences, fingerprint_of, to_dict
+from sr3core.config import differences, fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
 from sr3core.randomness import NOISE_VERSION
@@ -77,6 +77,8 @@ def schedules_of(stages: Sequence[StageRun], wanted: str | None) -> tuple[Infere
             raise ConfigError(f"guidance: {stage.name} has no classes; give it a schedule of guidance 0")
         if schedule.sampler.project and stage.model.low_size is None:
             raise ConfigError(f"project: {stage.name} has no low-resolution image; give it a schedule of project 0")
+        if schedule.sampler.start == "input" and stage.model.low_size is None:
+            raise ConfigError(f"start: {stage.name} has no low-resolution image; give it one that starts from noise")
         found.append(schedule)
     return tuple(found)
 
@@ -140,7 +142,7 @@ def _content(
 ) -> dict[str, Any]:
     """Everything but its number that determines an image, by name: for the record, and to report differences."""
     checkpoints = {f"{s.name}_checkpoint": s.weights.fingerprint() for s in stages}
-    walks = [[list(schedule.gammas), to_dict(schedule.sampler)] for schedule in schedules]
+    walks = [[list(schedule.gammas), scientific(schedule.sampler)] for schedule in schedules]
     return {
         **checkpoints,
         **{f"{stage.name}_schedule": fingerprint_of(walk) for stage, walk in zip(stages, walks, strict=True)},

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from pipelines.storage.lease import Lease
 from pipelines.storage.local_files import replacing
 from pipelines.storage.versioned_json import read_object
 from sr3core import strict_json
-from sr3core.config import fingerprint_of, from_dict, to_dict
+from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
 from sr3core.errors import ConfigError, DataError
 from sr3core.randomness import NOISE_VERSION
 
@@ -205,7 +205,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         stage.check_weights()
     schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
     checkpoints = {stage.name: stage.weights.newest().state["sha256"] for stage in stages}
-    gammas = {name: asdict(s) for name, s in schedules.items() if s}
+    gammas = {name: scientific(s) for name, s in schedules.items() if s}
     names = ("nearest", "bicubic", *methods)
     samples = Samples(
         folder=folder,

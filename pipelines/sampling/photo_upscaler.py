@@ -22,7 +22,7 @@ from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.local_files import discard, local_errors
 from pipelines.storage.uris import commit, delete_leftovers, join, read_bytes, size_of, temporary_path
 from sr3core import strict_json
-from sr3core.config import fingerprint_of, from_dict, scientific, to_dict
+from sr3core.config import fingerprint_of, from_dict, scientific
 from sr3core.errors import StorageError
 from sr3core.randomness import NOISE_VERSION
 
@@ -223,7 +223,7 @@ def settings_of(run: Run, config: UpscaleConfig) -> dict[str, Any]:
             "weights": info.state["sha256"][sampling_weights(info).name],
             "schedule": {
                 "name": schedule.name,
-                "fingerprint": fingerprint_of([schedule.gammas, to_dict(schedule.sampler)]),
+                "fingerprint": fingerprint_of([schedule.gammas, scientific(schedule.sampler)]),
             },
             **({} if stage.mean is None else {"mean": stage.mean.fingerprint()}),
         }

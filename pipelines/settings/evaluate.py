@@ -19,7 +19,7 @@ class EvaluateConfig:
     """Maximum number of images, taken from the start of the split; None takes all."""
     schedule: ScheduleChoice | None = None
     """Inference schedule: a file, the name of one of the run's schedules, or a number of steps; None takes the best
-    that a search has found."""
+    that a search has found. An end @GAMMA starts from the input with noise of that level: 100@0.1."""
     seed: int = 0
     """Seed for the noise."""
     num_seeds: int = field(default=4, metadata=ADDED)

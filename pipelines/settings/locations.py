@@ -35,8 +35,17 @@ def _before_weight(text: str) -> tuple[str, ...]:
     return (DataPart.read(text).folder,)
 
 
+def split_start(choice: str) -> tuple[str, float | None]:
+    """A choice of a schedule without its end @GAMMA, the level at which the chain starts from the input, and that."""
+    name, sign, level = choice.rpartition("@")
+    try:
+        return (name, float(level)) if sign and not os.path.isfile(choice) else (choice, None)
+    except ValueError:
+        return choice, None
+
+
 def _schedule_files(text: str) -> tuple[str, ...]:
-    parts = (part.strip() for part in text.split(","))
+    parts = (split_start(part.strip())[0] for part in text.split(","))
     return tuple(part for part in parts if "/" in part or os.path.isfile(part))  # all else is a name or a number
 
 
@@ -52,7 +61,8 @@ NamedLocation = Annotated[str, Paths("NAME=PATH", _after_name)]
 DataLocation = Annotated[str, Paths("PATH[=WEIGHT]", _before_weight)]
 """A folder of prepared data, with a weight if there are several."""
 ScheduleChoice = Annotated[str, Paths("SCHEDULE", _schedule_files)]
-"""An inference schedule: a file, a name or a number of steps; several are separated by commas."""
+"""An inference schedule: a file, a name or a number of steps, and @GAMMA to start from the input at that level; several
+are separated by commas."""
 DatabaseAddress = Annotated[str, Paths("ADDRESS", _sqlite_file)]
 """A SQLAlchemy address, of which sqlite:///PATH names a file."""
 

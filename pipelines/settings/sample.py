@@ -24,7 +24,8 @@ class SampleConfig:
     """Classes to draw in turn, such as 0-9,207; None takes every class of the base model."""
     schedule: ScheduleChoice | None = None
     """Inference schedule: a file, the name of a schedule that every stage has, or a number of steps; or one for each
-    stage, the base model's first: 250,100,50. None takes each stage's best with the most steps."""
+    stage, the base model's first: 250,100,50. None takes each stage's best with the most steps. An end @GAMMA starts
+    a stage from its input with noise of that level: 250,100@0.1,50@0.1."""
     seed: int = 0
     """Seed for the noise."""
     batch: int = field(default=8, metadata=PLACEMENT)

@@ -22,7 +22,8 @@ class UpscaleConfig:
     """JPEG or WebP quality, 1 to 100; None takes 95."""
     schedule: ScheduleChoice | None = None
     """Inference schedule: a file, the name of one of the run's schedules, or a number of steps; None takes the best
-    with the most steps, and before any search 10 steps of DDIM. 100 is the paper's budget."""
+    with the most steps, and before any search 10 steps of DDIM. 100 is the paper's budget. An end @GAMMA, such as
+    100@0.1, starts from the input with noise of that level, and takes only the steps below it."""
     seed: int = 0
     """Seed for the noise; the same photo and seed give the same image."""
     tile: int | None = None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sr3core.diffusion.equations import Denoiser, Noise, predict_epsilon, predict_y_0
+from sr3core.diffusion.input_start import noised_input
 from sr3core.diffusion.learned_variance import split_variance
 from sr3core.diffusion.residual import Residual
 from sr3core.diffusion.schedules import InferenceSchedule
@@ -32,7 +33,7 @@ def sample(
     projection: Projection | None = None,
     residual: Residual | None = None,
 ) -> Tensor:
-    """Draw y_T from N(0, I), Equation (8), then y_0 given x with the reverse chain, Equation (7).
+    """Draw y_T from N(0, I), Equation (8), or near the input, then y_0 given x with the reverse chain, Equation (7).
 
     With SamplerConfig(clip="none") this is Algorithm 2.
 
@@ -52,13 +53,15 @@ def sample(
         y_0, (B, C, H, W), in about [-1, 1], and within it if the sampler clips.
 
     Raises:
-        ConfigError: the sampler projects, but projection is None.
+        ConfigError: the sampler projects, but projection is None; or it starts from the input, but x_up is None.
     """
     config = schedule.sampler
     if config.project and projection is None:
         raise ConfigError(f"project: {config.project} iterations need a low-resolution image; use 0 for a base model")
     estimate = estimator(denoise, x_up, config, projection, residual)
     y_t = noise(shape)  # y_T
+    if config.start == "input":
+        y_t = noised_input(x_up, schedule.gammas[-1], y_t, residual)
     chain = SOLVERS[config.algorithm](y_t, _steps(schedule, y_t, noise), estimate, config)
     y_0 = y_t
     for done, y_t in enumerate(chain, start=1):

@@ -152,7 +152,7 @@ class _Session:
     def __init__(self, stage: StageRun, task: Task, config: SearchConfig, ledger: Ledger, report: Report) -> None:
         self.stage, self.task, self.config, self.ledger, self.report = stage, task, config, ledger, report
         self.training = stage.config.model.noise_schedule
-        self.space = SearchSpace.of(self.training, config.steps, config.samplers)
+        self.space = SearchSpace.of(self.training, config.steps, config.samplers, config.starts)
         self.shared = ray.put(task)
         self.placement = {"cpus": config.cpus_per_trial, "gpus": config.trial_resources.gpus}
 

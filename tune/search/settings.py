@@ -5,7 +5,7 @@ from typing import Literal
 
 from pipelines.settings.stages import Split
 from sr3core.config import ADDED, PLACEMENT
-from sr3core.hyperparameters import SamplerAlgorithm, require
+from sr3core.hyperparameters import SamplerAlgorithm, Start, require
 
 Algorithm = Literal["tpe", "cmaes", "random", "grid"]
 Objective = Literal["fid", "kid", "weighted"]
@@ -109,6 +109,9 @@ class SearchConfig:
     inception where its weights are found, else seeded."""
     samplers: tuple[SamplerAlgorithm, ...] = ("ancestral", "ddim", "dpmpp_2m", "heun")
     """Samplers to choose from, each with its own amount of randomness; dpmpp_2m has none."""
+    starts: tuple[Start, ...] = field(default=("noise",), metadata=ADDED)
+    """What chains may start from. noise: pure noise, as in the paper. input: the upsampled input with noise added, to a
+    level that is searched too (Chung et al., 2022). The defaults start from noise."""
     name: str | None = field(default=None, metadata=PLACEMENT)
     """Folder below RUN/<stage>/search; by default named after the steps and a hash of what decides the result. Naming
     an existing folder resumes its search, also with more trials."""
@@ -167,6 +170,9 @@ class SearchConfig:
         require(
             len(set(self.samplers)) == len(self.samplers) >= 1,
             f"samplers: {self.samplers} must be different, and at least one",
+        )
+        require(
+            len(set(self.starts)) == len(self.starts) >= 1, f"starts: {self.starts} must be different, and at least one"
         )
         require(self.num_references >= 16, f"num_references: {self.num_references} is less than 16")
         require(self.confirm_seeds >= 1, f"confirm_seeds: {self.confirm_seeds} is not positive")

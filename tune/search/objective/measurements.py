@@ -1,12 +1,12 @@
 """What all trials share, and what is measured of a schedule's images."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from sr3core.config import fingerprint_of
+from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.hyperparameters import ModelConfig
@@ -100,4 +100,4 @@ def measurement_path(task: Task, schedule: InferenceSchedule, first: int, last: 
 
 def schedule_fingerprint(schedule: InferenceSchedule) -> str:
     """Identity of what a schedule does, regardless of its name and provenance."""
-    return fingerprint_of({"gammas": list(schedule.gammas), "sampler": asdict(schedule.sampler)})
+    return fingerprint_of({"gammas": list(schedule.gammas), "sampler": scientific(schedule.sampler)})

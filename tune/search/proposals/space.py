@@ -17,7 +17,7 @@ from sr3core.diffusion.schedules import (
     training_gammas,
 )
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
+from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig, Start
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -27,6 +27,8 @@ SHAPES = (1 / 3, 3.0)
 NOISE_FIRST = (1e-6, 1e-3)
 LARGEST_NOISE_FIRST = 0.5
 LARGEST_LAST = 1e-2
+LARGEST_SIGNAL = 0.95
+"""Largest sqrt(gamma) that a chain from the input starts at: with less noise it could hardly change its input."""
 
 Point = Mapping[str, float | int | str | bool]
 """A point of a space: parameter name -> value."""
@@ -63,7 +65,8 @@ class SearchSpace:
 
     Parameters: family and shape of the curve; noise_first = 1 - gamma_1, log-uniform from 1e-6; gamma_last = gamma_N,
     log-uniform in [smallest_gamma, 1e-2]; the sampler; its randomness in [0, 1], where it has any (RANDOMNESS); how
-    y_0_hat is clipped; and num_steps, the budget, if there are several.
+    y_0_hat is clipped; what the chain starts from; and num_steps, the budget, if there are several. A chain from the
+    input has signal_start = sqrt(gamma_N), uniform up to 0.95, in place of gamma_last.
     """
 
     steps: tuple[int, ...]
@@ -72,6 +75,7 @@ class SearchSpace:
     samplers: tuple[SamplerAlgorithm, ...] = get_args(SamplerAlgorithm)
     largest_noise_first: float = NOISE_FIRST[1]
     """Upper end of noise_first: 1e-3, or the respaced trained schedule's where that is larger, at few steps."""
+    starts: tuple[Start, ...] = ("noise",)
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest_gamma < 1 - LARGEST_NOISE_FIRST:
@@ -82,13 +86,17 @@ class SearchSpace:
 
     @classmethod
     def of(
-        cls, training: NoiseScheduleConfig, steps: Sequence[int], samplers: Sequence[SamplerAlgorithm]
+        cls,
+        training: NoiseScheduleConfig,
+        steps: Sequence[int],
+        samplers: Sequence[SamplerAlgorithm],
+        starts: Sequence[Start] = ("noise",),
     ) -> "SearchSpace":
         """The space for a network trained with this noise schedule."""
         smallest = float(training_gammas(training)[-1])
         respaced = 1 - default_schedule(training, min(steps)).gammas[1]
         largest = min(max(NOISE_FIRST[1], respaced), LARGEST_NOISE_FIRST)
-        return cls(tuple(steps), smallest, tuple(samplers), largest)
+        return cls(tuple(steps), smallest, tuple(samplers), largest, tuple(starts))
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -98,38 +106,43 @@ class SearchSpace:
             "sampler": self.samplers,
             "clip": get_args(Clipping),
         }
-        return found | ({"num_steps": self.steps} if len(self.steps) > 1 else {})
+        several = {"num_steps": self.steps, "start": self.starts}
+        return found | {name: values for name, values in several.items() if len(values) > 1}
 
     @property
     def ranges(self) -> dict[str, Range]:
         """The numeric parameters and their ranges."""
+        lasts: dict[Start, tuple[str, Range]] = {
+            "noise": ("gamma_last", (self.smallest_gamma, max(LARGEST_LAST, self.smallest_gamma), True)),
+            "input": ("signal_start", (float(np.sqrt(self.smallest_gamma)), LARGEST_SIGNAL, False)),
+        }
         return {
             "shape": (*SHAPES, True),
             "noise_first": (NOISE_FIRST[0], self.largest_noise_first, True),
-            "gamma_last": (self.smallest_gamma, max(LARGEST_LAST, self.smallest_gamma), True),
+            **dict(lasts[start] for start in self.starts),
             "randomness": (0.0, 1.0, False),
         }
 
     def ranges_of(self, choices: Point) -> dict[str, Range]:
-        """All but the randomness of a sampler that has none."""
-        return {name: ends for name, ends in self.ranges.items() if name != "randomness" or _knob(choices["sampler"])}
+        """All but the randomness of a sampler that has none, and the last level of the other start."""
+        useless = {"signal_start" if choices.get("start", self.starts[0]) == "noise" else "gamma_last"}
+        useless |= set() if _knob(choices["sampler"]) else {"randomness"}
+        return {name: ends for name, ends in self.ranges.items() if name not in useless}
 
     def schedule(self, point: Point) -> InferenceSchedule:
         """Decode a point, whose choices may be numbers in [0, 1]; numbers out of range are clamped."""
         values = decode(self, point)
         budget = values.get("num_steps", self.steps[0])
-        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"])
+        start = values.get("start", self.starts[0])
+        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"], start=start)
         if knob := _knob(sampler.algorithm):
             sampler = replace(sampler, **{knob: values["randomness"]})
-        gammas = inference_gammas(
-            values["family"],
-            sampler.num_steps_within(budget),
-            1 - values["noise_first"],
-            values["gamma_last"],
-            values["shape"],
-        )
-        steps = f"-{budget}" if len(self.steps) > 1 else ""
-        name = f"{values['family']}-{values['sampler']}-{fingerprint_of(values)[:6]}{steps}"
+        last = values["gamma_last"] if start == "noise" else values["signal_start"] ** 2
+        first = _first_level(values["noise_first"], last, start)
+        steps = sampler.num_steps_within(budget)
+        gammas = inference_gammas(values["family"], steps, first, last, values["shape"])
+        suffix = f"-{budget}" if len(self.steps) > 1 else ""
+        name = f"{values['family']}-{values['sampler']}-{fingerprint_of(values)[:6]}{suffix}"
         return make_schedule(gammas, sampler, name, self.smallest_gamma)
 
     def grid(self, count: int, seed: int) -> list[dict[str, Any]]:
@@ -145,6 +158,11 @@ class SearchSpace:
             points += [choices | dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
         order = np.random.Generator(np.random.Philox(seed)).permutation(len(points))
         return [points[index] for index in order[:count]]
+
+
+def _first_level(noise_first: float, gamma_last: float, start: Start) -> float:
+    """gamma_1. A chain from the input may start at so clean a level that gamma_1 must make room for it."""
+    return 1 - noise_first if start == "noise" else max(1 - noise_first, (1 + gamma_last) / 2)
 
 
 RANDOMNESS = {"ancestral": "variance", "ddim": "eta", "heun": "churn"}
@@ -176,9 +194,9 @@ class RefinementSpace:
     def ranges(self) -> dict[str, Range]:
         """Both ends, the sampler's randomness if it has any, and bend_1.. of the steps between them."""
         first, last = self.base.gammas[1], self.base.gammas[-1]
-        ends: dict[str, Range] = {
-            "gamma_last": (self.smallest_gamma, max(LARGEST_LAST, last), True),
-        }
+        ends: dict[str, Range] = {"gamma_last": (self.smallest_gamma, max(LARGEST_LAST, last), True)}
+        if self.base.sampler.start == "input":
+            ends["gamma_last"] = (max(self.smallest_gamma, last / 3), max(min(3 * last, LARGEST_SIGNAL**2), last), True)
         if _knob(self.base.sampler.algorithm):
             ends["randomness"] = (0.0, 1.0, False)
         if self.base.num_steps > 1:
@@ -215,7 +233,7 @@ class RefinementSpace:
             bends = np.array([values[f"bend_{step}"] for step in range(1, len(old))])
             widths = np.diff(old) * np.exp(self.strength * bends)
             share = np.concatenate([[0.0], np.cumsum(widths)]) / widths.sum()
-            first = 1 - values["noise_first"]
+            first = _first_level(values["noise_first"], gammas[-1], self.base.sampler.start)
             start, stop = np.log((1 - first) / first), np.log((1 - gammas[-1]) / gammas[-1])
             gammas[1:-1] = 1 / (1 + np.exp(start + (stop - start) * share[:-1]))
         knob = _knob(self.base.sampler.algorithm)

@@ -73,7 +73,7 @@ def _cells(trial: TrialRecord, bold: bool) -> list[str]:
     return [
         f"**{trial.name}**" if bold else trial.name,
         f"{trial.num_steps}{twice}",
-        ", ".join([sampler.algorithm, *knob, clipped]),
+        ", ".join([sampler.algorithm, *knob, clipped, *_start(trial)]),
         _with_error(trial.objective, trial.objective_error, ".4g"),
         _with_error(trial.distance, trial.standard_error, ".2f"),
         _with_error(trial.kid, trial.kid_error, ".2f", 1000),
@@ -82,6 +82,10 @@ def _cells(trial: TrialRecord, bold: bool) -> list[str]:
         _number(trial.consistency, ".1f"),
         _number(trial.seconds_per_image, ".3f"),
     ]
+
+
+def _start(trial: TrialRecord) -> list[str]:
+    return [f"from the input at gamma {trial.gammas[-1]:.2g}"] if trial.sampler.start == "input" else []
 
 
 def _with_error(value: float | None, error: float | None, form: str, scale: float = 1) -> str:

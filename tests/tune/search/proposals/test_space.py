@@ -71,6 +71,30 @@ def test_numbers_of_any_size_decode_to_a_schedule(point: dict, smallest: float) 
     check_gammas(np.array(schedule.gammas), smallest)
 
 
+@given(points, st.floats(-10, 10), st.sampled_from(["noise", "input", 0.0, 0.7]), st.integers(1, 100))
+def test_a_chain_from_the_input_starts_anywhere_between_noise_and_its_image(point, signal, start, budget) -> None:
+    space = SearchSpace((budget,), SMALLEST, largest_noise_first=0.5, starts=("noise", "input"))
+    schedule = space.schedule(point | {"start": start, "signal_start": signal, "noise_first": 0.5})
+    check_gammas(np.array(schedule.gammas), SMALLEST)
+    assert schedule.sampler.start == ("noise" if start in ("noise", 0.0) else "input")
+    if schedule.sampler.start == "input":
+        assert SMALLEST <= schedule.gammas[-1] <= 0.95**2 + 1e-12
+        refined = RefinementSpace(schedule, SMALLEST)
+        for share in (0.0, 1.0):
+            bent = {name: low + share * (high - low) for name, (low, high, _) in refined.ranges.items()}
+            check_gammas(np.array(refined.schedule(bent).gammas), SMALLEST)
+
+
+def test_the_levels_of_the_other_start_are_not_asked_for() -> None:
+    space = SearchSpace((10,), SMALLEST, starts=("noise", "input"))
+    for start, other in (("noise", "signal_start"), ("input", "gamma_last")):
+        asked = space.ranges_of({"start": start, "sampler": "ddim"})
+        assert other not in asked
+        assert len(asked) == 4
+    assert "signal_start" not in SearchSpace((10,), SMALLEST).ranges
+    assert "gamma_last" not in SearchSpace((10,), SMALLEST, starts=("input",)).ranges
+
+
 def test_optuna_proposes_points_of_the_space() -> None:
     import optuna
 
