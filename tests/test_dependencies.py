@@ -17,7 +17,7 @@ from tests.loopback import LoopbackServer, answer
 
 ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / "requirements"
-LOCKS = ("dev.txt", "runtime.txt", "weights.txt")
+LOCKS = ("dev.txt", "runtime.txt", "sbom.txt", "weights.txt")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 DIRECT = [Requirement(text) for text in PROJECT["dependencies"]]

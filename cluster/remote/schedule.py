@@ -16,7 +16,10 @@ TOKEN_SECRET = "sr3-token"
 SHARED_CLAIM = "sr3-shared"
 """Volume claim of the disk that all nodes mount at /shared."""
 LABELS = {"app.kubernetes.io/part-of": "sr3"}
-"""What the network policy of cluster/kuberay/base.yaml admits."""
+SUBMITTER_LABELS = {**LABELS, "app.kubernetes.io/component": "submitter"}
+"""What the network policies of cluster/kuberay/base.yaml let reach the dashboard."""
+KEPT_SECONDS = 7 * 86400
+"""How long a finished job and its submitter's log can be looked at."""
 DASHBOARD_PORT = 8265
 USER = 1000
 """The image's user."""
@@ -74,8 +77,16 @@ def ray_job_spec(job: Job) -> dict[str, Any]:
         "submissionMode": "K8sJobMode",
         "backoffLimit": 0,
         "shutdownAfterJobFinishes": False,
+        "deletionStrategy": {"deletionRules": _deletion_rules()},
         "submitterPodTemplate": pod_template(job, "ray-job-submitter", None),
     }
+
+
+def _deletion_rules() -> list[dict[str, Any]]:
+    """KubeRay deletes the job, but not the cluster that others use, some time after any ending; by default it keeps all
+    jobs for ever. ttlSecondsAfterFinished would want shutdownAfterJobFinishes."""
+    endings = ({"jobStatus": "SUCCEEDED"}, {"jobStatus": "FAILED"}, {"jobDeploymentStatus": "Failed"})
+    return [{"condition": {**ending, "ttlSeconds": KEPT_SECONDS}, "policy": "DeleteSelf"} for ending in endings]
 
 
 def cron_job_spec(job: Job) -> dict[str, Any]:
@@ -92,7 +103,7 @@ def cron_job_spec(job: Job) -> dict[str, Any]:
         "jobTemplate": {
             "spec": {
                 "backoffLimit": 0,
-                "ttlSecondsAfterFinished": 7 * 86400,
+                "ttlSecondsAfterFinished": KEPT_SECONDS,
                 "template": pod_template(job, "sr3", ["sr3", "--address", address, *job.command]),
             }
         },
@@ -142,7 +153,7 @@ def pod_template(job: Job, name: str, command: list[str] | None) -> dict[str, An
             {"name": "shared", "persistentVolumeClaim": {"claimName": SHARED_CLAIM, "readOnly": True}},
         ],
     }
-    return {"metadata": {"labels": LABELS}, "spec": spec}
+    return {"metadata": {"labels": SUBMITTER_LABELS}, "spec": spec}
 
 
 def _head(api_version: str, kind: str, job: Job) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -20,24 +21,10 @@ ROOT = Path(__file__).resolve().parents[3]
 KUBERAY = ROOT / "cluster" / "kuberay"
 SCHEMAS = ROOT / "tests" / "cluster" / "kuberay_crds"
 JOBS = sorted((KUBERAY / "jobs").glob("*.yaml"))
-SHAPES = {
-    "ServiceAccount": set(),
-    "PersistentVolumeClaim": {"accessModes", "storageClassName", "resources"},
-    "Service": {"selector", "ports"},
-    "StatefulSet": {"serviceName", "replicas", "selector", "template", "volumeClaimTemplates"},
-    "NetworkPolicy": {"podSelector", "policyTypes", "ingress"},
-    "CronJob": {
-        "schedule",
-        "timeZone",
-        "suspend",
-        "concurrencyPolicy",
-        "startingDeadlineSeconds",
-        "successfulJobsHistoryLimit",
-        "failedJobsHistoryLimit",
-        "jobTemplate",
-    },
-}
-"""Kubernetes' own kinds that are used, and the fields of their specs."""
+KUBERNETES = "1.33.0"
+"""The version whose own schemas the core kinds are checked against; the oldest one that is still maintained."""
+KUEUE_KINDS = {"ResourceFlavor", "ClusterQueue", "LocalQueue"}
+"""Kinds of which no package has the schema; tests/cluster/kuberay/test_kueue.py looks at them."""
 
 
 @functools.cache
@@ -87,7 +74,7 @@ def pod_templates(node: Any) -> list[dict[str, Any]]:
     return own + [found for value in node.values() for found in pod_templates(value)]
 
 
-EVERYTHING = [document for path in (*KUBERAY.glob("*.yaml"), *JOBS) for document in documents(path)]
+EVERYTHING = [document for path in sorted(KUBERAY.rglob("*.yaml")) for document in documents(path)]
 NAMES = [f"{document['kind']}-{document['metadata']['name']}" for document in EVERYTHING]
 
 
@@ -96,8 +83,8 @@ def test_each_manifest_fits_its_schema(document):
     kind = document["kind"]
     if kind.startswith("Ray"):
         validator(kind).validate(document)
-    else:
-        assert document.get("spec", {}).keys() <= SHAPES[kind]
+    elif kind not in KUEUE_KINDS:
+        kubernetes_validate.validate(document, KUBERNETES, strict=True)
     for template in pod_templates(document):
         pod_validator().validate(template)
 
@@ -114,15 +101,29 @@ def test_the_schema_would_find_a_mistake():
         pod_validator().validate(template)
 
 
+@pytest.mark.parametrize(
+    ("kind", "spec", "word"),
+    [
+        ("NetworkPolicy", {"podSelector": {}, "ingres": []}, "ingres"),
+        ("PersistentVolumeClaim", {"accessModes": "ReadWriteMany"}, "ReadWriteMany"),
+    ],
+)
+def test_kubernetes_own_schemas_would_find_a_mistake(kind, spec, word):
+    version = "networking.k8s.io/v1" if kind == "NetworkPolicy" else "v1"
+    wrong = {"apiVersion": version, "kind": kind, "metadata": {"name": "x"}, "spec": spec}
+    with pytest.raises(kubernetes_validate.ValidationError, match=word):
+        kubernetes_validate.validate(wrong, KUBERNETES, strict=True)
+
+
 @pytest.mark.parametrize("document", EVERYTHING, ids=NAMES)
 def test_every_pod_is_non_root_with_a_read_only_root_and_limits(document):
     for template in pod_templates(document):
         pod = template["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] != 0
-        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "sr3", "else the network policy bars it"
+        assert template["metadata"]["labels"]["app.kubernetes.io/part-of"] == "sr3", "else the network policies bar it"
         mounted = {volume["name"] for volume in pod["volumes"]}
-        for container in pod["containers"]:
+        for container in [*pod["containers"], *pod.get("initContainers", ())]:
             security = container["securityContext"]
             assert security["readOnlyRootFilesystem"] is True
             assert security["allowPrivilegeEscalation"] is False
@@ -159,6 +160,36 @@ def test_a_shipped_job_is_what_its_command_writes(path, capsys):
     first, _, _ = path.read_text().partition("\n")
     assert main(shlex.split(first.removeprefix("# "))[1:]) == 0
     assert capsys.readouterr().out == path.read_text()
+
+
+@pytest.mark.parametrize("document", EVERYTHING, ids=NAMES)
+def test_no_finished_job_stays_for_ever(document):
+    """By KubeRay's rules of a spec: rules of deletion go without shutdownAfterJobFinishes, a time to live only with it."""
+    if document["kind"] not in ("RayJob", "RayCronJob", "CronJob"):
+        return
+    spec = document["spec"].get("jobTemplate", document["spec"])
+    if document["kind"] == "CronJob":
+        assert spec["spec"]["ttlSecondsAfterFinished"] > 0
+    elif spec["shutdownAfterJobFinishes"]:
+        assert spec["ttlSecondsAfterFinished"] >= 0
+        assert "deletionStrategy" not in spec
+    else:
+        assert "ttlSecondsAfterFinished" not in spec
+        rules = spec["deletionStrategy"]["deletionRules"]
+        assert {rule["policy"] for rule in rules} == {"DeleteSelf"}, "the cluster is others' too"
+        ended = [{**rule["condition"], "ttlSeconds": 0} for rule in rules]
+        assert {"jobStatus": "SUCCEEDED", "ttlSeconds": 0} in ended
+        assert {"jobStatus": "FAILED", "ttlSeconds": 0} in ended
+
+
+@pytest.mark.parametrize("document", EVERYTHING, ids=NAMES)
+def test_rays_logs_survive_their_pod(document):
+    for template in pod_templates(document):
+        pod = template["spec"]
+        if any(container["name"] in ("ray-head", "ray-worker") for container in pod["containers"]):
+            (logs,) = pod["initContainers"]
+            assert logs["restartPolicy"] == "Always", "a sidecar: it ends after Ray"
+            assert (ROOT / "cluster" / "docker" / Path(logs["command"][1]).name).is_file()
 
 
 def test_there_is_a_job_for_each_step_and_the_alpha_kind_is_off():
