@@ -1,4 +1,4 @@
-"""What NetworkPolicies mean, by Kubernetes' own rules: who may open a connection to whom, for ingress within one cluster."""
+"""What NetworkPolicies mean, by Kubernetes' rules: who may connect to whom, for ingress within one cluster."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

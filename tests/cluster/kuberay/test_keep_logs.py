@@ -1,4 +1,4 @@
-"""cluster/docker/keep-logs.sh, the sidecar that saves Ray's logs: run by sh, with a real rsync, ended by a real signal."""
+"""cluster/docker/keep-logs.sh, the sidecar that saves Ray's logs: a real sh, a real rsync, a real signal."""
 
 import os
 import shutil

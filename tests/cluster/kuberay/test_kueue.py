@@ -1,4 +1,4 @@
-"""cluster/kuberay/kueue: what Kueue asks of a RayJob, a quota that holds it, and pods like those of the shared cluster."""
+"""cluster/kuberay/kueue: what Kueue asks of a RayJob, a quota that holds it, pods like the shared cluster's."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def test_the_names_lead_from_the_job_to_the_quota():
 
 
 def test_kueue_takes_the_job():
-    """Its documentation: no cluster that exists, no autoscaler, shut down at the end, at most seven groups of workers."""
+    """Its documentation: no cluster that exists, no autoscaler, shut down at the end, at most seven worker groups."""
     spec = JOB["spec"]
     assert spec["suspend"] is True
     assert spec["shutdownAfterJobFinishes"] is True

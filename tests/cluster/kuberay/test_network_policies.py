@@ -1,4 +1,4 @@
-"""Who may reach what in cluster/kuberay: its policies, evaluated on pods labelled as KubeRay and its Helm chart label them."""
+"""Who may reach what in cluster/kuberay: its policies, on pods labelled as KubeRay and its Helm chart do."""
 
 from pathlib import Path
 from typing import Any

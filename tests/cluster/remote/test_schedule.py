@@ -164,7 +164,7 @@ def test_a_shipped_job_is_what_its_command_writes(path, capsys):
 
 @pytest.mark.parametrize("document", EVERYTHING, ids=NAMES)
 def test_no_finished_job_stays_for_ever(document):
-    """By KubeRay's rules of a spec: rules of deletion go without shutdownAfterJobFinishes, a time to live only with it."""
+    """KubeRay: rules of deletion go without shutdownAfterJobFinishes, a time to live goes only with it."""
     if document["kind"] not in ("RayJob", "RayCronJob", "CronJob"):
         return
     spec = document["spec"].get("jobTemplate", document["spec"])
