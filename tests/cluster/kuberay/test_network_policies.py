@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.remote.schedule import Job, manifest
+from cluster.remote.schedule import Job, Kind, manifest
 from tests.cluster.kuberay.network_policies import Pod, admits
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -35,7 +35,7 @@ def ray_pod(name: str, node_type: str, template: dict[str, Any], namespace: str 
     return Pod(name, {**own, **template.get("metadata", {}).get("labels", {})}, namespace)
 
 
-def submitter(kind: str, cron: str | None) -> Pod:
+def submitter(kind: Kind, cron: str | None) -> Pod:
     spec = manifest(Job(command=("report", "/r"), name="x", kind=kind, cron=cron))["spec"]
     if kind == "cronjob":
         return Pod("a CronJob's pod", spec["jobTemplate"]["spec"]["template"]["metadata"]["labels"])
