@@ -48,11 +48,13 @@ def call_in_float32(function: Callable[[Tensor], Tensor], value: Tensor) -> Tens
     """Call without autocast and without TensorFloat-32, for the few layers where rounding matters and cost does not."""
     with in_float32(value.device):
         if value.device.type == "cuda" and torch.backends.cudnn.allow_tf32:
-            return cast("Callable[..., Tensor]", _call_exactly)(function, value)
+            from sr3core.networks.uncompiled import call_uncompiled
+
+            # A compiled convolution would read the switch when it runs, which is after the context.
+            return cast("Callable[..., Tensor]", call_uncompiled)(_call_exactly, function, value)
         return function(value)
 
 
-@torch.compiler.disable  # pyright: ignore[reportUnknownMemberType]  # a compiled convolution would read the switch when it runs, which is after the context
 def _call_exactly(function: Callable[[Tensor], Tensor], value: Tensor) -> Tensor:
     with exact_float32():
         return function(value)

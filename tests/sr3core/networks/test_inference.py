@@ -164,3 +164,13 @@ def test_without_a_compiler_the_network_runs_as_it_is_and_says_so_once(tmp_path)
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout == "same\n", done.stderr
     assert done.stderr.count("torch.compile failed, continuing without it") == 1
+
+
+def test_what_is_not_compiled_does_not_import_the_compiler():
+    """That takes as long as importing torch, in every process: a sampler's, a measurer's, a trial's."""
+    code = (
+        "import sys, torch; from tests.sr3core.networks.test_inference import SMALLEST, InferenceNetwork, network,"
+        " outputs; outputs(InferenceNetwork(network(SMALLEST)), 8, SMALLEST); print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "False\n", done.stderr
