@@ -20,6 +20,9 @@ ADDED: dict[str, bool] = {"added": True}
 """Metadata of a field that earlier versions lacked. fingerprint() ignores it at its default, so that configurations
 keep the fingerprints that earlier versions gave them."""
 
+PRESENCE: dict[str, bool] = {"added": True, "presence": True}
+"""Metadata of an ADDED field that names a place, of which only whether it is given affects the result."""
+
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Convert a config dataclass to JSON types: dicts, lists, strings, numbers, booleans, None."""
@@ -86,7 +89,7 @@ def scientific(config: Any) -> Any:
     if dataclasses.is_dataclass(config):
         values = {f: getattr(config, f.name) for f in dataclasses.fields(config) if not f.metadata.get("placement")}
         kept = {f: value for f, value in values.items() if not (f.metadata.get("added") and value == _default(f))}
-        return {f.name: scientific(value) for f, value in kept.items()}
+        return {f.name: scientific(bool(v) if f.metadata.get("presence") else v) for f, v in kept.items()}
     if isinstance(config, list | tuple):
         return [scientific(item) for item in cast("Iterable[Any]", config)]
     if isinstance(config, dict):

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.prepare.opened_source import open_configured
 from pipelines.prepare.plan.dealing import plan_shards
 from pipelines.prepare.plan.shard_plan import load_own_plan, write_plan
 from pipelines.prepare.plan.stage_index import StageIndex, open_stages
 from pipelines.prepare.preparation import prepare
-from pipelines.prepare.sources.listing import open_source
 from pipelines.prepare.writing.shard_task import ShardTask, write_shard
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, parse_stages
@@ -43,7 +43,7 @@ def prepared_classes(photos: Path, folder: Path, count: int, stage: str, **chang
 
 def prepared_without_ray(config: PrepareConfig) -> Path:
     """The folder of the first stage's shards, written one after another in this process."""
-    plan, lines = plan_shards(config, open_source(config.source))
+    plan, lines = plan_shards(config, open_configured(config))
     write_plan(config, plan, lines)
     for shard in plan.shards:
         write_shard(config, ShardTask(shard, config.stages))

@@ -136,11 +136,12 @@ def _measured(evaluation: Mapping[str, Any], samples: Samples, variant: MeasureC
     network = feature_network()
     measurer = Measurer(samples.folder.parent / "measured", variant, [network])
     reference, low = (ImageSet.of_samples(samples.folder, name, samples.keys) for name in ("reference", "low"))
+    inputs = low if "consistency" in evaluation["variants"] else None
     theirs = measurer.features(reference, samples.keys, network).features()
     found = {}
     for row in evaluation["methods"]:
         images = ImageSet.of_samples(samples.folder, row["name"], samples.keys)
-        pixels = measurer.pixelwise(images, reference, low, samples.keys).values()
+        pixels = measurer.pixelwise(images, reference, inputs, samples.keys).values()
         features = measurer.features(images, samples.keys, network).features()
         resampled = resampled_distances(features, theirs, variant)
         found[row["name"]] = Compared(pixels, {name: row[name]["mean"] for name in DISTANCES if name in row}, resampled)

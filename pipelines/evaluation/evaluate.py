@@ -14,8 +14,9 @@ from pipelines.evaluation.sample_diversity import measure_diversity
 from pipelines.evaluation.unpaired import measure_sets
 from pipelines.runs.run_folder import local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
-from pipelines.sampling.held_out import NUM_REPEATED, Samples, upscale_split
+from pipelines.sampling.held_out import NUM_REPEATED, Samples, measured_stage, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
+from pipelines.shards.mixtures import operator_of
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.versioned_json import JsonFormat, read_object
 from sr3core import strict_json
@@ -28,6 +29,7 @@ EVALUATION = JsonFormat(
     if_damaged="name a file that `sr3 evaluate` wrote",
     if_other_version="measure again with `sr3 evaluate`",
 )
+NO_OPERATOR = "consistency is not measured: the low-resolution images were given, and no operator is known"
 log = logging.getLogger(__name__)
 
 
@@ -143,20 +145,31 @@ def _evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig) -> d
         "seed": samples.seed,
     }
     origin = provenance(config) | {"measure": to_dict(variant)}
-    result = write_evaluation(path, about | _measure_samples(samples, setup), origin)
-    open_run(run).publish()
+    opened = open_run(run)
+    operator = operator_of(opened.data, measured_stage(opened))
+    result = write_evaluation(path, about | measure_samples(samples, setup, operator), origin)
+    opened.publish()
     return result
 
 
-def _measure_samples(samples: Samples, setup: MeasuringSetup) -> dict[str, Any]:
-    """Measure a run's methods, and the diversity of SR3's samples if there are several per input."""
+def measure_samples(samples: Samples, setup: MeasuringSetup, operator: str | None) -> dict[str, Any]:
+    """Measure a run's methods, and the diversity of SR3's samples if there are several per input.
+
+    Args:
+        samples: the images.
+        setup: the metrics' variants, the cache, the number of actors.
+        operator: what made the inputs; None if it is not known, and consistency with them cannot be measured.
+    """
     sets = PairedSets(
         names=samples.keys,
         methods=[ImageSet.of_samples(samples.folder, name, samples.keys) for name in samples.methods],
         references=ImageSet.of_samples(samples.folder, "reference", samples.keys),
-        inputs=ImageSet.of_samples(samples.folder, "low", samples.keys),
+        inputs=ImageSet.of_samples(samples.folder, "low", samples.keys) if operator else None,
     )
     found = measure_pairs(sets, setup)
+    if operator is None:
+        found["variants"].pop("consistency")
+        found["warnings"].append(NO_OPERATOR)
     if samples.repeats:
         keys = samples.keys[:NUM_REPEATED]
         seeds = [ImageSet.of_samples(samples.folder, name, keys) for name in ("sr3", *samples.repeats)]

@@ -50,6 +50,10 @@ class IgnoreReason(StrEnum):
     """A folder in a folder whose own files alone are taken."""
     NOT_IN_LAYOUT = "not_in_layout"
     """Not what the source's layout takes: FFHQ's thumbnails beside its images, a shard's low-resolution images."""
+    UNPAIRED = "unpaired"
+    """One of a pair of images whose other one is not there."""
+    AMBIGUOUS = "ambiguous"
+    """One of several images of one name but for the extension, of which it is not known which belongs to a pair."""
     OWN_OUTPUT = "own_output"
     """In the folder that the command writes to."""
 

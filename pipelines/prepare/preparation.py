@@ -3,19 +3,20 @@
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from pipelines.images.rejects import check_retriable
 from pipelines.prepare.finished.duplicates import tasks_without_duplicates
 from pipelines.prepare.finished.manifest_writer import write_manifest
+from pipelines.prepare.finished.pair_remarks import pair_remarks
 from pipelines.prepare.finished.remaining_work import delete_leftovers, missing_tasks
 from pipelines.prepare.finished.retried_rejects import begin_retry, find_retry
+from pipelines.prepare.opened_source import open_configured
 from pipelines.prepare.plan.dealing import plan_addition, plan_shards
 from pipelines.prepare.plan.plan_lines import PlanLines
 from pipelines.prepare.plan.shard_plan import PLAN, Plan, is_begun, load_own_plan, load_plan, write_plan
 from pipelines.prepare.plan.stage_index import StageIndex, open_stages
 from pipelines.prepare.sources.items import Source
-from pipelines.prepare.sources.listing import open_source
-from pipelines.prepare.sources.parquet_files import Columns
 from pipelines.prepare.writing.crops import describe_crops
 from pipelines.prepare.writing.parallel_writer import write_shards
 from pipelines.prepare.writing.progress import PrepareProgress, save_progress
@@ -24,9 +25,9 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
 from pipelines.storage.folder_lease import refuse_if_busy, working_in
-from pipelines.storage.uris import absolute, delete, exists, is_below, join, write_atomic
+from pipelines.storage.uris import absolute, delete, exists, join, write_atomic
 from sr3core import strict_json
-from sr3core.errors import ConfigError, DataError
+from sr3core.errors import DataError
 
 IGNORED = "ignored.jsonl"
 """File in a preparation's folder that names every file of the source that is not among its images, and why."""
@@ -149,12 +150,13 @@ def complete(begun: Begun, on_progress: Callable[[PrepareProgress], None] | None
         manifests = [write_manifest(config, plan, stage, stages[stage.name]) for stage in config.stage_specs]
     for manifest in manifests:
         _refuse_empty(config, manifest)
+    of_pairs = partial(pair_remarks, config) if config.has_pairs else lambda _: ()
     return PrepareSummary(
         out=config.out,
         num_images=plan.num_images,
         num_samples={m.stage.name: {split: m.num_samples(split) for split in SPLITS} for m in manifests},
         num_rejects={m.stage.name: m.num_rejects for m in manifests},
-        remarks=begun.remarks,
+        remarks=(*begun.remarks, *(line for manifest in manifests for line in of_pairs(manifest))),
         num_shards_written=progress.shards_done,
         seconds=progress.seconds,
         seconds_of=dict(progress.seconds_of),
@@ -211,7 +213,7 @@ def preview(
     check_retriable(retry_rejects)
     config = _located(config)
     refuse_if_busy(config.out, "preparing")
-    source = _source(config)
+    source = open_configured(config)
     plan, _ = _planned(config, source, add_new)
     counts = {split: plan.num_planned(split) for split in SPLITS}
     of_splits = ", ".join(f"{count} {split}" for split, count in counts.items())
@@ -235,7 +237,8 @@ def _remarks(source: Source) -> Iterator[str]:
 
 
 def _located(config: PrepareConfig) -> PrepareConfig:
-    return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out))
+    low = None if config.low is None else absolute(config.low)
+    return dataclasses.replace(config, source=absolute(config.source), out=absolute(config.out), low=low)
 
 
 def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]:
@@ -243,7 +246,7 @@ def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]
 
     The images are put aside while they are planned, and not kept: a worker reads those of its shard.
     """
-    source = _source(config)
+    source = open_configured(config)
     plan, lines = _planned(config, source, add_new)
     if lines is not None:
         write_plan(config, plan, lines)
@@ -278,23 +281,3 @@ def _as_begun(config: PrepareConfig, source: Source, plan: Plan, lines: PlanLine
         if plan.source_fingerprint != begun and not (fill_splits and unbounded == config.images_per_shard):
             plan, lines = plan_shards(config, source, unbounded, fill_splits)
     return plan, lines
-
-
-def _source(config: PrepareConfig) -> Source:
-    if config.align_faces:
-        from pipelines.images.face_alignment import check_installed
-
-        check_installed()
-    source = open_source(
-        config.source,
-        config.layout,
-        will_align=config.align_faces,
-        outputs=[join(config.out, stage) for stage in config.stages],
-        columns=Columns(config.image_column, config.label_column),
-    )
-    if source.container == "tar" and is_below(config.out, config.source):
-        raise ConfigError(
-            f"out: {config.out} is inside the source, whose tars are read: a repeated command would read its own shards"
-            " as images; choose an --out outside the source"
-        )
-    return source

@@ -75,11 +75,12 @@ def extremes(pictures: Pictures, measured: Measured) -> dict[str, list[dict[str,
     if not pictures.has("SR3") or len(measured) < 2:
         return {"worst": [], "best": []}
     count = min(NUM_EXTREMES, len(measured) // 2)
+    known = [(name, words) for name, words in RANKED.items() if name in next(iter(measured.values()))["SR3"]]
     found = {}
     for side in ("worst", "best"):
         places = sorted(
             (rank, index, key, f"{RANKS[rank]}{side} by {title}")
-            for index, (metric, (title, more_is_better)) in enumerate(RANKED.items())
+            for index, (metric, (title, more_is_better)) in enumerate(known)
             for rank, key in enumerate(_ranked(measured, metric, more_is_better == (side == "best"))[:count])
         )
         reasons: dict[str, list[str]] = {}

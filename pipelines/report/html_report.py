@@ -14,7 +14,7 @@ from pipelines.report.documents import ABLATION, EVALUATION, SAMPLES, STUDY, TAB
 from pipelines.report.from_noise import Drawn, drawn_images
 from pipelines.report.gallery import extremes, gallery_rows, patches, strips
 from pipelines.report.paper_tables import ORDERINGS
-from pipelines.report.picture_metrics import measure_pictures
+from pipelines.report.picture_metrics import RANKED, measure_pictures
 from pipelines.report.pictures import Pictures, find_pictures, title_of
 from pipelines.report.stages import leaves, stage_facts
 from pipelines.report.study_section import study_section
@@ -65,7 +65,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     evaluation = ours.evaluation
     drawn = drawn_images(run, ours.table_4, notes)
     pictures = _pictures(run, evaluation["keys"] if evaluation else [], notes)
-    measured = measure_pictures(pictures, notes)
+    measured = measure_pictures(pictures, notes, evaluation["variants"] if evaluation else RANKED)
     cascade = [stage.config.model for stage in run.cascade()]
     return {
         "preset": run.config.name,

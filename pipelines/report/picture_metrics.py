@@ -1,6 +1,6 @@
 """Measuring the report's pictures one by one, and finding the most detailed part of a picture."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,10 @@ Measured = Mapping[str, Mapping[str, Mapping[str, float]]]
 """Key -> method's title -> metric -> value."""
 
 
-def measure_pictures(pictures: Pictures, notes: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """PSNR, SSIM and consistency of each method on each of the first images.
+def measure_pictures(
+    pictures: Pictures, notes: list[str], metrics: Container[str] = RANKED
+) -> dict[str, dict[str, dict[str, float]]]:
+    """PSNR, SSIM and consistency, as far as they are among the metrics, of each method on each of the first images.
 
     An image with a damaged picture is removed from pictures.keys, with a note.
     """
@@ -33,7 +35,8 @@ def measure_pictures(pictures: Pictures, notes: list[str]) -> dict[str, dict[str
             note(f"an image of {key} is damaged: {error}", notes)
             pictures.keys.remove(key)
             continue
-        found[key] = _measure(images)
+        values = _measure(images)
+        found[key] = {t: {name: v for name, v in row.items() if name in metrics} for t, row in values.items()}
     torch.set_num_threads(threads)
     return found
 

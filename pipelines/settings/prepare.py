@@ -1,11 +1,12 @@
 """Settings of `sr3 prepare`: which images become WebDataset shards, and how."""
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 from pipelines.settings.locations import Location
 from pipelines.settings.stages import StageSpec, parse_stages
-from sr3core.config import ADDED, PLACEMENT
+from sr3core.config import ADDED, PLACEMENT, PRESENCE
 from sr3core.hyperparameters import require
 
 Crop = Literal["square", "native"]
@@ -33,11 +34,22 @@ class PrepareConfig:
     """Fraction of the images held out for testing; the rest is for training."""
     crop: Crop = field(default="square", metadata=ADDED)
     """square: an image's largest central square, shrunk to the stage's size, as in the paper. native: crops of the
-    stage's size at the photo's own resolution, for enlarging photos beyond it."""
+    stage's size at the photo's own resolution, for enlarging photos beyond it. Given pairs are always cut so."""
     crops_per_image: int = field(default=1, metadata=ADDED)
     """Native crops of each image, all at different places; a small image gives fewer if it has no more places."""
     max_flat: float = field(default=1.0, metadata=ADDED)
     """Largest share of an image's native crops, rounded down, that may be flat: skies, walls, what is out of focus."""
+    low: Location | None = field(default=None, metadata=PRESENCE)
+    """The images' given low-resolution images: a folder, zip, tar or parquet file, on disk or at s3://bucket/prefix.
+    Pairs have one name but for the extension. Without it, low-resolution images are made by bicubic interpolation."""
+    low_column: str = field(default="", metadata=ADDED)
+    """Column of the low-resolution images in parquet files: those of `low`, or without it those of the source."""
+    low_suffix: str = field(default="", metadata=ADDED)
+    """What the names of low-resolution images end in before the extension: x4 pairs 0001x4.png with 0001.png."""
+    high_suffix: str = field(default="", metadata=ADDED)
+    """What the names of the images of the source end in before the extension: HR pairs 1_HR.png with 1_LR.png."""
+    max_shift: float = field(default=0.5, metadata=ADDED)
+    """Largest shift of a given low-resolution image against its high-resolution one, in low-resolution pixels."""
     samples_per_shard: int = 1000
     """Samples planned for each shard at most; a shard holds fewer where images are rejected."""
     shard_bytes: int = field(default=256_000_000, metadata=ADDED)
@@ -79,18 +91,46 @@ class PrepareConfig:
         require(self.image_seconds > 0, f"image_seconds: {self.image_seconds} is not positive")
         require(self.image_bytes > 0, f"image_bytes: {self.image_bytes} is not positive")
         require(self.num_workers is None or self.num_workers >= 1, f"num_workers: {self.num_workers} is not positive")
+        self._check_pairs()
         require(bool(self.source), "source: empty; give a folder, archive or s3:// prefix of images")
         require(bool(self.out), "out: empty; give a folder or s3:// prefix for the shards")
 
     def _check_crops(self) -> None:
         require(self.crops_per_image >= 1, f"crops_per_image: {self.crops_per_image} is not positive")
         require(0 <= self.max_flat <= 1, f"max_flat: {self.max_flat} is not in [0, 1]")
-        if self.crop == "square":
+        if not self.cuts_natively:
             for name, unused in (("crops_per_image", 1), ("max_flat", 1.0)):
                 value = getattr(self, name)
                 require(value == unused, f"{name}: {value} is for native crops; add --crop native")
         else:
-            require(not self.align_faces, "align_faces: it resamples photos to one size, crop native does not; use one")
+            require(
+                not self.align_faces,
+                "align_faces: it resamples photos, and native crops and pairs keep their pixels; use one",
+            )
+
+    def _check_pairs(self) -> None:
+        require(self.max_shift > 0, f"max_shift: {self.max_shift} is not positive")
+        if not self.has_pairs:
+            for name in ("low_suffix", "high_suffix"):
+                require(not getattr(self, name), f"{name}: {getattr(self, name)!r} is for pairs; add --low")
+            return
+        scales = {spec.name: Fraction(spec.high_size, spec.low_size) for spec in self.stage_specs if spec.low_size}
+        require(bool(scales), f"low: {self.stages} need no low-resolution images; leave it out")
+        require(
+            len(set(scales.values())) == 1,
+            f"stages: {', '.join(scales)} are of several scales, and given pairs have one; prepare each into its own"
+            " --out",
+        )
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether low-resolution images are given, and not made."""
+        return bool(self.low or self.low_column)
+
+    @property
+    def cuts_natively(self) -> bool:
+        """Whether records are crops at the images' own resolution: given pairs cannot be resized."""
+        return self.crop == "native" or self.has_pairs
 
     @property
     def images_per_shard(self) -> int:

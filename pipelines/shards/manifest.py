@@ -16,6 +16,9 @@ FORMAT_VERSION = 1
 MAX_NAMED_REJECTS = 1000
 """Rejects that a manifest names; rejects.jsonl beside it names them all."""
 
+MADE_BY = "bicubic"
+"""What makes low-resolution images unless they are given: antialiased bicubic interpolation."""
+
 MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 
 _MANIFEST_FORMAT = JsonFormat(
@@ -103,6 +106,8 @@ class Manifest:
     """The largest class index plus one; 0 if nothing is labelled."""
     num_unlabelled: int = 0
     """Samples without a class, or with a negative one, by which Hugging Face marks unlabelled images."""
+    operator: str | None = MADE_BY
+    """What made the low-resolution images of the high-resolution ones; None if they were given."""
 
     def num_samples(self, split: str) -> int:
         """Number of samples in a split."""
@@ -130,6 +135,7 @@ def load_manifest(directory: str) -> Manifest:
             rejects=tuple(_reject(row) for row in data["rejects"]),
             num_classes=data.get("num_classes", 0),
             num_unlabelled=data.get("num_unlabelled", 0),
+            operator=data.get("operator", MADE_BY),
         )
 
 
@@ -153,7 +159,10 @@ def require_images(directory: str, split: str, num_images: int = 1) -> Manifest:
 
 def save_manifest(directory: str, manifest: Manifest) -> None:
     """Write DIRECTORY/manifest.json, which completes the stage."""
-    write_atomic(join(directory, MANIFEST), _MANIFEST_FORMAT.encode(asdict(manifest)))
+    data = asdict(manifest)
+    if manifest.operator == MADE_BY:
+        del data["operator"]  # so that the bytes are those of earlier versions
+    write_atomic(join(directory, MANIFEST), _MANIFEST_FORMAT.encode(data))
 
 
 def load_index(directory: str, shard: str) -> ShardIndex:

@@ -41,6 +41,16 @@ def load_stages(data: str, stage: str) -> tuple[PreparedStage, ...]:
     return tuple(PreparedStage(*part) for part in zip(directories, manifests, shares, strict=True))
 
 
+def operator_of(data: str, stage: str) -> str | None:
+    """What made a stage's low-resolution images; None if those of one of the preparations were given.
+
+    Raises:
+        DataError: it has not been prepared.
+    """
+    operators = [part.manifest.operator for part in load_stages(data, stage)]
+    return None if None in operators else operators[0]
+
+
 def stage_fingerprint(data: str, stage: str) -> str:
     """Fingerprint of a prepared stage; of a mixture, each one's with its share.
 

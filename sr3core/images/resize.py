@@ -24,6 +24,9 @@ BICUBIC_A = -0.5
 
 Float = type[np.float32] | type[np.float64]
 
+Size = int | tuple[int, int]
+"""The side of a square, or (height, width), in pixels."""
+
 _BAND_ROWS = 16  # wide weight matrices are mostly zeros; bands of this many rows are mostly nonzero
 
 
@@ -34,6 +37,11 @@ class _Band(NamedTuple):
     last: int
     low: int
     weights: np.ndarray
+
+
+def sides_of(size: Size) -> tuple[int, int]:
+    """(height, width) of a size."""
+    return (size, size) if isinstance(size, int) else size
 
 
 def area_weights(in_size: int, out_size: int) -> np.ndarray:
@@ -133,28 +141,28 @@ def _dense_rows(bands: tuple[_Band, ...], first: int, last: int) -> tuple[int, n
     return low, weights[first - used[0].first : last - used[0].first]
 
 
-def resize_area(image: np.ndarray, size: int) -> np.ndarray:
-    """Area-resize uint8 (H, W, C) to (size, size, C), with exact sums and a single rounding (halves to even).
+def resize_area(image: np.ndarray, size: Size) -> np.ndarray:
+    """Area-resize uint8 (H, W, C) to (*size, C), with exact sums and a single rounding (halves to even).
 
     Raises:
-        ValueError: size is larger than a side of the image; area resampling only shrinks.
+        ValueError: a side would grow; area resampling only shrinks.
     """
-    height, width = image.shape[:2]
-    if size > min(height, width):
-        raise ValueError(f"area resampling cannot enlarge {height}x{width} to {size}")
-    if height == width == size:
+    (height, width), (rows, columns) = image.shape[:2], sides_of(size)
+    if rows > height or columns > width:
+        raise ValueError(f"area resampling cannot enlarge {height}x{width} to {rows}x{columns}")
+    if (height, width) == (rows, columns):
         return image.copy()
-    row_sum, column_sum = height // gcd(height, size), width // gcd(width, size)
-    tall = _along_rows(_area_bands(height, size), image, _exact_type(255 * row_sum))
-    sums = _along_columns(_area_bands(width, size), tall, _exact_type(255 * row_sum * column_sum))
+    row_sum, column_sum = height // gcd(height, rows), width // gcd(width, columns)
+    tall = _along_rows(_area_bands(height, rows), image, _exact_type(255 * row_sum))
+    sums = _along_columns(_area_bands(width, columns), tall, _exact_type(255 * row_sum * column_sum))
     return _to_uint8(sums.astype(np.float64) / (row_sum * column_sum))
 
 
-def resize_bicubic(image: np.ndarray, size: int) -> np.ndarray:
-    """Antialiased-bicubic resize of uint8 (H, W, C) to (size, size, C), rounded and clipped once."""
-    height, width = image.shape[:2]
-    tall = _along_rows(_bicubic_bands(height, size), image, np.float64)
-    return _to_uint8(_along_columns(_bicubic_bands(width, size), tall, np.float64))
+def resize_bicubic(image: np.ndarray, size: Size) -> np.ndarray:
+    """Antialiased-bicubic resize of uint8 (H, W, C) to (*size, C), rounded and clipped once."""
+    (height, width), (rows, columns) = image.shape[:2], sides_of(size)
+    tall = _along_rows(_bicubic_bands(height, rows), image, np.float64)
+    return _to_uint8(_along_columns(_bicubic_bands(width, columns), tall, np.float64))
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -202,12 +210,12 @@ def _to_uint8(image: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(image), 0, 255).astype(np.uint8)
 
 
-def downsample_bicubic(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+def downsample_bicubic(images: Tensor, size: Size) -> Tensor:
     """Antialiased bicubic downsampling: float (B, C, H, W) -> (B, C, *size), not clipped."""
     return _resample(images, size)
 
 
-def upsample_bicubic(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+def upsample_bicubic(images: Tensor, size: Size) -> Tensor:
     """Bicubic upsampling, x -> x_up of Figure A.1: float (B, C, H, W) -> (B, C, *size), not clipped."""
     return _resample(images, size)
 
@@ -238,12 +246,12 @@ def upsample_bicubic_window(
     return row_weights @ images[..., rows, columns] @ column_weights.T
 
 
-def _resample(images: Tensor, size: int | tuple[int, int]) -> Tensor:
+def _resample(images: Tensor, size: Size) -> Tensor:
     import torch
 
     from sr3core.transfer import send
 
-    height, width = (size, size) if isinstance(size, int) else size
+    height, width = sides_of(size)
     rows, columns = (
         send(torch.as_tensor(bicubic_weights(*sizes), dtype=images.dtype), images.device)
         for sizes in ((images.shape[-2], height), (images.shape[-1], width))

@@ -11,6 +11,7 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS, StageSpec
 from pipelines.shards.manifest import (
     FORMAT_VERSION,
+    MADE_BY,
     MAX_NAMED_REJECTS,
     REJECTS,
     Manifest,
@@ -43,6 +44,7 @@ def write_manifest(config: PrepareConfig, plan: Plan, stage: StageSpec, found: S
         rejects=tuple(Reject(row["path"], RejectReason(row["reason"]), row["detail"]) for row in named),
         num_classes=max((summary.num_classes for summary in summaries), default=0),
         num_unlabelled=sum(summary.num_unlabelled for summary in summaries),
+        operator=None if config.has_pairs else MADE_BY,
     )
     save_manifest(directory, manifest)
     return manifest

@@ -10,7 +10,7 @@ from functools import partial
 from operator import itemgetter
 from typing import NamedTuple
 
-from pipelines.prepare.sources.items import SourceItem, decode_items, in_order, numbering
+from pipelines.prepare.sources.items import SourceItem, decode_items, from_row, in_order, numbering, to_row
 from pipelines.runtime.tasks import map_in_tasks
 from pipelines.storage.spool import Extent, Spool
 from sr3core import strict_json
@@ -133,7 +133,7 @@ def split_part(splitter: Splitter, part: bytes) -> list[Block]:
     found: dict[tuple[str, int], list[Record]] = defaultdict(list)
     for item in map(number, decode_items(part)):
         key = splitter.order_key(item)
-        found[splitter.split_of(item.name), key[0]].append((key, encode(item).encode()))
+        found[splitter.split_of(item.name), key[0]].append((key, encode(to_row(item)).encode()))
     return [
         Block(split, bucket, len(records), pickle.dumps(records, pickle.HIGHEST_PROTOCOL))
         for (split, bucket), records in found.items()
@@ -155,12 +155,12 @@ def sorted_records(blocks: Iterable[bytes]) -> list[Record]:
 
 def decode_row(row: bytes) -> SourceItem:
     """The item of a record."""
-    return SourceItem(*strict_json.loads(row))
+    return from_row(strict_json.loads(row))
 
 
 def _marked(rows: Sequence[bytes]) -> list[bytes]:
     encode = strict_json.row_encoder()
-    return [encode(item).encode() for item in sorted(in_order(map(decode_row, rows)))]
+    return [encode(to_row(item)).encode() for item in sorted(in_order(map(decode_row, rows)))]
 
 
 def _digest(name: str) -> bytes:

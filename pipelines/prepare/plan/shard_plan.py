@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipelines.prepare.plan.plan_lines import PlanLines
-from pipelines.prepare.sources.items import SourceItem
+from pipelines.prepare.sources.items import SourceItem, from_row
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import FORMAT_VERSION
@@ -183,4 +183,4 @@ def planned_items(out: str, plan: Plan) -> Iterator[SourceItem]:
 def _decode_line(path: str, shard: PlannedShard, line: bytes) -> list[SourceItem]:
     if hashlib.sha256(line).hexdigest()[:16] != shard.fingerprint:
         raise DataError(f"{path}: the line of {shard.name} is damaged; prepare into another --out")
-    return [SourceItem(*row) for row in strict_json.loads(line)]
+    return [from_row(row) for row in strict_json.loads(line)]

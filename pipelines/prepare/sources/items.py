@@ -34,6 +34,19 @@ class SourceItem(NamedTuple):
     """Name of that class: its WordNet id (ImageNet), its folder, or the label's text."""
     problem: str = ""
     """Why it is damaged."""
+    low: "SourceItem | None" = None
+    """Its given low-resolution image, whose names are relative to the source of those; None if there is none."""
+
+
+def to_row(item: SourceItem) -> tuple:
+    """An item as a row of a plan; one without a low-resolution image has no place for it, as in earlier versions."""
+    return item if item.low is not None else item[:-1]
+
+
+def from_row(row: Sequence) -> SourceItem:
+    """The item of a row of a plan."""
+    item = SourceItem(*row)
+    return item if item.low is None else item._replace(low=SourceItem(*item.low))
 
 
 BY_NAME = -(2**63)

@@ -77,7 +77,7 @@ def read_row(path: str, item: SourceItem, image_column: str = "") -> bytes:
     return data
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)  # of two columns, for pairs
 def _row_group(path: str, group: int, image_column: str) -> Any:
     import pyarrow.parquet as parquet
 

@@ -29,11 +29,20 @@ class Piece:
     """Key of the record."""
     pixels: np.ndarray
     """uint8 (H, W, 3), a view of the image."""
+    low: np.ndarray | None = None
+    """uint8 (h, w, 3), the same part of the given low-resolution image; None if it is to be made."""
     meta: dict[str, list[int]] = field(default_factory=dict)
     """What the record notes of it: window, [top, left, height, width] in the image, for a native crop."""
 
 
-def pieces(config: PrepareConfig, stage: StageSpec, name: str, digest: str, pixels: np.ndarray) -> Iterator[Piece]:
+def pieces(
+    config: PrepareConfig,
+    stage: StageSpec,
+    name: str,
+    digest: str,
+    pixels: np.ndarray,
+    low: np.ndarray | None = None,
+) -> Iterator[Piece]:
     """The parts of an image that become a stage's records: the image itself, or its native crops.
 
     Args:
@@ -42,27 +51,37 @@ def pieces(config: PrepareConfig, stage: StageSpec, name: str, digest: str, pixe
         name: the image's name in the source.
         digest: SHA-256 of its bytes.
         pixels: uint8 (H, W, 3), no side below the stage's high size.
+        low: its given low-resolution image, in the stage's ratio; of a stage without low-resolution images, or with
+            made ones, None.
     """
     key = record_key(name, digest)
-    if config.crop == "square":
+    if not config.cuts_natively:
         yield Piece(key, pixels)
         return
-    for top, left in chosen_places(config, stage.high_size, key, pixels):
-        window = [top, left, stage.high_size, stage.high_size]
+    size, low_size = stage.high_size, stage.low_size or 0
+    grid = 1 if low is None else size // low_size
+    for top, left in chosen_places(config, size, key, pixels, grid):
         yield Piece(
-            record_key(f"{name}@{top},{left}", digest), _cut(pixels, top, left, stage.high_size), {"window": window}
+            record_key(f"{name}@{top},{left}", digest),
+            _cut(pixels, top, left, size),
+            None if low is None else _cut(low, top // grid, left // grid, low_size),
+            {"window": [top, left, size, size]},
         )
 
 
-def chosen_places(config: PrepareConfig, size: int, key: str, pixels: np.ndarray) -> Iterator[tuple[int, int]]:
+def chosen_places(
+    config: PrepareConfig, size: int, key: str, pixels: np.ndarray, grid: int = 1
+) -> Iterator[tuple[int, int]]:
     """Places (top, left) of an image's crops, no two the same: `crops_per_image`, or as many as there are.
 
+    They are multiples of `grid`: only there does a crop of a given low-resolution image begin with a whole pixel.
     At most the share `max_flat` of the crops wanted, rounded down, is flat; other places are tried in their stead.
     """
     flat_left = int(config.max_flat * config.crops_per_image)
     left_to_cut, tries = config.crops_per_image, config.crops_per_image * TRIES_PER_CROP
-    room = (pixels.shape[0] - size + 1, pixels.shape[1] - size + 1)
-    for _, place in zip(range(tries), places(config.seed, size, key, room), strict=False):
+    room = ((pixels.shape[0] - size) // grid + 1, (pixels.shape[1] - size) // grid + 1)
+    for _, (row, column) in zip(range(tries), places(config.seed, size, key, room), strict=False):
+        place = row * grid, column * grid
         if config.max_flat < 1 and is_flat(_cut(pixels, *place, size)):
             if flat_left == 0:
                 continue
@@ -104,7 +123,7 @@ def is_flat(crop: np.ndarray) -> bool:
 
 def describe_crops(config: PrepareConfig, num_images: int) -> Iterator[str]:
     """Lines of a dry run: how many crops each stage gets at most, and their bytes without compression."""
-    for stage in config.stage_specs if config.crop == "native" else ():
+    for stage in config.stage_specs if config.cuts_natively else ():
         count = num_images * config.crops_per_image
         low = 3 * (stage.low_size or 0) ** 2 * (1 + config.blur_variants)
         gigabytes = count * (3 * stage.high_size**2 + low) / 1e9

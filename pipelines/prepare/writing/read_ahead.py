@@ -3,21 +3,29 @@
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-
-from pipelines.prepare.sources.items import SourceItem
+from typing import Protocol, TypeVar
 
 NUM_READS = 16
 """Images that are read, or wait to be decoded, at once."""
 AHEAD_BYTES = 64 << 20
 """What those should take in memory; of images that are larger on average, fewer are read ahead."""
 
+
+class Readable(Protocol):
+    """An image to be read."""
+
+    @property
+    def how(self) -> str:
+        """How, as in pipelines.prepare.sources.items."""
+        ...
+
+
+R = TypeVar("R", bound=Readable)
 Read = Callable[[], bytes]
 """Waits for an image's bytes. Raises what reading them raises."""
 
 
-def read_ahead(
-    items: Sequence[SourceItem], read: Callable[[SourceItem], bytes]
-) -> Generator[tuple[SourceItem, Read], None, None]:
+def read_ahead(items: Sequence[R], read: Callable[[R], bytes]) -> Generator[tuple[R, Read], None, None]:
     """Yield images in their order, each with what waits for its bytes, while those that follow are read in threads.
 
     Args:
@@ -26,7 +34,7 @@ def read_ahead(
     """
     waiting, sizes = iter(items), _MeanSize()
     num_threads = 1 if any(item.how == "row" for item in items) else NUM_READS
-    pending: deque[tuple[SourceItem, Future[bytes]]] = deque()
+    pending: deque[tuple[R, Future[bytes]]] = deque()
     pool = ThreadPoolExecutor(num_threads, "read")
     try:
         while True:
@@ -51,7 +59,7 @@ class _MeanSize:
         """Bytes, 1 at least."""
         return max(1, self._total // max(1, self._count))
 
-    def noted(self, read: Callable[[SourceItem], bytes], item: SourceItem) -> bytes:
+    def noted(self, read: Callable[[R], bytes], item: R) -> bytes:
         """Read an image. A sum that misses one that was read at the same moment is good enough."""
         data = read(item)
         self._total += len(data)
@@ -59,7 +67,7 @@ class _MeanSize:
         return data
 
 
-def _once(future: Future[bytes], read: Callable[[SourceItem], bytes], item: SourceItem) -> Read:
+def _once(future: Future[bytes], read: Callable[[R], bytes], item: R) -> Read:
     def wait() -> bytes:
         try:
             return future.result()

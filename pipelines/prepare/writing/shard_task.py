@@ -1,7 +1,7 @@
 """The work of one Ray task: a shard's planned images -> a tar and an index per stage; each image is decoded once."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -11,9 +11,9 @@ from pipelines.images.decoding import DecodedImage, decode_image
 from pipelines.images.rejects import DecodeError, Reject, RejectReason
 from pipelines.prepare.plan.shard_plan import PlannedShard, load_items
 from pipelines.prepare.sources.items import SourceItem
-from pipelines.prepare.sources.listing import read_item
-from pipelines.prepare.writing.crops import pieces
+from pipelines.prepare.writing.crops import Piece, pieces
 from pipelines.prepare.writing.guarded_decoding import Call, guarded_calls
+from pipelines.prepare.writing.pairs import Reading, check_pair, readings_of
 from pipelines.prepare.writing.read_ahead import Read, read_ahead
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.prepare import PrepareConfig
@@ -53,7 +53,7 @@ class ShardReport:
     num_rejects: int = 0
     """Images that one stage or more rejected."""
     seconds: dict[str, float] = field(default_factory=dict)
-    """Time by kind of work: "read", "decode", "align", "resize", "encode", "write"."""
+    """Time by kind of work: "read", "decode", "align", "compare", "resize", "encode", "write"."""
     summaries: dict[str, ShardSummary] = field(default_factory=dict)
     """Stage -> summary of the shard that was written for it."""
 
@@ -93,7 +93,8 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
         ]
         call = stack.enter_context(guarded_calls(config, task.isolated))
         items = load_items(config.out, task.shard)
-        reads = read_ahead([i for i in items if i.name not in task.duplicates], _reader(config))
+        wanted = [reading for i in items if i.name not in task.duplicates for reading in readings_of(config, i)]
+        reads = read_ahead(wanted, Reading.read)
         stack.callback(reads.close)
         for item in items:
             report.num_images += 1
@@ -105,8 +106,14 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
     return report
 
 
-def _reader(config: PrepareConfig) -> Callable[[SourceItem], bytes]:
-    return lambda item: read_item(config.source, item, config.image_column)
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A decoded image, perhaps with its given low-resolution image."""
+
+    pixels: np.ndarray
+    low: np.ndarray | None
+    digest: str
+    meta: dict[str, object]
 
 
 def _add_image(
@@ -114,7 +121,7 @@ def _add_image(
     item: SourceItem,
     shards: Sequence[_Open],
     duplicates: Mapping[str, str],
-    reads: Iterator[tuple[SourceItem, Read]],
+    reads: Iterator[tuple[Reading, Read]],
     call: Call,
     report: ShardReport,
 ) -> bool:
@@ -122,24 +129,13 @@ def _add_image(
     try:
         if item.name in duplicates:
             raise DecodeError(RejectReason.DUPLICATE, f"the same bytes as {duplicates[item.name]!r}")
-        with report.timed("read"):
-            _, read = next(reads)
-            data = read()
-        with report.timed("decode"):
-            image = call(decode_image, data)
-        if config.align_faces:
-            with report.timed("align"):
-                image = call(_aligned, image, max(stage.high_size for stage in config.stage_specs))
+        waiting = [next(reads)[1] for _ in readings_of(config, item)]
+        picture = _picture(config, item, waiting, call, report)
     except DecodeError as error:
         for shard in shards:
             shard.rejects.append(Reject(item.name, error.reason, error.detail))
         return False
-    with report.timed("read"):
-        digest = content_digest(data)
-    height, width = image.pixels.shape[:2]
-    meta = {"name": item.name, "width": width, "height": height, "format": image.format, "notes": list(image.notes)}
-    if item.synset is not None:
-        meta["synset"] = item.synset
+    height, width = picture.pixels.shape[:2]
     fits = True
     for shard in shards:
         if min(height, width) < shard.stage.high_size:
@@ -147,24 +143,67 @@ def _add_image(
             shard.rejects.append(Reject(item.name, RejectReason.TOO_SMALL, detail))
             fits = False
             continue
-        fits &= _add_pieces(config, item, shard, digest, image.pixels, meta, report)
+        fits &= _add_pieces(config, item, shard, picture, report)
     return fits
+
+
+def _picture(
+    config: PrepareConfig, item: SourceItem, waiting: Sequence[Read], call: Call, report: ShardReport
+) -> _Picture:
+    """Read and decode an image, and its given low-resolution image if it has one.
+
+    Raises:
+        DecodeError: it cannot be used; carries the reason.
+    """
+    with report.timed("read"):
+        data = waiting[0]()
+    with report.timed("decode"):
+        image = call(decode_image, data)
+    if config.align_faces:
+        with report.timed("align"):
+            image = call(_aligned, image, max(stage.high_size for stage in config.stage_specs))
+    height, width = image.pixels.shape[:2]
+    meta: dict[str, object] = {"name": item.name, "width": width, "height": height, "format": image.format}
+    meta["notes"] = list(image.notes)
+    if item.synset is not None:
+        meta["synset"] = item.synset
+    low = None
+    if len(waiting) > 1:
+        low, data_of_both, noted = _low_picture(config, data, image.pixels, waiting[1], call, report)
+        data, meta = data_of_both, meta | noted
+    with report.timed("read"):
+        digest = content_digest(data)
+    return _Picture(image.pixels, low, digest, meta)
+
+
+def _low_picture(
+    config: PrepareConfig, data: bytes, pixels: np.ndarray, read: Read, call: Call, report: ShardReport
+) -> tuple[np.ndarray, bytes, dict[str, list[float]]]:
+    """The given low-resolution image of an image, the bytes of both, and what is noted of the pair."""
+    try:
+        with report.timed("read"):
+            low_data = read()
+        with report.timed("decode"):
+            low = call(decode_image, low_data).pixels
+    except DecodeError as error:
+        raise DecodeError(error.reason, f"its low-resolution image: {error.detail}") from error
+    with report.timed("compare"):
+        return low, data + low_data, check_pair(config, pixels, low)
 
 
 def _add_pieces(
     config: PrepareConfig,
     item: SourceItem,
     shard: _Open,
-    digest: str,
-    pixels: np.ndarray,
-    meta: dict[str, object],
+    picture: _Picture,
     report: ShardReport,
 ) -> bool:
     """Add the records of an image that is large enough to a shard; False if it is rejected since all of it is flat."""
     before = len(shard.digests)
-    for piece in pieces(config, shard.stage, item.name, digest, pixels):
-        _add_sample(config, shard, piece.key, piece.pixels, item.label, meta | piece.meta, report)
-        shard.digests.append(digest)
+    low = None if shard.stage.low_size is None else picture.low
+    for piece in pieces(config, shard.stage, item.name, picture.digest, picture.pixels, low):
+        _add_sample(config, shard, piece, item.label, picture.meta | piece.meta, report)
+        shard.digests.append(picture.digest)
         shard.names.append(item.name)
         shard.labels.append(item.label)
     if len(shard.digests) == before:
@@ -182,18 +221,17 @@ def _aligned(image: DecodedImage, largest: int) -> DecodedImage:
 def _add_sample(
     config: PrepareConfig,
     shard: _Open,
-    key: str,
-    pixels: np.ndarray,
+    piece: Piece,
     label: int | None,
     meta: dict[str, object],
     report: ShardReport,
 ) -> None:
     with report.timed("resize"):
-        high, low = make_pixels(pixels, shard.stage)
+        high, low = (piece.pixels, piece.low) if piece.low is not None else make_pixels(piece.pixels, shard.stage)
     with report.timed("encode"):
-        members = encode_record(config, key, high, low, label, meta)
+        members = encode_record(config, piece.key, high, low, label, meta)
     with report.timed("write"):
-        shard.writer.add(key, members)
+        shard.writer.add(piece.key, members)
     report.num_samples += 1
 
 

@@ -1,6 +1,7 @@
 """Evaluation of folders: numbers by hand, equal for any number of workers, resumed, with clear errors on mismatches."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ from PIL import Image
 
 from cluster.cli import main
 from pipelines.evaluation import measurer
-from pipelines.evaluation.evaluate import Folders, evaluate_folders
+from pipelines.evaluation.evaluate import Folders, evaluate_folders, measure_samples
+from pipelines.evaluation.measurer import MeasuringSetup
 from pipelines.evaluation.metric_intervals import tabulate
+from pipelines.sampling.held_out import Samples
 from pipelines.settings.evaluate import MeasureConfig
 from sr3core.errors import ConfigError, DataError
 from sr3core.features.classifiers import find_classifier
@@ -104,6 +107,23 @@ def test_numbers_are_those_of_the_metrics_on_whole_sets(evaluated, folders):
             assert method[name]["n"] == NUM_IMAGES
     bicubic, nearest = result["methods"]
     assert bicubic["psnr"]["mean"] > nearest["psnr"]["mean"]
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_inputs_that_were_given_have_no_consistency_and_the_table_says_why(folders, tmp_path):
+    samples = tmp_path / "samples"
+    shutil.copytree(folders, samples)
+    for name, used in (("references", "reference"), ("inputs", "low")):
+        (samples / name).rename(samples / used)
+    keys = tuple(sorted(path.stem for path in (samples / "low").iterdir()))
+    made = Samples(samples, "test", keys, ("nearest", "bicubic"), {}, 0, "0", ())
+    setup = MeasuringSetup(MeasureConfig(), tmp_path / "measured")
+    given, known = (measure_samples(made, setup, operator) for operator in (None, "bicubic"))
+    assert all("consistency" in row for row in known["methods"])
+    assert not any("consistency" in row for row in given["methods"])
+    about = {"num_images": len(keys), "setting": None}
+    assert "consistency is not measured: the low-resolution images were given" in unwrapped(given | about)
+    assert "consistency x1e-5" not in unwrapped(given | about)
 
 
 def test_the_table_prints_each_numbers_variant_and_interval(evaluated):
