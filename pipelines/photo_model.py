@@ -7,6 +7,7 @@ model.upscale(Image.open("photo.jpg")).save("large.png")
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
@@ -37,9 +38,9 @@ class PhotoModel:
     """Its base model, which draws images from noise; None without one."""
 
     @property
-    def magnification(self) -> int:
+    def magnification(self) -> float:
         """How many times larger an upscaled picture's sides are."""
-        return int(np.prod([stage.model.magnification for stage in self.stages], dtype=int))
+        return float(prod(stage.model.scale for stage in self.stages))
 
     def upscale(
         self, picture: Picture, *, seed: int = 0, tile: int | None = None, overlap: int | None = None, batch: int = 1
@@ -55,7 +56,8 @@ class PhotoModel:
             batch: tiles per forward pass.
 
         Returns:
-            A PIL image, or a uint8 array (M h, M w, 3), as the input is one; M is the magnification.
+            A PIL image, or a uint8 array (M h, M w, 3), as the input is one; M is the magnification, and sides are
+            rounded to whole pixels.
 
         Raises:
             ConfigError: the model enlarges nothing, the array is no such picture, or the tiles do not fit the networks.

@@ -47,7 +47,7 @@ class Stage:
     @property
     def size_multiple(self) -> int:
         """The sides of x_up are padded to multiples of this: whole pixels of x at the network's coarsest level."""
-        return lcm(self.network.size_multiple, self.model.magnification)
+        return lcm(self.network.size_multiple, self.model.scale.numerator)
 
     @property
     def device(self) -> torch.device:
@@ -98,13 +98,15 @@ def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress 
         progress: called after every denoising step.
 
     Returns:
-        (B, 3, m h, m w) in [-1, 1], where m is the stage's magnification.
+        (B, 3, H, W) in [-1, 1], where (H, W) is stage.model.enlarged(h, w).
     """
-    height, width = (side * stage.model.magnification for side in low.shape[-2:])
+    rows, columns = stage.model.enlarged(*low.shape[-2:])
+    low = fill(stage.model, low)
+    height, width = stage.model.enlarged(*low.shape[-2:])
     multiple = stage.size_multiple
     x_up = pad(upsample_bicubic(low, (height, width)), height + -height % multiple, width + -width % multiple)
     noise = ImageNoise([derive_seed(seed, stage.name) for seed in seeds], low.device)
-    return refine(stage, low, x_up, noise, progress)
+    return refine(stage, low, x_up, noise, progress)[..., :rows, :columns]
 
 
 def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Progress | None = None) -> Tensor:
@@ -112,15 +114,16 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
 
     Args:
         stage: the stage.
-        low: the low-resolution images (or tiles) x, (B, 3, h, w) in [-1, 1].
+        low: the low-resolution images (or tiles) x, (B, 3, h, w) in [-1, 1], whose sides are multiples of the scale's
+            denominator.
         x_up: low, upsampled and padded at the bottom and right to multiples of stage.size_multiple, (B, 3, H, W).
         noise: draws standard normal noise; not used by regression.
         progress: called after every denoising step.
 
     Returns:
-        (B, 3, m h, m w) in [-1, 1] without the padding, where m is the stage's magnification.
+        (B, 3, s h, s w) in [-1, 1] without the padding, where s is the stage's scale.
     """
-    height, width = (side * stage.model.magnification for side in low.shape[-2:])
+    height, width = stage.model.enlarged(*low.shape[-2:])
     if stage.schedule is None:
         with torch.inference_mode():
             high = regress(stage.network, x_up)
@@ -208,6 +211,18 @@ def draw(
     noise = ImageNoise([derive_seed(seed, base.name) for seed in seeds], base.device)
     image = sample(denoise, None, (len(seeds), IMAGE_CHANNELS, size, size), base.schedule, noise, progress)
     return image.clamp(-1, 1)
+
+
+def fill(model: ModelConfig, low: Tensor) -> Tensor:
+    """Pad low-resolution images to sides whose enlargement has whole pixels; of a whole scale, all have."""
+    return pad(low, *model.filled(*low.shape[-2:]))
+
+
+def output_size(models: Sequence[ModelConfig], height: int, width: int) -> tuple[int, int]:
+    """(height, width) of what a cascade makes of an image."""
+    for model in models:
+        height, width = model.enlarged(height, width)
+    return height, width
 
 
 def pad(image: Tensor, height: int, width: int) -> Tensor:

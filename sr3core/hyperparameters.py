@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal, get_args
 
 from sr3core.config import ADDED, did_you_mean
@@ -301,22 +302,29 @@ class ModelConfig:
         )
 
     @property
-    def magnification(self) -> int:
-        """Ratio of the output's side to the input's.
+    def scale(self) -> Fraction:
+        """Ratio of the output's side to the input's: 4, or 128/25.
 
         Raises:
             ConfigError: this is a base model.
         """
         require(self.low_size is not None, f"kind: a base model of {self.high_size} pixels magnifies nothing")
         assert self.low_size is not None
-        return self.high_size // self.low_size
+        return Fraction(self.high_size, self.low_size)
+
+    def enlarged(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of the output for an input of any size, in whole pixels: halves are rounded up."""
+        rows, columns = (int(side * self.scale + Fraction(1, 2)) for side in (height, width))
+        return rows, columns
+
+    def filled(self, height: int, width: int) -> tuple[int, int]:
+        """The smallest (height, width) that holds an input and whose enlargement has whole pixels without rounding."""
+        rows, columns = (side + -side % self.scale.denominator for side in (height, width))
+        return rows, columns
 
 
 def _check_sizes(low_size: int | None, high_size: int) -> None:
     require(low_size is not None, "low_size: missing; only a base model has none")
     assert low_size is not None
     require(low_size >= 1, f"low_size: {low_size} is not positive")
-    require(
-        high_size > low_size and high_size % low_size == 0,
-        f"high_size: {high_size} is not a multiple of low_size {low_size}",
-    )
+    require(high_size > low_size, f"high_size: {high_size} is not larger than low_size {low_size}")

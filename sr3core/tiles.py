@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr3core.cascade import Stage, check_chain, pad, refine
+from sr3core.cascade import Stage, check_chain, fill, pad, refine
 from sr3core.diffusion.noise import NoiseField
 from sr3core.errors import ConfigError
 from sr3core.images.resize import upsample_bicubic_window
@@ -162,7 +162,7 @@ class TileProgress:
 
 
 def plan_cascade(stages: Sequence[Stage], height: int, width: int, tiling: Tiling) -> list[TileGrid]:
-    """Plan the tiles of every stage's output for an input of height x width.
+    """Plan the tiles of every stage's output for an input of height x width, filled up to whole pixels.
 
     Raises:
         ConfigError: the stages' sizes do not match, or the tiling does not fit a stage.
@@ -170,8 +170,9 @@ def plan_cascade(stages: Sequence[Stage], height: int, width: int, tiling: Tilin
     check_chain([(stage.name, stage.model) for stage in stages])
     grids: list[TileGrid] = []
     for stage in stages:
-        height, width = height * stage.model.magnification, width * stage.model.magnification
-        grids.append(plan_tiles(height, width, *tiling.tile_of(stage), stage.size_multiple))
+        covered = stage.model.enlarged(*stage.model.filled(height, width))
+        grids.append(plan_tiles(*covered, *tiling.tile_of(stage), stage.size_multiple))
+        height, width = stage.model.enlarged(height, width)
     return grids
 
 
@@ -193,7 +194,7 @@ def run_tiled_cascade(
 
     Yields:
         (top, strip): the first row and the pixels of each finished part of the output, from top to bottom; strip is
-            (1, 3, rows, M w) in [-1, 1], where M is the product of the magnifications.
+            (1, 3, rows, W) in [-1, 1], where W is the width that `output_size` states.
     """
     grids = plan_cascade(stages, low.shape[-2], low.shape[-1], tiling)
     steps = sum(grid.num_tiles * stage.num_steps for stage, grid in zip(stages, grids, strict=True))
@@ -206,7 +207,7 @@ def run_tiled_cascade(
             on_progress(progress)
 
     for stage, grid in zip(stages[:-1], grids[:-1], strict=True):
-        image = low.new_empty(1, 3, *grid.size)
+        image = low.new_empty(1, 3, *stage.model.enlarged(*low.shape[-2:]))
         for top, strip in upscale_tiles(stage, low, grid, seed, tiling.batch, advance):
             image[..., top : top + strip.shape[-2], :] = strip
         low = image
@@ -217,6 +218,16 @@ def upscale_tiles(
     stage: Stage, low: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
 ) -> Iterator[tuple[int, Tensor]]:
     """Upscale one image, (1, 3, h, w), by one stage in tiles. Yields finished rows like run_tiled_cascade."""
+    rows, columns = stage.model.enlarged(*low.shape[-2:])
+    for top, strip in _filled_strips(stage, fill(stage.model, low), grid, seed, batch, advance):
+        if top < rows:
+            yield top, strip[..., : rows - top, :columns]
+
+
+def _filled_strips(
+    stage: Stage, low: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
+) -> Iterator[tuple[int, Tensor]]:
+    """What upscale_tiles yields for an image that is filled up to whole pixels, with what it was filled up with."""
     field = NoiseField(derive_seed(seed, stage.name), low.device)
     down, across = (weights.to(low.device) for weights in grid.weights)
     band = low.new_zeros(1, 3, grid.tile[0], grid.padded[1])  # the current row of tiles, blended
@@ -255,13 +266,19 @@ def _inside(grid: TileGrid, place: tuple[int, int]) -> tuple[int, int]:
 def _refine_tiles(
     stage: Stage, low: Tensor, grid: TileGrid, places: list[tuple[int, int]], field: NoiseField, advance: Advance
 ) -> Tensor:
-    """Run the stage on a batch of tiles: (B, 3, H', W'), without their padding. m is the stage's magnification."""
-    magnification = stage.model.magnification
+    """Run the stage on a batch of tiles: (B, 3, H', W'), without their padding. s is the stage's scale."""
     corners = [(grid.tops[row], grid.lefts[column]) for row, column in places]
     inside = _inside(grid, places[0])
-    height, width = (side // magnification for side in inside)
-    # Each window is (1, 3, H' / m, W' / m); x_up is (B, 3, H', W') and is then padded to (B, 3, *grid.tile).
-    windows = [low[..., top // magnification :, left // magnification :][..., :height, :width] for top, left in corners]
+    height, width = _shrunk(stage, inside)
+    # Each window is (1, 3, H' / s, W' / s); x_up is (B, 3, H', W') and is then padded to (B, 3, *grid.tile).
+    windows = [low[..., top:, left:][..., :height, :width] for top, left in (_shrunk(stage, c) for c in corners)]
     x_up = torch.cat([upsample_bicubic_window(low, grid.size, corner, inside) for corner in corners])
     noise = field.windows(corners)
     return refine(stage, torch.cat(windows), pad(x_up, *grid.tile), noise, lambda _, __: advance(0, len(places)))
+
+
+def _shrunk(stage: Stage, place: tuple[int, int]) -> tuple[int, int]:
+    """A place or size in the output of a stage, as one in its input; both are whole numbers of pixels."""
+    scale = stage.model.scale
+    row, column = (side * scale.denominator // scale.numerator for side in place)
+    return row, column

@@ -82,7 +82,7 @@ def _target(model: ModelConfig) -> str:
     if model.kind == "base":
         return f"{model.high_size}x{model.high_size} images"
     drawn = _DRAWN[model.objective.residual]
-    return f"{drawn}, {model.magnification} times larger; trained at {model.low_size} -> {model.high_size} pixels"
+    return f"{drawn}, {float(model.scale):g} times larger; trained at {model.low_size} -> {model.high_size} pixels"
 
 
 def _num_parameters(model: ModelConfig) -> int:

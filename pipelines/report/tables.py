@@ -125,7 +125,7 @@ def _differences(table: PaperTable, run: RunResults) -> list[str]:
     lines = []
     if run.ends and run.ends != table.sizes:
         lines.append(
-            f"Another task: {run.ends[1] // run.ends[0]}× to {run.ends[1]}×{run.ends[1]} here, {high // low}× to"
+            f"Another task: {run.ends[1] / run.ends[0]:g}× to {run.ends[1]}×{run.ends[1]} here, {high // low}× to"
             f" {high}×{high} there. The values are not comparable, only their order is."
         )
     photos = (

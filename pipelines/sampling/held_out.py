@@ -73,7 +73,7 @@ class SplitUpscaler:
         """Write <method>/<key>.png for every method and each of the task's images."""
         from sr3core.cascade import run_cascade
         from sr3core.images.pixels import to_float, to_uint8
-        from sr3core.images.resize import upsample_bicubic
+        from sr3core.images.resize import upsample_bicubic, upsample_nearest
         from sr3core.randomness import derive_seed
 
         low = to_float(task.low).to(self._device)
@@ -82,8 +82,7 @@ class SplitUpscaler:
             outputs = {repeated(task.repeat): run_cascade(self._methods["sr3"], low, seeds)}
         else:
             size = next(iter(self._methods.values()))[-1].model.high_size
-            factor = size // low.shape[-1]
-            nearest = low.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+            nearest = upsample_nearest(low, size)
             outputs = {"nearest": nearest, "bicubic": upsample_bicubic(low, size)}
             outputs |= {name: run_cascade(stages, low, seeds) for name, stages in self._methods.items()}
         for method, images in outputs.items():

@@ -3,8 +3,9 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from sr3core.randomness import NOISE_VERSION
 
 if TYPE_CHECKING:
     from sr3core.cascade import Stage
+    from sr3core.hyperparameters import ModelConfig
     from sr3core.tiles import TileProgress
 
 
@@ -92,10 +94,12 @@ class PhotoUpscaler:
             raise DecodeError(RejectReason.UNWRITTEN, detail)
         if not changes:
             return False, ()
+        from sr3core.cascade import output_size
+
         stages = self._load()
-        magnification = int(np.prod([stage.model.magnification for stage in stages]))
-        decoded = decode_limited(data, self._config, magnification)
-        form = form_of(decoded, magnification, self._config.format)
+        models = [stage.model for stage in stages]
+        decoded = decode_limited(data, self._config, models)
+        form = form_of(decoded, output_size(models, *decoded.pixels.shape[:2]), self._config.format)
         strips = self._upscale(stages, decoded, form, record["source"]["sha256"])
         with _unwritten():
             self._write(name, form, strips, {**record, "notes": form.notes})
@@ -175,18 +179,19 @@ def source_of(photo: Photo, data: bytes) -> dict[str, str]:
     return {"name": photo.name, "sha256": hashlib.sha256(data).hexdigest()}
 
 
-def decode_limited(data: bytes, config: UpscaleConfig, magnification: int) -> DecodedPhoto:
+def decode_limited(data: bytes, config: UpscaleConfig, models: "Sequence[ModelConfig]") -> DecodedPhoto:
     """Decode a photo whose output stays within max_megapixels.
 
     Raises:
         DecodeError: it does not, or cannot be decoded.
     """
+    magnification = float(prod(model.scale for model in models))
     try:
         return decode_photo(data, int(config.max_megapixels * 1e6 / magnification**2))
     except DecodeError as error:
         if error.reason is not RejectReason.TOO_LARGE:
             raise
-        limit = f"upscaled {magnification} times it may have {config.max_megapixels:g} megapixels (--max-megapixels)"
+        limit = f"upscaled {magnification:g} times it may have {config.max_megapixels:g} megapixels (--max-megapixels)"
         raise DecodeError(error.reason, f"{error.detail}; {limit}") from error
 
 

@@ -60,13 +60,18 @@ class PhotoForm:
         return np.dstack([pixels, alpha]) if self.has_alpha and alpha is not None else pixels
 
 
-def form_of(photo: DecodedPhoto, magnification: int, kind: PhotoFormat) -> PhotoForm:
+def form_of(photo: DecodedPhoto, size: tuple[int, int], kind: PhotoFormat) -> PhotoForm:
     """What a format can keep of a photo: grey, transparency and colour profile, where the format supports them.
+
+    Args:
+        photo: what is upscaled.
+        size: (height, width) of the output.
+        kind: the format.
 
     Raises:
         DecodeError: the output is larger than the format allows.
     """
-    height, width = (side * magnification for side in photo.pixels.shape[:2])
+    height, width = size
     if max(height, width) > _LONGEST_SIDE[kind]:
         raise DecodeError(
             RejectReason.TOO_LARGE,
@@ -82,7 +87,7 @@ def form_of(photo: DecodedPhoto, magnification: int, kind: PhotoFormat) -> Photo
         notes.append("transparency on white")
     has_alpha = photo.alpha is not None and not on_white
     profile = photo.profile if usable else b""
-    return PhotoForm((height, width), mode, has_alpha, on_white, profile, tuple(notes))
+    return PhotoForm(size, mode, has_alpha, on_white, profile, tuple(notes))
 
 
 def write_photo(

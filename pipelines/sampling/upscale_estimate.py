@@ -39,19 +39,18 @@ class UpscaleEstimate:
         Raises:
             DecodeError: the photo cannot be decoded, or is too large.
         """
-        from math import prod
-
+        from sr3core.cascade import output_size
         from sr3core.tiles import Tiling, plan_cascade
 
-        magnification = prod(stage.model.magnification for stage in self._stages)
-        height, width = decode_limited(data, self._config, magnification).pixels.shape[:2]
+        models = [stage.model for stage in self._stages]
+        height, width = decode_limited(data, self._config, models).pixels.shape[:2]
         tiling = Tiling(self._config.tile, self._config.overlap, self._config.batch)
         grids = plan_cascade(self._stages, height, width, tiling)
         seconds = sum(self._seconds(stage, grid) for stage, grid in zip(self._stages, grids, strict=True))
         self.seconds += seconds
-        size = f"{width * magnification}x{height * magnification}"
+        rows, columns = output_size(models, height, width)
         tiles = " + ".join(_work(stage, grid) for stage, grid in zip(self._stages, grids, strict=True))
-        return f"{size}, {tiles}, about {duration(seconds)}"
+        return f"{columns}x{rows}, {tiles}, about {duration(seconds)}"
 
     @property
     def _stages(self) -> "list[Stage]":

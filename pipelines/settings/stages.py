@@ -26,7 +26,7 @@ def parse_stages(text: str) -> tuple[StageSpec, ...]:
     """Parse stages such as "16-128,64-256,base-64".
 
     Raises:
-        ConfigError: a stage is neither LOW-HIGH nor base-SIZE, its scale is not an integer, or it is named twice.
+        ConfigError: a stage is neither LOW-HIGH nor base-SIZE, it does not enlarge, or it is named twice.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     require(bool(names), "stages: at least one is needed, such as 16-128 or base-64")
@@ -41,7 +41,7 @@ def _parse_stage(name: str) -> StageSpec:
     low_size = None if match[1] == "base" else int(match[1])
     high_size = int(match[2])
     require(
-        low_size is None or (high_size > low_size and high_size % low_size == 0),
-        f"stages: {name!r}: the high size must be a multiple of the low size, at least 2 times",
+        low_size is None or high_size > low_size,
+        f"stages: {name!r}: the high size must be larger than the low size",
     )
     return StageSpec(name=name, low_size=low_size, high_size=high_size)

@@ -220,6 +220,17 @@ def upsample_bicubic(images: Tensor, size: Size) -> Tensor:
     return _resample(images, size)
 
 
+def upsample_nearest(images: Tensor, size: Size) -> Tensor:
+    """Enlarge without new values: float (B, C, H, W) -> (B, C, *size); a pixel takes the one that its centre is in."""
+    import torch
+
+    rows, columns = (
+        torch.as_tensor((2 * np.arange(side) + 1) * old // (2 * side), device=images.device)
+        for side, old in zip(sides_of(size), images.shape[-2:], strict=True)
+    )
+    return images[..., rows, :][..., columns]
+
+
 def upsample_bicubic_window(
     images: Tensor, size: tuple[int, int], corner: tuple[int, int], window: tuple[int, int]
 ) -> Tensor:

@@ -11,12 +11,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from sr3core.cascade import Stage, pad, refine
+from sr3core.cascade import Stage, output_size, pad, refine, upscale
 from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, OptimizerConfig
-from sr3core.images.resize import upsample_bicubic, upsample_bicubic_window
+from sr3core.hyperparameters import (
+    ModelConfig,
+    NoiseScheduleConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SamplerConfig,
+)
+from sr3core.images.resize import downsample_bicubic, upsample_bicubic, upsample_bicubic_window
 from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.tiles import Tiling, blend_weights, plan_cascade, plan_tiles, run_tiled_cascade, tile_starts
@@ -197,6 +203,40 @@ def test_a_cascade_of_tiles_is_the_cascade():
     tiled = whole(stages, low, Tiling(tile=32, overlap=16, batch=2))
     assert tiled.shape == (1, 3, 84, 136)
     torch.testing.assert_close(tiled, one, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(("low_size", "high_size"), [(25, 64), (48, 128), (12, 16)])
+@pytest.mark.parametrize(("height", "width"), [(50, 75), (33, 71), (1, 40), (97, 48)])
+def test_tiles_change_nothing_at_scales_that_are_not_whole(low_size, high_size, height, width):
+    stage, low = local_stage(low_size, high_size), picture(height, width)
+    multiple = stage.size_multiple
+    tiling = Tiling(tile=-(-32 // multiple) * multiple + multiple, overlap=16)
+    one, tiled = whole([stage], low, Tiling(tile=512)), whole([stage], low, tiling)
+    rows, columns = (int(side * high_size / low_size + 0.5) for side in (height, width))
+    assert one.shape == (1, 3, rows, columns)
+    torch.testing.assert_close(tiled, one, rtol=0, atol=1e-5)
+    assert (
+        plan_cascade([stage], height, width, tiling)[0].num_tiles > 1 or max(rows, columns) <= tiling.tile_of(stage)[0]
+    )
+    torch.testing.assert_close(upscale(stage, low, [3]), one, rtol=0, atol=1e-6)
+
+
+def test_a_cascade_of_scales_that_are_not_whole_is_as_large_as_it_says():
+    stages = [local_stage(12, 16), local_stage(16, 24)]
+    made = whole(stages, picture(19, 31), Tiling(tile=48, overlap=8))
+    assert made.shape[-2:] == output_size([stage.model for stage in stages], 19, 31) == (38, 62)
+
+
+def test_projected_outputs_of_a_scale_that_is_not_whole_are_consistent():
+    """Of an image of whole pixels; the last columns of others are cut off, and with them what their mean needs."""
+    stage, low = local_stage(25, 64), 0.5 * picture(50, 75)
+    assert stage.schedule is not None
+    projected = replace(stage, schedule=replace(stage.schedule, sampler=SamplerConfig(project=5)))
+    errors = [
+        float((downsample_bicubic(whole([each], low, Tiling(tile=512)), (50, 75)) - low).square().mean())
+        for each in (stage, projected)
+    ]
+    assert errors[1] < 0.02 * errors[0]
 
 
 def test_regression_is_tiled_too():

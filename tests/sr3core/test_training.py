@@ -257,7 +257,7 @@ def test_regression_needs_no_schedule(batch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"high_size": 20}, "high_size: 20 is not a multiple of low_size 8"),
+        ({"high_size": 8}, "high_size: 8 is not larger than low_size 8"),
         ({"high_size": 32}, "unet.image_size: 16 differs from high_size 32"),
         ({"unet": UNetConfig(image_size=16, channel_multipliers=(1,), conditional=False)}, "unet.conditional"),
     ],

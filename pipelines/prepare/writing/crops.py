@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 import numpy as np
 
@@ -59,12 +60,13 @@ def pieces(
         yield Piece(key, pixels)
         return
     size, low_size = stage.high_size, stage.low_size or 0
-    grid = 1 if low is None else size // low_size
+    scale = Fraction(1) if low is None else Fraction(size, low_size)
+    grid = scale.numerator
     for top, left in chosen_places(config, size, key, pixels, grid):
         yield Piece(
             record_key(f"{name}@{top},{left}", digest),
             _cut(pixels, top, left, size),
-            None if low is None else _cut(low, top // grid, left // grid, low_size),
+            None if low is None else _cut(low, int(top / scale), int(left / scale), low_size),
             {"window": [top, left, size, size]},
         )
 

@@ -61,9 +61,10 @@ def check_pair(config: PrepareConfig, high: np.ndarray, low: np.ndarray) -> dict
     """
     scale = next(Fraction(stage.high_size, stage.low_size) for stage in config.stage_specs if stage.low_size)
     if any(side != scale * small for side, small in zip(high.shape[:2], low.shape[:2], strict=True)):
-        detail = f"{_size(high)} is not {scale} times the {_size(low)} of its low-resolution image, as the stages are"
+        wanted = f"{float(scale):g} times the {_size(low)} of its low-resolution image"
+        detail = f"{_size(high)} is not {wanted}, as the stages are"
         raise DecodeError(RejectReason.RATIO, detail)
-    part, small = _centre(high, low, int(scale))
+    part, small = _centre(high, low, scale)
     found = find_shift(resize_area(part, small.shape[:2]), small)
     if found is None:
         return {}
@@ -82,11 +83,12 @@ def check_pair(config: PrepareConfig, high: np.ndarray, low: np.ndarray) -> dict
     return {"shift": [round(found.down, 3), round(found.right, 3)]}
 
 
-def _centre(high: np.ndarray, low: np.ndarray, scale: int) -> tuple[np.ndarray, np.ndarray]:
-    """The same central part of both pictures."""
-    starts = [max(0, (side - _JUDGED) // 2) for side in low.shape[:2]]
-    window = tuple(slice(start, start + _JUDGED) for start in starts)
-    large = tuple(slice(part.start * scale, part.stop * scale) for part in window)
+def _centre(high: np.ndarray, low: np.ndarray, scale: Fraction) -> tuple[np.ndarray, np.ndarray]:
+    """The same central part of both pictures, of whole pixels."""
+    whole = scale.denominator
+    starts = [max(0, (side - _JUDGED) // 2 // whole * whole) for side in low.shape[:2]]
+    window = tuple(slice(start, start + _JUDGED // whole * whole) for start in starts)
+    large = tuple(slice(int(part.start * scale), int(part.stop * scale)) for part in window)
     return high[large], low[window]
 
 

@@ -33,7 +33,7 @@ def wide_profile() -> bytes:
 def rewritten(data: bytes, kind: str, quality: int | None = None) -> Image.Image:
     """What a photo becomes where upscaling is the identity."""
     photo = decode_photo(data)
-    form = form_of(photo, 1, kind)  # type: ignore[arg-type]
+    form = form_of(photo, photo.pixels.shape[:2], kind)  # type: ignore[arg-type]
     rows = [slice(top, top + 5) for top in range(0, len(photo.pixels), 5)]
     strips = (form.convert(photo.pixels[at], None if photo.alpha is None else photo.alpha[at]) for at in rows)
     file = io.BytesIO()
@@ -67,7 +67,8 @@ def test_palette_transparency_becomes_an_alpha_channel() -> None:
 
 def test_jpeg_composites_onto_white_and_says_so_and_webp_keeps_transparency() -> None:
     data = saved(gradient("RGBA"))
-    assert form_of(decode_photo(data), 1, "jpeg").notes == ("transparency on white",)
+    photo = decode_photo(data)
+    assert form_of(photo, photo.pixels.shape[:2], "jpeg").notes == ("transparency on white",)
     white = Image.new("RGBA", (31, 23), "white")
     expected = np.asarray(Image.alpha_composite(white, gradient("RGBA")).convert("RGB")).astype(int)
     assert np.abs(np.asarray(rewritten(data, "jpeg", 100)) - expected).max() <= 6
@@ -91,7 +92,7 @@ def test_a_profile_is_converted_back_to_and_embedded(kind: str) -> None:
 def test_a_profile_of_no_use_leaves_srgb_and_a_note() -> None:
     for image, profile in ((gradient("RGB"), b"no profile"), (gradient("L"), profile_of("sRGB"))):
         photo = decode_photo(saved(image, icc_profile=profile))
-        form = form_of(photo, 1, "png")
+        form = form_of(photo, photo.pixels.shape[:2], "png")
         assert form.profile == b""
         assert form.notes == ("colour profile dropped: the output is sRGB",)
         assert "icc_profile" not in rewritten(saved(image, icc_profile=profile), "png").info
@@ -128,6 +129,6 @@ def test_cmyk_becomes_srgb() -> None:
 def test_a_format_that_cannot_hold_the_size_is_told() -> None:
     photo = decode_photo(saved(Image.new("RGB", (5000, 1))))
     with pytest.raises(DecodeError, match=r"20000x4, but webp allows at most 16383 pixels a side; use png") as caught:
-        form_of(photo, 4, "webp")
+        form_of(photo, (4, 20000), "webp")
     assert caught.value.reason is RejectReason.TOO_LARGE
-    assert form_of(photo, 4, "png").size == (4, 20000)
+    assert form_of(photo, (4, 20000), "png").size == (4, 20000)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy.ndimage import gaussian_filter1d
+from torch.nn import functional
 
 from sr3core.images.pixels import largest_central_crop, to_float, to_uint8
 from sr3core.images.resize import (
@@ -20,6 +21,7 @@ from sr3core.images.resize import (
     resize_area,
     resize_bicubic,
     upsample_bicubic,
+    upsample_nearest,
 )
 
 
@@ -141,3 +143,20 @@ def test_the_largest_central_crop(height, width, first, last):
     cropped = largest_central_crop(image)
     assert cropped.shape == (min(height, width), min(height, width), 1)
     assert (cropped[0, 0, 0], cropped[0, -1, 0]) == (first, last)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 5), (31, 40)])
+def test_the_nearest_pixel_is_the_one_that_the_centre_is_in(size: tuple[int, int]) -> None:
+    images = torch.rand(1, 3, 4, 3)
+    expected = functional.interpolate(images, size, mode="nearest-exact")
+    torch.testing.assert_close(upsample_nearest(images, size), expected)
+
+
+def test_areas_and_bicubic_of_any_shape_are_those_of_each_axis() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (30, 44, 3), dtype=np.uint8)
+    wide = resize_area(image, (15, 11))
+    np.testing.assert_array_equal(wide, np.rint(image.reshape(15, 2, 11, 4, 3).mean((1, 3))))
+    pillow = Image.fromarray(image).resize((13, 17), Image.Resampling.BICUBIC)
+    assert np.abs(resize_bicubic(image, (17, 13)).astype(int) - np.asarray(pillow)).max() <= 1
+    with pytest.raises(ValueError, match="cannot enlarge 30x44 to 31x11"):
+        resize_area(image, (31, 11))

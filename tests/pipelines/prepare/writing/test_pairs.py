@@ -157,6 +157,23 @@ def test_large_pictures_are_judged_by_their_middle(originals: dict[str, np.ndarr
     assert caught.value.reason is RejectReason.SHIFTED
 
 
+def test_crops_of_scales_that_are_not_whole_begin_with_whole_pixels_of_both(
+    originals: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    """24 -> 64 is 8/3: crops begin at multiples of 8 and 3."""
+    high, low = write_pairs(tmp_path, originals, lambda image: resize_bicubic(image, (72, 90)))
+    config = config_for(high, low, tmp_path / "out", stages=("24-64",))
+    assert sum(map((manifest := complete(config)).num_samples, manifest.splits)) == 3 * len(originals)
+    for key, members in samples(tmp_path / "out" / "24-64"):
+        record = read_record(key, members)
+        top, left, *_ = record.meta["window"]
+        assert (top % 8, left % 8) == (0, 0)
+        whole = np.asarray(Image.open(low / record.meta["name"].replace(".png", "x4.png")))
+        np.testing.assert_array_equal(
+            record.low, whole[top * 3 // 8 : top * 3 // 8 + 24, left * 3 // 8 : left * 3 // 8 + 24]
+        )
+
+
 def test_a_table_of_two_columns(originals: dict[str, np.ndarray], tmp_path: Path) -> None:
     rows = {"hr": [png(image) for image in originals.values()], "lr": [png(shrunk(i)) for i in originals.values()]}
     pq.write_table(pa.table(rows), tmp_path / "p.parquet", row_group_size=2)
