@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from cluster.exits import DONE, FAILURE
+from cluster.loading import loading
 from cluster.options.declared import Flat
 from cluster.options.reading import CommandLine, as_json
 from cluster.options.training import TrainOptions, command_line, take_preset
@@ -60,11 +61,12 @@ def run(options: Options) -> int:
     if options.print_config:
         print(as_json(config))
         return DONE
-    from pipelines.evaluation.networks import check_weight_files
-    from pipelines.runs.run_folder import data_fingerprints
-    from pipelines.runs.stage_schedules import check_schedule_file
-    from pipelines.shards.mixtures import require_everywhere
-    from pipelines.storage.folder_lease import refuse_if_busy
+    with loading():
+        from pipelines.evaluation.networks import check_weight_files
+        from pipelines.runs.run_folder import data_fingerprints
+        from pipelines.runs.stage_schedules import check_schedule_file
+        from pipelines.shards.mixtures import require_everywhere
+        from pipelines.storage.folder_lease import refuse_if_busy
 
     fingerprints = data_fingerprints(options.prepared_data, config)
     check_schedule_file(options.evaluation.schedule)
@@ -76,7 +78,8 @@ def run(options: Options) -> int:
         for stage in config.stages:
             print(f"would train {stage.name} for {stage.num_steps} steps of {stage.batch_size} images")
         return DONE
-    from pipelines.evaluation.ablation import compare_arms, tabulate_ablation
+    with loading():
+        from pipelines.evaluation.ablation import compare_arms, tabulate_ablation
 
     with training_session(config, options, fingerprints) as opened:
         if not train_and_tell(opened, options.only):

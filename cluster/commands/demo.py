@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import DryRun, OnRay, Writing
 from cluster.options.reading import CommandLine
 from cluster.session import ray_session
@@ -28,14 +29,16 @@ COMMAND_LINE = CommandLine(
 
 def run(options: Options) -> int:
     """`sr3 demo`."""
-    from pipelines.storage.folder_lease import refuse_if_busy, working_in
+    with loading():
+        from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     if options.dry_run:
         refuse_if_busy(options.out, "demo")
         print(f"would run the demo in {options.out}")
         return DONE
     with working_in(options.out, "demo", wait=options.wait), ray_session(options.address):
-        from cluster.demo import run_demo
+        with loading():
+            from cluster.demo import run_demo
 
         report_path = run_demo(Path(options.out))
     print(f"\nOpen the report: {report_path}")

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
@@ -99,7 +101,8 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.evaluation.networks import check_weight_files
+    with loading():
+        from pipelines.evaluation.networks import check_weight_files
 
     check_weight_files(options.measure)
     if options.run and options.dry_run:
@@ -108,7 +111,8 @@ def run(options: Options) -> int:
         what, ignored = _checked(options)
         print("\n".join([f"would evaluate {what}", *ignored.remarks()]))
         return DONE
-    from pipelines.evaluation.metric_intervals import tabulate
+    with loading():
+        from pipelines.evaluation.metric_intervals import tabulate
 
     with _place(options):
         for line in _checked(options)[1].remarks():
@@ -138,7 +142,7 @@ def describe_evaluation(options: Options, result: dict[str, Any]) -> Iterator[st
         yield from run_verdict(open_run(options.run), result)
     else:
         yield from evaluation_verdict(result, {})
-    yield f"next: sr3 report {options.run}" if options.run else f"all numbers: {options.out}"
+    yield f"next: sr3 report {quote(options.run)}" if options.run else f"all numbers: {options.out}"
 
 
 def _of_run(options: Options, run: str) -> dict[str, Any]:

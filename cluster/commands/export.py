@@ -1,11 +1,13 @@
 """`sr3 export`: a trained run as a model folder, for others to use."""
 
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Annotated
 
 import tyro
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import DryRun, Flat
 from cluster.options.reading import CommandLine
 from pipelines.settings.export import ExportConfig
@@ -44,9 +46,10 @@ def read(arguments: list[str]) -> Options:
 
 def run(options: Options) -> int:
     """`sr3 export RUN --out FOLDER`."""
-    from pipelines.registry.model_folder import check_export, export_model
-    from pipelines.registry.registry import find_model
-    from pipelines.runs.run_folder import open_run
+    with loading():
+        from pipelines.registry.model_folder import check_export, export_model
+        from pipelines.registry.registry import find_model
+        from pipelines.runs.run_folder import open_run
 
     model = open_run(find_model(options.run))
     if options.dry_run:
@@ -57,5 +60,5 @@ def run(options: Options) -> int:
     for path, num_bytes in sizes.items():
         print(f"{path}: {num_bytes:,} bytes")
     print(f"The model is in {options.out}, {sum(sizes.values()) / 1e6:.1f} MB; read its README.md before you share it.")
-    print(f"Next: `sr3 upscale PHOTOS --run {options.out} --out large`")
+    print(f"Next: `sr3 upscale PHOTOS --run {quote(options.out)} --out large`")
     return DONE

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
@@ -54,9 +55,10 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.prepare import preparation
-    from pipelines.report.next_commands import after_preparation
-    from pipelines.storage.folder_lease import working_in
+    with loading():
+        from pipelines.prepare import preparation
+        from pipelines.report.next_commands import after_preparation
+        from pipelines.storage.folder_lease import working_in
 
     if options.dry_run:
         print(preparation.describe_plan(options.config, options.add_new, options.retry_rejects))

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.reading import CommandLine
 from pipelines.settings.locations import Location
 from sr3core.errors import ConfigError
@@ -43,7 +44,8 @@ def read(arguments: list[str]) -> Options:
 
 def run(options: Options) -> int:
     """`sr3 report RUN…`."""
-    from pipelines.report.html_report import write_report
+    with loading():
+        from pipelines.report.html_report import write_report
 
     first, *others = options.runs
     print(f"open in a browser: {write_report(first, options.study, others)}")

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import OnRay, Printable, Writing
 from cluster.options.fields import home_expanded
 from cluster.options.reading import CommandLine, as_json, naming_file, read_config
@@ -54,23 +56,27 @@ def run(options: Options) -> int:
     if options.print_config:
         print(as_json(config))
         return DONE
-    from pipelines.registry.registry import Registry
-    from pipelines.storage.lease import refuse_if_held
-    from pipelines.storage.uris import absolute
+    with loading():
+        from pipelines.registry.registry import Registry
+        from pipelines.storage.lease import refuse_if_held
+        from pipelines.storage.uris import absolute
 
     if options.dry_run:
-        from tune.retraining.rehearsal import rehearse
+        with loading():
+            from tune.retraining.rehearsal import rehearse
 
         refuse_if_held(Registry(absolute(config.registry)).lease)
         for line in rehearse(config, options.fresh):
             print(line)
         return DONE
-    from tune.retraining.lease import retraining_lease
-    from tune.retraining.rehearsal import check
+    with loading():
+        from tune.retraining.lease import retraining_lease
+        from tune.retraining.rehearsal import check
 
     with retraining_lease(config, options.wait) as lease:
         check(config, options.fresh)
-        from tune.retraining.retrain import retrain as run_retrain
+        with loading():
+            from tune.retraining.retrain import retrain as run_retrain
 
         with ray_session(options.address):
             outcome = run_retrain(config, lease, options.always, options.fresh)
@@ -85,4 +91,4 @@ def describe_retraining(outcome: "Outcome", registry: str) -> Iterator[str]:
         yield outcome.why
         return
     yield f"{outcome.version} is {'promoted' if outcome.promoted else 'NOT promoted'}: {outcome.why}"
-    yield f"next: sr3 models {registry}"
+    yield f"next: sr3 models {quote(registry)}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
@@ -41,11 +42,12 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.registry.registry import find_model
-    from pipelines.runs.run_folder import open_run
-    from pipelines.sampling.generate import part_of, sample_images
-    from pipelines.sampling.generation_plan import plan_samples
-    from pipelines.storage.folder_lease import refuse_if_busy, working_in
+    with loading():
+        from pipelines.registry.registry import find_model
+        from pipelines.runs.run_folder import open_run
+        from pipelines.sampling.generate import part_of, sample_images
+        from pipelines.sampling.generation_plan import plan_samples
+        from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
@@ -46,7 +48,8 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.storage.folder_lease import refuse_if_busy, working_in
+    with loading():
+        from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     if options.dry_run:
         refuse_if_busy(options.run, "searching", options.config.stage)
@@ -55,7 +58,8 @@ def run(options: Options) -> int:
         return DONE
     with working_in(options.run, "searching", options.config.stage, options.wait):
         _checked(options)
-        from tune.search.schedule_search import search
+        with loading():
+            from tune.search.schedule_search import search
 
         with ray_session(options.address):
             result = search(options.run, options.config)
@@ -71,14 +75,15 @@ def describe_search(result: "SearchResult", run: str) -> Iterator[str]:
 
     yield search_verdict(to_dict(result.report))
     yield f"published: {result.schedule.name}, in {result.schedule_path}; all trials: {result.path}"
-    yield f"next: sr3 upscale PHOTOS --run {run} --out DIR    (takes this schedule)"
+    yield f"next: sr3 upscale PHOTOS --run {quote(run)} --out DIR    (takes this schedule)"
 
 
 def _checked(options: Options) -> list[str]:
     """What the search would do, in lines; refuses what cannot be searched, and remembers moved data."""
-    from pipelines.runs.run_data import remember_data, require_data, with_data
-    from pipelines.runs.run_folder import open_run
-    from tune.search.objective.held_out_images import fit_to_images
+    with loading():
+        from pipelines.runs.run_data import remember_data, require_data, with_data
+        from pipelines.runs.run_folder import open_run
+        from tune.search.objective.held_out_images import fit_to_images
 
     run, lines = with_data(open_run(options.run), read_data(options.data) if options.data else None), []
     stage = run.stage(options.config.stage)

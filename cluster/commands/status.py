@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.reading import CommandLine
 from pipelines.settings.locations import Location
 from sr3core import strict_json
@@ -31,7 +32,8 @@ COMMAND_LINE = CommandLine(
 
 def run(options: Options) -> int:
     """`sr3 status PATH`."""
-    from pipelines.report.status import describe, status_of
+    with loading():
+        from pipelines.report.status import describe, status_of
 
     found = status_of(options.path)
     print(strict_json.dumps(found, indent=1) if options.as_json else describe(found))

@@ -1,11 +1,13 @@
 """`sr3 study new`: a human study, frozen before anybody answers."""
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated
 
 import tyro
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.declared import Configured, Flat
 from cluster.options.reading import CommandLine, print_configuration
 from pipelines.settings.locations import Location, NamedLocation
@@ -53,7 +55,8 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.study.freeze import Folders, draft_study, free_path, new_study, read_pictures
+    with loading():
+        from pipelines.study.freeze import Folders, draft_study, free_path, new_study, read_pictures
 
     models = _models(options.model)
     folders = Folders(references=options.references, models=models, inputs=options.inputs)
@@ -69,7 +72,7 @@ def run(options: Options) -> int:
     print(
         f"{made.path}: {len(made.plan.slots)} places, {len(made.plan.checksums)} images, fingerprint {made.fingerprint}"
     )
-    print(f"completion code {made.config.completion_code}; next: sr3 study serve {made.path}")
+    print(f"completion code {made.config.completion_code}; next: sr3 study serve {quote(str(made.path))}")
     return DONE
 
 

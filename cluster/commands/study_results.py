@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from cluster.exits import DONE
+from cluster.loading import loading
 from cluster.options.reading import CommandLine
 from pipelines.settings.locations import DatabaseAddress, Location
 from sr3core.errors import ConfigError
@@ -39,8 +40,9 @@ COMMAND_LINE = CommandLine(
 
 def run(options: Options) -> int:
     """`sr3 study results STUDY…`."""
-    from pipelines.storage.writable import refuse_unwritable_folder
-    from pipelines.study.results import tabulate, write_results
+    with loading():
+        from pipelines.storage.writable import refuse_unwritable_folder
+        from pipelines.study.results import tabulate, write_results
 
     refuse_unwritable_folder(options.out or options.studies[0])
     found = write_results(options.studies, options.database, options.out, options.num_replicates)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from cluster.exits import DONE, FAILURE
+from cluster.loading import loading
 from cluster.options.reading import CommandLine, as_json
 from cluster.options.training import TrainOptions, command_line, take_preset
 from cluster.training import describe_training, train_and_tell, training_session
@@ -59,10 +60,11 @@ def run(options: Options) -> int:
     if options.print_config:
         print(as_json(config))
         return DONE
-    from pipelines.runs.run_folder import data_fingerprints, open_run
-    from pipelines.storage.folder_lease import refuse_if_busy
-    from pipelines.training.fine_tuning import start_stages
-    from pipelines.training.resources import describe_memory
+    with loading():
+        from pipelines.runs.run_folder import data_fingerprints, open_run
+        from pipelines.storage.folder_lease import refuse_if_busy
+        from pipelines.training.fine_tuning import start_stages
+        from pipelines.training.resources import describe_memory
 
     config, parents = find_start(options, config)
     fingerprints = data_fingerprints(options.prepared_data, config)

@@ -2,11 +2,13 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from cluster.exits import DONE, FAILURE
+from cluster.loading import loading
 from cluster.options.declared import Configured, Flat, OnRay, Writing
 from cluster.options.reading import CommandLine, print_configuration
 from cluster.session import ray_session
@@ -56,9 +58,10 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
-    from pipelines.registry.registry import find_model
-    from pipelines.sampling.upscale import describe_plan, plan_upscaling, upscale_photos
-    from pipelines.storage.folder_lease import refuse_if_busy, working_in
+    with loading():
+        from pipelines.registry.registry import find_model
+        from pipelines.sampling.upscale import describe_plan, plan_upscaling, upscale_photos
+        from pipelines.storage.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:
@@ -78,11 +81,19 @@ def run(options: Options) -> int:
 
 
 def next_command(plan: "UpscalePlan") -> str:
-    """A better schedule, if none was searched for these photos, or else how good the run is."""
+    """A better schedule, if none was searched for these photos, or else how good the run is; of a model that comes with
+    the program, how to train one's own.
+    """
+    from pipelines.runs.shipped_models import is_shipped
+
+    if is_shipped(plan.run.location):
+        stages = " ".join(stage.config.data_stage for stage in plan.run.cascade())
+        return f"next: sr3 prepare --source PHOTOS --out DATA --stages {stages}    (to train on photos like these)"
+    place = quote(plan.run.location) + ("" if plan.run.data else " --data DATA")  # an exported model names none
     unsearched = [stage.name for stage in plan.run.cascade() if not list(stage.schedules.glob("best-*.json"))]
     if unsearched and plan.config.schedule is None:
-        return f"next: sr3 search --run {plan.run.location} --stage {unsearched[0]}    (a schedule for better photos)"
-    return f"next: sr3 evaluate --run {plan.run.location}    (how good they are, by held-out images)"
+        return f"next: sr3 search --run {place} --stage {unsearched[0]}    (a schedule for better photos)"
+    return f"next: sr3 evaluate --run {place}    (how good they are, by held-out images)"
 
 
 def describe_upscaling(reports: "list[PhotoReport]", out: str) -> str:

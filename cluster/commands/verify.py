@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 
 from cluster.exits import DONE, FAILURE
+from cluster.loading import loading
 from cluster.options.reading import CommandLine
 from pipelines.settings.locations import Location
 
@@ -32,9 +33,10 @@ COMMAND_LINE = CommandLine(
 
 def run(options: Options) -> int:
     """`sr3 verify DIR`, `sr3 verify DIR/64-256 --contact-sheet sheet.png`."""
-    from pipelines.prepare.finished.contact_sheet import contact_sheet
-    from pipelines.prepare.finished.verify import describe, verify
-    from pipelines.storage.writable import refuse_unwritable_file
+    with loading():
+        from pipelines.prepare.finished.contact_sheet import contact_sheet
+        from pipelines.prepare.finished.verify import describe, verify
+        from pipelines.storage.writable import refuse_unwritable_file
 
     refuse_unwritable_file("contact-sheet", options.contact_sheet, ".png")
     problems = verify(options.path)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pipelines.registry.version_files import check_file, check_small_files, collect_version, sha256_of_file
@@ -167,8 +168,8 @@ class Registry:
             raise ConfigError(f"{self.uri}: no version has been promoted yet, so there is none to roll back from")
         if len(line) == 1:
             raise ConfigError(
-                f"{self.uri}: {line[0]} was the first one promoted; there is none before it, but `sr3 models {self.uri}"
-                " --promote VERSION` sets any"
+                f"{self.uri}: {line[0]} was the first one promoted; there is none before it, but `sr3 models"
+                f" {quote(self.uri)} --promote VERSION` sets any"
             )
         self._put_in_use(line[-2], history[-1], {"why": "rollback", "rollback": True})
         return line[-2]
@@ -180,8 +181,8 @@ class Registry:
             raise ConfigError(f"{self.uri}: {name} is already the promoted version")
         if self._append(after, {"version": name, "previous": current, **content}) is None:
             raise ConfigError(
-                f"{self.uri}: another process has just promoted a version; check `sr3 models {self.uri}`, then repeat"
-                " this"
+                f"{self.uri}: another process has just promoted a version; check `sr3 models {quote(self.uri)}`,"
+                " then repeat this"
             )
 
     def verify(self, name: str) -> None:
@@ -239,8 +240,8 @@ def find_model(location: str) -> str:
         version, _ = registry.promoted()
         if version is None and registry.versions():
             raise DataError(
-                f"{location} is a registry without a promoted version; `sr3 models {location} --promote VERSION` sets"
-                " one"
+                f"{location} is a registry without a promoted version; `sr3 models {quote(location)} --promote VERSION`"
+                " sets one"
             )
         location = version.uri if version is not None else location
     if exists(join(location, VERSION)):

@@ -3,6 +3,7 @@
 import time
 from dataclasses import asdict
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pipelines.prepare.finished.status import prepare_status
@@ -55,7 +56,7 @@ def status_of(path: str) -> dict[str, Any]:
         found = prepare_status(path)
     except DataError as error:
         if Registry(absolute(path)).versions():
-            raise DataError(f"{path} is a registry: `sr3 models {path}` lists its versions") from error
+            raise DataError(f"{path} is a registry: `sr3 models {quote(str(path))}` lists its versions") from error
         raise DataError(
             f"{path} is neither a run of `sr3 train` (it has no config.json) nor prepared data: {error}"
         ) from error

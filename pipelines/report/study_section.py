@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Callable
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from sr3core.errors import DataError
@@ -23,7 +24,7 @@ def study_section(run: Path, study: str | None, read: Callable[[Path], dict[str,
     results = read(folder / "results.json")
     if results is None:
         if study is not None:
-            raise DataError(f"study: {folder} has no results; `sr3 study results {study}` computes them")
+            raise DataError(f"study: {folder} has no results; `sr3 study results {quote(str(study))}` computes them")
         return None
     figures = {"rates": "fool-rates.svg", "times": "viewing-times.svg"}
     figures |= {f"extremes-{task['task']}": f"extremes-task-{task['task']}.png" for task in results["tasks"]}

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pipelines.runs.run_folder import StageRun, local_path, open_run
@@ -138,9 +139,10 @@ def _stage_of(place: ParentPlace, location: str, name: str, alone: bool) -> Stag
     if alone and len(there) == 1:
         return run.stages[0]
     first = next(iter(there))
+    some, other = quote(f"{first}={place.given}"), quote(f"{name}={join(place.given, first)}")
     raise ConfigError(
         f"from: {place.given} has no stage {name}, but {', '.join(there)}; name the stages that start from it, such as"
-        f" `--from {first}={place.given}`, or `--from {name}={join(place.given, first)}` for another's weights"
+        f" `--from {some}`, or `--from {other}` for another's weights"
     )
 
 

@@ -6,6 +6,7 @@ mixture, all folders are named, in the order in which they were; their weights m
 """
 
 from dataclasses import replace
+from shlex import quote
 
 from pipelines.runs.run_folder import Run, write_atomic
 from pipelines.settings.mixtures import describe_data, mixture_of, parts_of
@@ -75,7 +76,7 @@ def require_data(run: Run, stage: str, split: str, num_images: int = 1) -> None:
 
 def _renamed(data: str, moved: str) -> str:
     """What to type after `--data` if one of the folders is elsewhere."""
-    return " ".join("NEW_FOLDER" if part.folder == moved else part.folder for part in parts_of(data))
+    return " ".join("NEW_FOLDER" if part.folder == moved else quote(part.folder) for part in parts_of(data))
 
 
 def _require_part(run: Run, data: str, stage: str, split: str, num_images: int) -> None:

@@ -12,6 +12,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from pipelines.runs.bucket_runs import BucketRun
@@ -124,7 +125,7 @@ def open_run(path: str | Path) -> Run:
 
 
 def _read_config(location: str | Path, file: Path) -> dict[str, Any]:
-    remedy = f"create one with `sr3 train PRESET --out {location}`"
+    remedy = f"create one with `sr3 train PRESET --out {quote(str(location))}`"
     try:
         content = strict_json.loads(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:

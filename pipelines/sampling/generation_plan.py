@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from pipelines.runs.run_folder import Run, StageRun
@@ -50,9 +51,10 @@ def generation_stages(run: Run) -> tuple[StageRun, ...]:
 
     base = run.base()
     if base is None:
+        upscaling = f"`sr3 upscale PHOTOS --run {quote(run.location)} --out DIR`"
         raise ConfigError(
             f"{run.location} has no base model, so it cannot draw images from noise: train a preset such as"
-            " faces-cascade, or upscale images with this run: `sr3 upscale`"
+            f" small-cascade, or upscale photos with this run: {upscaling}"
         )
     stages = (base, *run.cascade())
     check_chain([(stage.name, stage.model) for stage in stages])

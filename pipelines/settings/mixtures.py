@@ -86,8 +86,13 @@ def parts_of(data: str) -> tuple[DataPart, ...]:
 
 
 def describe_data(data: str) -> str:
-    """A run's data as they would be typed after `--data`."""
+    """A run's data for people."""
     return data.removeprefix(_SCHEME)
+
+
+def data_words(data: str) -> str:
+    """A run's data as they are typed in a shell after `--data`."""
+    return shlex.join(map(str, parts_of(data)))
 
 
 def shares_of(weights: Sequence[Fraction]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ import hashlib
 import tarfile
 from collections import Counter
 from dataclasses import dataclass
+from shlex import quote
 from typing import IO
 
 from pipelines.prepare.plan.shard_plan import PLAN, PlannedShard, load_plan
@@ -43,7 +44,7 @@ def verify(directory: str) -> list[Problem]:
         return problems
     if exists(join(directory, MANIFEST)):
         return _verify_stage(directory, ())
-    remedy = f"run `sr3 prepare --out {directory}`"
+    remedy = f"run `sr3 prepare --out {quote(directory)}`"
     raise DataError(f"{directory} holds neither {PLAN} nor {MANIFEST}: nothing was prepared there; {remedy}")
 
 

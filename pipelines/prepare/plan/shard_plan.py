@@ -9,6 +9,7 @@ import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from shlex import quote
 from typing import Any
 
 from pipelines.prepare.plan.plan_lines import PlanLines
@@ -142,7 +143,8 @@ def load_plan(out: str) -> tuple[Plan, tuple[str, ...]]:
     """
     path = join(out, PLAN)
     if not exists(path):
-        raise DataError(f"{out} holds no {PLAN}: nothing has been prepared there; run `sr3 prepare --out {out}`")
+        remedy = f"run `sr3 prepare --out {quote(str(out))}`"
+        raise DataError(f"{out} holds no {PLAN}: nothing has been prepared there; {remedy}")
     data = _FORMAT.read(path)
     with _FORMAT.decoding(path):
         shards = tuple(PlannedShard(**shard) for shard in data["shards"])

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from shlex import quote
 from typing import IO, Any
 
 from pipelines.images.rejects import DecodeError, RejectReason
@@ -101,7 +102,7 @@ def _image_column(schema: Any, path: str, wanted: str) -> str:
     if len(found) > 1:
         raise ConfigError(
             f"image_column: {path or 'the file'} holds images in several columns, {', '.join(found)}: give"
-            f" `--image-column {found[0]}` or another of them"
+            f" `--image-column {quote(found[0])}` or another of them"
         )
     if not found:
         raise ConfigError(

@@ -6,9 +6,11 @@ from cluster.commands import evaluate, retrain, upscale
 from cluster.commands.search import describe_search
 from cluster.training import describe_training
 from pipelines.images.file_names import IgnoredFiles
+from pipelines.registry.model_folder import export_model
 from pipelines.report.next_commands import after_preparation
 from pipelines.runs.run_folder import create_run, open_run
 from pipelines.sampling.upscale import UpscalePlan
+from pipelines.settings.export import ExportConfig
 from pipelines.settings.presets import preset
 from pipelines.settings.upscale import UpscaleConfig
 from sr3core import strict_json
@@ -96,3 +98,14 @@ def test_upscaling_ends_with_the_search_or_the_evaluation(tmp_path: Path) -> Non
     stage.schedules.mkdir(parents=True)
     (stage.schedules / "best-25.json").write_text("{}")
     assert upscale.next_command(plan).startswith(f"next: sr3 evaluate --run {tmp_path} ")
+
+
+def test_upscaling_with_the_model_in_the_box_ends_with_a_command_that_works_with_it() -> None:
+    plan = UpscalePlan(open_run("builtin://photos-4x"), {}, IgnoredFiles(), "out", UpscaleConfig())
+    assert upscale.next_command(plan).startswith("next: sr3 prepare --source PHOTOS --out DATA --stages 16-64 ")
+
+
+def test_upscaling_with_an_exported_model_ends_with_an_evaluation_that_is_given_data(tmp_path: Path) -> None:
+    export_model(open_run("builtin://photos-4x"), str(tmp_path / "a copy"), ExportConfig())
+    plan = UpscalePlan(open_run(tmp_path / "a copy"), {}, IgnoredFiles(), "out", UpscaleConfig(schedule="4"))
+    assert upscale.next_command(plan).startswith(f"next: sr3 evaluate --run '{tmp_path}/a copy' --data DATA ")

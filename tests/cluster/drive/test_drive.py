@@ -34,9 +34,8 @@ REMEDY = re.compile(
 TAKEN = {
     ("study new", "--out"): {"missing", "not text"},
     ("export", "--out"): {"empty", "missing", "not text"},
-    ("models", "REGISTRY"): {"empty", "foreign", "not text", "missing", "below a file", "long name", "loop"},
 }
-"""Command and option -> the places that are as good as any: a new folder, or a registry that holds nothing yet."""
+"""Command and option -> the places that are as good as any: a new folder."""
 
 
 @pytest.fixture(scope="module")

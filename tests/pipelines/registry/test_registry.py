@@ -4,6 +4,7 @@ import hashlib
 import subprocess
 import sys
 import time
+from shlex import quote
 
 import pytest
 from PIL import Image
@@ -200,14 +201,22 @@ def test_upscaling_takes_the_promoted_model_of_a_registry(registry, run, photos,
     assert sums["registry"] == sums["run"]
 
 
+def test_models_of_another_place_is_an_error_that_says_what_it_is(registry, run, tmp_path, capsys):
+    assert main(["models", registry.uri]) == 1
+    assert f"{registry.uri} does not exist" in capsys.readouterr().err
+    assert main(["models", str(run.path)]) == 1
+    assert f"no registry; `sr3 status {run.path}`" in capsys.readouterr().err
+    (tmp_path / "an empty one").mkdir()
+    assert main(["models", str(tmp_path / "an empty one")]) == 1
+    assert "holds no version of a model" in capsys.readouterr().err
+
+
 def test_models_lists_versions_and_rolls_back(registry, run, capsys):
-    assert main(["models", registry.uri]) == 0
-    assert "holds no version" in capsys.readouterr().out
     publish(registry, run, "a", "b")
     every = {"fid": 312.5, "kid": 0.01234, "psnr": 23.456, "ssim": 0.6789, "consistency": 12.345}
     registry.publish(run, "c", {**METRICS, "values": every}, PROVENANCE)
     assert main(["models", registry.uri]) == 0
-    assert f"None is promoted: `sr3 models {registry.uri} --promote v0003`" in capsys.readouterr().out
+    assert f"None is promoted: `sr3 models {quote(registry.uri)} --promote v0003`" in capsys.readouterr().out
     promote(registry, "v0001", "v0002")
     assert main(["models", registry.uri]) == 0
     head, first, second, third, label, using = capsys.readouterr().out.splitlines()
@@ -218,7 +227,7 @@ def test_models_lists_versions_and_rolls_back(registry, run, capsys):
     assert third.split() == ["v0003", today, "-", "312.5", "0.01234", "23.46", "0.6789", "12.35"]
     assert max(map(len, (head, first, second, third))) <= 80
     assert label == "Judged by FID."
-    assert f"--run {registry.uri}" in using
+    assert f"--run {quote(registry.uri)}" in using
     assert main(["models", registry.uri, "--rollback"]) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "rolled back to v0001"

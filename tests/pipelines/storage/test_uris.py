@@ -114,3 +114,8 @@ def test_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "pipe")
     uris.write_atomic(str(tmp_path / "link"), b"x")
     assert (tmp_path / "link").read_bytes() == b"x", "a link is replaced, not what it leads to"
+
+
+def test_a_model_in_the_box_is_only_read_and_the_refusal_says_how_to_copy_it() -> None:
+    with pytest.raises(StorageError, match="builtin://photos-4x is only read; `sr3 export builtin://photos-4x --out"):
+        uris.exists("builtin://photos-4x")
