@@ -8,7 +8,7 @@ from pipelines.report.documents import SEARCH, read_document
 from pipelines.report.pictures import note
 from pipelines.report.plots import NUM_STYLES, loss_charts
 from pipelines.report.search_plots import cost_chart, schedule_chart, trade_off_chart
-from pipelines.report.verdict import search_verdict
+from pipelines.report.verdict import is_judged_by_kid, search_verdict
 from pipelines.runs.run_folder import StageRun, read_metrics
 from pipelines.settings.train import PlacementConfig
 from sr3core.config import to_dict
@@ -71,6 +71,8 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
     content = read_document(path, SEARCH, notes)
     if content is None:
         return None
+    by_kid = is_judged_by_kid(content)
+    content = _by_kernel_distance(content) if by_kid else content
     trials = {trial["name"]: trial for trial in content["trials"]}
     if not {content["best"], content["default"]} <= trials.keys():
         note(f"{path.name} is damaged and omitted: its best or its default is none of its trials", notes)
@@ -80,7 +82,8 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
     levels = {f"best: {best['name']}": best["gammas"]}
     if best != default:
         levels[f"default: {default['name']}"] = default["gammas"]
-    word = "FID" if content["is_fid"] else "distance"
+    words = ("KID", "Kernel distance") if by_kid else ("FID", "Distance")
+    word = words[0 if content["is_fid"] else 1]
     charts = (
         schedule_chart(f"{content['stage']}: noise levels of {content['num_steps']} steps", levels),
         cost_chart(judged, content.get("front", ()), word),
@@ -93,12 +96,26 @@ def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:
         **content,
         "name": path.parent.name,
         "verdict": search_verdict(content),
+        "word": word,
         "best": best,
         "default": default,
         "trials": order,
         "charts": [chart for chart in charts if chart],
         "settings": leaves({"config": content["config"], "provenance": origin}),
     }
+
+
+def _by_kernel_distance(content: dict[str, Any]) -> dict[str, Any]:
+    """A search's content with the distance that decided it where the other one was."""
+
+    def with_kid(part: dict[str, Any]) -> dict[str, Any]:
+        kids = [{"distance": trial.get("kid"), "standard_error": trial.get("kid_error")} for trial in part["trials"]]
+        shown = [trial | kid for trial, kid in zip(part["trials"], kids, strict=True)]
+        label = part.get("label", "").replace("FID", "KID", 1).replace(", extrapolated to infinitely many", "")
+        return {**part, "trials": shown, "label": label}
+
+    sure = content.get("confirmation")
+    return {**with_kid(content), "confirmation": with_kid(sure) if sure else None}
 
 
 def _schedules(stage: StageRun, notes: list[str]) -> dict[str, Any] | None:

@@ -73,10 +73,17 @@ def search_verdict(search: Mapping[str, Any]) -> str:
     where = f"on {sure['num_images']} other images ({sure['split']})"
     if gain is None:
         return f"The search found nothing better than its defaults. {published} is published, the best of them {where}."
-    numbers = f"{gain['value']:.4g} [{gain['low']:.4g}, {gain['high']:.4g}]"
+    by = " by KID" if is_judged_by_kid(search) else ""
+    numbers = f"{gain['value']:.4g} [{gain['low']:.4g}, {gain['high']:.4g}]{by}"
     if published == best:
         return f"{best} is better than the best default {gain['default']} {where}: by {numbers}. It is published."
     return f"{_refutation(gain, where, numbers)}. {published} is published instead."
+
+
+def is_judged_by_kid(search: Mapping[str, Any]) -> bool:
+    """Whether KID decided a search: it was its objective, or its images were too few for the other distance."""
+    pairs = [(trial["objective"], trial.get("kid")) for trial in search["trials"] if trial["status"] == "done"]
+    return bool(pairs) and all(kid is not None and objective == kid for objective, kid in pairs)
 
 
 def _published(search: Mapping[str, Any]) -> str:

@@ -41,6 +41,29 @@ def test_search_that_found_nothing_says_so(tmp_path: Path, photos: Path) -> None
     assert "The search found nothing better than its defaults. trained-respaced is published" in page.text["schedules"]
 
 
+def test_a_search_that_kid_decided_is_shown_by_kid(tmp_path: Path, photos: Path) -> None:
+    run = make_run(tmp_path, photos, 4)
+    path = next(run.path.glob("16-32/search/*/search.json"))
+    content = json.loads(path.read_text())
+
+    def judged_by_kid(trial: dict[str, Any]) -> dict[str, Any]:
+        kid = None if trial["objective"] is None else trial["objective"] / 1000
+        return {**trial, "objective": kid, "kid": kid, "kid_error": 0.004, "distance": 350 - trial["psnr"]}
+
+    sure = content["confirmation"]
+    judged: dict[str, Any] = {"trials": [judged_by_kid(trial) for trial in content["trials"]]}
+    judged["confirmation"] = {**sure, "trials": [judged_by_kid(trial) for trial in sure["trials"]]}
+    path.write_text(json.dumps({**content, **judged, "is_fid": True, "label": "FID (Inception, n=96), extrapolated"}))
+    text = Page(write_report(str(run.path)).read_text()).text["schedules"]
+    first = text.split(" 32-64 ", 1)[0]
+    assert "0.0800 against 0.1000 of the default trained-respaced (−20%)" in first
+    assert "Distance: KID (Inception, n=96)" in first
+    assert "KID ↓" in first
+    assert "0.0830 ± 0.0040" in first
+    assert "by 17 [5, 29] by KID. It is published." in first
+    assert "FID ↓" not in first
+
+
 def _add_search(run: Run, name: str, **changes: Any) -> None:
     """Another search of the first stage, equal to the existing one except for some of its content."""
     known = next(run.path.glob("16-32/search/10-*/search.json"))

@@ -103,14 +103,15 @@ def test_stages_are_named_where_there_are_several() -> None:
     assert len(found) == 2
 
 
-def search(published: str, confirmed: bool = True, **gain: float) -> dict[str, Any]:
-    """A search whose best is `found`, with its gain on other images."""
+def search(published: str, confirmed: bool = True, kid: float = 0.0, **gain: float) -> dict[str, Any]:
+    """A search whose best is `found`, with its gain on other images; judged by KID if that is given."""
     values = {"value": 17.0, "low": 5.0, "high": 29.0, **gain}
     gains = [{"name": "found", "default": "ddim", **values}] if gain or published == "found" else []
     return {
         "best": "found",
         "front": [],
         "published": [published],
+        "trials": [{"name": "found", "status": "done", "objective": kid or 80.0, "kid": 0.125}],
         "num_images": 64,
         "split": "validation",
         "confirmation": {"num_images": 32, "split": "test", "gains": gains} if confirmed else None,
@@ -133,6 +134,10 @@ def search(published: str, confirmed: bool = True, **gain: float) -> dict[str, A
             search("ddim", low=5.0),
             "found is better than the best default ddim on 32 other images (test) by FID, by 17 [5, 29], but worse by"
             " KID. ddim is published instead.",
+        ),
+        (
+            search("ddim", kid=0.125, value=0.01, low=-0.02),
+            "its gain is 0.01 [-0.02, 29] by KID. ddim is published instead.",
         ),
         (
             search("heun"),

@@ -52,9 +52,11 @@ def confirm(
     for trial in others:
         compared.setdefault(schedule_fingerprint(trial.schedule), trial)
     judged = _judge_all(task, list(compared.values()), config.trial_resources)
+    by_kid = task.estimates[-1] == "kid"
+    what = f"KID on the features of {task.feature_network.description}" if by_kid else label
     for trial in judged:
-        value = "failed" if trial.distance is None else f"{trial.distance:.4g}"
-        report(f"confirmation on {config.confirm_split}: {trial.name}: {label}: {value}")
+        number = trial.kid if by_kid else trial.distance
+        report(f"confirmation on {config.confirm_split}: {trial.name}: {what}: {_in_short(number)}")
     gains = measure_gains(task, pairs_of(judged, {trial.name for trial in winners}), config)
     for gain in gains:
         report(f"confirmation on {config.confirm_split}: {describe_gain(gain)}")
@@ -115,3 +117,7 @@ def _judged(trial: TrialRecord, job: Any, task: Task) -> TrialRecord:
         return replace(trial, status="failed", error=reason(error), num_images=0, rung_objectives=(), **blank)
     numbers = {name: values[name] if np.isfinite(values[name]) else None for name in NUMBERS}
     return replace(trial, num_images=len(task.keys), rung_objectives=(), **numbers)
+
+
+def _in_short(number: float | None) -> str:
+    return "failed" if number is None else f"{number:.4g}"
