@@ -64,11 +64,13 @@ class Places:
     """A file that another machine wrote below out, which must be visible here too."""
     object_store_bytes: int = 0
     """Size of Ray's object store on this machine, which must fit into its shared memory."""
+    ray_runs: bool = False
+    """Whether the store is there already, and may be what fills the shared memory."""
 
 
 def examine(places: Places) -> list[Check]:
     """Every check of this machine, in the order in which they are printed."""
-    checks = [check_versions(), check_gpus(), check_collectives(), check_shared_memory(places.object_store_bytes)]
+    checks = [check_versions(), check_gpus(), check_collectives(), _shared_memory(places)]
     checks += [check_disk(), check_clock(), check_weights(), check_authentication()]
     if places.data:
         checks.append(check_readable(places.data))
@@ -132,16 +134,31 @@ def check_collectives() -> Check:
     return Check("collectives", "ok", f"gloo; NCCL {version}")
 
 
-def check_shared_memory(object_store_bytes: int) -> Check:
-    """Whether Ray's object store fits into shared memory; otherwise Ray keeps it on disk, at a tenth of the speed."""
+def _shared_memory(places: Places) -> Check:
+    return check_shared_memory(places.object_store_bytes, places.ray_runs)
+
+
+def check_shared_memory(object_store_bytes: int, ray_runs: bool = False) -> Check:
+    """Whether Ray's object store fits into shared memory; otherwise Ray keeps it on disk, at a tenth of the speed.
+
+    Args:
+        object_store_bytes: the store's size.
+        ray_runs: whether up to that much of what is used is the store itself.
+    """
     if not os.path.isdir(SHARED_MEMORY):
         return Check(
             "shared memory", "warn", f"no {SHARED_MEMORY}", "Ray keeps its objects on disk, at a tenth of the speed"
         )
-    total = shutil.disk_usage(SHARED_MEMORY).total
-    text = f"{SHARED_MEMORY} {total / 1e9:.2f} GB, object store {object_store_bytes / 1e9:.2f} GB"
-    if total >= object_store_bytes:
+    usage = shutil.disk_usage(SHARED_MEMORY)
+    text = f"{SHARED_MEMORY} {usage.total / 1e9:.2f} GB, object store {object_store_bytes / 1e9:.2f} GB"
+    others = max(usage.used - (object_store_bytes if ray_runs else 0), 0)
+    if usage.total - others >= object_store_bytes:
         return Check("shared memory", "ok", text)
+    if usage.total >= object_store_bytes:
+        full = f"{text}, and {others / 1e9:.2f} GB are taken by others"
+        return Check(
+            "shared memory", "fail", full, f"delete what is left of processes that ended: `ls -l {SHARED_MEMORY}`"
+        )
     remedy = "enlarge it (docker: --shm-size; Kubernetes: an emptyDir of medium Memory), or --object-store-memory"
     return Check("shared memory", "fail", text, remedy)
 
@@ -200,9 +217,10 @@ def check_authentication() -> Check:
     if "RAY_AUTH_TOKEN" in os.environ:
         return Check("Ray's token", "ok", "from RAY_AUTH_TOKEN")
     if not path.is_file():
-        return Check(
-            "Ray's token", "warn", "none", "`ray get-auth-token --generate` makes one; all nodes need the same"
-        )
+        remedy = "`ray get-auth-token --generate` makes one; all nodes need the same"
+        if mode == "token":
+            return Check("Ray's token", "fail", f"RAY_AUTH_MODE=token, but {path} is missing", remedy)
+        return Check("Ray's token", "warn", "none", remedy)
     if path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH):
         return Check("Ray's token", "warn", f"others can read {path}", f"chmod 600 {path}")
     return Check("Ray's token", "ok", f"from {path}")

@@ -37,7 +37,7 @@ def examine_cluster(data: str | None, out: str | None) -> dict[str, list[Check]]
     for node in ray.nodes():
         if node["Alive"]:
             store = int(node["Resources"].get("object_store_memory", 0))
-            places = Places(data and absolute(data), out and absolute(out), probe, store)
+            places = Places(data and absolute(data), out and absolute(out), probe, store, ray_runs=True)
             strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             head = " (head)" if "node:__internal_head__" in node["Resources"] else ""
             name = f"node {node['NodeManagerAddress']}:{node['NodeManagerPort']}{head}"

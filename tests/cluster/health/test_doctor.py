@@ -27,7 +27,7 @@ def bucket(s3_server):
 def test_a_sound_machine_passes_but_for_too_small_a_shared_memory(tmp_path, capsys, monkeypatch, gigabytes):
     """/dev/shm is as large as the test says, since containers have 64 MB of it."""
     disk_usage = shutil.disk_usage
-    shared = disk_usage("/")._replace(total=int(gigabytes * 1e9))
+    shared = disk_usage("/")._replace(total=int(gigabytes * 1e9), used=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shared if path == "/dev/shm" else disk_usage(path))
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "a.txt").write_text("x")
@@ -129,7 +129,9 @@ def test_authentication_that_is_off_or_that_others_can_read(tmp_path, monkeypatc
     assert checks.check_authentication().state == "warn", "the tests turn it off"
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    assert checks.check_authentication().text == "none"
+    missing = checks.check_authentication()
+    assert (missing.state, missing.text) == ("fail", f"RAY_AUTH_MODE=token, but {tmp_path}/token is missing")
+    assert "ray get-auth-token --generate" in missing.remedy
     (tmp_path / "token").write_text("secret-of-the-test")
     (tmp_path / "token").chmod(0o644)
     assert "others can read" in checks.check_authentication().text
@@ -160,3 +162,14 @@ def test_every_node_of_a_cluster_is_examined(ray_session, tmp_path):
     assert has_failed(found) == bool(failed)
     assert not list((tmp_path / "runs").iterdir())
     assert Places().object_store_bytes == 0
+
+
+@pytest.mark.parametrize(("ray_runs", "state"), [(False, "fail"), (True, "ok")])
+def test_a_full_shared_memory_is_found_unless_it_is_rays_own_store_that_fills_it(monkeypatch, ray_runs, state):
+    disk_usage = shutil.disk_usage
+    full = disk_usage("/")._replace(total=3_000_000_000, used=2_900_000_000, free=100_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full if path == "/dev/shm" else disk_usage(path))
+    check = check_shared_memory(2_900_000_000 if ray_runs else 1_000_000_000, ray_runs)
+    assert check.state == state
+    if not ray_runs:
+        assert "2.90 GB are taken by others" in check.text
