@@ -1,7 +1,7 @@
 """`ray up cluster/aws.yaml` against EC2 and IAM on loopback, with the rights of cluster/policies/aws and no others.
 
-Moto enforces the actions of policies, not their resources and conditions. No machine starts: programs in place of ssh and
-rsync write down what Ray would run on one. So what is tested are the requests and the commands that Ray sends.
+Moto enforces the actions of policies, not their resources and conditions. No machine starts: programs in place of ssh
+and rsync write down what Ray would run on one. So what is tested are the requests and the commands that Ray sends.
 """
 
 from collections.abc import Iterator
