@@ -156,21 +156,19 @@ def make_image(aws: Aws, days: int = 10) -> str:
     identifier = image["ImageId"]
     made = datetime.now() - timedelta(days=days)
     ec2_backends[ACCOUNT][REGION].amis[identifier].creation_date = made
-    backend = ssm_backends[ACCOUNT][REGION]
-    backend._parameters[PARAMETER] = [
-        Parameter(
-            account_id=ACCOUNT,
-            name=PARAMETER,
-            value=identifier,
-            parameter_type="String",
-            description="",
-            allowed_pattern=None,
-            keyid=None,
-            last_modified_date=0,
-            version=1,
-            data_type="text",
-        )
-    ]
+    parameter: Any = Parameter(
+        account_id=ACCOUNT,
+        name=PARAMETER,
+        value=identifier,
+        parameter_type="String",
+        description="",
+        allowed_pattern=None,
+        keyid=None,
+        last_modified_date=made,
+        version=1,
+        data_type="text",
+    )
+    ssm_backends[ACCOUNT][REGION]._parameters[PARAMETER] = [parameter]
     return identifier
 
 
