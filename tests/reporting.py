@@ -201,7 +201,8 @@ def write_search(run: Run, stage: str, gain: float, confirmed: bool, is_fid: boo
         "confirmation": {
             "split": "test", "num_images": 64, "label": label, "trials": again, "gains": [
                 {"name": "linear-ddim", "default": "trained-respaced", "value": 17.0 if confirmed else -4.0,
-                 "low": 5.0 if confirmed else -9.0, "high": 29.0 if confirmed else 1.0, "second_opinion": None}
+                 "low": 5.0 if confirmed else -9.0, "high": 29.0 if confirmed else 1.0, "level": 0.95, "num_seeds": 3,
+                 "second_opinion": None}
             ]
         },
         "front": [],

@@ -1,6 +1,6 @@
 """Configuration of the schedule search: frozen dataclasses, checked when made. No torch, no ray."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from pipelines.settings.stages import Split
@@ -53,14 +53,9 @@ class TrialResources:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SearchConfig:
-    """Search for one stage's inference schedule: `sr3 search`."""
+class SearchMethod:
+    """How schedules are searched, whichever stage they are for and whatever they may cost."""
 
-    stage: str
-    """Stage of the run whose schedule is searched, such as 16-128."""
-    num_steps: int = 25
-    """Network evaluations per image; with front, the maximum. heun, which evaluates the network twice per step, gets
-    half as many steps."""
     allow_more_steps: bool = False
     """Allow num_steps above the paper's budget of 100."""
     front: tuple[int, ...] = ()
@@ -130,27 +125,13 @@ class SearchConfig:
     """How often a trial whose process died is restarted before it is recorded as failed."""
 
     def __post_init__(self) -> None:
-        require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
-        require(
-            self.num_steps <= PAPER_BUDGET or self.allow_more_steps,
-            f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET};"
-            " add --allow-more-steps to allow it",
-        )
         defaults = NUM_DEFAULTS * max(len(self.front), 1)
         require(
             self.num_trials > defaults,
             f"num_trials: {self.num_trials} leaves none to search, since {defaults} schedules are always tried first:"
             f" use --num-trials {defaults + 1} or more",
         )
-        require(
-            self.num_refinements == 0 or (self.num_steps <= MOST_REFINED and not self.front),
-            f"num_refinements: steps are not refined with a front or beyond {MOST_REFINED} steps; set it to 0",
-        )
         require(self.num_refinements >= 0, f"num_refinements: {self.num_refinements} is negative")
-        require(
-            all(1 <= steps <= self.num_steps for steps in self.front) and len(set(self.front)) == len(self.front) != 1,
-            f"front: {self.front} must be different numbers in 1..num_steps ({self.num_steps}), at least two",
-        )
         require(
             not self.front or self.algorithm in ("tpe", "random"),
             f"algorithm: {self.algorithm} minimises a single objective; a front needs tpe or random",
@@ -191,6 +172,39 @@ class SearchConfig:
         return TrialResources(cpus=self.cpus_per_trial, gpus=self.gpus_per_trial or 0.0, max_retries=self.max_retries)
 
     @property
+    def rungs(self) -> tuple[int, ...]:
+        """Numbers of images at which trials are compared, rising; num_images is the last."""
+        return tuple(self.num_images // self.rung_factor**k for k in reversed(range(self.num_rungs)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig(SearchMethod):
+    """Search for one stage's inference schedule."""
+
+    stage: str
+    """Stage of the run whose schedule is searched, such as 16-128."""
+    num_steps: int = 25
+    """Network evaluations per image; with front, the maximum. heun, which evaluates the network twice per step, gets
+    half as many steps."""
+
+    def __post_init__(self) -> None:
+        SearchMethod.__post_init__(self)  # super() finds no class that has slots
+        require(self.num_steps >= 1, f"num_steps: {self.num_steps} is not positive")
+        require(
+            self.num_steps <= PAPER_BUDGET or self.allow_more_steps,
+            f"num_steps: {self.num_steps} exceeds the paper's budget of {PAPER_BUDGET};"
+            " add --allow-more-steps to allow it",
+        )
+        require(
+            self.num_refinements == 0 or (self.num_steps <= MOST_REFINED and not self.front),
+            f"num_refinements: steps are not refined with a front or beyond {MOST_REFINED} steps; set it to 0",
+        )
+        require(
+            all(1 <= steps <= self.num_steps for steps in self.front) and len(set(self.front)) == len(self.front) != 1,
+            f"front: {self.front} must be different numbers in 1..num_steps ({self.num_steps}), at least two",
+        )
+
+    @property
     def steps(self) -> tuple[int, ...]:
         """The budgets: the numbers of network evaluations that schedules may cost, rising."""
         return tuple(sorted(self.front)) or (self.num_steps,)
@@ -199,7 +213,34 @@ class SearchConfig:
         """The smallest budget that allows this many evaluations."""
         return min(budget for budget in self.steps if budget >= num_evaluations)
 
-    @property
-    def rungs(self) -> tuple[int, ...]:
-        """Numbers of images at which trials are compared, rising; num_images is the last."""
-        return tuple(self.num_images // self.rung_factor**k for k in reversed(range(self.num_rungs)))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchesConfig(SearchMethod):
+    """Searches for one or several stages and budgets: `sr3 search`."""
+
+    stage: tuple[str, ...] = ()
+    """Stages of the runs whose schedules are searched, such as 16-128; by default every SR3 stage."""
+    num_steps: tuple[int, ...] = (25,)
+    """Network evaluations per image; several are searched one after the other, each for a schedule of its own. With
+    front, the maximum. heun, which evaluates the network twice per step, gets half as many steps."""
+
+    def __post_init__(self) -> None:
+        SearchMethod.__post_init__(self)
+        for name in ("stage", "num_steps"):
+            values = getattr(self, name)
+            require(len(set(values)) == len(values), f"{name}: {values} must be different")
+        require(len(self.num_steps) >= 1, "num_steps: at least one is needed")
+        require(
+            self.name is None or len(self.num_steps) == 1,
+            f"name: {self.name} cannot be the folder of searches for several numbers of steps; leave it out",
+        )
+        self.searches("")
+
+    def searches(self, stage: str) -> tuple[SearchConfig, ...]:
+        """The searches of one stage, one for each budget.
+
+        Raises:
+            ConfigError: a budget does not fit the method.
+        """
+        method = {field.name: getattr(self, field.name) for field in fields(SearchMethod)}
+        return tuple(SearchConfig(stage=stage, num_steps=steps, **method) for steps in self.num_steps)

@@ -1,0 +1,1 @@
+"""Many searches, or many trainings, by one command, with one report."""
