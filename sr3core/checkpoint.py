@@ -186,10 +186,10 @@ def verify(info: CheckpointInfo) -> None:
 
 
 def restore(info: CheckpointInfo, state: TrainState) -> None:
-    """Load a verified checkpoint into `state`, in place.
+    """Verify a checkpoint, and load it into `state`, in place.
 
     Raises:
-        CheckpointError: the checkpoint is damaged or does not fit the model.
+        CheckpointError: the checkpoint is damaged or does not fit the model; of `state` parts may be loaded.
     """
     verify(info)
     load_weights(state.model, info.path / "model.safetensors")
@@ -197,7 +197,7 @@ def restore(info: CheckpointInfo, state: TrainState) -> None:
         if not (info.path / "ema.safetensors").is_file():
             raise CheckpointError(f"{info.path} holds no average of the weights, but ema_decay requires one")
         load_weights(state.ema, info.path / "ema.safetensors")
-    _load_moments(state.optimizer, torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu"))
+    load_moments(state.optimizer, torch.load(info.path / "optimizer.pt", weights_only=True, map_location="cpu"))
     typical = info.state.get("typical_norm")
     state.typical_norm = torch.tensor(typical) if typical is not None else None
     state.step = info.step
@@ -243,8 +243,8 @@ def warm_start(
     return transfer
 
 
-def _load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Load the moments of a saved optimiser, but not its settings.
+def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Load the moments in the state_dict of an optimiser, but not its settings.
 
     How the update is computed (fused or not, on which device) is this program's choice. A fused update reads moments in
     the memory order of the weights, so the moments get the weights' memory layout.

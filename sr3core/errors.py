@@ -27,3 +27,7 @@ class MissingError(StorageError):
 
 class TrainingError(Sr3Error):
     """Training cannot continue: a step's gradient was not finite or was a spike."""
+
+
+class WorkerLostError(Sr3Error):
+    """A worker of a training does not answer the others; a restart may help."""

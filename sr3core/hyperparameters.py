@@ -47,6 +47,9 @@ class UNetConfig:
     noise level's."""
     num_heads: int = field(default=1, metadata=ADDED)
     """Number of self-attention heads; it must divide the number of channels."""
+    head_channels: int | None = field(default=None, metadata=ADDED)
+    """Channels of each self-attention head, instead of num_heads: 64 is usual. A GPU's fused attention takes at most
+    256, and Table A.1's networks, with one head, have 256 to 1024. None for num_heads."""
     learned_variance: bool = field(default=False, metadata=ADDED)
     """Also predict the variance of the reverse step, which doubles the output channels (Improved DDPM)."""
 
@@ -62,11 +65,29 @@ class UNetConfig:
             self.num_heads >= 1 and all(self.base_channels * m % self.num_heads == 0 for m in self.channel_multipliers),
             f"num_heads: {self.num_heads} does not divide base_channels times each of channel_multipliers",
         )
+        heads = self.head_channels
+        require(
+            heads is None or (heads >= 1 and all(self.base_channels * m % heads == 0 for m in self._attending)),
+            f"head_channels: {heads} does not divide the channels that attend,"
+            f" {[self.base_channels * m for m in self._attending]}",
+        )
+        require(heads is None or self.num_heads == 1, f"head_channels: {heads} excludes num_heads {self.num_heads}")
         require(
             self.image_size % factor == 0 and self.image_size >= factor,
             f"image_size: {self.image_size} cannot be halved {len(self.channel_multipliers) - 1} times;"
             f" take a multiple of {factor} or fewer channel_multipliers",
         )
+
+    @property
+    def _attending(self) -> list[int]:
+        """Multipliers of the resolutions with self-attention; the middle has the last one's."""
+        sizes = [self.image_size // 2**level for level in range(len(self.channel_multipliers))]
+        pairs = zip(sizes, self.channel_multipliers, strict=True)
+        return [*(m for size, m in pairs if size in self.attention_sizes), self.channel_multipliers[-1]]
+
+    def heads_for(self, channels: int) -> int:
+        """Number of self-attention heads over so many channels."""
+        return self.num_heads if self.head_channels is None else channels // self.head_channels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,7 @@ from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic
+from sr3core.networks.layers import Conv1x1
 from sr3core.networks.unet import IMAGE_CHANNELS, UNet
 from sr3core.randomness import derive_seed, uniform
 from sr3core.regression import check_mean, condition, regress
@@ -110,6 +111,9 @@ def create_state(
         network = UNet(model.unet)
     # Convolutions of images are a third faster in this memory layout, on CPUs and on tensor cores.
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in network.modules():
+        if isinstance(layer, Conv1x1):
+            layer.straighten()
     # Fused: one kernel, and the only Adam that can skip an update without a device-to-host sync (see Trainer.step).
     adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
     average = deepcopy(network).requires_grad_(False) if optimizer.ema_decay else None

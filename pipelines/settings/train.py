@@ -10,6 +10,7 @@ from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, Precision, require
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
+AllReduce = Literal["float32", "bfloat16"]
 BlockBoundaries = Literal["aligned", "staggered"]
 
 
@@ -37,14 +38,17 @@ class PlacementConfig:
     max_failures: int = 3
     """How often in a row a stage may lose workers without having saved a newer checkpoint in between, before it fails.
     Nodes whose loss was announced do not count."""
+    patience_seconds: float = 600.0
+    """How long the workers wait for one that does not answer before the stage restarts from its newest checkpoint, in
+    seconds: longer than a checkpoint takes to be saved or uploaded."""
     checkpoint_minutes: float | None = None
     """Also save a checkpoint when so many minutes have passed since the last one: the most that a lost node costs where
     steps are slow; None saves by steps alone. A node whose loss is announced (spot) is saved for at once."""
     prefetch_batches: int = 4
     """Batches to decode ahead of the training step."""
-    compile: bool = False
+    compile: bool | None = None
     """Compile the network with torch.compile: minutes at the start, then faster steps; if compilation fails, the
-    network runs uncompiled."""
+    network runs uncompiled. None: where the workers have GPUs."""
     deterministic: bool = False
     """Use only GPU algorithms that give the same bits every time, so that a resumed training continues bit for bit, as
     it does on CPUs; otherwise cuDNN takes the fastest algorithm, which may round differently in another process."""
@@ -60,6 +64,11 @@ class PlacementConfig:
     """Size limit of that cache; the least recently used shards are evicted first. If the shards that are read at once
     do not fit, records are read one by one from the bucket instead."""
 
+    @property
+    def compiles(self) -> bool:
+        """Whether the network is compiled."""
+        return self.use_gpu if self.compile is None else self.compile
+
     def __post_init__(self) -> None:
         require(self.num_workers >= 0, f"num_workers: {self.num_workers} is negative")
         require(
@@ -68,6 +77,10 @@ class PlacementConfig:
         )
         require(self.cpus_per_worker > 0, f"cpus_per_worker: {self.cpus_per_worker} is not positive")
         require(all(self.resources.values()), f"resources: {self.resources} holds a zero; leave it out")
+        require(
+            0 < self.patience_seconds < math.inf,
+            f"patience_seconds: {self.patience_seconds} is not positive and finite",
+        )
         for name in ("wait_seconds", "max_failures", "cache_bytes"):
             require(getattr(self, name) >= 0, f"{name}: {getattr(self, name)} is negative")
         require((self.decoding_processes or 0) >= 0, f"decoding_processes: {self.decoding_processes} is negative")
@@ -117,6 +130,8 @@ class TrainConfig:
     precision: Precision = "float32"
     """Arithmetic: tf32 rounds what a GPU multiplies to TensorFloat-32, 3 to 8 times as fast as float32 there; bfloat16
     uses autocast in the forward pass. Weights and optimiser stay float32."""
+    all_reduce: AllReduce = field(default="float32", metadata=ADDED)
+    """Type in which GPUs exchange gradients; bfloat16 halves what a slow network between nodes has to carry."""
     num_micro_batches: int = field(default=1, metadata=PLACEMENT)
     """Micro-batches that a worker splits its batch into to save memory; gradients accumulate over them."""
     validation_every: int = 5_000
@@ -156,6 +171,10 @@ class TrainConfig:
         require(
             self.num_micro_batches <= fewest,
             f"num_micro_batches: {self.num_micro_batches} is more than the {fewest} samples of a worker",
+        )
+        require(
+            self.all_reduce == "float32" or self.placement.use_gpu or workers == 1,
+            f"all_reduce: {self.all_reduce} needs GPUs (placement.use_gpu); CPUs exchange gradients in float32",
         )
         for name in ("milestone_every", "sample_every"):
             every = getattr(self, name)

@@ -4,6 +4,11 @@ import errno
 import logging
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves, tree_map
 
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.provenance import provenance
@@ -16,10 +21,10 @@ from sr3core.checkpoint import (
     delete_checkpoint,
     delete_unfinished,
     list_checkpoints,
+    load_moments,
     restore,
     save_checkpoint,
     take_snapshot,
-    verify,
 )
 from sr3core.errors import CheckpointError, StorageError
 from sr3core.training import TrainState
@@ -113,34 +118,56 @@ def steps_done(stage: StageRun) -> int:
 
 
 def resume(stage: StageRun, state: TrainState, team: Team) -> None:
-    """Load the newest intact checkpoint, the same on every worker; damaged ones are logged and skipped.
+    """Load the newest intact checkpoint into every worker's state; damaged ones are logged and skipped.
+
+    Worker 0 reads it and sends it to the others, so that one of 10 GB is not read, and its sums computed, by each.
 
     Raises:
         CheckpointError: there are checkpoints, but none is intact; training does not silently start over.
     """
-    step = team.same(_newest_whole(stage) if team.rank == 0 else None)
-    if step is None:
+    if not team.same(team.rank == 0 and _restore_newest(stage, state)):
         return
-    info = next(info for info in list_checkpoints(stage.checkpoints) if info.step == step)
-    restore(stage.weights.fetch(info), state)
-    if step:  # at 0 it starts, from the weights of another training
-        log.warning("%s: resumed at step %d", stage.name, step)
+    _share(state, team)
+    if state.step and team.rank == 0:  # at 0 it starts, from the weights of another training
+        log.warning("%s: resumed at step %d", stage.name, state.step)
 
 
-def _newest_whole(stage: StageRun) -> int | None:
+def _restore_newest(stage: StageRun, state: TrainState) -> bool:
+    """Whether there is a checkpoint to resume from, which is then in `state`."""
     found = list_checkpoints(stage.checkpoints)
     for info in reversed(found):
         try:
-            verify(stage.weights.fetch(info))
+            restore(stage.weights.fetch(info), state)
         except CheckpointError as error:
             log.error("%s", error)
             continue
         if info is not found[-1]:
             log.error("%s: falling back to the checkpoint of step %d", stage.name, info.step)
-        return info.step
+        return True
     if found:
         raise CheckpointError(
             f"{stage.checkpoints}: none of the {len(found)} checkpoints is intact; restore one from a backup, or start"
             " over with --fresh"
         )
-    return None
+    return False
+
+
+def _share(state: TrainState, team: Team) -> None:
+    """Send worker 0's state to the other workers, into theirs."""
+    if team.world_size == 1:
+        return
+    moments = tree_map(_without_values, state.optimizer.state_dict()) if team.rank == 0 else None
+    state.step, state.typical_norm, moments = team.same((state.step, state.typical_norm, moments))
+    if team.rank != 0:  # an optimiser that has made no step has no moments yet
+        load_moments(state.optimizer, tree_map(_with_memory, moments))
+    networks = [network for network in (state.model, state.ema) if network is not None]
+    weights = [weight for network in networks for weight in network.state_dict().values()]
+    team.share([*weights, *filter(torch.is_tensor, tree_leaves(state.optimizer.state_dict()))])
+
+
+def _without_values(leaf: Any) -> Any:
+    return leaf.to("meta") if isinstance(leaf, Tensor) else leaf
+
+
+def _with_memory(leaf: Any) -> Any:
+    return torch.empty_like(leaf, device="cpu") if isinstance(leaf, Tensor) else leaf

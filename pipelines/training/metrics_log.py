@@ -11,6 +11,7 @@ from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
 from pipelines.settings.train import TrainConfig
 from pipelines.training.trackers import open_trackers
 from pipelines.training.worker_group import Team
+from pipelines.training.workers.stragglers import OwnTimes
 from sr3core import strict_json
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops, peak_flops
 from sr3core.training import StepStatistics
@@ -21,27 +22,18 @@ class MetricsLog:
 
     def __init__(self, stage: StageRun, resume_step: int, team: Team) -> None:
         self._path, self._team, self._config = stage.metrics, team, stage.config
+        self.times = OwnTimes(team, stage.name)
         self._sinks = open_trackers(stage, resume_step) if team.rank == 0 else []
         self._peak_flops = peak_flops(team.device, stage.config.precision)
         self._step_flops = 0.0 if self._peak_flops is None else _step_flops(stage.config)
         self._losses: list[Tensor] = []
         self._norms: list[Tensor] = []
-        self._waited, self._since, self._start = 0.0, time.perf_counter(), time.perf_counter()
+        self._since = self._start = time.perf_counter()
         self._seconds_before = 0.0
         if team.rank == 0:
             kept = [line for line in read_metrics(self._path) if line["step"] <= resume_step] if resume_step else []
             self._seconds_before = kept[-1]["seconds"] if kept else 0.0
             write_atomic(self._path, "".join(strict_json.dumps(line) + "\n" for line in kept))
-
-    def waiting(self) -> "MetricsLog":
-        """Context whose duration counts as waiting for data."""
-        return self
-
-    def __enter__(self) -> None:
-        self._wait_start = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._waited += time.perf_counter() - self._wait_start
 
     def add(self, statistics: StepStatistics) -> None:
         """Record a step's statistics without reading them, which would wait for the device."""
@@ -49,7 +41,10 @@ class MetricsLog:
         self._norms.append(statistics.gradient_norm)
 
     def interval(self) -> dict[str, float | int]:
-        """Means and speeds since the last call, over all workers; mfu where the device's peak FLOP/s are known."""
+        """Means and speeds since the last call, over all workers; mfu where the device's peak FLOP/s are known.
+
+        data_wait is the largest fraction of the time that a worker waited for data.
+        """
         now = time.perf_counter()
         means = self._team.mean(torch.stack([torch.stack(self._losses).mean(), torch.stack(self._norms).mean()]))
         steps, seconds = len(self._losses), now - self._since
@@ -57,13 +52,13 @@ class MetricsLog:
             "loss": float(means[0]),
             "gradient_norm": float(means[1]),
             "images_per_second": steps * self._config.batch_size / seconds,
-            "data_wait": self._waited / seconds,
+            "data_wait": self.times.compare(steps, seconds),
             "memory_bytes": _peak_memory(self._team.device),
             "world_size": self._team.world_size,
         }
         if self._peak_flops is not None:
             result["mfu"] = steps * self._step_flops / seconds / (self._peak_flops * self._team.world_size)
-        self._losses, self._norms, self._waited, self._since = [], [], 0.0, now
+        self._losses, self._norms, self._since = [], [], now
         return result
 
     def write(self, line: dict[str, Any]) -> None:

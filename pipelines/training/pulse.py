@@ -1,7 +1,8 @@
-"""Between a stage's worker 0 and the command, while it trains: two small files in RUN/<stage>.
+"""Between a stage's worker 0 and the command, while it trains: three small files in RUN/<stage>.
 
     pulse.json  from worker 0: its step and the seconds that one takes, every two seconds
     stop.json   from the command, at Ctrl-C: save a checkpoint and end
+    save.json   from Ray Train's controller, before it changes the number of workers: save a checkpoint
 
 Metrics come too seldom for either: a line of metrics.jsonl may take minutes.
 """
@@ -46,7 +47,7 @@ class Signal:
     stops: bool = False
     """The command asks to end."""
     saves: bool = False
-    """A checkpoint is due by the clock, or because a node is about to be taken away."""
+    """A checkpoint is due by the clock, or because a node is about to be taken away or has joined."""
 
 
 class Pulse:
@@ -103,7 +104,8 @@ class Pulse:
         is_news, self._loses_a_node = loses_a_node and not self._loses_a_node, loses_a_node
         if is_news:
             log.warning("%s: a node is about to be taken away; step %d is saved", self._stage.name, step)
-        signal = Signal(stops=is_asked_to_stop(self._stage), saves=is_due or is_news)
+        saves = is_due or is_news or _is_asked_to_save(self._stage)
+        signal = Signal(stops=is_asked_to_stop(self._stage), saves=saves)
         return signal, max(1, int(self._period / seconds)) if seconds else 1
 
     def _note(self, reading: Reading) -> None:
@@ -129,24 +131,47 @@ def read_pulse(folder: Path) -> Reading | None:
 
 def clear(stage: StageRun) -> None:
     """Delete what an earlier training left, before another begins."""
-    for path in (_pulse(stage.path), _stop(stage.path)):
-        path.unlink(missing_ok=True)
-        if stage.bucket is not None:
-            delete(stage.bucket.uri_of(path))
+    for path in (_pulse(stage.path), _stop(stage.path), _save(stage.path)):
+        _withdraw(stage, path)
 
 
 def ask_to_stop(stage: StageRun) -> None:
     """Ask the workers to save a checkpoint and to end."""
-    path = _stop(stage.path)
+    _ask(stage, _stop(stage.path))
+
+
+def is_asked_to_stop(stage: StageRun) -> bool:
+    """Whether `ask_to_stop` has been called since `clear`, perhaps on another machine."""
+    return _is_asked(stage, _stop(stage.path))
+
+
+def ask_to_save(stage: StageRun) -> None:
+    """Ask the workers to save a checkpoint and to continue."""
+    _ask(stage, _save(stage.path))
+
+
+def _is_asked_to_save(stage: StageRun) -> bool:
+    """Whether `ask_to_save` has been called since this last returned True."""
+    if not _is_asked(stage, _save(stage.path)):
+        return False
+    _withdraw(stage, _save(stage.path))
+    return True
+
+
+def _ask(stage: StageRun, path: Path) -> None:
     write_atomic(path, strict_json.dumps({"asked": time.time()}))
     if stage.bucket is not None:
         stage.bucket.push(path)
 
 
-def is_asked_to_stop(stage: StageRun) -> bool:
-    """Whether `ask_to_stop` has been called since `clear`, perhaps on another machine."""
-    path = _stop(stage.path)
+def _is_asked(stage: StageRun, path: Path) -> bool:
     return path.exists() or (stage.bucket is not None and exists(stage.bucket.uri_of(path)))
+
+
+def _withdraw(stage: StageRun, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    if stage.bucket is not None:
+        delete(stage.bucket.uri_of(path))
 
 
 def _pulse(folder: Path) -> Path:
@@ -155,3 +180,7 @@ def _pulse(folder: Path) -> Path:
 
 def _stop(folder: Path) -> Path:
     return folder / "stop.json"
+
+
+def _save(folder: Path) -> Path:
+    return folder / "save.json"

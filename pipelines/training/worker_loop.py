@@ -24,6 +24,7 @@ from pipelines.training.pulse import Pulse, is_asked_to_stop
 from pipelines.training.resources import fewest_workers, resources_per_worker, workers_on_a_node
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
+from pipelines.training.workers.stragglers import OwnTimes
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
 from sr3core.training import Batch, StepStatistics, Trainer, TrainState, create_state
@@ -32,6 +33,10 @@ from sr3core.update_rules import learning_rate_at
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
 
+RESIZE_SECONDS = 60.0
+"""Interval at which elastic training looks for nodes that have joined."""
+MARGIN_SECONDS = 60.0
+"""By which the exchange of gradients outlasts placement.patience_seconds: Team shall name the missing worker first."""
 log = logging.getLogger(__name__)
 
 
@@ -136,6 +141,7 @@ def make_trainer(stage: StageRun, fences: tuple[Fence, ...] = ()) -> "TorchTrain
     import ray.train.torch
 
     from pipelines.training.final_failures import FailAtOnce
+    from pipelines.training.workers.growth import SaveBeforeResize
 
     placement = stage.config.placement
     fewest = fewest_workers(placement)
@@ -143,18 +149,22 @@ def make_trainer(stage: StageRun, fences: tuple[Fence, ...] = ()) -> "TorchTrain
     return ray.train.torch.TorchTrainer(
         worker_loop,
         train_loop_config={"run": stage.location, "stage": stage.name, "fences": fences},
-        torch_config=ray.train.torch.TorchConfig(backend="nccl" if placement.use_gpu else "gloo"),
+        torch_config=ray.train.torch.TorchConfig(
+            backend="nccl" if placement.use_gpu else "gloo",
+            timeout_s=int(placement.patience_seconds + MARGIN_SECONDS),
+        ),
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=placement.use_gpu,
             resources_per_worker=resources_per_worker(placement),
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
         ),
         run_config=ray.train.RunConfig(
             # A fresh name: we resume from our own scan of the run folder, which knows what was committed.
             name=f"{stage.name}-{time.time_ns()}",
             storage_path=str(stage.path / "ray"),
             failure_config=ray.train.FailureConfig(max_failures=placement.max_failures),
-            callbacks=[FailAtOnce()],
+            callbacks=[FailAtOnce(), SaveBeforeResize(stage.location, stage.name)],  # type: ignore[list-item]
             logging_config=ray.train.LoggingConfig(log_level="ERROR"),
         ),
     )
@@ -201,9 +211,9 @@ def train_as_worker(
     pulse = Pulse(stage, team, checkpoints.publish_metrics, fences)
     signal = pulse.beat(state.step)
     while state.step < config.num_steps and not signal.stops:
-        with metrics.waiting():
+        with metrics.times.waiting():
             batch = next(batches).to(team.device)
-        statistics = _step(trainer, state, forward, batch, config, team)
+        statistics = _step(trainer, state, metrics.times, forward, batch, config, team)
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)
         signal = pulse.beat(state.step)
@@ -232,13 +242,20 @@ def _validate(validation: Validation, state: TrainState, metrics: MetricsLog) ->
 
 
 def _step(
-    trainer: Trainer, state: TrainState, forward: nn.Module, batch: Batch, config: TrainConfig, team: Team
+    trainer: Trainer,
+    state: TrainState,
+    times: OwnTimes,
+    forward: nn.Module,
+    batch: Batch,
+    config: TrainConfig,
+    team: Team,
 ) -> StepStatistics:
     """One step on this worker's share of the global batch; its dropout depends on (seed, step, rank)."""
     torch.manual_seed(derive_seed(config.seed, "dropout", state.step, team.rank))
     micro_batches = batch.split(config.num_micro_batches)
     samples_per_worker = config.batch_size / team.world_size
-    return trainer.step(state, forward, micro_batches, samples_per_worker, team.no_sync(forward))
+    with team.naming_missing():
+        return trainer.step(state, times.timed(forward), micro_batches, samples_per_worker, team.no_sync(forward))
 
 
 def _due(step: int, every: int, config: TrainConfig) -> bool:

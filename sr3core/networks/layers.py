@@ -122,17 +122,24 @@ class Conv1x1(nn.Conv2d):
     not use oneDNN for small batches on one thread; so parts of an image, as groups of rows, become separate images.
     """
 
+    def straighten(self) -> None:
+        """Give the weights a matrix's strides, which their gradients have; with those of channels_last DDP warns."""
+        self.weight.data = self.weight.data.flatten(1)[:, :, None, None]  # (C', C, 1, 1) -> (C', C) -> (C', C, 1, 1)
+
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C', H, W)."""
         pixels = input.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+        matrix = self.weight.flatten(1)  # (C', C)
         if input.device.type != "cpu":
             # (B, H, W, C) -> (B, H, W, C') -> (B, C', H, W)
-            return functional.linear(pixels, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+            return functional.linear(pixels, matrix, self.bias).permute(0, 3, 1, 2)
         batch, height, width, channels = pixels.shape
         parts = next((n for n in range(1, height) if height % n == 0 and batch * n >= _ONEDNN_BATCH), height)
         # (B, H, W, C) -> (B parts, H / parts, W, C) -> (B parts, C, H / parts, W)
         rows = pixels.reshape(batch * parts, height // parts, width, channels).permute(0, 3, 1, 2)
-        out = functional.conv2d(rows, self.weight, self.bias).permute(0, 2, 3, 1)  # (B parts, H / parts, W, C')
+        out = functional.conv2d(rows, matrix[:, :, None, None], self.bias).permute(
+            0, 2, 3, 1
+        )  # (B parts, H / parts, W, C')
         return out.reshape(batch, height, width, -1).permute(0, 3, 1, 2)  # (B, H, W, C') -> (B, C', H, W)
 
 

@@ -42,7 +42,7 @@ class UNet(nn.Module):
         def block(
             in_channels: int, out_channels: int, attends: bool = False, resample: Resampling | None = None
         ) -> UNetBlock:
-            num_heads = config.num_heads if attends else None
+            num_heads = config.heads_for(out_channels) if attends else None
             return UNetBlock(in_channels, out_channels, embedding, config.dropout, resample, num_heads)
 
         levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]

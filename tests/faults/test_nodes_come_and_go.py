@@ -81,6 +81,37 @@ cluster.shutdown()
 """
 
 
+JOINED = """
+# argv: run folder. A node joins while an elastic stage trains on another one.
+import json, sys, threading, ray
+from pathlib import Path
+from ray.cluster_utils import Cluster
+from pipelines.training import worker_loop
+from pipelines.training.pulse import ask_to_stop, read_pulse
+from pipelines.runs.run_folder import open_run, read_metrics
+from pipelines.training.parallel_stages import train_run
+from tests.processes import wait_for
+worker_loop.RESIZE_SECONDS = 1.0
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
+cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
+run = open_run(sys.argv[1])
+(stage,) = run.stages
+results = []
+thread = threading.Thread(target=lambda: results.extend(train_run(run)), daemon=True)
+thread.start()
+trains_on = lambda: [line["world_size"] for line in read_metrics(stage.metrics) if line["kind"] == "train"]
+wait_for(lambda: 1 in trains_on(), thread.is_alive)
+cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+wait_for(lambda: 2 in trains_on(), thread.is_alive)
+ask_to_stop(stage)
+thread.join()
+print("ANSWER", json.dumps({"errors": [str(r.error) for r in results], "step": results[0].step}), flush=True)
+ray.shutdown()
+cluster.shutdown()
+"""
+
+
 def on_a_cluster(run: Run, script: str, *arguments: str) -> dict:
     done = subprocess.run(
         [sys.executable, "-c", script, str(run.path), *arguments],
@@ -112,6 +143,21 @@ def test_an_elastic_run_goes_on_with_fewer_workers_in_the_same_order(data, on_tw
     for line in after:  # one worker adds up what two did: the same samples and noise, other rounding, which grows
         assert line["loss"] == pytest.approx(losses[line["step"]], rel=3e-2)
     assert {line["world_size"] for line in ours} == {1, 2}
+
+
+def test_a_node_that_joins_costs_no_step(data, tmp_path):
+    """Checkpoints by steps alone would come after 100,000: the workers' restart would begin at step 0."""
+    changes = {"num_steps": 100_000, "checkpoint_every": 100_000, "log_every": 10, "validation_every": 100_000}
+    placement = {"placement__num_workers": 2, "placement__min_workers": 1, "placement__cpus_per_worker": 1.0}
+    run = start(tmp_path / "run", data, **changes, **placement)
+    answer = on_a_cluster(run, JOINED)
+    assert answer["errors"] == ["None"]
+    *lines, _ = training_lines(run)  # the last one is that of the stop
+    steps = [line["step"] for line in lines]
+    assert steps == list(range(10, len(steps) * 10 + 1, 10)), "none is missing, none is there twice"
+    sizes = [line["world_size"] for line in lines]
+    assert sizes == sorted(sizes)
+    assert {1, 2} <= set(sizes)
 
 
 def test_a_node_that_is_announced_to_be_reclaimed_costs_the_steps_since_then_and_no_failure(data, tmp_path):

@@ -136,6 +136,14 @@ def test_heads_attend_each_on_its_own_channels():
     torch.testing.assert_close(attention(h), (h + torch.cat(heads).reshape(1, 4, 2, 3)) / 2**0.5)
 
 
+def test_heads_of_fixed_width_are_more_where_there_are_more_channels():
+    sizes = {"image_size": 16, "base_channels": 8, "channel_multipliers": (1, 2, 4), "attention_sizes": (8,)}
+    network = UNet(UNetConfig(**sizes, num_res_blocks=1, head_channels=8))
+    heads = {name: layer.num_heads for name, layer in network.named_modules() if isinstance(layer, SelfAttention)}
+    assert heads["encoder.8x8_block0.attention"] == 2
+    assert heads["middle.4x4_block0.attention"] == 4
+
+
 def test_the_noise_levels_can_be_told_apart():
     """Unscaled, the embeddings of the 2000 trained levels span about one dimension; scaled, many."""
     gammas = torch.tensor(training_gammas(NoiseScheduleConfig())[1:])
@@ -158,6 +166,8 @@ def test_the_noise_levels_can_be_told_apart():
         ({"channel_multipliers": ()}, "channel_multipliers"),
         ({"num_res_blocks": 0}, "num_res_blocks"),
         ({"num_heads": 3}, "num_heads: 3 does not divide"),
+        ({"head_channels": 3}, "head_channels: 3 does not divide the channels that attend"),
+        ({"head_channels": 4, "num_heads": 2}, "head_channels: 4 excludes num_heads 2"),
         ({"num_classes": 0}, "num_classes: 0 is not positive"),
     ],
 )
