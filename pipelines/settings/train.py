@@ -159,7 +159,8 @@ class TrainConfig:
         require(self.num_lanes & (self.num_lanes - 1) == 0, f"num_lanes: {self.num_lanes} is not a power of two")
         require(
             self.batch_size % self.num_lanes == 0,
-            f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}",
+            f"batch_size: {self.batch_size} is not a multiple of num_lanes {self.num_lanes}; take one, such as"
+            f" `--batch-size {max(1, round(self.batch_size / self.num_lanes)) * self.num_lanes}`",
         )
         workers = max(self.placement.num_workers, 1)
         require(

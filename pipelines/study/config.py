@@ -101,8 +101,8 @@ class StudyConfig:
             require(getattr(self, name) > 0, f"{name}: {getattr(self, name)} is not positive")
         require(
             self.trials_per_subject <= self.num_images,
-            f"trials_per_subject: {self.trials_per_subject} is more than num_images {self.num_images};"
-            " no subject sees an image twice",
+            f"trials_per_subject: {self.trials_per_subject} is more than num_images {self.num_images}, and no subject"
+            f" sees an image twice; add `--trials-per-subject {self.most_trials(self.num_images)}`",
         )
         require(
             self.num_attention_checks <= self.trials_per_subject,
@@ -134,6 +134,10 @@ class StudyConfig:
     def num_positions(self) -> int:
         """Trials per subject, including practice and attention checks."""
         return self.num_practice_trials + self.trials_per_subject + self.num_attention_checks
+
+    def most_trials(self, num_images: int) -> int:
+        """Trials that so many images suffice for, beside those that practice and attention checks take; 1 at least."""
+        return max(1, num_images - self.num_practice_trials - self.num_attention_checks)
 
     @property
     def minutes_per_subject(self) -> int:

@@ -50,10 +50,10 @@ def assign(config: StudyConfig, models: Sequence[str], images: Sequence[str], sp
     needed = config.num_practice_trials + config.num_attention_checks
     free = len(images) - config.trials_per_subject + len(spares)
     if free < needed:
+        fitting = config.most_trials(len(images) + len(spares))
         raise ConfigError(
             f"num_images: practice and attention checks need {needed} images that the subject is not shown otherwise,"
-            f" but only {free} remain; add {needed - free} more, or lower trials_per_subject, num_practice_trials"
-            " or num_attention_checks"
+            f" but only {free} remain; show fewer, by `--trials-per-subject {fitting}`, or add {needed - free} images"
         )
     slots = []
     for model in models:

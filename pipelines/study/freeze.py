@@ -84,7 +84,11 @@ def draft_study(folders: Folders, config: StudyConfig) -> Draft:
     sets = {role: ImageSet.read(folder, role) for role, folder in roles.items()}
     names = check_pairs(sets["reference"], [images for role, images in sets.items() if role != "reference"])
     if len(names) < config.num_images:
-        raise ConfigError(f"num_images: {config.num_images} were requested, but the folders hold {len(names)}")
+        fitting = min(config.trials_per_subject, config.most_trials(len(names)))
+        raise ConfigError(
+            f"num_images: {config.num_images} were requested, but the folders hold {len(names)}; add `--num-images"
+            f" {len(names)} --trials-per-subject {fitting}`, or more images"
+        )
     random.Random(derive_seed(config.seed, "study/choice")).shuffle(names)
     chosen, spares = sorted(names[: config.num_images]), sorted(names[config.num_images :])
     slots = assign(config, list(folders.models), chosen, spares)

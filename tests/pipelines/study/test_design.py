@@ -96,7 +96,10 @@ def test_too_few_images_for_practice_and_checks_are_named():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"trials_per_subject": 7}, "trials_per_subject: 7 is more than num_images 6"),
+        (
+            {"trials_per_subject": 7},
+            "trials_per_subject: 7 is more than num_images 6, and no subject sees an image twice; add `--trials-",
+        ),
         ({"num_attention_checks": 5}, "num_attention_checks: 5 is more than trials_per_subject 4"),
         ({"subjects_per_model": 0}, "subjects_per_model: 0 is not positive"),
         ({"viewing_seconds": ()}, "viewing_seconds: name at least one"),

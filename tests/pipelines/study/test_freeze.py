@@ -172,13 +172,13 @@ BAD = {
         lambda f: f,
         {"num_images": 9},
         ConfigError,
-        "num_images: 9 were requested, but the folders hold 8",
+        "num_images: 9 were requested, but the folders hold 8; add `--num-images 8 --trials-per-subject ",
     ),
     "no image left for checks": (
         lambda f: f,
         {"num_images": 8, "trials_per_subject": 8},
         ConfigError,
-        "add 2 more",
+        "--trials-per-subject 6`, or add 2 images",
     ),
     "no model": (lambda f: dataclasses.replace(f, models={}), {}, ConfigError, "model: name at least one"),
     "no inputs for Task 1": (
