@@ -40,7 +40,11 @@ COMMANDS: dict[str, Command] = {
         summary="freeze a human study (two-alternative forced choice)", module="study_new", takes_address=False
     ),
     "study serve": Command(
-        summary="serve a study to participants", module="study_serve", takes_address=False, is_quick=True
+        summary="serve a study to participants",
+        module="study_serve",
+        takes_address=False,
+        is_quick=True,
+        kept="answers",
     ),
     "study results": Command(
         summary="compute a study's fool rates, intervals and tests", module="study_results", takes_address=False

@@ -32,7 +32,7 @@ MOMENTS = {
     "search, features": (f"{SEARCH} --address {{ray}}", "features to compare with: ", f"finished trials {RESUMED}"),
     "search, trials": (f"{SEARCH} --address {{ray}}", "trial 1/", f"finished trials {RESUMED}"),
     "search, confirmation": (f"{SEARCH} --address {{ray}}", "confirmation: ", f"finished trials {RESUMED}"),
-    "study serve": ("study serve {root}/study --port 0", "administrator: ", AGAIN),
+    "study serve": ("study serve {root}/study --port 0", "administrator: ", f"interrupted; answers {RESUMED}"),
 }
 """Moment -> a command, what it has said by then, and what it ends with."""
 

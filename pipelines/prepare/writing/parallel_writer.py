@@ -15,6 +15,7 @@ from pipelines.prepare.writing.shard_task import ShardReport, ShardTask, write_s
 from pipelines.runtime.live_nodes import wait_for_live_nodes
 from pipelines.runtime.node_waiting import lacking
 from pipelines.runtime.row_tasks import map_rows
+from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -60,7 +61,7 @@ def write_shards(
         if not waiting:
             break
         ended = set()
-        for row in _reports(config, waiting):
+        for row in first_awaited(_reports(config, waiting)):
             ended.add(row["shard"])
             if row["bug"]:
                 raise RuntimeError(f"{row['shard']}: {row['bug']}")
@@ -83,6 +84,15 @@ def write_shards(
         failures.append(f"{_names(waiting)}: the process that writes it died {MAX_ATTEMPTS} times")
     if failures:
         raise _failed(failures, tasks)
+
+
+def first_awaited(reports: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The reports of shards; while the first is waited for, which no progress precedes, a line says for how long."""
+    with waiting_for("writing the first shards"):
+        first = next(reports, None)
+    if first is not None:
+        yield first
+        yield from reports
 
 
 def _failed(failures: Sequence[str], tasks: Sequence[ShardTask]) -> StorageError:
