@@ -8,9 +8,12 @@ For each file that exists on both sides, .sync records the bucket's version and 
 that this machine has changed since is never overwritten by the bucket's, by any process, and no clocks are compared.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,9 +45,28 @@ class BucketRun:
         """The working copy; each URI has its own."""
         return WORKING_COPIES / hashlib.sha256(absolute(self.uri).encode()).hexdigest()[:16]
 
-    def pull(self) -> None:
-        """Update the working copy's small files; delete checkpoints that are gone from the bucket."""
-        versions = dict(s3.list_versions(self.uri))
+    def pull(self, without: Container[str] = ()) -> None:
+        """Update the working copy's small files; delete checkpoints that are gone from the bucket.
+
+        One process of a machine does it at a time: what one has downloaded the others need not.
+
+        Args:
+            without: names in the run's folder that are not wanted.
+        """
+        with self._alone():
+            versions = dict(s3.list_versions(self.uri))
+            wanted = {name: version for name, version in versions.items() if name.split("/")[0] not in without}
+            self._update(wanted)
+            self._delete_gone(versions)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / ".lock").open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _update(self, versions: Mapping[str, str]) -> None:
         for name, version in versions.items():
             path, known = self.folder / name, self._record(self.folder / name)
             changed_here = path.is_file() and (known is None or known[1] != path.stat().st_mtime_ns)
@@ -52,6 +74,8 @@ class BucketRun:
             if not (name.endswith(_HEAVY) or name.startswith(f"{LEASES}/") or changed_here or up_to_date):
                 s3.download(join(self.uri, name), path)
                 self._remember(path, version, path.stat().st_mtime_ns)
+
+    def _delete_gone(self, versions: Container[str]) -> None:
         for marker in self.folder.glob(f"*/checkpoints/*/{_MARKER}"):
             # Without a record it was made here and is still on its way to the bucket.
             if self._record(marker) is not None and str(marker.relative_to(self.folder)) not in versions:

@@ -102,8 +102,12 @@ class Run:
         return tuple(stage for stage in self.stages if stage.config.model.kind == "regression")
 
 
-def open_run(path: str | Path) -> Run:
+def open_run(path: str | Path, results: bool = True) -> Run:
     """Open a run folder, or a run in a bucket through a working copy.
+
+    Args:
+        path: the folder, or s3:// URI.
+        results: False leaves what was derived from the checkpoints, such as 50,000 samples, in the bucket.
 
     Raises:
         DataError: it is not a run.
@@ -111,7 +115,7 @@ def open_run(path: str | Path) -> Run:
     """
     location, bucket, path = path, *_find(path)
     if bucket is not None:
-        bucket.pull()
+        bucket.pull(without=() if results else RESULTS)
     content = _read_config(location, path / "config.json")
     with decoding(path / "config.json", "configuration of a run", "restore it, or train into another folder"):
         return Run(

@@ -87,7 +87,7 @@ def train_stage(stage: StageRun, ending: Ending | None = None) -> None:
             if not budget.is_renewed() or ending.over.is_set():
                 raise
             log.warning("%s: workers failed again, but had saved newer checkpoints in between; continuing", stage.name)
-    stage = open_run(stage.location).stage(stage.name)  # the workers may have been on other machines
+    stage = open_run(stage.location, results=False).stage(stage.name)  # the workers may have been on other machines
     if ending.over.is_set() or is_asked_to_stop(stage):
         return
     if steps_done(stage) < stage.config.num_steps:  # the loop ended itself: Ray must not restart it
@@ -120,7 +120,9 @@ class FailureBudget:
         return self._left >= 0
 
     def _steps_done(self) -> int:
-        return steps_done(open_run(self._stage.location).stage(self._stage.name))  # the workers may be elsewhere
+        return steps_done(
+            open_run(self._stage.location, results=False).stage(self._stage.name)
+        )  # the workers may be elsewhere
 
 
 def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
@@ -174,7 +176,7 @@ def worker_loop(arguments: dict[str, Any]) -> None:
     """What every worker runs."""
     import ray.train
 
-    stage = open_run(arguments["run"]).stage(arguments["stage"])
+    stage = open_run(arguments["run"], results=False).stage(arguments["stage"])
     train_as_worker(stage, join_team(stage.config), ray.train.report, arguments["fences"])
 
 

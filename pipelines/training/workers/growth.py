@@ -56,4 +56,4 @@ class SaveBeforeResize(ControllerCallback):
         log.warning("%s: restarting on %d workers at step %d", self._name, resize_decision.num_workers, saved)
 
     def _stage(self) -> StageRun:
-        return open_run(self._run).stage(self._name)  # opened anew, for a run in a bucket
+        return open_run(self._run, results=False).stage(self._name)  # opened anew, for a run in a bucket
