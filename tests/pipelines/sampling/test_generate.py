@@ -145,27 +145,37 @@ def test_a_folder_of_somebody_elses_numbered_images_is_left_alone(run, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["000000.png"]
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (["--classes", "0-3"], "classes: 3 is not in 0..2, which base-8 was trained on"),
-        (["--classes", "2-1"], "classes: '2-1' is neither a class nor a range"),
-        (["--schedule", "3,2,1"], "names 3, but the run has 2 stages: base-8, 8-16"),
-        (["--schedule", "3000"], "3000"),
-        (["--num-images", "0"], "num_images: 0 is not positive"),
-    ],
-)
-def test_mistakes_are_told_before_ray_starts(run, tmp_path, options, message):
-    """Ray's own module would be imported first of all that computes."""
-    program = (
-        "import sys\nfrom cluster.cli import main\n"
-        "try:\n    status = main(sys.argv[1:])\nexcept SystemExit as end:\n    status = end.code\n"
-        "assert 'ray' not in sys.modules\nsys.exit(status)"
-    )
-    arguments = ["sample", "--run", str(run.path), "--out", str(tmp_path / "out"), "--dry-run", *options]
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-    assert done.returncode == 2, done.stderr
-    assert message in " ".join(done.stderr.replace("│", " ").split())
+MISTAKES = {
+    "--classes 0-3": "classes: 3 is not in 0..2, which base-8 was trained on",
+    "--classes 2-1": "classes: '2-1' is neither a class nor a range",
+    "--schedule 3,2,1": "names 3, but the run has 2 stages: base-8, 8-16",
+    "--schedule 3000": "3000",
+    "--num-images 0": "num_images: 0 is not positive",
+}
+"""Options of `sr3 sample`, and what is said of them."""
+
+SAMPLE_ALL = """
+# argv: options of `sr3 sample`, and more of them for each call. Ray's own module would be imported first of all that
+# computes.
+import sys
+from cluster.cli import main
+for options in sys.argv[2:]:
+    try:
+        status = main(["sample", *sys.argv[1].split(), *options.split()])
+    except SystemExit as end:
+        status = end.code
+    print("ENDED", status, "ray" in sys.modules, file=sys.stderr, flush=True)
+"""
+
+
+def test_mistakes_are_told_before_ray_starts(run, tmp_path):
+    always = f"--run {run.path} --out {tmp_path / 'out'} --dry-run"
+    command = [sys.executable, "-c", SAMPLE_ALL, always, *MISTAKES]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    *calls, rest = done.stderr.split("ENDED 2 False\n")
+    assert rest == ""
+    for said, message in zip(calls, MISTAKES.values(), strict=True):
+        assert message in " ".join(said.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
 
 
