@@ -145,8 +145,8 @@ class TrainConfig:
     milestone_every: int | None = field(default=None, metadata=PLACEMENT)
     """Keep checkpoints at multiples of this many steps for ever; None keeps no milestones."""
     sample_every: int | None = field(default=None, metadata=PLACEMENT)
-    """Draw a grid of held-out samples for checkpoints at multiples of this many steps, in parallel to the training;
-    None draws none."""
+    """Draw a grid of held-out samples for checkpoints at multiples of this many steps: on CPUs in parallel to the
+    training, on GPUs by worker 0 between two steps. None draws none."""
     log_every: int = field(default=50, metadata=PLACEMENT)
     """Steps between lines in metrics.jsonl."""
     placement: PlacementConfig = field(default_factory=PlacementConfig, metadata=PLACEMENT)

@@ -1,9 +1,13 @@
-"""Grids of held-out samples during training, drawn from checkpoints by Ray tasks, so that no training step waits."""
+"""Grids of held-out samples during training.
+
+On CPUs Ray tasks draw them from checkpoints, so that no training step waits. A CPU would need hours for a network that
+trains on GPUs; there worker 0 draws them between two steps, for which the others wait: 25 steps of six images.
+"""
 
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +15,11 @@ from pipelines.images.compact_png import encode_compact_png
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.storage.uris import write_atomic
 from sr3core.checkpoint import list_checkpoints
+from sr3core.errors import Sr3Error
+
+if TYPE_CHECKING:
+    from sr3core.networks.unet import UNet
+    from sr3core.training import TrainState
 
 NUM_IMAGES = 6
 NUM_STEPS = 25
@@ -24,7 +33,9 @@ class SampleGrids:
     """Starts a task for each checkpoint that is due a grid and has none."""
 
     def __init__(self, stages: Sequence[StageRun]) -> None:
-        self._stages = [stage for stage in stages if stage.config.sample_every is not None]
+        self._stages = [
+            stage for stage in stages if stage.config.sample_every is not None and not stage.config.placement.use_gpu
+        ]
         self._tasks: dict[Path, Any] = {}
 
     def look(self) -> None:
@@ -50,7 +61,7 @@ class SampleGrids:
             try:
                 ray.get(task, timeout=timeout_seconds)
             except (RayError, TimeoutError) as error:
-                log.warning("%s was not drawn: %s", path, str(error).strip().splitlines()[-1])
+                _log_failure(path, error)
 
 
 def grid_path(folder: Path, step: int) -> Path:
@@ -59,43 +70,73 @@ def grid_path(folder: Path, step: int) -> Path:
 
 
 def draw_grid(run: str, stage_name: str, step: int) -> None:
-    """Sample held-out images with a checkpoint's averaged weights: a row each of inputs, samples and originals.
-
-    A base model has no inputs; its samples are of the originals' classes.
-    """
+    """Draw the grid of a checkpoint, with its averaged weights, on one thread of this machine."""
     import os
 
     import torch
 
-    from pipelines.ingest.split_reader import load_split
-    from sr3core.cascade import Stage, draw, upscale
     from sr3core.checkpoint import read_info, sampling_weights
-    from sr3core.diffusion.schedules import default_schedule
-    from sr3core.images.pixels import to_float, to_uint8
-    from sr3core.images.resize import upsample_bicubic
     from sr3core.networks.unet import UNet
     from sr3core.networks.unet_weights import load_weights
 
     os.nice(10)  # after the training
     torch.set_num_threads(1)
     stage = open_run(run).stage(stage_name)
-    model = stage.config.model
-    images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
-    network = UNet(model.unet)
+    network = UNet(stage.model.unet)
     info = stage.weights.fetch(read_info(stage.checkpoints / f"step-{step:08d}"))
     load_weights(network, sampling_weights(info))
+    write_grid(stage, network, step)
+
+
+def draw_grid_between_steps(stage: StageRun, state: "TrainState") -> None:
+    """Draw the grid of a training's state on its device; a failure is logged and ends nothing."""
+    network = state.ema if state.ema is not None else state.model
+    try:
+        write_grid(stage, network, state.step)
+    except (RuntimeError, Sr3Error) as error:  # such as too little memory beside the training's
+        _log_failure(grid_path(stage.path, state.step), error)
+    finally:
+        state.model.train()
+
+
+def write_grid(stage: StageRun, network: "UNet", step: int) -> None:
+    """Sample held-out images: a row each of inputs, samples and originals.
+
+    A base model has no inputs; its samples are of the originals' classes.
+
+    Args:
+        stage: whose folder receives the grid.
+        network: with the weights to sample with, on any device.
+        step: that they are of.
+    """
+    import torch
+
+    from pipelines.ingest.split_reader import load_split
+    from sr3core.cascade import Stage, draw, upscale
+    from sr3core.diffusion.schedules import default_schedule
+    from sr3core.images.pixels import to_float, to_uint8
+    from sr3core.images.resize import upsample_bicubic
+
+    model = stage.model
+    device = next(network.parameters()).device
+    images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
     schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
-    ready = Stage(stage.name, model, network.eval(), schedule, stage.load_mean())
+    ready = Stage(stage.name, model, network.eval(), schedule, stage.load_mean(device=str(device)))
     seeds = [SEED + i for i in range(len(images.keys))]
-    if model.kind == "base":
-        classes = None if model.unet.num_classes is None else [label or 0 for label in images.labels]
-        rows = [to_uint8(draw(ready, seeds, classes)), images.high]
-    else:
-        low = to_float(images.low)
-        x_up = upsample_bicubic(low, model.high_size).clamp(-1, 1)
-        rows = [to_uint8(x_up), to_uint8(upscale(ready, low, seeds)), images.high]
+    with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, stage.config.precision == "bfloat16"):
+        if model.kind == "base":
+            classes = None if model.unet.num_classes is None else [label or 0 for label in images.labels]
+            rows = [to_uint8(draw(ready, seeds, classes).cpu()), images.high]
+        else:
+            low = to_float(images.low).to(device)
+            x_up = upsample_bicubic(low, model.high_size).clamp(-1, 1)
+            rows = [to_uint8(x_up.cpu()), to_uint8(upscale(ready, low, seeds).cpu()), images.high]
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     path = grid_path(stage.path, step)
     write_atomic(str(path), encode_compact_png(grid))
     if stage.bucket is not None:
         stage.bucket.push(path)
+
+
+def _log_failure(path: Path, error: Exception) -> None:
+    log.warning("%s was not drawn: %s", path, str(error).strip().splitlines()[-1])

@@ -1,6 +1,7 @@
 """One stage on Ray Train: TorchTrainer and the loop that each worker runs."""
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done
 from pipelines.training.metrics_log import MetricsLog
 from pipelines.training.pulse import Pulse, is_asked_to_stop
 from pipelines.training.resources import fewest_workers, resources_per_worker, workers_on_a_node
+from pipelines.training.sample_grids import draw_grid_between_steps
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
 from pipelines.training.workers.stragglers import OwnTimes
@@ -232,6 +234,8 @@ def train_as_worker(
             pulse.note_checkpoint()
         if _due(state.step, config.checkpoint_every, config):
             report({"step": state.step, **held_out})
+        if team.rank == 0 and config.placement.use_gpu and state.step % (config.sample_every or sys.maxsize) == 0:
+            draw_grid_between_steps(stage, state)
     batches.close()
     checkpoints.finish()
     metrics.close()
