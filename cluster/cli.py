@@ -111,11 +111,11 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
 def _probe_buckets(options: Any) -> None:
     """Miss a server of buckets that is not there at once, not after the retries of every request."""
     from cluster.options.fields import paths_in
-    from pipelines.storage import s3
+    from pipelines.storage import s3_client
 
     for _, path in paths_in(options):
         if path.startswith("s3://"):
-            s3.probe(path)
+            s3_client.probe(path)
 
 
 def _run_as_job(loaded: "LoadedCommand", name: str, arguments: list[str], target: Target) -> int:

@@ -188,11 +188,11 @@ class FaultyProxy(LoopbackServer):
 @contextmanager
 def s3_variables(**variables: str) -> Iterator[None]:
     """Environment variables of this process's S3 client, such as AWS_MAX_ATTEMPTS, and a client that heeds them."""
-    from pipelines.storage import s3
+    from pipelines.storage import s3_client
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
-        s3._client.cache_clear()
+        s3_client.client_for.cache_clear()
         yield
-    s3._client.cache_clear()
+    s3_client.client_for.cache_clear()

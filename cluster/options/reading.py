@@ -14,7 +14,7 @@ import tyro
 from cluster.options.fields import Option, options_of, paths_in
 from cluster.options.help import full_text, help_text
 from pipelines.settings.locations import Location
-from pipelines.storage import s3
+from pipelines.storage import s3_client
 from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -192,7 +192,7 @@ def read_config(path: str) -> dict[str, Any]:
     """
     try:
         if path.startswith("s3://"):
-            s3.probe(path)
+            s3_client.probe(path)
         content = strict_json.loads(read_bytes(os.path.expanduser(path)))  # of bytes, JSON may have a byte-order mark
     except StorageError as error:
         remedy = "; correct its name" if isinstance(error.__cause__, FileNotFoundError) else ""

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
-from pipelines.storage import s3
+from pipelines.storage import s3, s3_client
 from pipelines.storage.local_files import describe_error, discard
 from pipelines.storage.uris import absolute, commit, is_remote, temporary_path
 from sr3core.errors import StorageError
@@ -123,7 +123,7 @@ class _Upload:
             self._send(bytes(self._buffer))
             self._wait()
             parts = [{"ETag": etag, "PartNumber": number} for number, etag in enumerate(self._etags, 1)]
-            with s3.requests_on(self._uri) as (client, place):
+            with s3_client.requests_on(self._uri) as (client, place):
                 client.complete_multipart_upload(**place, UploadId=self._upload, MultipartUpload={"Parts": parts})
         self._upload = ""
         self._pool.shutdown()
@@ -133,19 +133,19 @@ class _Upload:
         self._buffer.clear()
         upload, self._upload = self._upload, ""
         if upload:
-            with s3.requests_on(self._uri) as (client, place):
+            with s3_client.requests_on(self._uri) as (client, place):
                 client.abort_multipart_upload(**place, UploadId=upload)
 
     def _send(self, part: bytes) -> None:
         """Begin to send a part, once the one before it is there."""
         self._wait()
         if not self._upload:
-            with s3.requests_on(self._uri) as (client, place):
+            with s3_client.requests_on(self._uri) as (client, place):
                 self._upload = client.create_multipart_upload(**place)["UploadId"]
         self._sending = self._pool.submit(self._put_part, part)
 
     def _put_part(self, part: bytes) -> None:
-        with s3.requests_on(self._uri) as (client, place):
+        with s3_client.requests_on(self._uri) as (client, place):
             number = len(self._etags) + 1
             answer = client.upload_part(**place, UploadId=self._upload, PartNumber=number, Body=part)
             self._etags.append(answer["ETag"])

@@ -1,119 +1,23 @@
 """Objects on S3 with boto3: listing, resumable range reads, whole-object writes; see pipelines.storage.uris."""
 
-import contextlib
 import os
-import re
-import socket
-import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pipelines.storage.local_files import describe_error, discard
 from pipelines.storage.range_file import RangeFile
+from pipelines.storage.s3_client import import_boto3, parse, requests_on
 from sr3core.errors import MissingError, StorageError
 
 _MAX_CUTS = 8
 """Connections of one read that may break off one after another without a single byte."""
 _MAX_PAUSE_SECONDS = 4.0
-_PROBE_SECONDS = 5.0
 _CHUNK_BYTES = 1 << 17
 """Bytes that are read at a time, and so the most that a cut connection loses."""
 _MAX_CREATE_ATTEMPTS = 8
-HEADERS = {
-    "RequestPayer": "AWS_REQUEST_PAYER",
-    "ServerSideEncryption": "AWS_SERVER_SIDE_ENCRYPTION",
-    "SSEKMSKeyId": "AWS_SSE_KMS_KEY_ID",
-}
-"""Parameter of requests -> environment variable that sets it, of a name that other S3 clients have for it, too."""
-_MAX_CONNECTIONS = 64
-_EXPIRED = "; renew the credentials, as with `aws sso login`, and run the same command again: what is finished is kept"
-_REMEDIES = {
-    "NoSuchBucket": "; create the bucket first",
-    "SlowDown": "; the bucket throttles: run the same command again later, or with fewer workers",
-    **dict.fromkeys(("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"), _EXPIRED),
-}
-"""Error code -> what the user can do."""
-_OPTIONS = re.compile(r"\?(?=.*endpoint_override=)(?:(?:endpoint_override|scheme)=[^?&]*(?:&|$))+$")
-_MISSPELLED = re.compile(r"\?endpoint\w*=", re.IGNORECASE)
-
-
-_IMPORTING = threading.Lock()
-
-
-def _import_boto3() -> None:
-    """Import the library in one thread: of several that use it first at the same time, some would see half of it."""
-    with _IMPORTING:
-        import boto3.session  # noqa: F401
-
-
-@dataclass(frozen=True, slots=True)
-class S3Location:
-    """An object or prefix on S3."""
-
-    bucket: str
-    """Bucket."""
-    key: str
-    """Object key or prefix, without trailing slashes; it may begin with one, and hold "?" and "#"."""
-    endpoint: str | None
-    """Endpoint URL of a server other than Amazon's; None takes it from the environment."""
-
-
-def split_options(uri: str) -> tuple[str, str]:
-    """Split an s3:// URI into its address and the options behind that, "" or "?endpoint_override=...".
-
-    Keys may hold question marks, as those of crawled images do (photo.jpg?width=500): only known options at the end of
-    the URI are split off.
-    """
-    found = _OPTIONS.search(uri)
-    return (uri[: found.start()], found[0]) if found else (uri, "")
-
-
-def parse(uri: str) -> S3Location:
-    """Split an s3:// URI.
-
-    Raises:
-        StorageError: it names no bucket, or misspells the option.
-    """
-    address, query = split_options(uri)
-    bucket, _, key = address.removeprefix("s3://").partition("/")
-    if not bucket or _MISSPELLED.search(address):
-        raise StorageError(f"{uri} names no bucket; write s3://bucket/prefix[?endpoint_override=http://host:port]")
-    options = dict(urllib.parse.parse_qsl(query.removeprefix("?")))
-    endpoint = options.get("endpoint_override")
-    if endpoint and "://" not in endpoint:
-        endpoint = f"{options.get('scheme', 'https')}://{endpoint}"
-    return S3Location(bucket, key.rstrip("/"), endpoint)
-
-
-def probe(uri: str) -> None:
-    """Check that something listens where the objects are, if they are not Amazon's.
-
-    A request to a server that is down is repeated for a minute; that is right for a server that restarts during hours
-    of work, and wrong for an address that never was one's.
-
-    Raises:
-        StorageError: nothing does.
-    """
-    endpoint = parse(uri).endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    if not endpoint:
-        return
-    try:
-        parts = urllib.parse.urlsplit(endpoint)
-        host, port = parts.hostname or "", parts.port or (80 if parts.scheme == "http" else 443)
-        if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(host):
-            return  # the proxy would have to be asked
-        socket.create_connection((host, port), _PROBE_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise StorageError(
-            f"{uri}: no S3 server answers at {endpoint}: {getattr(error, 'strerror', None) or error}; correct"
-            " endpoint_override (or AWS_ENDPOINT_URL), or start the server"
-        ) from error
 
 
 def list_objects(uri: str, recursive: bool = True) -> Iterator[tuple[str, int]]:
@@ -138,11 +42,10 @@ def list_versions(uri: str) -> Iterator[tuple[str, str]]:
 
 
 def _list(uri: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    location = parse(uri)
-    prefix = f"{location.key}/" if location.key else ""
-    with _s3_errors(uri):
-        pages = _client(location.endpoint).get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=location.bucket, Prefix=prefix):
+    with requests_on(uri) as (client, place):
+        prefix = f"{place['Key']}/" if place["Key"] else ""
+        pages = client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=place["Bucket"], Prefix=prefix):
             for item in page.get("Contents", ()):
                 if not is_marker(item):
                     yield item["Key"][len(prefix) :], item
@@ -155,15 +58,14 @@ def is_marker(item: dict[str, Any]) -> bool:
 
 def head(uri: str) -> dict[str, Any] | None:
     """The server's metadata of an object; None if there is no such object."""
-    _import_boto3()
+    import_boto3()
     from botocore.exceptions import ClientError
 
-    location = parse(uri)
-    if not location.key:
+    if not parse(uri).key:
         return None
-    with _s3_errors(uri):
+    with requests_on(uri) as (client, place):
         try:
-            return _client(location.endpoint).head_object(Bucket=location.bucket, Key=location.key)
+            return client.head_object(**place)
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") == 404:
                 return None
@@ -202,21 +104,18 @@ def read_chunks(uri: str, offset: int = 0, size: int | None = None) -> Iterator[
 
     What counts is progress: a connection that brought a byte was worth it, and a large object may need many.
     """
-    _import_boto3()
+    import_boto3()
     from botocore import exceptions as failures
     from urllib3.exceptions import HTTPError
 
-    location = parse(uri)
     cut = (failures.IncompleteReadError, failures.ResponseStreamingError, failures.ReadTimeoutError, HTTPError)
     position, conditions, cuts = offset, {}, 0
-    with _s3_errors(uri):
+    with requests_on(uri) as (client, place):
         while True:
             before = position
             last = "" if size is None else offset + size - 1
             wanted = {"Range": f"bytes={position}-{last}"} if position or size is not None else {}
-            answer = _client(location.endpoint).get_object(
-                Bucket=location.bucket, Key=location.key, **wanted, **conditions
-            )
+            answer = client.get_object(**place, **wanted, **conditions)
             conditions = {"IfMatch": answer["ETag"]}
             try:
                 for chunk in answer["Body"].iter_chunks(_CHUNK_BYTES):
@@ -232,23 +131,19 @@ def read_chunks(uri: str, offset: int = 0, size: int | None = None) -> Iterator[
 
 def put(uri: str, data: bytes) -> None:
     """Write an object in one request: it appears whole, or not at all."""
-    location = parse(uri)
-    with _s3_errors(uri):
-        _client(location.endpoint).put_object(Bucket=location.bucket, Key=location.key, Body=data)
+    with requests_on(uri) as (client, place):
+        client.put_object(**place, Body=data)
 
 
 def create(uri: str, data: bytes) -> bool:
     """Write an object unless it exists; of several processes that do so at once, exactly one gets True."""
-    _import_boto3()
+    import_boto3()
     from botocore.exceptions import ClientError
 
-    location = parse(uri)
-    with _s3_errors(uri):
+    with requests_on(uri) as (client, place):
         for attempt in range(_MAX_CREATE_ATTEMPTS):
             try:
-                _client(location.endpoint).put_object(
-                    Bucket=location.bucket, Key=location.key, Body=data, IfNoneMatch="*"
-                )
+                client.put_object(**place, Body=data, IfNoneMatch="*")
                 return True
             except ClientError as error:
                 status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
@@ -261,16 +156,14 @@ def create(uri: str, data: bytes) -> bool:
 
 def upload(path: str, uri: str) -> None:
     """Upload a local file, a large one in parts; if a part fails, no object appears."""
-    location = parse(uri)
-    with _s3_errors(uri):
-        _client(location.endpoint).upload_file(path, location.bucket, location.key)
+    with requests_on(uri) as (client, place):
+        client.upload_file(path, place["Bucket"], place["Key"])
 
 
 def delete(uri: str) -> None:
     """Delete an object, if it exists."""
-    location = parse(uri)
-    with _s3_errors(uri):
-        _client(location.endpoint).delete_object(Bucket=location.bucket, Key=location.key)
+    with requests_on(uri) as (client, place):
+        client.delete_object(**place)
 
 
 def abort_uploads(uri: str) -> None:
@@ -278,16 +171,15 @@ def abort_uploads(uri: str) -> None:
 
     Where the server or the account does not allow it, they are left to the bucket's own rule.
     """
-    _import_boto3()
+    import_boto3()
     from botocore.exceptions import ClientError
 
-    place = parse(uri)
-    client = _client(place.endpoint)
-    with _s3_errors(uri):
+    with requests_on(uri) as (client, place):
+        bucket, prefix = place["Bucket"], f"{place['Key']}/"
         try:
-            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=place.bucket, Prefix=f"{place.key}/")
+            pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
             for item in (item for page in pages for item in page.get("Uploads", ())):
-                client.abort_multipart_upload(Bucket=place.bucket, Key=item["Key"], UploadId=item["UploadId"])
+                client.abort_multipart_upload(Bucket=bucket, Key=item["Key"], UploadId=item["UploadId"])
         except ClientError as error:
             if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") not in (403, 404, 405, 501):
                 raise
@@ -303,63 +195,3 @@ def open_ranges(uri: str) -> RangeFile:
     if found is None:
         raise MissingError(f"{uri}: no such object")
     return RangeFile(partial(read, uri), found["ContentLength"])
-
-
-@contextlib.contextmanager
-def requests_on(uri: str) -> Iterator[tuple[Any, dict[str, str]]]:
-    """The client for a URI's server and the parameters Bucket and Key; what requests raise becomes a StorageError."""
-    location = parse(uri)
-    with _s3_errors(uri):
-        yield _client(location.endpoint), {"Bucket": location.bucket, "Key": location.key}
-
-
-@lru_cache(maxsize=8)
-def _client(endpoint: str | None) -> Any:
-    _import_boto3()
-    from boto3.session import Session
-    from botocore.config import Config
-
-    retries = {"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "8"))}
-    config = Config(retries=retries, connect_timeout=10, read_timeout=60, max_pool_connections=_MAX_CONNECTIONS)  # type: ignore[arg-type]
-    client = Session().client("s3", endpoint_url=endpoint, config=config)
-    client.meta.events.register("provide-client-params.s3", _with_headers)
-    return client
-
-
-def _with_headers(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
-    """A request's parameters with those that the environment asks for, if the request knows them."""
-    asked = {name: os.environ.get(variable) for name, variable in HEADERS.items()}
-    return {name: value for name, value in asked.items() if value and name in model.input_shape.members} | params
-
-
-@contextlib.contextmanager
-def _s3_errors(uri: str) -> Iterator[None]:
-    _import_boto3()
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    try:
-        yield
-    except (BotoCoreError, ClientError, Boto3Error) as error:
-        code = error.response.get("Error", {}).get("Code") if isinstance(error, ClientError) else ""
-        kind = MissingError if code in ("NoSuchKey", "InvalidRange") else StorageError
-        raise kind(f"{uri}: {error}{_remedy(error)}") from error
-
-
-def _remedy(error: BaseException) -> str:
-    """What the user can do about an error, if that is known."""
-    _import_boto3()
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import ClientError, NoCredentialsError
-
-    if isinstance(error, Boto3Error) and error.__context__ is not None:  # an upload's error wraps the server's
-        return _remedy(error.__context__)
-    answer = error.response if isinstance(error, ClientError) else {}
-    if answer.get("Error", {}).get("Code") in _REMEDIES:
-        return _REMEDIES[answer["Error"]["Code"]]
-    if isinstance(error, NoCredentialsError) or answer.get("ResponseMetadata", {}).get("HTTPStatusCode") == 403:
-        return (
-            "; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, to an account that may list, read,"
-            " write and delete there (s3:ListBucket, GetObject, PutObject, DeleteObject)"
-        )
-    return ""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from pipelines.storage import s3
+from pipelines.storage import s3, s3_client
 
 ENOUGH_BRANCHES = 512
 """Branches beyond which none is divided further."""
@@ -86,11 +86,11 @@ def _objects(uri: str, page: dict[str, Any]) -> list[Found]:
 
 
 def _prefix(uri: str) -> str:
-    key = s3.parse(uri).key
+    key = s3_client.parse(uri).key
     return f"{key}/" if key else ""
 
 
 def _pages(uri: str, folder: str, **options: str) -> Iterator[dict[str, Any]]:
-    with s3.requests_on(uri) as (client, place):
+    with s3_client.requests_on(uri) as (client, place):
         pages = client.get_paginator("list_objects_v2")
         yield from pages.paginate(Bucket=place["Bucket"], Prefix=_prefix(uri) + folder, **options)

@@ -26,6 +26,7 @@ from pipelines.storage.local_files import (
     temporary_beside,
     walk,
 )
+from pipelines.storage.s3_client import split_options
 from pipelines.storage.schemes import describe_unsupported
 from pipelines.storage.scratch import scratch_folder
 from sr3core.errors import MissingError, StorageError
@@ -70,13 +71,13 @@ def join(uri: str, *parts: str) -> str:
     """Append path components; an s3:// URI keeps its slashes and its options."""
     if not is_remote(uri):
         return os.path.join(path_of(uri), *parts)
-    path, options = s3.split_options(uri)
+    path, options = split_options(uri)
     return "/".join([path.rstrip("/"), *parts]) + options
 
 
 def relative_to(uri: str, folder: str) -> str | None:
     """The part of an absolute URI below a given folder; "" if it is that folder, None if it is elsewhere."""
-    path, root = (s3.split_options(place)[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
+    path, root = (split_options(place)[0].rstrip("/") if is_remote(place) else place for place in (uri, folder))
     below = os.path.join(root, "")
     return "" if path == root else path[len(below) :] if path.startswith(below) else None
 
@@ -88,14 +89,14 @@ def is_below(uri: str, folder: str) -> bool:
 
 def name_of(uri: str) -> str:
     """The last component of a URI."""
-    return s3.split_options(uri)[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(path_of(uri))
+    return split_options(uri)[0].rstrip("/").rpartition("/")[2] if is_remote(uri) else os.path.basename(path_of(uri))
 
 
 def parent_of(uri: str) -> str:
     """The folder or prefix that a URI is in."""
     if not is_remote(uri):
         return os.path.dirname(absolute(uri))
-    path, options = s3.split_options(uri)
+    path, options = split_options(uri)
     return path.rstrip("/").rpartition("/")[0] + options
 
 

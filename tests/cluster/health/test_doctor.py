@@ -11,7 +11,7 @@ from cluster.cli import main
 from cluster.health import checks
 from cluster.health.checks import Places, check_readable, check_shared, check_shared_memory, check_writable
 from cluster.health.doctor import check_skew, examine_cluster, has_failed
-from pipelines.storage import s3
+from pipelines.storage import s3_client
 from sr3core.errors import StorageError
 from tests.s3_server import s3_variables
 
@@ -88,10 +88,10 @@ def test_a_bucket_that_is_there_and_one_that_is_not(bucket):
 
 def test_wrong_keys(bucket, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
-    s3._client.cache_clear()
+    s3_client.client_for.cache_clear()
     found = check_writable(bucket("there"))
     monkeypatch.undo()
-    s3._client.cache_clear()
+    s3_client.client_for.cache_clear()
     assert found.state == "fail"
     assert "allow this node's role to write" in found.remedy
     assert "wrong" not in found.line()

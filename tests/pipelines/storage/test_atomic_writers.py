@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.storage import s3
+from pipelines.storage import s3_client
 from pipelines.storage.atomic_writers import open_writer, write_pieces
 from pipelines.storage.uris import exists, read_bytes
 from sr3core.errors import StorageError
@@ -29,7 +29,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def uploads(uri: str) -> list[str]:
-    with s3.requests_on(uri) as (client, place):
+    with s3_client.requests_on(uri) as (client, place):
         found = client.list_multipart_uploads(Bucket=place["Bucket"]).get("Uploads", ())
         return [upload["Key"] for upload in found if upload["Key"] == place["Key"]]
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from pipelines.storage import folder_lease, lease, s3
+from pipelines.storage import folder_lease, lease, s3_client
 from pipelines.storage.folder_lease import LEASES, refuse_if_anything_runs, refuse_if_busy, working_in
 from pipelines.storage.journal import Journal
 from pipelines.storage.lease import is_held
@@ -145,7 +145,7 @@ def _expired(held) -> bool:
 def test_what_a_lease_costs_a_bucket(empty_bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(folder_lease, "LEASE_SECONDS", 2.0)
     place, calls = join(empty_bucket, tmp_path.name), []
-    events = s3._client(s3.parse(place).endpoint).meta.events
+    events = s3_client.client_for(s3_client.parse(place).endpoint).meta.events
     events.register("before-send.s3", lambda request, **_: calls.append(request.method), unique_id="count")
     try:
         with working_in(place, "training"):

@@ -10,7 +10,7 @@ import pytest
 from pipelines.prepare.sources.listing import open_source
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
-from pipelines.storage import s3, uris
+from pipelines.storage import s3, s3_client, uris
 from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, MissingError, StorageError
 from tests.s3_server import READER, FaultyProxy, S3Server, s3_variables
@@ -101,7 +101,7 @@ def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket:
         return "cut" if method == "GET" and requests.count("GET") == 1 else None
 
     proxy.fault = fault
-    original = s3._client(s3.parse(uri).endpoint).get_object
+    original = s3_client.client_for(s3_client.parse(uri).endpoint).get_object
     answers = []
 
     def get_object(**options: object) -> object:
@@ -111,7 +111,7 @@ def test_an_object_that_changes_between_two_parts_of_a_read_is_not_mixed(bucket:
         return answers[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3._client(s3.parse(uri).endpoint), "get_object", get_object)
+        patch.setattr(s3_client.client_for(s3_client.parse(uri).endpoint), "get_object", get_object)
         with pytest.raises(StorageError, match="PreconditionFailed"):
             uris.read_bytes(uri)
     proxy.fault = lambda method, path: None
@@ -135,10 +135,10 @@ def as_other(bucket: tuple[FaultyProxy, str], monkeypatch: pytest.MonkeyPatch) -
     def become(**environment: str) -> None:
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        s3._client.cache_clear()
+        s3_client.client_for.cache_clear()
 
     yield become
-    s3._client.cache_clear()
+    s3_client.client_for.cache_clear()
 
 
 def test_a_denied_access_is_reported_with_its_remedy(

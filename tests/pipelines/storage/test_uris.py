@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.storage import s3, uris
+from pipelines.storage import uris
+from pipelines.storage.s3_client import S3Location, parse
 from sr3core.errors import MissingError, StorageError
 
 
@@ -29,7 +30,7 @@ def test_join_keeps_what_a_uri_is(uri: str, parts: tuple[str, ...], expected: st
 def test_bad_uris_say_what_is_expected() -> None:
     for uri in ("s3://", "s3://bucket/x?endpoint=http://h:1", "s3://bucket/x?endpoint_overide=http://h:1"):
         with pytest.raises(StorageError, match=r"write s3://bucket/prefix"):
-            s3.parse(uri)
+            parse(uri)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_a_listed_key_is_read_by_the_uri_that_join_makes_of_it(key: str, options
     for prefix in ("", "/p", "/p?q"):
         uri = uris.join(f"s3://bucket{prefix}{options}", key)
         endpoint = "http://h:1" if options else None
-        assert s3.parse(uri) == s3.S3Location("bucket", f"{prefix[1:]}/{key}" if prefix else key, endpoint)
+        assert parse(uri) == S3Location("bucket", f"{prefix[1:]}/{key}" if prefix else key, endpoint)
         assert uris.name_of(uri) == key.rpartition("/")[2]
 
 
