@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from cluster.catalog import COMMANDS, ON_A_CLUSTER, groups, split_command
-from cluster.exits import DONE, FAILURE, PIPE_CLOSED, USAGE_ERROR
+from cluster.exits import DONE, FAILURE, OVER_BUDGET, PIPE_CLOSED, USAGE_ERROR
+from cluster.notify import run_and_notify
 from cluster.own_packages import PACKAGES
 from cluster.remote.addresses import Target, take_target
 from cluster.stopping import Terminated, exit_status, stoppable
 from cluster.streams import drop_unwritten, open_streams, reader_has_left
 from sr3core.config import did_you_mean
-from sr3core.errors import ConfigError, Sr3Error
+from sr3core.errors import ConfigError, OverBudgetError, Sr3Error
 
 if TYPE_CHECKING:
     from cluster.commands import LoadedCommand
@@ -48,7 +49,7 @@ def _main(arguments: list[str]) -> int:
         return USAGE_ERROR
     except Sr3Error as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return FAILURE
+        return OVER_BUDGET if isinstance(error, OverBudgetError) else FAILURE
     except KeyboardInterrupt as stop:
         cause = "stopped by SIGTERM" if isinstance(stop, Terminated) else "interrupted"
         kept = COMMANDS[words].kept if words in COMMANDS else ""
@@ -105,7 +106,7 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
     if not (command.is_quick or getattr(options, "print_config", False)):
         print(f"sr3 {name}: loading …", file=sys.stderr, flush=True)  # also in a log, where silence reads as a hang
     _probe_buckets(options)
-    return loaded.run(options)
+    return run_and_notify(getattr(options, "notify", None), name, lambda: loaded.run(options))
 
 
 def _probe_buckets(options: Any) -> None:

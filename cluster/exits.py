@@ -5,6 +5,8 @@ FAILURE = 1
 """The command failed, wholly or in part."""
 USAGE_ERROR = 2
 """An option, a value or a configuration is wrong; nothing was started."""
+OVER_BUDGET = 3
+"""A training has cost --max-dollars; it has saved a checkpoint."""
 INTERRUPTED = 130
 """Ctrl-C, or a job that was stopped."""
 TERMINATED = 143

@@ -10,6 +10,7 @@ from pipelines.settings.train import RunConfig
 
 if TYPE_CHECKING:
     from pipelines.runs.run_folder import Run
+    from pipelines.training.spending import Prices
 
 
 @contextmanager
@@ -40,11 +41,12 @@ def training_session(config: RunConfig, options: TrainOptions, fingerprints: dic
             yield run
 
 
-def train_and_tell(run: "Run", only: tuple[str, ...]) -> bool:
+def train_and_tell(run: "Run", only: tuple[str, ...], prices: "Prices | None" = None) -> bool:
     """Train these stages, or all of them, and print how each ended. Returns whether all are done."""
     from pipelines.training.parallel_stages import train_run
+    from pipelines.training.spending import Prices
 
-    results = train_run(run, only)
+    results = train_run(run, only, prices or Prices())
     for result in results:
         print(f"{result.stage}: step {result.step}" + (f", FAILED: {result.error}" if result.error else ", done"))
     return not any(result.error for result in results)

@@ -31,3 +31,7 @@ class TrainingError(Sr3Error):
 
 class WorkerLostError(Sr3Error):
     """A worker of a training does not answer the others; a restart may help."""
+
+
+class OverBudgetError(Sr3Error):
+    """The work has cost as much as it may; what is done is saved."""

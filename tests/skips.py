@@ -62,6 +62,9 @@ ALLOWED = (
     Allowed("ImageMagick is not installed", lambda: find_imagemagick() is None, "image files against ImageMagick"),
     Allowed("redis-server is not installed", lambda: shutil.which("redis-server") is None, "a restart of Ray's head"),
     Allowed("rsync is not installed", lambda: shutil.which("rsync") is None, "the logs' sidecar on Kubernetes"),
+    Allowed(
+        "Prometheus is not installed", lambda: shutil.which("promtool") is None, "alerts and the dashboard's queries"
+    ),
     Allowed("PostgreSQL is not installed", lambda: find_postgres() is None, "a study in PostgreSQL"),
     Allowed("needs a private mount", lambda: not can_mount(), "full and read-only disks"),
     Allowed("mount namespaces are not permitted", lambda: not can_mount(), "full and read-only disks of a study"),

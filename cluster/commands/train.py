@@ -32,6 +32,12 @@ class Options(TrainOptions):
     STAGE=PLACE for one stage, PLACE for all others."""
     gpu_memory: float = 80.0
     """Memory of a GPU, GB, that --dry-run compares a training step with."""
+    gpu_dollars: float = 0.0
+    """Price of a GPU for an hour, with its share of the node: a p5.48xlarge of 98.32 dollars has 8, at 12.29 each."""
+    cpu_dollars: float = 0.0
+    """Price of a CPU for an hour, on nodes without GPUs."""
+    max_dollars: float | None = None
+    """End the training, with a checkpoint and exit status 3, when the run has cost as much in node hours."""
     partial: bool = False
     """Accept weights of another network by --from, and take over what fits."""
 
@@ -65,7 +71,9 @@ def run(options: Options) -> int:
         from pipelines.storage.folder_lease import refuse_if_busy
         from pipelines.training.fine_tuning import start_stages
         from pipelines.training.resources import describe_memory
+        from pipelines.training.spending import Prices
 
+    prices = Prices(gpu_dollars=options.gpu_dollars, cpu_dollars=options.cpu_dollars, max_dollars=options.max_dollars)
     config, parents = find_start(options, config)
     fingerprints = data_fingerprints(options.prepared_data, config)
     if options.dry_run:
@@ -80,7 +88,7 @@ def run(options: Options) -> int:
     with training_session(config, options, fingerprints) as opened:
         for line in start_stages(opened, parents, options.partial):
             print(line)
-        if not train_and_tell(opened, options.only):
+        if not train_and_tell(opened, options.only, prices):
             return FAILURE
         for line in describe_training(open_run(options.out)):
             print(line)

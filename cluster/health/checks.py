@@ -5,6 +5,9 @@ import platform
 import secrets
 import shutil
 import stat
+import subprocess
+import sysconfig
+import tempfile
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -70,7 +73,7 @@ class Places:
 
 def examine(places: Places) -> list[Check]:
     """Every check of this machine, in the order in which they are printed."""
-    checks = [check_versions(), check_gpus(), check_collectives(), _shared_memory(places)]
+    checks = [check_versions(), check_gpus(), check_compiler(), check_collectives(), _shared_memory(places)]
     checks += [check_disk(), check_clock(), check_weights(), check_authentication()]
     if places.data:
         checks.append(check_readable(places.data))
@@ -113,6 +116,26 @@ def check_gpus() -> Check:
         remedy = "install torch's CUDA build for this driver, or run the container with --gpus all"
         return Check("GPUs", "fail", f"the machine has GPUs that torch does not see (torch's CUDA: {build})", remedy)
     return Check("GPUs", "warn", "none", "enough for preparation; the paper's stages need GPUs (placement.use_gpu)")
+
+
+def check_compiler() -> Check:
+    """Whether `placement.compile` can work: Triton and torch compile small programs that include Python's header."""
+    source = "#include <Python.h>\nint main(void) { return 0; }\n"
+    compiler = os.environ.get("CC") or next(filter(None, map(shutil.which, ("gcc", "clang", "cc"))), None)
+    remedy = "install g++ and Python's headers (python3-dev), or train with placement.compile False"
+    if compiler is None:
+        return Check("compiler", "warn", "none, which torch.compile and Triton need", remedy)
+    headers = sysconfig.get_path("include")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [compiler, "-x", "c", "-c", "-I", headers, "-o", os.path.join(folder, "probe.o"), "-"]
+        try:
+            done = subprocess.run(command, input=source, capture_output=True, text=True, check=False)
+        except OSError as error:
+            return Check("compiler", "warn", f"{compiler} does not run ({error.strerror})", remedy)
+    if done.returncode:
+        reason = next((line for line in done.stderr.splitlines() if "error" in line), f"status {done.returncode}")
+        return Check("compiler", "warn", f"{compiler} compiles nothing for Python: {reason.strip()}", remedy)
+    return Check("compiler", "ok", compiler)
 
 
 def check_collectives() -> Check:

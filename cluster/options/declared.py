@@ -18,6 +18,8 @@ class OnRay:
     address: str | None = None
     """Cluster to run on: http://HOST:8265 submits a job, HOST:PORT or auto joins; default: RAY_ADDRESS, else a local
     Ray."""
+    notify: str | None = None
+    """Web hook that is told when the command ends or fails: a JSON object by POST, with a text; default: SR3_NOTIFY."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,7 +19,7 @@ from pipelines.prepare.plan.stage_index import StageIndex, open_stages
 from pipelines.prepare.sources.items import Source
 from pipelines.prepare.writing.crops import describe_crops
 from pipelines.prepare.writing.parallel_writer import write_shards
-from pipelines.prepare.writing.progress import PrepareProgress, save_progress
+from pipelines.prepare.writing.progress import PrepareProgress, export_progress, save_progress
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
@@ -145,7 +145,12 @@ def complete(begun: Begun, on_progress: Callable[[PrepareProgress], None] | None
     """
     config, plan, stages = begun.config, begun.plan, begun.stages
     with working_in(config.out, "preparing") as lease:
-        observers = (on_progress or print_progress(), save_progress(config.out), lambda _: lease.check_not_taken())
+        observers = (
+            on_progress or print_progress(),
+            save_progress(config.out),
+            export_progress(config.out),
+            lambda _: lease.check_not_taken(),
+        )
         progress = _write_shards(config, plan, stages, observers)
         manifests = [write_manifest(config, plan, stage, stages[stage.name]) for stage in config.stage_specs]
     for manifest in manifests:

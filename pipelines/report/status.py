@@ -18,6 +18,7 @@ from pipelines.training.bad_steps import bad_steps
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.outcome import read_outcome
 from pipelines.training.pulse import read_pulse
+from pipelines.training.spending import Cost, read_cost
 from pipelines.training.stage_progress import progress_of
 from sr3core.errors import DataError
 
@@ -36,7 +37,8 @@ def status_of(path: str) -> dict[str, Any]:
                 "stage": stage.name,
                 "step": steps_done(stage),
                 "num_steps": stage.config.num_steps,
-                "progress": progress_of(stage, is_trained=is_trained).line(),
+                "progress": (progress := progress_of(stage, is_trained=is_trained)).line(),
+                "seconds_left": progress.seconds_left,
                 "last_sign": pulse.written if (pulse := read_pulse(stage.path)) else None,
                 "newest": newest_metrics(stage.metrics),
                 "error": outcome.error if (outcome := read_outcome(stage.path)) else None,
@@ -50,6 +52,7 @@ def status_of(path: str) -> dict[str, Any]:
             "preset": run.config.name,
             "data": describe_data(run.data),
             "stages": stages,
+            "cost": asdict(cost) if (cost := read_cost(run.path)) else None,
             "next": next_commands.of_run(run, is_trained),
         }
     try:
@@ -75,6 +78,10 @@ def describe(status: dict[str, Any]) -> str:
         lines += [f"  {line}" for line in describe_metrics(stage["newest"])] if stage["newest"] else []
         lines += [f"  {_describe_bad_steps(stage['bad_steps'])}"] if stage["bad_steps"] else []
         lines += [f"  FAILED: {stage['error']}"] if stage["error"] else []
+    if status["cost"]:
+        lefts = [stage["seconds_left"] for stage in status["stages"] if stage["step"] < stage["num_steps"]]
+        unknown = None in lefts
+        lines.append(Cost(**status["cost"]).line(None if unknown else max(lefts, default=0.0)))
     return "\n".join([*lines, *status["next"]])
 
 

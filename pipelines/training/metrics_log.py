@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from pipelines.runs.run_folder import StageRun, read_metrics, write_atomic
+from pipelines.runtime.exported_metrics import Exporter
 from pipelines.settings.train import TrainConfig
 from pipelines.training.trackers import open_trackers
 from pipelines.training.worker_group import Team
@@ -20,7 +21,8 @@ from sr3core.training import StepStatistics
 class MetricsLog:
     """metrics.jsonl, written by worker 0; resuming drops the lines of steps that will be repeated."""
 
-    def __init__(self, stage: StageRun, resume_step: int, team: Team) -> None:
+    def __init__(self, stage: StageRun, resume_step: int, team: Team, exporter: Exporter | None = None) -> None:
+        self._exporter = exporter or Exporter({})
         self._path, self._team, self._config = stage.metrics, team, stage.config
         self.times = OwnTimes(team, stage.name)
         self._sinks = open_trackers(stage, resume_step) if team.rank == 0 else []
@@ -58,8 +60,20 @@ class MetricsLog:
         }
         if self._peak_flops is not None:
             result["mfu"] = steps * self._step_flops / seconds / (self._peak_flops * self._team.world_size)
+        self._export(result, steps, seconds)
         self._losses, self._norms, self._since = [], [], now
         return result
+
+    def _export(self, interval: dict[str, float | int], steps: int, seconds: float) -> None:
+        """Every worker tells its own times and memory, worker 0 what they have in common."""
+        waited, own = self.times.a_step
+        told = {"own_step_seconds": own, "data_wait_ratio": waited * steps / seconds}
+        told["memory_bytes"] = interval["memory_bytes"]
+        if self._team.rank == 0:
+            told |= {name: interval[name] for name in ("loss", "gradient_norm", "images_per_second")}
+            told |= {"step_seconds": seconds / steps}
+            told |= {"mfu_ratio": interval["mfu"]} if "mfu" in interval else {}
+        self._exporter.set(**{f"train_{name}": value for name, value in told.items()})
 
     def write(self, line: dict[str, Any]) -> None:
         """Append a line with the training time so far and the wall-clock time; worker 0 alone writes."""

@@ -19,15 +19,17 @@ from pipelines.training.outcome import write_outcome
 from pipelines.training.pulse import ask_to_stop, clear, read_pulse
 from pipelines.training.resources import check_resources, wait_for_resources
 from pipelines.training.sample_grids import SampleGrids
+from pipelines.training.spending import Prices, Spending
 from pipelines.training.stage_progress import progress_of
 from pipelines.training.trackers import check_trackers
 from pipelines.training.worker_loop import Ending, train_stage
-from sr3core.errors import Sr3Error, StorageError, TrainingError
+from sr3core.errors import OverBudgetError, Sr3Error, StorageError, TrainingError
 
 PERIOD_SECONDS = 2.0
 """Interval between two checks of the stages' progress."""
 SAVE_SECONDS = 100.0
 """Time that an interrupted training has to save a checkpoint; a job is killed after 120 s."""
+FREE = Prices()
 log = logging.getLogger(__name__)
 
 
@@ -42,24 +44,26 @@ class StageResult:
     """Why it failed; None if it finished."""
 
 
-def train_run(run: Run, names: Sequence[str] = ()) -> list[StageResult]:
+def train_run(run: Run, names: Sequence[str] = (), prices: Prices = FREE) -> list[StageResult]:
     """Train the stages of a run in parallel on the running Ray cluster; a failed one does not stop the others.
 
     Args:
         run: the run.
         names: train only these stages; all by default. Finished stages are skipped.
+        prices: of the cluster's nodes, and how much the run may cost.
 
     Raises:
         ConfigError: an unknown stage, or one that needs more than the cluster has or its autoscaler can add.
         DataError: the data do not fit a stage.
         StorageError: another process trains the run, or has taken a lease that this call holds: the workers then stop
             within seconds, and write nothing more.
+        OverBudgetError: the run has cost as much as it may; its stages have saved checkpoints.
     """
     with working_in(run.location, "training"):
-        return _train(run, names)
+        return _train(run, names, prices)
 
 
-def _train(run: Run, names: Sequence[str]) -> list[StageResult]:
+def _train(run: Run, names: Sequence[str], prices: Prices) -> list[StageResult]:
     stages = [run.stage(name) for name in names] if names else list(run.stages)
     todo = [stage for stage in stages if steps_done(stage) < stage.config.num_steps]
     for stage in stages:
@@ -73,7 +77,7 @@ def _train(run: Run, names: Sequence[str]) -> list[StageResult]:
         clear(stage)
         write_outcome(stage, None)
     waits: dict[str, str] = {}
-    grids = SampleGrids(todo)
+    grids, spending = SampleGrids(todo), Spending(run.path, prices)
     ending = Ending(threading.Event(), fences_here())
     futures: dict[str, Training] = {}
     try:
@@ -81,8 +85,8 @@ def _train(run: Run, names: Sequence[str]) -> list[StageResult]:
             baseline = baseline_of(stage, run.stages)
             origin = None if baseline is None else Origin(baseline, futures.get(baseline.name))
             futures[stage.name] = start(stage, origin, waits, ending)
-        watch(todo, futures, waits, lambda: _look(run.bucket, grids))
-    except KeyboardInterrupt:
+        watch(todo, futures, waits, lambda: _look(run.bucket, grids, spending))
+    except (KeyboardInterrupt, OverBudgetError):
         ending.over.set()
         save_before_the_end(todo, futures)
         raise
@@ -110,8 +114,9 @@ def check_stages(configs: Sequence[TrainConfig]) -> None:
         check_trackers(config.placement)
 
 
-def _look(bucket: BucketRun | None, grids: SampleGrids) -> None:
-    """Between two progress lines: fetch what workers on other machines wrote, and start sample grids."""
+def _look(bucket: BucketRun | None, grids: SampleGrids, spending: Spending) -> None:
+    """Between two progress lines: fetch what workers on other machines wrote, start sample grids, count the cost."""
+    spending.look()
     check_all_held()
     if bucket is not None:
         bucket.pull()

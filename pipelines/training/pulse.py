@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun, write_atomic
+from pipelines.runtime.exported_metrics import Exporter
 from pipelines.storage.lease import Fence
 from pipelines.storage.uris import delete, exists
 from pipelines.storage.versioned_json import read_object
@@ -54,7 +55,12 @@ class Pulse:
     """One worker's side: it notes the step, and hears of signals at the same step as the other workers."""
 
     def __init__(
-        self, stage: StageRun, team: Team, publish: Callable[[Path], None], fences: tuple[Fence, ...] = ()
+        self,
+        stage: StageRun,
+        team: Team,
+        publish: Callable[[Path], None],
+        fences: tuple[Fence, ...] = (),
+        exporter: Exporter | None = None,
     ) -> None:
         """Start without a pulse.
 
@@ -63,8 +69,10 @@ class Pulse:
             team: the workers.
             publish: uploads a file to the run's bucket in the background; for a run on a disk it does nothing.
             fences: of the leases under which the workers write.
+            exporter: of numbers for Prometheus.
         """
         self._stage, self._team, self._publish, self._fences = stage, team, publish, fences
+        self._exporter = exporter or Exporter({})
         self._period = BUCKET_PERIOD_SECONDS if stage.bucket else PERIOD_SECONDS
         self._next = self._step = -1
         self._since = time.monotonic()
@@ -91,6 +99,8 @@ class Pulse:
     def note_checkpoint(self) -> None:
         """Let the clock of placement.checkpoint_minutes start again."""
         self._saved = time.monotonic()
+        if self._team.rank == 0:
+            self._exporter.set(train_checkpoint_time_seconds=time.time())
 
     def _look(self, step: int, loses_a_node: bool) -> tuple[Signal, int]:
         for fence in self._fences:
@@ -110,6 +120,7 @@ class Pulse:
 
     def _note(self, reading: Reading) -> None:
         """Write the pulse, or say once that it cannot be: it informs, and no training ends over it."""
+        self._exporter.set(train_step=reading.step)
         path = _pulse(self._stage.path)
         try:
             write_atomic(path, strict_json.dumps(asdict(reading)))

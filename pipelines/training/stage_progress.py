@@ -29,6 +29,8 @@ class StageProgress:
     loss: float | None = None
     """Mean training loss of the newest metrics."""
     images_per_second: float | None = None
+    seconds_left: float | None = None
+    """At that speed; None if it is not known."""
 
     @property
     def share(self) -> float:
@@ -65,9 +67,9 @@ def progress_of(stage: StageRun, waits: str | None = None, is_trained: bool = Tr
     last = lines[-1] if lines else {"step": 0}
     step = max(last["step"], pulse.step if pulse else 0)
     speed = last.get("images_per_second") or _speed(pulse, stage.config.batch_size)
-    left = _time_left((total - step) * stage.config.batch_size, speed)
-    state = _ended(outcome) or ("" if is_trained else NOT_RUNNING) or (_silence(pulse) if pulse else None) or left
-    return StageProgress(stage.name, step, total, state, last.get("loss"), speed)
+    left = (total - step) * stage.config.batch_size / speed if speed else None
+    ended = _ended(outcome) or ("" if is_trained else NOT_RUNNING) or (_silence(pulse) if pulse else None)
+    return StageProgress(stage.name, step, total, ended or _time_left(left), last.get("loss"), speed, left)
 
 
 def _is_newer(line: dict[str, Any], outcome: Outcome) -> bool:
@@ -101,5 +103,5 @@ def _speed(pulse: Reading | None, batch_size: int) -> float | None:
     return batch_size / pulse.seconds_per_step if pulse and pulse.seconds_per_step else None
 
 
-def _time_left(num_images: int, images_per_second: float | None) -> str:
-    return f"{duration(num_images / images_per_second) if images_per_second else '?'} left"
+def _time_left(seconds: float | None) -> str:
+    return f"{'?' if seconds is None else duration(seconds)} left"

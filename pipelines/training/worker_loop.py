@@ -15,6 +15,7 @@ from pipelines.ingest.batches import batches_from, order_of
 from pipelines.ingest.cache_plan import plan_cache
 from pipelines.ingest.split_reader import SplitReader, check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
+from pipelines.runtime.exported_metrics import Exporter
 from pipelines.settings.train import TrainConfig
 from pipelines.storage.lease import Fence
 from pipelines.storage.uris import is_remote
@@ -205,14 +206,15 @@ def train_as_worker(
     trainer = Trainer(config.model, config.optimizer, config.seed, stage.load_mean(device=str(team.device)))
     forward = team.wrap(state.model, config)
     validation = Validation(stage, trainer, team)
-    metrics = MetricsLog(stage, state.step, team)
+    exporter = exporter_of(stage, team)
+    metrics = MetricsLog(stage, state.step, team, exporter)
     incidents = Incidents(stage.incidents, team.rank, config.optimizer)
     checkpoints = CheckpointWriter(stage, team, fences)
     if state.step == 0:
         _validate(validation, state, metrics)
     split = open_training_split(stage.data, config)
     batches = batches_from(split, config, state.step, team.rank, team.world_size, team.workers_on_node)
-    pulse = Pulse(stage, team, checkpoints.publish_metrics, fences)
+    pulse = Pulse(stage, team, checkpoints.publish_metrics, fences, exporter)
     signal = pulse.beat(state.step)
     while state.step < config.num_steps and not signal.stops:
         with metrics.times.waiting():
@@ -239,6 +241,16 @@ def train_as_worker(
     batches.close()
     checkpoints.finish()
     metrics.close()
+
+
+def exporter_of(stage: StageRun, team: Team) -> Exporter:
+    """Of a worker's numbers, from its start on."""
+    run = stage.location.rstrip("/").rpartition("/")[2].partition("?")[0]
+    exporter = Exporter({"run": run, "stage": stage.name, "rank": str(team.rank)})
+    exporter.set(train_start_time_seconds=time.time())
+    if team.rank == 0:
+        exporter.set(train_num_steps=stage.config.num_steps, train_checkpoint_time_seconds=time.time())
+    return exporter
 
 
 def _validate(validation: Validation, state: TrainState, metrics: MetricsLog) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """cluster/docker/Dockerfile without Docker: its text, and the steps that need neither a registry nor root."""
 
+import json
 import os
 import re
 import shutil
@@ -65,7 +66,7 @@ def test_every_version_comes_from_one_place():
     assert WEIGHTS_PACKAGE in (requirements / "weights.in").read_text().splitlines()
     assert re.findall(r"[\w-]+==[\w.]+", TEXT) == [], "versions are in the locks"
     locks = re.findall(r"-r (requirements/\S+)", TEXT)
-    assert locks == ["requirements/runtime.txt", "requirements/weights.txt", "requirements/torch.txt"]
+    assert locks == [f"requirements/{name}.txt" for name in ("runtime", "weights", "torch", "sbom")]
     assert all((ROOT / lock).exists() for lock in locks)
     assert "--no-deps --require-hashes -r requirements/runtime.txt" in TEXT
     images = {
@@ -111,10 +112,12 @@ def test_the_build_stage_makes_an_environment_in_which_sr3_runs(tmp_path):
             (site / "locked.pth").write_text(sysconfig.get_path("purelib"))
             shutil.rmtree(site / "setuptools", ignore_errors=True)  # the lock replaces the one that Python brings
         elif name == "RUN":
-            step = words.replace("/opt/sr3", str(prefix))
+            step = words.replace("/opt/sr3", str(prefix)).replace("/opt/sbom/bin/", f"{sysconfig.get_path('scripts')}/")
             done = subprocess.run(["sh", "-c", step], cwd=source, env=environment, capture_output=True, text=True)
             assert done.returncode == 0, done.stdout + done.stderr
     shutil.rmtree(source)
+    check_sbom(prefix / "sbom.json")
+    assert os.access(prefix / "keep-logs.sh", os.R_OK)
     for command in ("sr3 --help", "sr3 train small-16-64 --help", "python -m cluster --version"):
         done = subprocess.run(command.split(), cwd=home, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
@@ -129,6 +132,27 @@ def test_the_build_stage_makes_an_environment_in_which_sr3_runs(tmp_path):
     installed = found.stdout.splitlines()
     assert all(path.startswith(str(prefix)) for path in installed), "the image's own files, not this checkout's"
     assert len(installed) > 1, "templates are package data"
+
+
+def check_sbom(path: Path) -> None:
+    """It names this project and everything that the lock installs, by version, as scanners read it."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    assert content["bomFormat"] == "CycloneDX"
+    found = {component["name"].lower(): component["version"] for component in content["components"]}
+    assert found["sr3-on-ray"] == PROJECT["project"]["version"]
+    locked = re.findall(r"^([\w.-]+)==(\S+)", (ROOT / "requirements" / "runtime.txt").read_text(), flags=re.MULTILINE)
+    assert {"ray", "pillow"} <= {name for name, _ in locked}
+    for name, version in locked:
+        if name in found:  # the rest is for other systems
+            assert found[name] == version
+    assert {"ray", "pillow", "torch"} <= found.keys()
+    assert any(component.get("licenses") for component in content["components"])
+
+
+def test_triton_would_find_a_compiler_and_pythons_header():
+    installed = next(words for name, words in instructions() if name == "RUN" and "apt-get install" in words).split()
+    assert "g++" in installed
+    assert "python:3" in TEXT, "the official images bring Python's headers; Debian's python3 does not"
 
 
 def copy_into(file: Path, target: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pipelines.prepare.writing.shard_task import ShardReport
+from pipelines.runtime.exported_metrics import Exporter
 from pipelines.runtime.progress_display import duration
 from pipelines.storage.uris import join, write_atomic
 from sr3core import strict_json
@@ -84,3 +85,18 @@ def save_progress(out: str) -> Callable[[PrepareProgress], None]:
             write_atomic(join(out, PROGRESS), strict_json.dumps(data).encode())
 
     return save
+
+
+def export_progress(out: str) -> Callable[[PrepareProgress], None]:
+    """Return a callback that exports the progress to Prometheus, through Ray."""
+    exporter = Exporter({"out": out.rstrip("/").rpartition("/")[2].partition("?")[0]})
+
+    def export(progress: PrepareProgress) -> None:
+        exporter.set(
+            prepare_images=progress.images_done,
+            prepare_images_planned=progress.num_images,
+            prepare_rejects=progress.num_rejects,
+            prepare_images_per_second=progress.images_per_second,
+        )
+
+    return export

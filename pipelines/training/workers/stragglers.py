@@ -38,6 +38,8 @@ class OwnTimes:
         self._waited = self._computed = 0.0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._suspect, self._seen = -1, 0
+        self.a_step = (0.0, 0.0)
+        """This worker's seconds a step at the last comparison: waiting for data, and of its own with that."""
 
     @contextmanager
     def waiting(self) -> "Iterator[None]":
@@ -83,6 +85,7 @@ class OwnTimes:
         """
         self._computed += sum(start.elapsed_time(end) for start, end in self._events) / 1000
         found = self._team.gather((self._waited, self._computed))
+        self.a_step = (self._waited / steps, (self._waited + self._computed) / steps)
         self._waited, self._computed, self._events = 0.0, 0.0, []
         self._look([(waited / steps, (waited + computed) / steps) for waited, computed in found])
         return max(waited for waited, _ in found) / seconds

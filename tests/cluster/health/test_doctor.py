@@ -173,3 +173,14 @@ def test_a_full_shared_memory_is_found_unless_it_is_rays_own_store_that_fills_it
     assert check.state == state
     if not ray_runs:
         assert "2.90 GB are taken by others" in check.text
+
+
+def test_a_compiler_is_tried_rather_than_looked_up(monkeypatch, tmp_path):
+    if shutil.which("gcc") is None:
+        pytest.skip("there is no compiler")
+    assert checks.check_compiler().state == "ok"
+    monkeypatch.setattr(checks.sysconfig, "get_path", lambda name: str(tmp_path))
+    found = checks.check_compiler()
+    assert (found.state, "Python.h" in found.text) == ("warn", True)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checks.check_compiler().text == "none, which torch.compile and Triton need"
