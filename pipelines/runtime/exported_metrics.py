@@ -21,7 +21,7 @@ TRAINING = {
     "sr3_train_images_per_second": "Images per second of all workers together.",
     "sr3_train_mfu_ratio": "Model FLOP utilisation, of what the GPUs could do at most.",
     "sr3_train_step_seconds": "Seconds a step, the same on all workers, since they wait for the slowest.",
-    "sr3_train_own_step_seconds": "Seconds of a step that are this worker's own: waiting for data, and its forward pass.",
+    "sr3_train_own_step_seconds": "Seconds of a step that are this worker's own: data wait and forward pass.",
     "sr3_train_data_wait_ratio": "Share of the time that this worker waited for data.",
     "sr3_train_memory_bytes": "Peak memory of this worker: allocated on its GPU, else of its process.",
 }
