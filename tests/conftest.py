@@ -19,6 +19,9 @@ from tests.skips import allowed, shared_folder
 settings.register_profile("here", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("here")
 
+# Before any import of numpy: tests run side by side, and its threads, which wait by spinning, would take each other's
+# cores. A Fréchet distance of a few images then costs ten times as much.
+os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1")
 # Before any import of ray: a test must not write tokens to the home directory, nor draw progress bars.
 os.environ.update(
     RAY_AUTH_MODE="disabled",
