@@ -19,6 +19,7 @@ from sr3core.checkpoint import list_checkpoints, verify
 from sr3core.config import override
 from tests.commands import ROOT, clean_environment
 from tests.processes import wait_for
+from tests.shallow import SHALLOW
 
 NUM_KILLS = 20
 NUM_STEPS = 400
@@ -28,6 +29,7 @@ ZYGOTE = """
 import os, sys
 os.environ["RAY_TRAIN_V2_ENABLED"] = "1"
 import torch
+import torch._dynamo  # which every process that makes an optimizer imports
 torch.set_num_threads(1)
 from pipelines.runs.run_folder import open_run
 from pipelines.training.worker_loop import train_stage
@@ -67,6 +69,7 @@ def start(path: Path, data: str):
         num_lanes=4,
         batch_size=8,
         placement__num_workers=0,
+        **SHALLOW,
     )
     config = RunConfig(name="kills", stages=(stage,))
     return create_run(path, config, data, data_fingerprints(data, config), fresh=False)

@@ -11,6 +11,7 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from sr3core.config import override, to_dict
+from tests.shallow import SHALLOW
 from tune.retraining.settings import PromotionConfig, RetrainConfig
 from tune.search.settings import SearchConfig
 
@@ -26,6 +27,7 @@ def make_config(folder: Path, num_steps: int | None, **changes: Any) -> RetrainC
         num_validation_images=8,
         optimizer__warmup_steps=5,
         optimizer__ema_decay=0.9,
+        **SHALLOW,
     )
     values = {
         "prepare": PrepareConfig(
@@ -50,7 +52,7 @@ def make_config(folder: Path, num_steps: int | None, **changes: Any) -> RetrainC
                 warm_starts=(),
                 features="seeded",
                 confirm_split=None,
-                num_concurrent=2,
+                num_concurrent=1,  # a process for all trials
             ),
         ),
         "evaluate": EvaluateConfig(schedule=None if changes.get("searches", True) else "3"),

@@ -11,8 +11,11 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import ray.train.torch  # noqa: F401 - a child then starts with it
+import ray.data  # noqa: F401 - a child then starts with it
+import ray.train.torch  # noqa: F401
+import ray.tune  # noqa: F401
 import torch
+import torch._dynamo  # noqa: F401 - an optimizer imports it
 
 import pipelines.prepare.preparation
 import pipelines.registry.registry

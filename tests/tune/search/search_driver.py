@@ -15,7 +15,7 @@ def main(run: str, address: str) -> None:
     task.load_split = references.load_split = fake_load_split
     held_out_images.num_held_out = lambda stage, split: 80
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    module.search(run, make_config(num_concurrent=1), lambda line: print(line, flush=True))
+    module.search(run, make_config(), lambda line: print(line, flush=True))
 
 
 if __name__ == "__main__":

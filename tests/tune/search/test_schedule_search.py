@@ -35,7 +35,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Ite
         patch.setattr("tune.search.objective.references.load_split", fake_load_split)
         patch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 80)
         run = write_run(tmp_path_factory.mktemp("searched") / "run")
-        config, lines = make_config(num_images=64, num_rungs=2, rung_factor=4), []
+        config, lines = make_config(num_images=64, num_rungs=2, rung_factor=4, num_concurrent=2), []
         yield Searched(run, config, search(run.path, config, lines.append), lines)
 
 

@@ -24,11 +24,10 @@ from tune.search.schedule_search import search
 DRIVER = Path(__file__).with_name("search_driver.py")
 
 
-@pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
-def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, stop: signal.Signals) -> None:
-    address = ray.get_runtime_context().gcs_address
+def stopped_at(trial: int, run: Any, stop: signal.Signals) -> dict[Path, int]:
+    """Search in a process that gets a signal when it has reported a trial; what it measured, and when."""
     process = subprocess.Popen(
-        [sys.executable, str(DRIVER), tiny_run.path, address],
+        [sys.executable, str(DRIVER), run.path, ray.get_runtime_context().gcs_address],
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
@@ -36,17 +35,23 @@ def test_a_killed_search_goes_on_where_it_was(tiny_run: Any, ray_session: None, 
     )
     assert process.stdout
     for line in process.stdout:
-        if line.startswith("trial 5/"):
+        if line.startswith(f"trial {trial}/"):
             break
     process.send_signal(stop)
     assert process.wait() != 0, "an interrupted search does not take what it has for the end"
-    assert not find_searches(tiny_run.stage.path)
+    assert not find_searches(run.stage.path)
+    return {path: path.stat().st_mtime_ns for path in run.stage.path.rglob("*.npz")}
+
+
+def test_a_search_that_is_interrupted_and_then_killed_goes_on_where_it_was(tiny_run: Any, ray_session: None) -> None:
+    interrupted = stopped_at(3, tiny_run, signal.SIGINT)
+    measured = stopped_at(6, tiny_run, signal.SIGKILL)
+    assert interrupted.items() <= measured.items()
 
     trials = {path.name: json.loads(path.read_text()) for path in tiny_run.stage.path.glob("search/*/trials/*.json")}
     ended = {name: entry["ended"] for name, entry in trials.items() if entry["ended"]}
     begun = [entry["begun"] for entry in trials.values() if entry["begun"]]
-    assert len(ended) >= 5
-    measured = {path: path.stat().st_mtime_ns for path in tiny_run.stage.path.rglob("*.npz")}
+    assert len(ended) >= 6
 
     report = search(tiny_run.path, make_config(), lambda line: None).report
     assert len(report.trials) == 10

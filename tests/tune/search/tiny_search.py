@@ -65,13 +65,14 @@ def fake_load_split(
 
 
 def make_config(**changes: Any) -> SearchConfig:
-    """Ten trials of four steps on 16 images, except for the given changes."""
+    """Ten trials of four steps on 16 images, one after another in one process, except for the given changes."""
     values = {
         "stage": "4-16",
         "num_steps": 4,
         "num_trials": 10,
         "num_images": 16,
         "features": "seeded",
+        "num_concurrent": 1,
         **changes,
     }
     return SearchConfig(**values)
