@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from sr3core.diffusion.equations import Noise
 from sr3core.diffusion.guidance import as_denoiser, check_classes
-from sr3core.diffusion.noise import ImageNoise
+from sr3core.diffusion.noise import ImageNoise, add_input_noise
 from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.sampling import Progress, sample
@@ -38,9 +38,16 @@ class Stage:
     """None for the regression baseline, which has no reverse chain."""
     mean: UNet | InferenceNetwork | None = None
     """The regression that the chain starts from, if objective.residual is regression."""
+    input_noise: float = 0.0
+    """Standard deviation of the noise that is added to the input, and told to the network."""
 
     def __post_init__(self) -> None:
         check_mean(self.model, self.mean)
+        if not 0 <= self.input_noise <= self.model.unet.input_noise:
+            raise ConfigError(
+                f"input_noise: {self.input_noise} is not in [0, {self.model.unet.input_noise}], what stage {self.name}"
+                " was trained with"
+            )
         if self.schedule is not None:
             check_levels(self.model, self.schedule)
 
@@ -101,10 +108,10 @@ def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress 
         (B, 3, H, W) in [-1, 1], where (H, W) is stage.model.enlarged(h, w).
     """
     rows, columns = stage.model.enlarged(*low.shape[-2:])
-    low = fill(stage.model, low)
+    noisy, low = (fill(stage.model, image) for image in (with_noise(stage, low, seeds), low))
     height, width = stage.model.enlarged(*low.shape[-2:])
     multiple = stage.size_multiple
-    x_up = pad(upsample_bicubic(low, (height, width)), height + -height % multiple, width + -width % multiple)
+    x_up = pad(upsample_bicubic(noisy, (height, width)), height + -height % multiple, width + -width % multiple)
     noise = ImageNoise([derive_seed(seed, stage.name) for seed in seeds], low.device)
     return refine(stage, low, x_up, noise, progress)[..., :rows, :columns]
 
@@ -131,7 +138,8 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
             progress(1, 1)
     else:
         sampler = stage.schedule.sampler
-        denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance)
+        told = stage.input_noise if stage.model.unet.input_noise else None
+        denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance, input_noise=told)
         projection = BackProjection(low, (height, width)) if sampler.project else None
         x_up = condition(x_up, stage.mean)
         residual = residual_of(stage.model, x_up)
@@ -211,6 +219,15 @@ def draw(
     noise = ImageNoise([derive_seed(seed, base.name) for seed in seeds], base.device)
     image = sample(denoise, None, (len(seeds), IMAGE_CHANNELS, size, size), base.schedule, noise, progress)
     return image.clamp(-1, 1)
+
+
+def with_noise(stage: Stage, low: Tensor, seeds: Sequence[int]) -> Tensor:
+    """A stage's inputs with the noise that it adds to them, as in training; (B, 3, h, w) -> the same shape."""
+    if not stage.input_noise:
+        return low
+    keys = [derive_seed(seed, "input-noise", stage.name) for seed in seeds]
+    levels = torch.full((len(keys),), stage.input_noise, device=low.device)
+    return add_input_noise(low, levels, keys)
 
 
 def fill(model: ModelConfig, low: Tensor) -> Tensor:

@@ -52,6 +52,9 @@ class UNetConfig:
     256, and Table A.1's networks, with one head, have 256 to 1024. None for num_heads."""
     learned_variance: bool = field(default=False, metadata=ADDED)
     """Also predict the variance of the reverse step, which doubles the output channels (Improved DDPM)."""
+    input_noise: float = field(default=0.0, metadata=ADDED)
+    """Largest standard deviation of the noise that training adds to the low-resolution image, which the network is told
+    (noise-conditioning augmentation: Ho et al., 2022; SR3+); 0 for none. 0.5 is SR3+'s. Deviation: the paper blurs."""
 
     def __post_init__(self) -> None:
         factor = 2 ** (len(self.channel_multipliers) - 1)
@@ -61,6 +64,8 @@ class UNetConfig:
         require(self.num_res_blocks >= 1, "num_res_blocks: at least 1 is needed")
         require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
         require(self.num_classes is None or self.num_classes >= 1, f"num_classes: {self.num_classes} is not positive")
+        require(0 <= self.input_noise < 1, f"input_noise: {self.input_noise} is not in [0, 1)")
+        require(not self.input_noise or self.conditional, "input_noise: a base model has no input to add noise to")
         require(
             self.num_heads >= 1 and all(self.base_channels * m % self.num_heads == 0 for m in self.channel_multipliers),
             f"num_heads: {self.num_heads} does not divide base_channels times each of channel_multipliers",
@@ -316,6 +321,11 @@ class ModelConfig:
         require(
             not (self.unet.learned_variance and self.kind == "regression"),
             "unet.learned_variance: regression has no reverse step",
+        )
+        require(
+            self.unet.input_noise == 0 or self.objective.residual == "none",
+            f"unet.input_noise: with objective.residual {self.objective.residual!r}, the chain would start from the"
+            " noise; take residual none",
         )
         require(
             self.objective.class_dropout == 0 or self.unet.num_classes is not None,

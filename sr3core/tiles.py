@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sr3core.cascade import Stage, check_chain, fill, pad, refine
+from sr3core.cascade import Stage, check_chain, fill, pad, refine, with_noise
 from sr3core.diffusion.noise import NoiseField
 from sr3core.errors import ConfigError
 from sr3core.images.resize import upsample_bicubic_window
@@ -219,21 +219,25 @@ def upscale_tiles(
 ) -> Iterator[tuple[int, Tensor]]:
     """Upscale one image, (1, 3, h, w), by one stage in tiles. Yields finished rows like run_tiled_cascade."""
     rows, columns = stage.model.enlarged(*low.shape[-2:])
-    for top, strip in _filled_strips(stage, fill(stage.model, low), grid, seed, batch, advance):
+    clean, noisy = (fill(stage.model, image) for image in (low, with_noise(stage, low, [seed])))
+    for top, strip in _filled_strips(stage, clean, noisy, grid, seed, batch, advance):
         if top < rows:
             yield top, strip[..., : rows - top, :columns]
 
 
 def _filled_strips(
-    stage: Stage, low: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
+    stage: Stage, low: Tensor, noisy: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
 ) -> Iterator[tuple[int, Tensor]]:
-    """What upscale_tiles yields for an image that is filled up to whole pixels, with what it was filled up with."""
+    """What upscale_tiles yields for an image that is filled up to whole pixels, with what it was filled up with.
+
+    noisy is the image with the noise that the stage adds to its input.
+    """
     field = NoiseField(derive_seed(seed, stage.name), low.device)
     down, across = (weights.to(low.device) for weights in grid.weights)
     band = low.new_zeros(1, 3, grid.tile[0], grid.padded[1])  # the current row of tiles, blended
     done = 0  # image rows above the band
     for places in _batches(grid, batch):
-        tiles = _refine_tiles(stage, low, grid, places, field, advance)
+        tiles = _refine_tiles(stage, low, noisy, grid, places, field, advance)
         for (row, column), tile in zip(places, tiles, strict=True):
             if (finished := grid.tops[row] - done) > 0:
                 yield done, band[..., :finished, : grid.size[1]].clone()
@@ -264,7 +268,13 @@ def _inside(grid: TileGrid, place: tuple[int, int]) -> tuple[int, int]:
 
 
 def _refine_tiles(
-    stage: Stage, low: Tensor, grid: TileGrid, places: list[tuple[int, int]], field: NoiseField, advance: Advance
+    stage: Stage,
+    low: Tensor,
+    noisy: Tensor,
+    grid: TileGrid,
+    places: list[tuple[int, int]],
+    field: NoiseField,
+    advance: Advance,
 ) -> Tensor:
     """Run the stage on a batch of tiles: (B, 3, H', W'), without their padding. s is the stage's scale."""
     corners = [(grid.tops[row], grid.lefts[column]) for row, column in places]
@@ -272,7 +282,7 @@ def _refine_tiles(
     height, width = _shrunk(stage, inside)
     # Each window is (1, 3, H' / s, W' / s); x_up is (B, 3, H', W') and is then padded to (B, 3, *grid.tile).
     windows = [low[..., top:, left:][..., :height, :width] for top, left in (_shrunk(stage, c) for c in corners)]
-    x_up = torch.cat([upsample_bicubic_window(low, grid.size, corner, inside) for corner in corners])
+    x_up = torch.cat([upsample_bicubic_window(noisy, grid.size, corner, inside) for corner in corners])
     noise = field.windows(corners)
     return refine(stage, torch.cat(windows), pad(x_up, *grid.tile), noise, lambda _, __: advance(0, len(places)))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from sr3core.diffusion.equations import denoising_loss, epsilon_from_output, q_sample, training_target
 from sr3core.diffusion.learned_variance import bound_term, split_variance
-from sr3core.diffusion.noise import window_noise
+from sr3core.diffusion.noise import add_input_noise, window_noise
 from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
@@ -190,19 +190,20 @@ class Trainer:
             step: the training step, which selects the noise.
             purpose_seed: seed of the noise for held-out losses; the trainer's seed by default.
         """
-        x_up = None if batch.low is None else upsample_bicubic(batch.low, self.model.high_size)
+        seed = self.seed if purpose_seed is None else purpose_seed
+        low, told = self._input(batch, seed, step)
+        x_up = None if low is None else upsample_bicubic(low, self.model.high_size)
         if self.model.kind == "regression":
             return SampleLosses(denoising_loss(regress(forward, x_up), batch.high, 2), None)  # type: ignore[arg-type]
         x_up = None if x_up is None else condition(x_up, self._mean)
         objective = self.model.objective
-        seed = self.seed if purpose_seed is None else purpose_seed
         gamma, epsilon, t = draw_noise(
             objective, self._gammas, batch.high.shape, seed, step, batch.positions, batch.high.device
         )
         residual = None if x_up is None else residual_of(self.model, x_up)
         y_0 = batch.high if residual is None else residual.of(batch.high)
         y_t = q_sample(y_0, gamma, epsilon)
-        output = forward(x_up, y_t, gamma, self._classes(batch, seed, step))
+        output = forward(x_up, y_t, gamma, self._classes(batch, seed, step), *told)
         prediction, fraction = split_variance(output.float(), IMAGE_CHANNELS)
         target = training_target(objective.target, y_0, gamma, epsilon)
         losses = denoising_loss(prediction, target, objective.norm)
@@ -213,6 +214,16 @@ class Trainer:
             bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
             losses = losses + objective.bound_weight * (len(self._gammas) - 1) * bound
         return SampleLosses(losses, t)
+
+    def _input(self, batch: Batch, seed: int, step: int) -> tuple[Tensor | None, tuple[Tensor, ...]]:
+        """The low-resolution images with their noise, and its levels, (B,), for a network that is told."""
+        largest = self.model.unet.input_noise
+        if batch.low is None or not largest or self.model.kind == "regression":
+            return batch.low, ()
+        draws = [largest * uniform(seed, "input-noise level", step, position) for position in batch.positions]
+        seeds = [derive_seed(seed, "input-noise", step, position) for position in batch.positions]
+        levels = send(torch.tensor(draws, dtype=torch.float32), batch.low.device)
+        return add_input_noise(batch.low, levels, seeds), (levels,)
 
     def _classes(self, batch: Batch, seed: int, step: int) -> Tensor | None:
         num_classes = self.model.unet.num_classes

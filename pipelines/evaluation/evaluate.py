@@ -29,7 +29,7 @@ EVALUATION = JsonFormat(
     if_damaged="name a file that `sr3 evaluate` wrote",
     if_other_version="measure again with `sr3 evaluate`",
 )
-NO_OPERATOR = "consistency is not measured: the low-resolution images were given, and no operator is known"
+NO_OPERATOR = "consistency is not measured: no one operator that is known made the low-resolution images"
 log = logging.getLogger(__name__)
 
 
@@ -146,7 +146,8 @@ def _evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig) -> d
     }
     origin = provenance(config) | {"measure": to_dict(variant)}
     opened = open_run(run)
-    operator = operator_of(opened.data, measured_stage(opened))
+    is_random = opened.cascade()[0].config.degradation.order > 0
+    operator = None if is_random else operator_of(opened.data, measured_stage(opened))
     result = write_evaluation(path, about | measure_samples(samples, setup, operator), origin)
     opened.publish()
     return result
@@ -158,7 +159,8 @@ def measure_samples(samples: Samples, setup: MeasuringSetup, operator: str | Non
     Args:
         samples: the images.
         setup: the metrics' variants, the cache, the number of actors.
-        operator: what made the inputs; None if it is not known, and consistency with them cannot be measured.
+        operator: what made the inputs; None if it is not known, or no one operator did, and consistency with them
+            cannot be measured.
     """
     sets = PairedSets(
         names=samples.keys,

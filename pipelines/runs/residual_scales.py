@@ -11,6 +11,7 @@ from pipelines.ingest.split_reader import SplitReader
 from pipelines.settings.train import RunConfig, TrainConfig
 from pipelines.shards.records import Record
 from sr3core.config import override
+from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import DataError
 
 NUM_IMAGES = 1024
@@ -40,15 +41,18 @@ def _filled(stage: TrainConfig, data: str, known: tuple[float, ...]) -> TrainCon
     objective = stage.model.objective
     if objective.residual == "none" or objective.residual_scale:
         return stage
-    return override(stage, model__objective__residual_scale=known or measure(data, stage.data_stage))
+    return override(stage, model__objective__residual_scale=known or measure(data, stage.data_stage, stage.degradation))
 
 
-def measure(data: str, stage: str, num_images: int = NUM_IMAGES) -> tuple[float, ...]:
+def measure(
+    data: str, stage: str, degradation: DegradationConfig | None = None, num_images: int = NUM_IMAGES
+) -> tuple[float, ...]:
     """Standard deviation of HR - x_up over training images, a channel, on the scale of [-1, 1].
 
     Args:
         data: the prepared folder.
         stage: the prepared stage, such as 16-64.
+        degradation: what makes its inputs in training; None or of order 0 for the prepared ones.
         num_images: how many images to read, evenly spread over the split, and so over its shards.
 
     Raises:
@@ -58,13 +62,23 @@ def measure(data: str, stage: str, num_images: int = NUM_IMAGES) -> tuple[float,
     if not split.num_samples:
         raise DataError(f"{split.directory} holds no training images: prepare more images")
     numbers = np.unique(np.linspace(0, split.num_samples - 1, min(num_images, split.num_samples)).astype(int))
-    scale = standard_deviation((record.low, record.high) for record in _read(split, numbers))
+    scale = standard_deviation(
+        (_input(record, degradation, split.spec.low_size), record.high) for record in _read(split, numbers)
+    )
     if min(scale) < SMALLEST:
         raise DataError(
             f"{split.directory}: the images equal their upsampled inputs, so there is no residual to learn; use"
             " --objective.residual none, or prepare sharper images"
         )
     return scale
+
+
+def _input(record: Record, degradation: DegradationConfig | None, low_size: int | None) -> np.ndarray | None:
+    if degradation is None or degradation.order == 0 or low_size is None:
+        return record.low
+    from pipelines.ingest.degraded_inputs import degrade_pixels  # torch takes seconds to load
+
+    return degrade_pixels(record.high[None], [record.key], degradation, low_size)[0]
 
 
 def _read(split: SplitReader, numbers: np.ndarray) -> Iterator[Record]:

@@ -1,5 +1,6 @@
 """One stage of a run: where its files are, with its configuration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.train import TrainConfig
 from sr3core.config import override
 from sr3core.diffusion.schedules import InferenceSchedule
+from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
@@ -104,10 +106,11 @@ class StageRun:
         """The stage, ready to upscale; its schedule is that of `choose_schedule`."""
         from sr3core.cascade import Stage
 
-        network = self.weights.load_fast(inference or InferenceConfig(), device)
-        return Stage(
-            self.name, self.model, network, self.schedule(schedule, few_steps), self.load_mean(inference, device)
-        )
+        inference = inference or InferenceConfig()
+        network = self.weights.load_fast(inference, device)
+        wanted = self.schedule(schedule, few_steps)
+        noise = inference.input_noise if takes_input_noise(self.model) else 0.0
+        return Stage(self.name, self.model, network, wanted, self.load_mean(inference, device), noise)
 
     def load_mean(self, inference: InferenceConfig | None = None, device: str = "cpu") -> "InferenceNetwork | None":
         """The regression that its chain starts from, on a device; None without one.
@@ -116,3 +119,21 @@ class StageRun:
             CheckpointError: it is missing or damaged.
         """
         return None if self.mean is None else self.mean.load_fast(inference or InferenceConfig(), device)
+
+
+def takes_input_noise(model: ModelConfig) -> bool:
+    """Whether noise may be added to a stage's input when it is sampled."""
+    return model.kind == "sr3" and model.unet.input_noise > 0
+
+
+def check_input_noise(stages: Sequence[StageRun], inference: InferenceConfig) -> None:
+    """Check that one stage at least takes the noise that is wanted for inputs.
+
+    Raises:
+        ConfigError: none was trained with it.
+    """
+    if inference.input_noise and not any(takes_input_noise(stage.model) for stage in stages):
+        raise ConfigError(
+            f"inference.input_noise: {inference.input_noise}, but no stage was trained with noise on its input; train"
+            " with --unet.input-noise 0.5, or leave it out"
+        )

@@ -11,10 +11,12 @@ import numpy as np
 
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
+from pipelines.ingest.degraded_inputs import degrade_images
 from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
+from pipelines.runs.stage_run import check_input_noise
 from pipelines.runtime.actor_pool import run_on_actors
 from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
@@ -178,6 +180,7 @@ def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, 
     if data is None:
         require_data(opened, sizes, config.split)
     images = load_split(data or opened.data, sizes, config.split, config.limit)
+    images = degrade_images(images, opened.cascade()[0].config.degradation)
     return upscale_images(opened, config, images, folder or opened.path / "samples", [config.split, images.keys])
 
 
@@ -204,6 +207,8 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         stage.check_weights()
     schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
     checkpoints = {stage.name: stage.weights.newest().state["sha256"] for stage in stages}
+    check_input_noise(run.cascade(), config.inference)
+    noise = [config.inference.input_noise] if config.inference.input_noise else []
     gammas = {name: scientific(s) for name, s in schedules.items() if s}
     names = ("nearest", "bicubic", *methods)
     samples = Samples(
@@ -218,7 +223,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         },
         seed=config.seed,
         fingerprint=fingerprint_of(
-            [checkpoints, gammas, config.seed, NOISE_VERSION, identity, names, config.inference.precision]
+            [checkpoints, gammas, config.seed, NOISE_VERSION, identity, names, config.inference.precision, *noise]
         ),
         repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )

@@ -15,6 +15,7 @@ from pipelines.images.decoding import DecodedPhoto, decode_photo
 from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.runs.run_folder import Run, open_run
+from pipelines.runs.stage_run import check_input_noise
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_writer import PhotoForm, form_of, write_photo
@@ -208,6 +209,7 @@ def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: 
 
 def load_cascade(run: Run, config: UpscaleConfig, device: str) -> "list[Stage]":
     """A run's stages, ready to upscale photos."""
+    check_input_noise(run.cascade(), config.inference)
     return [stage.load(config.schedule, config.inference, device, few_steps=True) for stage in run.cascade()]
 
 

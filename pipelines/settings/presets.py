@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from pipelines.settings.train import PlacementConfig, RunConfig, TrainConfig
 from sr3core.config import did_you_mean, override
+from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
     AugmentationConfig,
@@ -266,8 +267,20 @@ def photos_4x() -> RunConfig:
     return RunConfig(name="photos-4x", stages=(stage, baseline))
 
 
+def photos_4x_real() -> RunConfig:
+    """Photos 4 times larger whose inputs are blurred, noisy and compressed: the chain and the noise of SR3+."""
+    stage, _ = photos_4x().stages
+    real = override(
+        stage,
+        model__objective__residual="none",
+        model__unet__input_noise=0.5,
+        degradation=DegradationConfig(order=2),
+    )
+    return RunConfig(name="photos-4x-real", stages=(real,))
+
+
 _ALL = (
-    *(demo, small_16_64, small_cascade, small_classes, photos_4x),
+    *(demo, small_16_64, small_cascade, small_classes, photos_4x, photos_4x_real),
     *(faces_16_128, faces_64_512, faces_16x, imagenet_64_256),
     *(faces_cascade, imagenet_cascade),
     *(table_1, table_2, table_5_no_blur, table_5_l2),

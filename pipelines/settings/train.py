@@ -7,6 +7,7 @@ from typing import Literal
 
 from pipelines.settings.locations import Location
 from sr3core.config import ADDED, PLACEMENT
+from sr3core.degradations.settings import DegradationConfig
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, Precision, require
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
@@ -111,6 +112,9 @@ class TrainConfig:
     """Optimiser and learning rate."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     """Random variations of the training images."""
+    degradation: DegradationConfig = field(default_factory=DegradationConfig, metadata=ADDED)
+    """Random degradations by which low-resolution images are made of the targets in training, in place of the prepared
+    ones: for a model of real inputs, which are noisy, compressed and out of focus."""
     batch_size: int = 256
     """Samples in a global batch, over all workers together."""
     num_steps: int = 1_000_000
@@ -187,6 +191,19 @@ class TrainConfig:
             self.model.kind != "base" or self.augmentation.blur_probability == 0,
             "augmentation.blur_probability: a base model has no low-resolution image to blur",
         )
+        self._check_degradation()
+
+    def _check_degradation(self) -> None:
+        if self.degradation.order == 0:
+            return
+        require(self.model.low_size is not None, "degradation.order: a base model has no low-resolution image")
+        assert self.model.low_size is not None
+        require(
+            self.augmentation.blur_probability == 0,
+            f"augmentation.blur_probability: {self.augmentation.blur_probability} has no effect with degradation.order"
+            f" {self.degradation.order}, which blurs too; take 0",
+        )
+        self.degradation.check_size(self.model.low_size, self.model.high_size)
 
     @property
     def data_stage(self) -> str:

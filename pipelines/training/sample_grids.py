@@ -111,6 +111,7 @@ def write_grid(stage: StageRun, network: "UNet", step: int) -> None:
     """
     import torch
 
+    from pipelines.ingest.degraded_inputs import degrade_images
     from pipelines.ingest.split_reader import load_split
     from sr3core.cascade import Stage, draw, upscale
     from sr3core.diffusion.schedules import default_schedule
@@ -120,6 +121,7 @@ def write_grid(stage: StageRun, network: "UNet", step: int) -> None:
     model = stage.model
     device = next(network.parameters()).device
     images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
+    images = degrade_images(images, stage.config.degradation)
     schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
     ready = Stage(stage.name, model, network.eval(), schedule, stage.load_mean(device=str(device)))
     seeds = [SEED + i for i in range(len(images.keys))]

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipelines.ingest.degraded_inputs import degrade_images
 from pipelines.ingest.pixel_batch import classes_for
 from pipelines.ingest.split_reader import SplitReader, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
@@ -25,7 +26,8 @@ class Validation:
         config, wanted = stage.config, stage.config.num_validation_images
         self._count = min(wanted, SplitReader(stage.data, config.data_stage, "validation").num_samples)
         assert self._count, "data_fingerprints has refused data without any"
-        self._mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
+        mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
+        self._mine = degrade_images(mine, config.degradation)
         self._names = data_names(stage.data)
         self._batch_size = max(1, config.batch_size // team.world_size)
 

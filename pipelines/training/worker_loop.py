@@ -13,6 +13,7 @@ from torch import nn
 
 from pipelines.ingest.batches import batches_from, order_of
 from pipelines.ingest.cache_plan import plan_cache
+from pipelines.ingest.degraded_inputs import degrade_batch
 from pipelines.ingest.split_reader import SplitReader, check_shards, open_training_split
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.runtime.exported_metrics import Exporter
@@ -218,7 +219,7 @@ def train_as_worker(
     signal = pulse.beat(state.step)
     while state.step < config.num_steps and not signal.stops:
         with metrics.times.waiting():
-            batch = next(batches).to(team.device)
+            batch = degrade_batch(next(batches).to(team.device), config, state.step)
         statistics = _step(trainer, state, metrics.times, forward, batch, config, team)
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)

@@ -13,7 +13,11 @@ from sr3core.networks.unet import IMAGE_CHANNELS
 
 
 def as_denoiser(
-    model: ModelConfig, network: nn.Module, classes: Tensor | None = None, guidance: float = 0.0
+    model: ModelConfig,
+    network: nn.Module,
+    classes: Tensor | None = None,
+    guidance: float = 0.0,
+    input_noise: float | None = None,
 ) -> Denoiser:
     """Wrap a network trained for any target as the f of Algorithm 2, which estimates epsilon.
 
@@ -26,6 +30,7 @@ def as_denoiser(
         classes: class of each image, (B,) int64, where num_classes is "no class"; None for a model without classes, or
             for samples without a class.
         guidance: w, at least 0.
+        input_noise: standard deviation of the noise in the input, for a network that is told; None for others.
 
     Raises:
         ConfigError: the model has no classes, or not these, or was not trained on images without a class.
@@ -34,7 +39,8 @@ def as_denoiser(
     num_classes = model.unet.num_classes
 
     def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
-        prediction, *v = network(x_up, y_t, gamma, classes).split(IMAGE_CHANNELS, dim=1)
+        told = () if input_noise is None else (torch.full_like(gamma, input_noise),)
+        prediction, *v = network(x_up, y_t, gamma, classes, *told).split(IMAGE_CHANNELS, dim=1)
         # prediction and v: (B, C, H, W) each
         return epsilon_from_output(model.objective.target, prediction, y_t, gamma), *v
 

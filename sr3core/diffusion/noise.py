@@ -72,6 +72,19 @@ def _noise_of_rows(each_row: Tensor, num_counters: int, draw: int) -> Tensor:
     return normal_from_words(philox((column, row, channel, torch.full_like(row, draw)), (key0, key1))).flatten(1)
 
 
+def add_input_noise(low: Tensor, levels: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Noise-conditioning augmentation (Ho et al., 2022): sqrt(1 - t^2) x + t epsilon, of variance 1 where x's is.
+
+    Args:
+        low: x, (B, C, h, w).
+        levels: t of each image, (B,) in [0, 1).
+        seeds: one per image, of the noise.
+    """
+    epsilon = window_noise(seeds, 0, [(0, 0)] * len(seeds), low.shape[1:], low.device)
+    t = levels[:, None, None, None]
+    return (1 - t.square()).sqrt() * low + t * epsilon
+
+
 class ImageNoise:
     """The noise of whole images, draw after draw, as a sampler asks for it.
 

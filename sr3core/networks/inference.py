@@ -47,14 +47,18 @@ class InferenceNetwork(nn.Module):
         compile_mode = ("reduce-overhead" if on_gpu else "default") if compiled else None
         self._call: Any = accelerate(network, precision, compile_mode)
 
-    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None, *told: Tensor
+    ) -> Tensor:
         """Call the network (UNet.forward); the output is float32."""
-        return self._call(x_up, y_t, gamma, classes)
+        return self._call(x_up, y_t, gamma, classes, *told)
 
 
 def _round_weights(network: UNet) -> None:
     """Round to bfloat16 the weights that autocast would round at every use: convolutions and linear layers."""
     apart = {network.conv_out, *network.embed_noise_level.modules()}
+    if network.config.input_noise:
+        apart.update(network.embed_input_noise.modules())
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and module not in apart:
             module.to(torch.bfloat16)

@@ -67,10 +67,12 @@ class InPrecision(nn.Module):
         super().__init__()
         self.network, self.precision = network, precision
 
-    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None, *told: Tensor
+    ) -> Tensor:
         """Call the network (UNet.forward)."""
         with torch.autocast(y_t.device.type, torch.bfloat16) if self.precision == "bfloat16" else nullcontext():
-            return self.network(x_up, y_t, gamma, classes)
+            return self.network(x_up, y_t, gamma, classes, *told)
 
 
 def in_float32(device: torch.device) -> AbstractContextManager[object]:

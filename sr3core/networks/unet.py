@@ -37,6 +37,8 @@ class UNet(nn.Module):
         self.embed_noise_level = NoiseLevelEmbedding(width)
         if config.num_classes is not None:
             self.embed_class = nn.Embedding(config.num_classes + 1, embedding)  # last row: "no class"
+        if config.input_noise:
+            self.embed_input_noise = NoiseLevelEmbedding(width)
         self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.conditional else 1), width)
 
         def block(
@@ -90,7 +92,14 @@ class UNet(nn.Module):
             for block in _blocks(part):
                 block.recomputes = True
 
-    def forward(self, x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x_up: Tensor | None,
+        y_t: Tensor,
+        gamma: Tensor,
+        classes: Tensor | None = None,
+        input_noise: Tensor | None = None,
+    ) -> Tensor:
         """Predict the training target.
 
         Args:
@@ -100,6 +109,8 @@ class UNet(nn.Module):
             gamma: noise level of y_t, (B,) in (0, 1].
             classes: class of each image, (B,) int64 in 0..num_classes, where num_classes is "no class"; None is the
                 same as "no class" for all images.
+            input_noise: standard deviation of the noise in x_up's low-resolution image, (B,) in [0, 1); None is the
+                same as 0 for all images.
 
         Returns:
             (B, 3, H, W); with a learned variance (B, 6, H, W), see learned_variance.split_variance.
@@ -111,12 +122,17 @@ class UNet(nn.Module):
             raise ValueError(f"x_up is {'missing' if self.config.conditional else 'not wanted'}")
         if classes is not None and self.config.num_classes is None:
             raise ValueError("classes are not wanted")
+        if input_noise is not None and not self.config.input_noise:
+            raise ValueError("input_noise is not wanted")
         if y_t.shape[-1] % self.size_multiple or y_t.shape[-2] % self.size_multiple:
             raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {tuple(y_t.shape[-2:])}")
         embedding = self.embed_noise_level(gamma)
         if self.config.num_classes is not None:
             none = torch.full_like(gamma, self.config.num_classes, dtype=torch.int64)
             embedding = embedding + self.embed_class(none if classes is None else classes)
+        if self.config.input_noise:
+            level = torch.zeros_like(gamma) if input_noise is None else input_noise
+            embedding = embedding + self.embed_input_noise(1 - level.square())
         h = self.conv_in(y_t if x_up is None else torch.cat([x_up, y_t], dim=1))  # (B, base_channels, H, W)
         skips = [h]
         for block in _blocks(self.encoder):

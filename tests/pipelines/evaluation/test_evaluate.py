@@ -122,7 +122,7 @@ def test_inputs_that_were_given_have_no_consistency_and_the_table_says_why(folde
     assert all("consistency" in row for row in known["methods"])
     assert not any("consistency" in row for row in given["methods"])
     about = {"num_images": len(keys), "setting": None}
-    assert "consistency is not measured: the low-resolution images were given" in unwrapped(given | about)
+    assert "consistency is not measured: no one operator that is known" in unwrapped(given | about)
     assert "consistency x1e-5" not in unwrapped(given | about)
 
 

@@ -9,7 +9,7 @@ from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import AugmentationConfig
 
-PAPERS = [name for name in PRESETS if name not in ("demo", "photos-4x") and not name.startswith("small-")]
+PAPERS = [name for name in PRESETS if name != "demo" and not name.startswith(("small-", "photos-"))]
 
 
 @pytest.mark.parametrize("name", PRESETS)

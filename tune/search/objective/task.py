@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from pipelines.ingest.degraded_inputs import degrade_images
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
 from sr3core.config import fingerprint_of
@@ -41,6 +42,7 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     split = config.confirm_split if confirm else config.split
     assert split is not None
     images = load_split(stage.data, stage.config.data_stage, split, config.num_images)
+    images = degrade_images(images, stage.config.degradation)
     features = feature_network(config.features)
     purpose = "confirmation" if confirm else "search"
     rungs = (len(images.keys),) if confirm else config.rungs
