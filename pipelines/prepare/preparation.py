@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from pipelines.images.rejects import check_retriable
 from pipelines.prepare.finished.duplicates import tasks_without_duplicates
@@ -11,6 +10,7 @@ from pipelines.prepare.finished.manifest_writer import write_manifest
 from pipelines.prepare.finished.pair_remarks import pair_remarks
 from pipelines.prepare.finished.remaining_work import delete_leftovers, missing_tasks
 from pipelines.prepare.finished.retried_rejects import begin_retry, find_retry
+from pipelines.prepare.finished.sharpness import sharpness_remarks
 from pipelines.prepare.opened_source import open_configured
 from pipelines.prepare.plan.dealing import plan_addition, plan_shards
 from pipelines.prepare.plan.plan_lines import PlanLines
@@ -155,17 +155,24 @@ def complete(begun: Begun, on_progress: Callable[[PrepareProgress], None] | None
         manifests = [write_manifest(config, plan, stage, stages[stage.name]) for stage in config.stage_specs]
     for manifest in manifests:
         _refuse_empty(config, manifest)
-    of_pairs = partial(pair_remarks, config) if config.has_pairs else lambda _: ()
+    found = [line for manifest in manifests for line in _findings(config, manifest)]
     return PrepareSummary(
         out=config.out,
         num_images=plan.num_images,
         num_samples={m.stage.name: {split: m.num_samples(split) for split in SPLITS} for m in manifests},
         num_rejects={m.stage.name: m.num_rejects for m in manifests},
-        remarks=(*begun.remarks, *(line for manifest in manifests for line in of_pairs(manifest))),
+        remarks=(*begun.remarks, *found),
         num_shards_written=progress.shards_done,
         seconds=progress.seconds,
         seconds_of=dict(progress.seconds_of),
     )
+
+
+def _findings(config: PrepareConfig, manifest: Manifest) -> Iterator[str]:
+    """Lines on what the images of a stage turn out to be."""
+    yield from sharpness_remarks(config, manifest)
+    if config.has_pairs:
+        yield from pair_remarks(config, manifest)
 
 
 def _write_shards(

@@ -135,5 +135,5 @@ def check_input_noise(stages: Sequence[StageRun], inference: InferenceConfig) ->
     if inference.input_noise and not any(takes_input_noise(stage.model) for stage in stages):
         raise ConfigError(
             f"inference.input_noise: {inference.input_noise}, but no stage was trained with noise on its input; train"
-            " with --unet.input-noise 0.5, or leave it out"
+            " with --model.unet.input-noise 0.5, or leave it out"
         )
