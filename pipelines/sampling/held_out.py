@@ -208,7 +208,6 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
     schedules = {stage.name: stage.schedule(config.schedule) for stage in run.cascade()}
     checkpoints = {stage.name: stage.weights.newest().state["sha256"] for stage in stages}
     check_input_noise(run.cascade(), config.inference)
-    noise = [config.inference.input_noise] if config.inference.input_noise else []
     gammas = {name: scientific(s) for name, s in schedules.items() if s}
     names = ("nearest", "bicubic", *methods)
     samples = Samples(
@@ -223,7 +222,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
         },
         seed=config.seed,
         fingerprint=fingerprint_of(
-            [checkpoints, gammas, config.seed, NOISE_VERSION, identity, names, config.inference.precision, *noise]
+            [checkpoints, gammas, config.seed, NOISE_VERSION, identity, names, *config.inference.decides]
         ),
         repeats=tuple(repeated(k) for k in range(1, config.num_seeds)) if "sr3" in methods else (),
     )

@@ -29,3 +29,8 @@ class InferenceConfig:
         require(
             self.gpus is None or 0 <= self.gpus < math.inf, f"inference.gpus: {self.gpus} is negative or not finite"
         )
+
+    @property
+    def decides(self) -> tuple[str | float, ...]:
+        """What of it decides the images; no noise on inputs is no part, as in earlier versions."""
+        return (self.precision, self.input_noise) if self.input_noise else (self.precision,)
