@@ -33,7 +33,7 @@ class Options(TrainOptions):
     gpu_memory: float = 80.0
     """Memory of a GPU, GB, that --dry-run compares a training step with."""
     gpu_dollars: float = 0.0
-    """Price of a GPU for an hour, with its share of the node: a p5.48xlarge of 98.32 dollars has 8, at 12.29 each."""
+    """Price of a GPU for an hour, with its share of the node: a node of 8 at 32 dollars has 4 each."""
     cpu_dollars: float = 0.0
     """Price of a CPU for an hour, on nodes without GPUs."""
     max_dollars: float | None = None
