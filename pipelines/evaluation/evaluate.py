@@ -20,7 +20,7 @@ from pipelines.shards.mixtures import operator_of
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.versioned_json import JsonFormat, read_object
 from sr3core import strict_json
-from sr3core.config import to_dict
+from sr3core.config import scientific, to_dict
 
 EVALUATION = JsonFormat(
     title="file of `sr3 evaluate`",
@@ -126,7 +126,7 @@ def evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig | None
 
 def _evaluate_run(run: str, config: EvaluateConfig, variant: MeasureConfig) -> dict[str, Any]:
     samples = upscale_split(run, config)
-    identity = [samples.fingerprint, feature_network().name, to_dict(variant), list(samples.repeats)]
+    identity = [samples.fingerprint, feature_network().name, scientific(variant), list(samples.repeats)]
     path = samples.folder.parent / "evaluation.json"
     known = read_object(path)
     if known.get("identity") == identity:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pipelines.evaluation.external_metrics import external_values, external_words
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measurer import MeasuringSetup
 from pipelines.evaluation.metric_intervals import (
@@ -57,13 +58,15 @@ def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwo
 
     theirs = requested[-1].embedded()
     rows, compared = [], []
-    for images, pixels in zip(requested[:-1], pixelwise, strict=True):
-        ours, values = images.embedded(), pixels.values()
+    for method, images, pixels in zip(sets.methods, requested[:-1], pixelwise, strict=True):
+        ours = images.embedded()
+        values = pixels.values() | external_values(method, sets.names, config, setup.cache)
         resampled = resampled_distances(ours.features, theirs.features, config)
         numbers = pixelwise_numbers(values, config) | distance_numbers(ours, theirs, resampled, config)
         rows.append({"name": images.name, **numbers, **networks.judge(images, sets.labels, config)})
         means = {name: numbers[name]["mean"] for name in ("distance", "kid") if name in numbers}
         compared.append(Compared(values, means, resampled))
+    of_originals = external_values(sets.references, sets.names, config, setup.cache)
     count, features = len(sets.names), networks.features
     judge = networks.classifier.description if networks.classifier and sets.labels is not None else None
     return {
@@ -72,12 +75,12 @@ def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwo
             "network": features.name,
             "is_fid": features.is_fid,
         },
-        "variants": variants(features, count, config, networks.scoring, judge),
+        "variants": variants(features, count, config, networks.scoring, judge) | external_words(config),
         "intervals": interval_label(config),
         "warnings": [rank_warning(count, features.dim)] if rank_deficient(theirs.moments) else [],
         "methods": rows,
         "differences": _differences_from_last([row["name"] for row in rows], compared, config),
-        "references": networks.judge(requested[-1], sets.labels, config),
+        "references": networks.judge(requested[-1], sets.labels, config) | pixelwise_numbers(of_originals, config),
     }
 
 

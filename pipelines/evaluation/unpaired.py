@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from pipelines.evaluation.external_metrics import external_values, external_words
 from pipelines.evaluation.image_sets import ImageSet
 from pipelines.evaluation.measurer import MeasuringSetup
 from pipelines.evaluation.metric_intervals import (
@@ -11,6 +12,7 @@ from pipelines.evaluation.metric_intervals import (
     Numbers,
     distance_numbers,
     interval_label,
+    pixelwise_numbers,
     rank_warning,
     resampled_set_distances,
     sampling_label,
@@ -59,7 +61,9 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
         "num_references": num_references,
         "setting": f"unpaired sets: {num_references} references{_sampling(largest)}",
         "distance": {"label": label, "network": features.name, "is_fid": features.is_fid},
-        "variants": variants(features, largest, config, networks.scoring, None) | {"distance": label},
+        "variants": variants(features, largest, config, networks.scoring, None)
+        | {"distance": label}
+        | external_words(config),
         "intervals": interval_label(config),
         "warnings": [
             rank_warning(one.moments.count, features.dim, f"images of {images.name}")
@@ -67,11 +71,21 @@ def measure_sets(methods: Sequence[ImageSet], references: ImageSet, setup: Measu
             if rank_deficient(one.moments)
         ],
         "methods": [
-            {"name": images.name, **set_numbers(ours, embedded[-1], config), **networks.judge(images, None, config)}
-            for images, ours in zip(requested[:-1], embedded[:-1], strict=True)
+            {
+                "name": images.name,
+                **set_numbers(ours, embedded[-1], config),
+                **networks.judge(images, None, config),
+                **_external(method, setup),
+            }
+            for method, images, ours in zip(methods, requested[:-1], embedded[:-1], strict=True)
         ],
-        "references": networks.judge(requested[-1], None, config),
+        "references": networks.judge(requested[-1], None, config) | _external(references, setup),
     }
+
+
+def _external(images: ImageSet, setup: MeasuringSetup) -> Numbers:
+    """A set's numbers by other programs."""
+    return pixelwise_numbers(external_values(images, sorted(images.files), setup.config, setup.cache), setup.config)
 
 
 def _sampling(count: int) -> str:

@@ -37,6 +37,15 @@ class EvaluateConfig:
         require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
 
 
+OWN_METRICS = frozenset(
+    (
+        *("psnr", "ssim", "lpips", "consistency", "distance", "kid", "precision", "recall", "density", "coverage"),
+        *("inception_score", "top_1_error", "top_5_error", "diversity"),
+    )
+)
+"""Names that no metric of another program can have."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MeasureConfig:
     """Which variant of each metric is computed; tables print the variant beside the number."""
@@ -55,6 +64,9 @@ class MeasureConfig:
     lpips: Location | None = None
     """Weight file of LPIPS on AlexNet, a saved state_dict of the package lpips; adds LPIPS, which the paper does not
     use."""
+    metric: tuple[str, ...] = field(default=(), metadata=ADDED)
+    """NAME=COMMAND: a metric by a program of your own that needs no reference. It reads lines {"image": PATH} and
+    answers each by a line {"value": NUMBER}."""
     num_splits: int = 10
     """Parts that the images are split into for the Inception Score; fewer if there are fewer images."""
     level: float = 0.95
@@ -66,6 +78,13 @@ class MeasureConfig:
     the metric again. 0 skips these standard errors."""
 
     def __post_init__(self) -> None:
+        for text in self.metric:
+            name, sign, command = text.partition("=")
+            require(
+                bool(sign and command.strip()) and name.isidentifier() and name not in OWN_METRICS,
+                f"metric: {text!r} is not NAME=COMMAND, with a name that is a word and none of our own metrics'",
+            )
+        require(len(self.commands) == len(self.metric), f"metric: {self.metric} name one twice")
         require(self.crop_border >= 0, f"crop_border: {self.crop_border} is negative")
         require(0 < self.classifier_crop <= 1, f"classifier_crop: {self.classifier_crop} is not in (0, 1]")
         require(0 < self.level < 1, f"level: {self.level} is not between 0 and 1")
@@ -73,3 +92,8 @@ class MeasureConfig:
         require(self.num_resamples >= 1, f"num_resamples: {self.num_resamples} is not positive")
         few = self.num_distance_resamples
         require(few == 0 or few >= 2, f"num_distance_resamples: {few} is neither 0 nor at least 2")
+
+    @property
+    def commands(self) -> dict[str, str]:
+        """Name -> command of each metric by another program."""
+        return {text.partition("=")[0]: text.partition("=")[2] for text in self.metric}

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,10 +118,19 @@ def test_inputs_that_were_given_have_no_consistency_and_the_table_says_why(folde
         (samples / name).rename(samples / used)
     keys = tuple(sorted(path.stem for path in (samples / "low").iterdir()))
     made = Samples(samples, "test", keys, ("nearest", "bicubic"), {}, 0, "0", ())
-    setup = MeasuringSetup(MeasureConfig(), tmp_path / "measured")
+    (tmp_path / "size.py").write_text(
+        "import json, os, sys\n"
+        "for line in sys.stdin:\n"
+        '    print(json.dumps({"value": os.path.getsize(json.loads(line)["image"])}), flush=True)\n'
+    )
+    setup = MeasuringSetup(MeasureConfig(metric=(f"size={sys.executable} {tmp_path}/size.py",)), tmp_path / "measured")
     given, known = (measure_samples(made, setup, operator) for operator in (None, "bicubic"))
     assert all("consistency" in row for row in known["methods"])
     assert not any("consistency" in row for row in given["methods"])
+    for row in (*given["methods"], given["references"]):
+        assert row["size"]["low"] < row["size"]["mean"] < row["size"]["high"], "a program's values have intervals"
+    assert "low" in given["differences"]["nearest"]["size"]
+    assert "size (by `" in unwrapped({**given, "num_images": len(keys), "setting": None})
     about = {"num_images": len(keys), "setting": None}
     assert "consistency is not measured: no one operator that is known" in unwrapped(given | about)
     assert "consistency x1e-5" not in unwrapped(given | about)
