@@ -21,6 +21,7 @@ from pipelines.prepare.writing.crops import describe_crops
 from pipelines.prepare.writing.parallel_writer import write_shards
 from pipelines.prepare.writing.progress import PrepareProgress, export_progress, save_progress
 from pipelines.runtime.progress_display import print_progress
+from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
@@ -274,7 +275,15 @@ def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]
 
 
 def _planned(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan, PlanLines | None]:
-    """The plan for the source's images, and the lines to write with it; None if the plan has been written already."""
+    """The plan for the source's images, and the lines to write with it; None if the plan has been written already.
+
+    The source is listed meanwhile, of which a line says for how long.
+    """
+    with waiting_for(f"listing {config.source}"):
+        return _listed(config, source, add_new)
+
+
+def _listed(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan, PlanLines | None]:
     if add_new and exists(join(config.out, PLAN)):
         plan = load_own_plan(config)
         return plan_addition(config, source, plan) or (plan, None)

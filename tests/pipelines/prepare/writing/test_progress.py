@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipelines.prepare import preparation
 from pipelines.prepare.finished.status import prepare_status
 from pipelines.prepare.preparation import prepare
 from pipelines.prepare.writing import parallel_writer
@@ -50,3 +51,16 @@ def test_the_wait_for_the_first_shard_is_told(monkeypatch):
     assert [row["number"] for row in parallel_writer.first_awaited(reports())] == [0, 1]
     assert events == ["still writing the first shards", "report 0", "over", "report 1"]
     assert list(parallel_writer.first_awaited(iter([]))) == []
+
+
+def test_the_listing_is_told(source: Path, tmp_path: Path, monkeypatch):
+    told: list[str] = []
+
+    @contextmanager
+    def waiting_for(what: str) -> Iterator[None]:
+        told.append(what)
+        yield
+
+    monkeypatch.setattr(preparation, "waiting_for", waiting_for)
+    preparation.describe_plan(config_for(source, tmp_path / "out", stages=("8-16",)))
+    assert told == [f"listing {source}"]
