@@ -1,6 +1,7 @@
 """`sr3 sample`: images from noise."""
 
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Annotated
 
 from cluster.exits import DONE
@@ -61,10 +62,12 @@ def run(options: Options) -> int:
         return DONE
     place = working_in(options.out, "sampling", part_of(options.config), options.wait)
     with place:
-        plan_samples(open_run(model), options.out, options.config)  # what it refuses is told before Ray starts
+        with loading():  # what it refuses is told before Ray starts
+            plan_samples(open_run(model), options.out, options.config)
         with ray_session(options.address):
             plan = sample_images(model, options.out, options.config)
     made, wanted = len(plan.todo), options.config.num_images
     there = f"; the other {wanted - made} already existed" if made < wanted else ""
     print(f"{made} of {wanted} images generated in {options.out}{there}")
+    print(f"next: sr3 evaluate --run {quote(options.run)} --from-noise {wanted}    (their distance from originals)")
     return DONE

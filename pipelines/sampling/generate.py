@@ -1,4 +1,4 @@
-"""Numbered images from noise: a run's base model and the stages that enlarge its samples, on Ray Data's actors.
+"""Numbered images from noise: a run's base model and the stages that enlarge its samples, on Ray actors.
 
 An image is a pure function of the checkpoints, the schedules, the seed, its number and its class, whatever the batch,
 the number of actors or how often the command was interrupted. OUT/samples.json records what the images were made from.
@@ -13,6 +13,7 @@ import numpy as np
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
 from pipelines.runs.run_folder import Run, open_run
+from pipelines.runtime.actor_pool import run_on_actors
 from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import print_progress
@@ -25,9 +26,11 @@ from pipelines.storage.lease import Lease
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
-from sr3core.errors import StorageError
+from sr3core.errors import Sr3Error, StorageError
 
 SAMPLES_FORMAT_VERSION = 1
+NUM_TRIES = 10
+"""How often a batch is begun: batches are alike, so that it is nodes that go, not the batch."""
 LABELS = "labels.csv"
 _GRID_IMAGES = 100
 _GRID_COLUMNS = 16
@@ -80,30 +83,35 @@ def _sample(opened: Run, out: str, config: SampleConfig, lease: Lease, show: Cal
 def _draw_on_actors(
     run: str, plan: Plan, out: str, config: SampleConfig, lease: Lease, show: Callable[[SampleProgress], None]
 ) -> None:
-    import ray.data
+    import ray
 
     actors = find_actor_resources(config.num_actors, config.inference.gpus, open_run(run).trained_on_gpus)
-    size = config.batch
-    rows = [{"numbers": np.array(plan.todo[i : i + size])} for i in range(0, len(plan.todo), size)]
-    drawn: Any = ray.data.from_items(rows, override_num_blocks=len(rows))
-    drawn = drawn.map(
-        Drawer,
-        fn_constructor_args=(run, out, to_dict(config), actors.cpus, actors.device),
-        compute=ray.data.ActorPoolStrategy(size=min(actors.num_actors, len(rows))),
-        num_cpus=actors.cpus,
-        num_gpus=actors.gpus or None,
-    )
+    drawer = ray.remote(Drawer).options(num_cpus=actors.cpus, num_gpus=actors.gpus)
+    batches = [plan.todo[start : start + config.batch] for start in range(0, len(plan.todo), config.batch)]
     progress = SampleProgress(len(plan.todo), config.num_images - len(plan.todo))
-    for row in drawn.iter_rows():
-        if row["error"]:
-            raise StorageError(row["error"])
+
+    def make_actor() -> Any:
+        return drawer.remote(run, out, to_dict(config), actors.cpus, actors.device)
+
+    def tick(_busy: list[Any]) -> None:
         lease.check_not_taken()
-        progress.images_done += len(row["numbers"])
         show(progress)
+
+    for numbers, error in run_on_actors(make_actor, batches, actors.num_actors, tick, NUM_TRIES):
+        if error is not None:
+            raise error if isinstance(error, StorageError) else Sr3Error(_died(numbers))
+        progress.images_done += len(numbers)
+
+
+def _died(numbers: Sequence[int]) -> str:
+    return (
+        f"the process that draws images {numbers[0]} to {numbers[-1]} died {NUM_TRIES} times; more memory, or a smaller"
+        " --batch, may help. Images that are drawn are kept: the same command goes on"
+    )
 
 
 class Drawer:
-    """A Ray Data actor that holds a run's networks and draws one batch of images after another."""
+    """A Ray actor that holds a run's networks and draws one batch of images after another."""
 
     def __init__(self, run: str, out: str, config: dict[str, Any], threads: int, device: str) -> None:
         import torch
@@ -126,13 +134,12 @@ class Drawer:
             for stage, schedule in zip(self._plan.stages, self._plan.schedules, strict=True)
         ]
 
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """{numbers (B,)} -> {numbers, error}; each image is written atomically."""
+    def work(self, numbers: Sequence[int]) -> StorageError | None:
+        """Draw the images of these numbers, and write each of them atomically; returns why one cannot be written."""
         from sr3core.cascade import generate
         from sr3core.images.pixels import to_uint8
         from sr3core.randomness import derive_seed
 
-        numbers = [int(number) for number in row["numbers"]]
         seeds = [derive_seed(self._config.seed, "sample", number) for number in numbers]
         classes = [self._plan.class_of(number) for number in numbers] if self._plan.classes else None
         images = to_uint8(generate(self._stages, seeds, classes).cpu())
@@ -140,8 +147,8 @@ class Drawer:
             for number, image in zip(numbers, images, strict=True):
                 write_atomic(join(self._out, image_name(number)), encode_compact_png(image))
         except StorageError as error:
-            return {**row, "error": str(error)}
-        return {**row, "error": ""}
+            return error
+        return None
 
 
 def image_name(number: int) -> str:

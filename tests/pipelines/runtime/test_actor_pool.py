@@ -39,6 +39,11 @@ def test_a_dead_actor_is_replaced_and_a_task_that_kills_twice_is_reported(ray_se
     assert results == {1: 2, 2: 4, tasks[3]: 0, 3: 6}
 
 
+def test_a_task_is_tried_as_often_as_is_said(ray_session, tmp_path):
+    results = dict(run_on_actors(make_worker, [str(tmp_path / "died once")], num_actors=1, num_tries=1))
+    assert [type(result).__name__ for result in results.values()] == ["ActorDiedError"]
+
+
 def test_a_mistake_is_raised_as_itself(ray_session):
     with pytest.raises(ConfigError, match="99 is refused"):
         list(run_on_actors(make_worker, [99], num_actors=1))

@@ -259,7 +259,7 @@ def test_a_killed_actor_is_replaced(run, tmp_path, ray_session):
     with ThreadPoolExecutor() as pool:
         drawing = pool.submit(sample_images, str(run.path), str(out), LONG)
         images_after(out, 2)
-        actors = workers_of(session_name(), "ray::MapWorker")
+        actors = workers_of(session_name(), "ray::Drawer")
         assert actors
         for actor in actors:
             kill(actor)
