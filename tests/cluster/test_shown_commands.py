@@ -14,8 +14,17 @@ from pipelines.settings.mixtures import data_words, read_data
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = {"job", "self._job", "versions[-1].name", "stage", "stages", "stages[0]", "unsearched[0]", "others", "kind"}
 """What a command shows beside paths: names and numbers of our own, which a shell takes as they are."""
-OF_OURS = {"WEIGHTS_PACKAGE", "self.fitting_window", "defaults + 1", "address"}
-QUOTING = re.compile(r"^(quote|data_words|shlex\.join|_renamed)\(")
+OF_OURS = {
+    "WEIGHTS_PACKAGE",
+    "self.fitting_window",
+    "defaults + 1",
+    "address",
+    "fitting",
+    "len(names)",
+    "wanted",
+    "zone",
+}
+QUOTING = re.compile(r"^(quote|data_words|shlex\.join|_renamed|self\.most_trials|max)\(")
 IN_COMMAND = re.compile(r"(\bsr3 [a-z]|--[a-z-]+ $)[^`]*$")
 
 
