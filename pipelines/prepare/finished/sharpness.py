@@ -11,7 +11,7 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import Manifest, load_index
 from pipelines.shards.records import read_record
 from pipelines.storage.uris import join, read_range
-from sr3core.images.sharpness import MAX_BLOCK_STEP, MIN_DETAIL, block_step, fine_detail
+from sr3core.images.sharpness import BLOCK, MAX_BLOCK_STEP, MIN_DETAIL, block_step, fine_detail
 
 NUM_JUDGED = 64
 """Images that are looked at: the first ones of training, whose order is that of a hash."""
@@ -28,17 +28,18 @@ def sharpness_remarks(config: PrepareConfig, manifest: Manifest) -> Iterator[str
     detail, step = median(details), median(map(block_step, images))
     name = manifest.stage.name
     yield f"{name}: fine detail {detail:+.1f} dB against photos of a megapixel, steps at JPEG blocks {step:.2f}"
-    yield from _warnings(name, detail, step)
+    yield from _warnings(name, detail, step, manifest.stage.high_size)
 
 
-def _warnings(name: str, detail: float, step: float) -> Sequence[str]:
+def _warnings(name: str, detail: float, step: float, side: int) -> Sequence[str]:
     found = []
     if detail < MIN_DETAIL:
         found.append(
             f"warning: {name}: the images lack fine detail, as enlarged or blurred photos do, and a model learns to"
             " draw none; take the originals, or shrink them first (--crop square, or a smaller stage)"
         )
-    elif step > MAX_BLOCK_STEP:  # enlarging twice looks like blocks, too
+    # Enlarging twice looks like blocks, too; and of few pixels, the largest of several steps is larger by chance.
+    elif step > MAX_BLOCK_STEP * (1 + BLOCK / side):
         found.append(
             f"warning: {name}: the images show the blocks of strong JPEG compression, and a model learns to draw them;"
             " take better copies, or shrink them to half (--crop square, or a smaller stage)"
