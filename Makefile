@@ -31,17 +31,19 @@ check: setup
 	$(BIN)/pyright
 
 # Files of tests go to the workers whole, the longest first (tests/conftest.py), since those of one file share fixtures.
+# Tests that start Ray wait for its processes for much of their time, so that three workers keep two cores busy.
 WORKERS ?= 2
-PYTEST := $(BIN)/pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+RAY_WORKERS ?= 3
+PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
 # Before a commit: all but what needs Ray, a browser or a clock; three minutes.
 quick: check
-	$(PYTEST) -m unit
+	$(PYTEST) $(WORKERS) -m unit
 
 # Everything; what is measured by the clock comes last and alone.
 test: check docs
 	$(BIN)/python .ci/audit.py
-	$(PYTEST) -m "not quiet"
+	$(PYTEST) $(RAY_WORKERS) -m "not quiet"
 	$(BIN)/pytest -m quiet
 
 # Solve the ranges of pyproject.toml again: the locks for every Python and platform at once, their lower ends for Python 3.11

@@ -29,6 +29,7 @@ os.environ.update(
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     RAY_AIR_NEW_OUTPUT="0",
     RAY_TRAIN_HEALTH_CHECK_INTERVAL_S="0.2",
+    RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",  # a process for each training; on where a node is reclaimed
     **S3_KEYS,
 )
 

@@ -12,7 +12,9 @@ import psutil
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T], possible: Callable[[], object] = lambda: True) -> T:
+def wait_for(
+    condition: Callable[[], T], possible: Callable[[], object] = lambda: True, why: Callable[[], object] = lambda: ""
+) -> T:
     """Poll until `condition` is true, and return its value.
 
     There is no deadline: a busy machine takes as long as it takes, and pytest's own timeout ends a test that hangs.
@@ -20,6 +22,7 @@ def wait_for(condition: Callable[[], T], possible: Callable[[], object] = lambda
     Args:
         condition: the state that is awaited.
         possible: whether it can still come about, such as the process that brings it about being alive.
+        why: what to say if it cannot, such as the output of that process.
 
     Raises:
         AssertionError: it can no longer come about, and has not.
@@ -28,7 +31,7 @@ def wait_for(condition: Callable[[], T], possible: Callable[[], object] = lambda
         can_still_come = possible()
         if value := condition():
             return value
-        assert can_still_come, "what brings the awaited state about has ended without it"
+        assert can_still_come, f"what brings the awaited state about has ended without it. {why()}"
         time.sleep(0.05)  # between two looks; what is asserted is the state, not the time
 
 

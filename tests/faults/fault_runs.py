@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,9 @@ from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from sr3core.config import override, to_dict
 from tests.commands import ROOT, clean_environment
+from tests.faults.gate import HELD_AT
 from tests.processes import wait_for
+from tests.shallow import SHALLOW
 
 NUM_STEPS = 60
 HEALTH = {
@@ -32,7 +36,7 @@ def fault_config(**changes: Any) -> RunConfig:
     """One stage, 8 to 16, of 60 steps, with a checkpoint every ten."""
     stage = override(
         small_stage(8, 16, base_channels=8, num_steps=NUM_STEPS, num_workers=1),
-        **{"checkpoint_every": 10, "log_every": 5, "keep_checkpoints": 100, "batch_size": 32, **changes},
+        **{"checkpoint_every": 10, "log_every": 5, "keep_checkpoints": 100, **SHALLOW, **changes},
     )
     return RunConfig(name="fault", stages=(stage,))
 
@@ -68,15 +72,48 @@ def assert_same_losses(run: Run, reference: Run) -> None:
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5 if ours["step"] <= 20 else 3e-2)
 
 
-def start_held(folder: Path, data: list[str], address: str) -> "subprocess.Popen[str]":
-    """`sr3 train` into folder/run in a process of its own, when its worker waits in the middle."""
-    (folder / "run.json").write_text(json.dumps(to_dict(fault_config())))
+@dataclass(frozen=True)
+class HeldTraining:
+    """`sr3 train` in a process of its own, whose worker waits in the middle; what it says goes into files."""
+
+    folder: Path
+    """The run is in folder/run."""
+    process: "subprocess.Popen[bytes]"
+
+    def wait_until_held(self, step: int) -> None:
+        """Wait until its worker has saved a step's checkpoint and waits."""
+        held = self.folder / "run" / f"held-{step}"
+        wait_for(held.exists, lambda: self.process.poll() is None, lambda: f"{self.process.args}:\n{self._said()}")
+
+    def end(self) -> "subprocess.CompletedProcess[str]":
+        """Wait for its end; its status, output and errors."""
+        self.process.wait()
+        output, errors = ((self.folder / f"train.{kind}").read_text() for kind in ("out", "err"))
+        return subprocess.CompletedProcess(self.process.args, self.process.returncode, output, errors)
+
+    def _said(self) -> str:
+        return "".join((self.folder / f"train.{kind}").read_text() for kind in ("out", "err"))
+
+
+def start_held(
+    folder: Path, data: list[str], address: str, steps: Sequence[int] = (HELD_AT,), **changes: Any
+) -> HeldTraining:
+    """`sr3 train` into folder/run in a process of its own, when its worker waits at the first of these steps."""
+    (folder / "run.json").write_text(json.dumps(to_dict(fault_config(**changes))))
     arguments = ["train", "--config", str(folder / "run.json"), "--data", *data, "--out", str(folder / "run")]
-    command = [sys.executable, "-m", "tests.faults.gate", address, *arguments]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command, env=clean_environment(), cwd=ROOT, start_new_session=True, **pipes)
-    wait_for((folder / "run" / "held").exists, lambda: process.poll() is None)
-    return process
+    gate = [sys.executable, "-m", "tests.faults.gate", address, ",".join(map(str, steps))]
+    with (folder / "train.out").open("wb") as output, (folder / "train.err").open("wb") as errors:
+        process = subprocess.Popen(
+            [*gate, *arguments],
+            env=clean_environment(),
+            cwd=ROOT,
+            stdout=output,
+            stderr=errors,
+            start_new_session=True,
+        )
+    training = HeldTraining(folder, process)
+    training.wait_until_held(steps[0])
+    return training
 
 
 def remove_orphans() -> None:

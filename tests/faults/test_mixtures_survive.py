@@ -1,4 +1,4 @@
-"""A cascade that trains on two preparations by weight: on more workers, killed, resumed, moved and evaluated."""
+"""A cascade that trains on two preparations by weight: killed on more workers, resumed, moved and evaluated."""
 
 import json
 import shutil
@@ -14,6 +14,7 @@ from pipelines.settings.train import RunConfig
 from pipelines.training.parallel_stages import train_run
 from sr3core.config import override
 from tests.faults.fault_runs import (
+    NUM_STEPS,
     assert_identical,
     assert_same_losses,
     remove_orphans,
@@ -44,21 +45,25 @@ def alone(words: list[str], tmp_path_factory) -> Run:
     return run
 
 
-def test_a_worker_that_is_killed_is_replaced_and_the_mixture_goes_on(words, alone, tmp_path, ray_session):
+def test_one_of_two_workers_is_killed_and_they_follow_the_losses_of_one_on_each_preparation(
+    words, alone, tmp_path, ray_session
+):
     session = session_name()
-    process = start_held(tmp_path, words, ray_session)
-    (worker,) = workers_of(session, "ray::RayTrainWorker")
-    kill(worker)
-    output, errors = process.communicate()
-    assert process.returncode == 0, output + errors
+    others = {process.pid for process in workers_of(session, "ray::RayTrainWorker")}
+    training = start_held(tmp_path, words, ray_session, placement__num_workers=2, placement__cpus_per_worker=0.25)
+    first, _ = (process for process in workers_of(session, "ray::RayTrainWorker") if process.pid not in others)
+    kill(first)
+    done = training.end()
+    assert done.returncode == 0, done.stdout + done.stderr
     remove_orphans()
-    assert_identical(open_run(tmp_path / "run"), alone)
+    assert_same_losses(open_run(tmp_path / "run"), alone)
 
 
-def test_two_workers_follow_the_same_losses_as_one_on_each_preparation(words, alone, tmp_path):
-    run = start(tmp_path / "run", read_data(words), placement__num_workers=2, placement__cpus_per_worker=0.25)
-    assert [result.error for result in train_run(run)] == [None]
-    assert_same_losses(run, alone)
+def test_a_mixture_that_is_resumed_ends_with_the_same_weights(words, alone, tmp_path):
+    for num_steps in (25, NUM_STEPS):
+        run = start(tmp_path / "run", read_data(words), num_steps=num_steps, placement__num_workers=0)
+        assert [(result.error, result.step) for result in train_run(run)] == [(None, num_steps)]
+    assert_identical(run, alone)
 
 
 def test_a_cascade_is_trained_on_a_mixture_and_measured_on_both_of_its_parts(tmp_path, ray_session, capsys):

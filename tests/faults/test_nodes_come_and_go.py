@@ -11,6 +11,8 @@ from tests.commands import ROOT, clean_environment
 from tests.faults.fault_runs import HEALTH, NUM_STEPS, assert_identical, start, training_lines
 from tests.faults.gate import HELD_AT
 
+WATCHED = {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1"}
+
 CLUSTER = """
 # argv: run folder, "replace" or "shrink". A head without CPUs and two nodes of one; one of them is lost at step 20.
 import json, sys, threading, time, ray
@@ -19,16 +21,16 @@ from ray.cluster_utils import Cluster
 from pipelines.training.checkpoints import steps_done
 from pipelines.runs.run_folder import open_run
 from pipelines.training.parallel_stages import train_run
-from tests.faults.gate import RUNTIME_ENV
+from tests.faults.gate import HELD_AT, holding
 from tests.processes import wait_for
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
 nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
-ray.init(address=cluster.address, runtime_env=RUNTIME_ENV, log_to_driver=False, logging_level="ERROR")
+ray.init(address=cluster.address, runtime_env=holding(HELD_AT), log_to_driver=False, logging_level="ERROR")
 run = open_run(sys.argv[1])
 results = []
 thread = threading.Thread(target=lambda: results.extend(train_run(run)))
 thread.start()
-wait_for((Path(sys.argv[1]) / "held").exists, thread.is_alive)
+wait_for((Path(sys.argv[1]) / f"held-{HELD_AT}").exists, thread.is_alive)
 lost_at = steps_done(run.stages[0])
 cluster.remove_node(nodes[1], allow_graceful=False)  # SIGKILL to its raylet, and its workers with it
 if sys.argv[2] == "replace":
@@ -116,7 +118,7 @@ def on_a_cluster(run: Run, script: str, *arguments: str) -> dict:
     done = subprocess.run(
         [sys.executable, "-c", script, str(run.path), *arguments],
         cwd=ROOT,
-        env=clean_environment(**HEALTH, RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S="1"),
+        env=clean_environment(**HEALTH, **WATCHED),
         capture_output=True,
         text=True,
     )

@@ -42,14 +42,20 @@ def assert_resumes(folder: Path, data: str, reference, saved: range = range(HELD
     assert_identical(again, reference)
 
 
-@pytest.mark.parametrize("victim", ["ray::RayTrainWorker", "ray::TrainController"])
-def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterrupted, tmp_path, ray_session, victim):
-    session = session_name()
-    process = start_held(tmp_path, [data], ray_session)
-    (worker,) = workers_of(session, victim)
-    kill(worker)
-    output, errors = process.communicate()
-    assert process.returncode == 0, output + errors
+def test_a_worker_and_a_controller_that_are_killed_are_replaced_and_nothing_is_lost(
+    data, uninterrupted, tmp_path, ray_session
+):
+    """The worker at the first step at which it waits; at the second one, the process that controls its successor."""
+    session, victims = session_name(), {HELD_AT: "ray::RayTrainWorker", 2 * HELD_AT: "ray::TrainController"}
+    others = {process.pid for victim in victims.values() for process in workers_of(session, victim)}
+    training = start_held(tmp_path, [data], ray_session, tuple(victims))
+    for step, victim in victims.items():
+        training.wait_until_held(step)
+        assert steps_done(open_run(tmp_path / "run").stages[0]) == step
+        (process,) = (process for process in workers_of(session, victim) if process.pid not in others)
+        kill(process)
+    done = training.end()
+    assert done.returncode == 0, done.stdout + done.stderr
     remove_orphans()
     run = open_run(tmp_path / "run")
     assert_identical(run, uninterrupted)
@@ -58,25 +64,28 @@ def test_a_process_that_is_killed_is_replaced_and_nothing_is_lost(data, uninterr
 
 
 def test_a_machine_that_goes_down_loses_nothing_but_the_steps_since_its_checkpoint(data, uninterrupted, tmp_path):
-    process = start_held(tmp_path, [data], "local")
-    os.killpg(process.pid, signal.SIGKILL)  # the driver and the Ray that it started
-    process.communicate()
+    training = start_held(tmp_path, [data], "local")
+    os.killpg(training.process.pid, signal.SIGKILL)  # the driver and the Ray that it started
+    training.end()
     assert_resumes(tmp_path, data, uninterrupted)
 
 
-@pytest.mark.parametrize(("stop", "status"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)])
+@pytest.mark.parametrize(
+    ("stop", "status", "num_workers"), [(signal.SIGINT, INTERRUPTED, 1), (signal.SIGTERM, TERMINATED, 0)]
+)
 def test_a_command_that_is_stopped_ends_its_workers_and_resumes(
-    data, uninterrupted, tmp_path, ray_session, stop, status
+    data, uninterrupted, tmp_path, ray_session, stop, status, num_workers
 ):
-    """Ctrl-C, and the signal that stops a job, while a worker trains on a cluster that keeps running."""
+    """Ctrl-C while a worker trains on a cluster that keeps running, and the signal that stops a job, which trains."""
     session = session_name()
-    process = start_held(tmp_path, [data], ray_session)
-    process.send_signal(stop)
-    output, errors = process.communicate()
-    assert process.returncode == status, errors
-    assert errors.rstrip().endswith("run the same command again to resume")
-    assert "Traceback" not in errors
-    assert "is saved; training resumes there" in output
+    training = start_held(tmp_path, [data], ray_session, placement__num_workers=num_workers)
+    assert len(workers_of(session, "ray::RayTrainWorker")) >= num_workers
+    training.process.send_signal(stop)
+    done = training.end()
+    assert done.returncode == status, done.stderr
+    assert done.stderr.rstrip().endswith("run the same command again to resume")
+    assert "Traceback" not in done.stderr
+    assert "is saved; training resumes there" in done.stdout
     wait_for(lambda: not workers_of(session, "ray::RayTrainWorker"))
     remove_orphans()
     assert_resumes(tmp_path, data, uninterrupted, saved=range(HELD_AT + 1, NUM_STEPS))
@@ -129,7 +138,7 @@ def test_a_finished_run_that_is_given_more_steps_ends_as_if_it_had_had_them_at_o
 
 
 def test_a_stage_that_fails_does_not_take_the_other_down(data, tmp_path):
-    good = override(fault_config().stages[0], num_steps=10, placement__cpus_per_worker=0.5)
+    good = override(fault_config().stages[0], num_steps=10, placement__num_workers=0)
     bad = override(good, name="bad", model__low_size=4, placement__max_failures=0)  # 4-16 was not prepared
     wanted = RunConfig(name="mixed", stages=(good, bad))
     run = create_run(tmp_path / "run", wanted, data, {"8-16": "x"}, fresh=False)
