@@ -21,6 +21,7 @@ NOTES = {
     " the same ones with its own defaults, and in a preset of several stages each carries the stage's name:"
     " `--64-256.batch-size 128`. `--config FILE` in place of a preset takes what `--print-config` wrote, or the"
     " `config.json` of any run. [All presets](../presets.md).",
+    "sweep": f"The options are those of the preset. Shown here are `{PRESET}`'s.",
     "ablate": f"The options are those of the preset, which must be one SR3 stage. Shown here are `{PRESET}`'s.",
 }
 

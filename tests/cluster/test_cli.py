@@ -70,8 +70,8 @@ def test_a_command_without_ray_runs_here_whatever_cluster_is_named(command, tmp_
 @pytest.mark.parametrize(
     "command",
     [
-        *(c for c in COMMANDS if c not in ("train", "ablate")),
-        *("train demo", "ablate small-16-64"),
+        *(c for c in COMMANDS if c not in ("train", "ablate", "sweep")),
+        *("train demo", "ablate small-16-64", "sweep small-16-64"),
     ],
 )
 def test_every_commands_help_does_without_torch_and_ray(command):

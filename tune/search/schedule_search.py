@@ -234,6 +234,7 @@ class _Session:
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
         # The table compares with these; the other defaults are judged in full by the confirmation.
         spared = [self.defaults(budget)[0].name for budget in config.steps]
+        before = [(trial.budget, trial.rung_objectives) for trial in ledger.finished]
         os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")  # no tables by Ray Tune in a job's log
         os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"  # Ray's ends fit() on Ctrl-C as if all trials were done
@@ -244,7 +245,7 @@ class _Session:
                 metric="objective",
                 mode="min",
                 search_alg=ScheduleSearcher(space, origin, fixed, algorithm, ledger, config.budget_of),
-                scheduler=Rungs(task.rungs, config.rung_factor, ledger.finished, spared),
+                scheduler=Rungs(task.rungs, config.rung_factor, before, spared),
                 num_samples=missing,
                 max_concurrent_trials=config.num_concurrent,
                 reuse_actors=True,
@@ -262,7 +263,7 @@ class _Session:
         )
         total = config.num_trials + config.num_refinements
         now = lambda: f"trying schedules, {len(ledger.finished)}/{total} tried"  # noqa: E731
-        with _quiet("ray.tune"), waiting_for(now):
+        with quiet("ray.tune"), waiting_for(now):
             tuner.fit()
         shutil.rmtree(storage, ignore_errors=True)  # the ledger has it all
 
@@ -272,7 +273,7 @@ def _trial_id(trial: Any) -> str:
 
 
 @contextmanager
-def _quiet(name: str) -> Iterator[None]:
+def quiet(name: str) -> Iterator[None]:
     """Silence a logger below critical: a failed trial is reported in one line and recorded, without a traceback."""
     logger = logging.getLogger(name)
     level = logger.level

@@ -2,7 +2,7 @@
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import ray
@@ -62,40 +62,44 @@ class ScheduleTrial(ray_tune.Trainable):
 
 
 class Rungs(FIFOScheduler):
-    """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images.
+    """Asynchronous successive halving (Li et al., 2020) over fixed numbers of images, or of steps.
 
     A trial's objective is compared with those of trials of its budget judged on exactly as many images.
 
     Args:
         rungs: numbers of images, rising.
         factor: one in this many continues.
-        finished: trials of an earlier attempt.
+        finished: (budget, objective at each rung) of the trials of an earlier attempt.
         spared: names of trials that are never stopped.
+        measured: name of the number of images in a trial's results.
     """
 
     def __init__(
         self,
         rungs: tuple[int, ...],
         factor: int,
-        finished: Sequence[TrialRecord] = (),
+        finished: Iterable[tuple[int, Sequence[float]]] = (),
         spared: Collection[str] = (),
+        measured: str = "num_images",
     ) -> None:
         super().__init__()
         self._factor = factor
         self._last = rungs[-1]
         self._spared = spared
+        self._measured = measured
         self._seen: dict[tuple[int, int], list[float]] = defaultdict(list)  # (budget, images) -> objectives
-        for known in finished:
-            for num_images, objective in zip(rungs, known.rung_objectives, strict=False):
-                self._seen[known.budget, num_images].append(objective)
+        for budget, objectives in finished:
+            for rung, objective in zip(rungs, objectives, strict=False):
+                self._seen[budget, rung].append(objective)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Stop a trial that is not among the best 1 / factor at its rung so far."""
-        if result["num_images"] >= self._last:
+        rung, objective = result[self._measured], result["objective"]
+        if rung >= self._last:
             return TrialScheduler.CONTINUE
-        seen = self._seen[trial.config["budget"], result["num_images"]]
-        better = sum(objective < result["objective"] for objective in seen)
-        seen.append(result["objective"])
+        seen = self._seen[trial.config["budget"], rung]
+        better = sum(other < objective for other in seen)
+        seen.append(objective)
         stops = better >= max(1, len(seen) // self._factor) and trial.config["name"] not in self._spared
         return TrialScheduler.STOP if stops else TrialScheduler.CONTINUE
 

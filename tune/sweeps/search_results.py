@@ -1,13 +1,13 @@
 """One report of many searches: a table, and a chart a stage of the distance against the cost."""
 
-import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pipelines.storage.uris import join, write_atomic
 from sr3core import strict_json
 from sr3core.config import to_dict
 from tune.search.records.search_report import SearchReport, TrialRecord
+from tune.sweeps.pictures import draw
 from tune.sweeps.searches import SearchOutcome
 
 if TYPE_CHECKING:
@@ -87,20 +87,6 @@ def _cells(one: SearchOutcome) -> list[str]:
         "" if published.kid is None else f"{1000 * published.kid:.2f}",
         *numbers,
     ]
-
-
-def draw(plot: "Callable[[Axes], None]") -> dict[str, bytes]:
-    """A picture as svg and png."""
-    from matplotlib.figure import Figure  # not pyplot: no global state, no display
-
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    plot(axes)
-    axes.spines[["top", "right"]].set_visible(False)
-    files = {"svg": io.BytesIO(), "png": io.BytesIO()}
-    for suffix, file in files.items():
-        figure.savefig(file, format=suffix, dpi=130, metadata={"Date": None} if suffix == "svg" else None)
-    return {suffix: file.getvalue() for suffix, file in files.items()}
 
 
 def plot_cost(axes: "Axes", outcomes: Sequence[SearchOutcome]) -> None:

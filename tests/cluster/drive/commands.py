@@ -34,6 +34,12 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("--run", "{root}/run", "--photos", "{root}/photos", "--labels", "{root}/labels.csv"),
     ),
     "ablate": (("--config", "{root}/train.json", "--data", "{root}/data", "--out", "{root}/new"),),
+    "sweep": (
+        (
+            *("--config", "{root}/train.json", "--data", "{root}/data", "--out", "{root}/new"),
+            *("--vary", "optimizer.learning-rate=1e-3,2e-3"),
+        ),
+    ),
     "report": (("{root}/run",), ("{root}/reported/demo",)),
     "study new": (
         (
@@ -143,7 +149,7 @@ def calls_with_places() -> Iterator[tuple[Call, Option]]:
 def place_options(command: str) -> list[Option]:
     """The options of a command that take a path."""
     module: Any = import_module(f"cluster.commands.{COMMANDS[command].module}")
-    if command in ("train", "ablate"):
+    if command in ("train", "ablate", "sweep"):
         command_line = module.command_line_of(preset("small-16-64"))
     else:
         command_line = module.COMMAND_LINE

@@ -12,12 +12,12 @@ from cluster.options.fields import options_of
 from cluster.options.reading import CommandLine
 from pipelines.settings.presets import PRESETS, preset
 
-WITH_PRESETS = ("train", "ablate")
+WITH_PRESETS = ("train", "ablate", "sweep")
 LINES, COLUMNS = 40, 80
 COMMAND_LINES = [
     *(name for name in COMMANDS if name not in WITH_PRESETS),
     *(f"train {name}" for name in PRESETS),
-    *("ablate small-16-64", "ablate imagenet-64-256"),
+    *("ablate small-16-64", "ablate imagenet-64-256", "sweep small-16-64"),
 ]
 
 

@@ -14,6 +14,7 @@ ARGUMENTS = {
     "prepare": "--source /s --out /o --stages 16-64",
     "train": "faces-cascade --data /d --out /o",
     "ablate": "small-16-64 --data /d --out /o",
+    "sweep": "small-16-64 --data /d --out /o --vary batch-size=8,16",
     "search": "--run /r --stage 16-64",
     "sample": "--run /r --out /o",
     "upscale": "/a.jpg --run /r --out /o",
@@ -37,7 +38,7 @@ NO_PATHS = {
     *("host", "root_path", "forwarded_allow_ips"),
     *("participant_parameters", "completion_code", "completion_url", "title", "consent", "contact"),
     *("resources", "image_column", "label_column", "retry_rejects", "initial_weights"),
-    *("license", "credits", "limits"),
+    *("license", "credits", "limits", "vary"),
 }
 """Fields of text that hold no path. A new one is either annotated as a Location or its kin, or is added here."""
 
