@@ -35,9 +35,7 @@ COMMANDS: dict[str, Command] = {
         summary="compute the paper's metrics for a run or any image folders", module="evaluate", kept="finished parts"
     ),
     "ablate": Command(summary="train and compare Table 5's ablations of a preset", module="ablate", kept="checkpoints"),
-    "sweep": Command(
-        summary="train a preset with different settings, of which the better go on", module="sweep", kept="checkpoints"
-    ),
+    "sweep": Command(summary="train a preset with different settings", module="sweep", kept="checkpoints"),
     "report": Command(summary="write a run's report as one HTML file", module="report", takes_address=False),
     "study new": Command(
         summary="freeze a human study (two-alternative forced choice)", module="study_new", takes_address=False

@@ -75,7 +75,7 @@ def test_only_equal_numbers_of_images_and_steps_are_compared() -> None:
 
 
 def test_rungs_remember_what_an_interrupted_search_saw() -> None:
-    rungs = Rungs((4, 16), 4, [(4, (5.0,))])
+    rungs = Rungs((4, 16), 4, [(2, (5.0,))])
     assert not decide(rungs, "b", 6.0)
     assert decide(rungs, "c", 4.0)
 
