@@ -208,8 +208,11 @@ def _now(records: SweepRecords) -> str:
 
 
 def _resources(placement: PlacementConfig) -> dict[str, float]:
-    """What a trial's own process reserves: nothing where workers train, which reserve for themselves."""
-    return {"cpu": 0.0 if placement.num_workers else placement.cpus_per_worker}
+    """What a trial's own process reserves: next to nothing where workers train, which reserve for themselves.
+
+    No part of a CPU, of which the workers may need all; Ray does not accept nothing at all.
+    """
+    return {"memory": 1e6} if placement.num_workers else {"cpu": placement.cpus_per_worker}
 
 
 def _at_once(placement: PlacementConfig, config: SweepConfig, count: int) -> int:
