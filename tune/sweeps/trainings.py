@@ -17,6 +17,7 @@ from pipelines.runs.run_folder import create_run, read_metrics
 from pipelines.runtime.node_waiting import can_gain_nodes
 from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.train import PlacementConfig, RunConfig, TrainConfig
+from pipelines.shards.mixtures import absolute_data
 from pipelines.storage.folder_lease import working_in
 from pipelines.storage.lease import check_all_held
 from pipelines.storage.uris import absolute, join
@@ -134,7 +135,7 @@ def sweep(
         ConfigError: out holds another sweep.
         StorageError: another process trains there.
     """
-    out = absolute(out)
+    out, data = absolute(out), absolute_data(data)  # trials run in other folders
     rungs = config.rungs(points[0].config.num_steps)
     identity = {
         "points": {point.name: scientific(point.config) for point in points},
