@@ -9,7 +9,7 @@ from cluster.exits import DONE, FAILURE, OVER_BUDGET, PIPE_CLOSED, USAGE_ERROR
 from cluster.notify import run_and_notify
 from cluster.own_packages import PACKAGES
 from cluster.remote.addresses import Target, take_target
-from cluster.stopping import Terminated, exit_status, stoppable
+from cluster.stopping import exit_status, is_by_sigterm, stoppable
 from cluster.streams import drop_unwritten, open_streams, reader_has_left
 from sr3core.config import did_you_mean
 from sr3core.errors import ConfigError, OverBudgetError, Sr3Error
@@ -51,7 +51,7 @@ def _main(arguments: list[str]) -> int:
         print(f"{name}: {error}", file=sys.stderr)
         return OVER_BUDGET if isinstance(error, OverBudgetError) else FAILURE
     except KeyboardInterrupt as stop:
-        cause = "stopped by SIGTERM" if isinstance(stop, Terminated) else "interrupted"
+        cause = "stopped by SIGTERM" if is_by_sigterm(stop) else "interrupted"
         kept = COMMANDS[words].kept if words in COMMANDS else ""
         again = f"{kept} are kept; run the same command again to resume" if kept else "run the same command again"
         print(f"\n{name}: {cause}; {again}", file=sys.stderr)

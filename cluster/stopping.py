@@ -9,6 +9,8 @@ from types import FrameType
 from cluster.exits import INTERRUPTED, TERMINATED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_received: list[int] = []
+"""The signal that stopped what `listen` was last called for."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -26,6 +28,7 @@ def stoppable() -> Iterator[None]:
 def listen() -> None:
     """Raise at the next signal (again); the one after that ends the process. A signal that is ignored stays so."""
     if threading.current_thread() is threading.main_thread():
+        _received.clear()
         for number in SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:  # as a shell leaves SIGINT to what it runs in the background
                 signal.signal(number, _stop)
@@ -49,9 +52,14 @@ def handlers_kept() -> Iterator[None]:
             raise Terminated from end
 
 
+def is_by_sigterm(stop: KeyboardInterrupt) -> bool:
+    """Whether SIGTERM stopped a command. While Ray waits in C++, it raises a KeyboardInterrupt of its own for any."""
+    return isinstance(stop, Terminated) or signal.SIGTERM in _received
+
+
 def exit_status(stop: KeyboardInterrupt) -> int:
     """The exit status of a command that was stopped."""
-    return TERMINATED if isinstance(stop, Terminated) else INTERRUPTED
+    return TERMINATED if is_by_sigterm(stop) else INTERRUPTED
 
 
 @contextmanager
@@ -71,4 +79,5 @@ def _restored_afterwards() -> Iterator[None]:
 def _stop(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_DFL)
+    _received.append(number)
     raise Terminated if number == signal.SIGTERM else KeyboardInterrupt

@@ -68,7 +68,7 @@ def measure(
     if min(scale) < SMALLEST:
         raise DataError(
             f"{split.directory}: the images equal their upsampled inputs, so there is no residual to learn; use"
-            " --objective.residual none, or prepare sharper images"
+            " --model.objective.residual none, or prepare sharper images"
         )
     return scale
 

@@ -1,5 +1,6 @@
 """Signals that stop a command: one path for Ctrl-C and SIGTERM, and no way past the second."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -26,6 +27,26 @@ def test_a_signal_ends_a_command_with_its_status_and_says_how_to_resume(number, 
     monkeypatch.setattr("pipelines.report.status.status_of", lambda path: signal.raise_signal(number))
     assert main(["status", str(tmp_path)]) == status
     assert capsys.readouterr().err.endswith("; run the same command again\n")
+
+
+def test_ray_that_waits_hides_no_sigterm(monkeypatch, capsys, tmp_path, ray_session):
+    """Interrupted in C++, it raises a KeyboardInterrupt of its own instead of what the handler has raised."""
+    import ray
+
+    def stop(pid: int) -> None:
+        os.kill(pid, signal.SIGTERM)
+        signal.pause()
+
+    def wait_in_ray(path: str) -> None:
+        task = ray.remote(num_cpus=0, max_retries=0)(stop).remote(os.getpid())
+        try:
+            ray.get(task)
+        finally:
+            ray.cancel(task, force=True)
+
+    monkeypatch.setattr("pipelines.report.status.status_of", wait_in_ray)
+    assert main(["status", str(tmp_path)]) == TERMINATED
+    assert "stopped by SIGTERM" in capsys.readouterr().err
 
 
 def test_handlers_that_others_install_meanwhile_do_not_stay():
