@@ -19,7 +19,7 @@ class Options:
     """Folder or s3:// prefix that must be readable."""
     out: Location | None = None
     """Folder or s3:// prefix that must be writable."""
-    launch: str | None = None
+    launch: Location | None = None
     """Check a launch file instead, before anything starts: a file of `ray up`, or a folder of Kubernetes manifests."""
     address: str | None = None
     """Check every node of this cluster; default: RAY_ADDRESS, else this machine alone, without Ray."""

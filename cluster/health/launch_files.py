@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cluster.health.checks import Check
+from pipelines.storage.local_files import describe_error
+from pipelines.storage.uris import is_remote
+from pipelines.storage.versioned_json import decoding
 from sr3core.errors import DataError
 
 PLACEHOLDERS = (
@@ -36,26 +39,34 @@ def examine_launch(path: str, buckets: tuple[str, ...]) -> dict[str, list[Check]
         File -> its checks.
 
     Raises:
-        DataError: there is no such file, or it is not YAML.
+        DataError: there is no such file, or it is no launch file.
     """
+    if is_remote(path):
+        raise DataError(f"{path}: a launch file must be on this machine; copy it here")
     found = Path(path)
     files = sorted(found.rglob("*.yaml")) if found.is_dir() else [found]
     if not files or not files[0].is_file():
         raise DataError(f"{path}: no launch file; give a file of `ray up`, or a folder of Kubernetes manifests")
-    return {str(file): list(_examine(file, buckets)) for file in files}
+    checks: dict[str, list[Check]] = {}
+    for file in files:
+        with decoding(file, "file of `ray up` or Kubernetes manifest", "compare it with the shipped ones in cluster/"):
+            checks[str(file)] = list(_examine(file, buckets))
+    return checks
 
 
 def _examine(file: Path, buckets: tuple[str, ...]) -> Iterator[Check]:
     import yaml
 
-    text = file.read_text(encoding="utf-8")
+    text = _text_of(file)
     left = placeholders(text)
     yield check_placeholders(left)
     try:
-        first = next(iter(yaml.safe_load_all(text)), None)
+        first: dict[str, Any] = next(iter(yaml.safe_load_all(text)), {})
     except yaml.YAMLError as error:
-        raise DataError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(first, dict) or "provider" not in first:
+        raise DataError(f"{file}: not YAML: {' '.join(str(error).split())}; correct it") from error
+    if "provider" not in first and "kind" not in first:
+        raise DataError(f"{file}: neither a file of `ray up` (it has no provider) nor a manifest (no kind); give one")
+    if "provider" not in first:
         return
     yield check_token_to_copy(first)
     if first["provider"].get("type") == "gcp":
@@ -64,6 +75,15 @@ def _examine(file: Path, buckets: tuple[str, ...]) -> Iterator[Check]:
         from cluster.health.aws import ask_aws
 
         yield from ask_aws(first, buckets)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file}: not text, but {error.reason}; give a YAML file") from error
+    except OSError as error:
+        raise DataError(f"{file}: {describe_error(error)}") from error
 
 
 def placeholders(text: str) -> dict[str, list[int]]:

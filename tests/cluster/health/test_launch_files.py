@@ -3,10 +3,12 @@
 import re
 from pathlib import Path
 
+import pytest
 import yaml
 
 from cluster.cli import main
 from cluster.health.launch_files import PLACEHOLDERS, check_google, examine_launch, placeholders
+from sr3core.errors import DataError
 
 CLUSTER = Path(__file__).resolve().parents[3] / "cluster"
 SHIPPED = [CLUSTER / "aws.yaml", CLUSTER / "gcp.yaml", *(CLUSTER / "kuberay").rglob("*.yaml")]
@@ -80,3 +82,23 @@ def test_a_sound_manifest_passes(tmp_path):
     (tmp_path / "one.yaml").write_text("kind: Service\n")
     ((check,),) = examine_launch(str(tmp_path), ()).values()
     assert check.state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "neither a file of `ray up`"),
+        (b"- a", "neither a file of `ray up`"),
+        (b"---\n", "not a valid file of `ray up`"),
+        (b"[1,2", "not YAML"),
+        (b"\xff\xfe", "not text"),
+        (b"provider: aws", "not a valid file of `ray up`"),
+        (b"provider: {type: aws}", "it lacks 'region'"),
+    ],
+)
+def test_what_is_no_launch_file_is_named(tmp_path, content, message):
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        examine_launch(str(tmp_path / "a.yaml"), ())
+    with pytest.raises(DataError, match="must be on this machine"):
+        examine_launch("s3://bucket/a.yaml", ())
