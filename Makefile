@@ -31,9 +31,8 @@ check: setup
 	$(BIN)/pyright
 
 # Files of tests go to the workers whole, the longest first (tests/conftest.py), since those of one file share fixtures.
-# Tests that start Ray wait for its processes for much of their time, so that three workers keep two cores busy.
+# With a third one on two cores Ray's nodes miss the 30 seconds that Ray gives them to start.
 WORKERS ?= 2
-RAY_WORKERS ?= 3
 PYTEST := $(BIN)/pytest --dist loadfile --no-loadscope-reorder --numprocesses
 
 # Before a commit: all but what needs Ray, a browser or a clock; three minutes.
@@ -43,7 +42,7 @@ quick: check
 # Everything; what is measured by the clock comes last and alone.
 test: check docs
 	$(BIN)/python .ci/audit.py
-	$(PYTEST) $(RAY_WORKERS) -m "not quiet"
+	$(PYTEST) $(WORKERS) -m "not quiet"
 	$(BIN)/pytest -m quiet
 
 # Solve the ranges of pyproject.toml again: the locks for every Python and platform at once, their lower ends for Python 3.11
