@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.ray_head import init_ray
 from tests.s3_server import ENVIRONMENT as S3_KEYS
 from tests.s3_server import S3Server
 from tests.skips import allowed, shared_folder
@@ -134,8 +135,7 @@ def ray_session() -> Iterator[str]:
     """
     import ray
 
-    ray.init(
-        "local",  # by default Ray would join any cluster that it finds on the machine
+    init_ray(
         num_cpus=2,
         object_store_memory=500_000_000,
         include_dashboard=False,

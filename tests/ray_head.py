@@ -6,9 +6,11 @@ import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -16,6 +18,7 @@ from tests.processes import wait_for
 
 BIN = Path(sys.executable).parent
 MOST_STARTS = 5
+TOO_LATE = "timed out during startup"
 """Ray gives a node 30 seconds to start, whatever else the machine does."""
 
 
@@ -61,22 +64,45 @@ def ray_head(temporary: Path, *options: str, token: str | None = None, gcs_port:
     command += [f"--dashboard-agent-listen-port={free_port()}"]  # the default is taken by the session's own Ray
     command += ["--disable-usage-stats", f"--temp-dir=/tmp/sr3-{port}", *options]
     log = temporary / "head.log"
+    address = f"http://127.0.0.1:{dashboard}"
+    with ray_node(command, {**environment, **variables}, log, lambda: takes_jobs(address, token)) as process:
+        yield Head(address, environment, process)
+
+
+@contextmanager
+def ray_node(command: list[str], environment: dict[str, str], log: Path, is_ready: Callable[[], bool]):
+    """Run `ray start --block` until its node is ready; again, where the machine is too busy for Ray's 30 seconds."""
+    told = ""
     for _ in range(MOST_STARTS):
         with log.open("wb") as file:
-            process = subprocess.Popen(
-                command, env={**environment, **variables}, start_new_session=True, stdout=file, stderr=file
-            )
-        head = Head(f"http://127.0.0.1:{dashboard}", environment, process)
+            process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=file, stderr=file)
         try:
-            wait_for(lambda head=head: head.process.poll() is not None or takes_jobs(head, token))
-            if process.poll() is not None and "timed out during startup" in log.read_text():
-                continue
-            assert process.poll() is None, log.read_text()
-            yield head
-            return
+            wait_for(lambda process=process: process.poll() is not None or is_ready())
+            if process.poll() is None:
+                yield process
+                return
+            told = log.read_text(encoding="utf-8")
+            assert TOO_LATE in told, told
         finally:
             end_node(process)
-    raise AssertionError(log.read_text())
+    raise AssertionError(told)
+
+
+def init_ray(**options: Any) -> None:
+    """`ray.init("local", ...)` in this process; again, where the machine is too busy for Ray's 30 seconds."""
+    import ray
+
+    for number in range(MOST_STARTS):
+        try:
+            ray.init("local", **options)  # by default Ray would join any cluster that it finds on the machine
+            return
+        except Exception as error:  # Ray raises nothing finer
+            if TOO_LATE not in str(error) or number == MOST_STARTS - 1:
+                raise
+            for child in psutil.Process().children():
+                if child.name() in ("raylet", "gcs_server"):
+                    child.kill()
+            ray.shutdown()
 
 
 def end_node(process: subprocess.Popen) -> None:
@@ -91,10 +117,10 @@ def end_node(process: subprocess.Popen) -> None:
     process.wait(30)
 
 
-def takes_jobs(head: Head, token: str | None) -> bool:
+def takes_jobs(address: str, token: str | None) -> bool:
     """Whether a job is accepted; the server answers some seconds before its agents can start one."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    request = urllib.request.Request(f"{head.address}/api/jobs/", json.dumps({"entrypoint": "true"}).encode(), headers)
+    request = urllib.request.Request(f"{address}/api/jobs/", json.dumps({"entrypoint": "true"}).encode(), headers)
     try:
         with urllib.request.urlopen(request, timeout=10) as response:
             return response.status == 200

@@ -15,7 +15,7 @@ from pipelines.settings.prepare import PrepareConfig
 from tests.commands import run_sr3
 from tests.preparing import prepared_without_ray
 from tests.processes import wait_for
-from tests.ray_head import BIN, end_node, free_port, ray_head
+from tests.ray_head import BIN, end_node, free_port, ray_head, ray_node
 
 PASSWORD = secrets.token_hex(16)
 
@@ -55,15 +55,10 @@ def worker(folder: Path, port: int, environment: dict[str, str]):
     """A node of two CPUs that waits for its head to come back."""
     command = [str(BIN / "ray"), "start", "--block", f"--address=127.0.0.1:{port}", "--num-cpus=2"]
     command += ["--object-store-memory=100000000", f"--dashboard-agent-listen-port={free_port()}"]
-    variables = {"RAY_gcs_rpc_server_reconnect_timeout_s": "120"}
-    with open(folder / "worker.log", "wb") as log:
-        process = subprocess.Popen(
-            command, env={**environment, **variables}, start_new_session=True, stdout=log, stderr=log
-        )
-    try:
+    variables = {**environment, "RAY_gcs_rpc_server_reconnect_timeout_s": "120"}
+    log = folder / "worker.log"
+    with ray_node(command, variables, log, lambda: "Ray runtime started." in log.read_text()) as process:
         yield process
-    finally:
-        end_node(process)
 
 
 def sums(folder: Path) -> dict[str, str]:
@@ -91,8 +86,10 @@ def test_a_killed_head_comes_back_with_its_jobs_and_the_same_command_goes_on(pho
         Path(f"/tmp/sr3-{port}/ray_current_cluster").unlink(missing_ok=True)
         with head(tmp_path / "second", redis, port) as second:
             assert node.poll() is None, "the worker's node has outlived its head"
-            listed = run_sr3("jobs", "--address", second.address, environment=second.environment)
-            assert job in listed.stdout, "the new head knows the jobs of the old one"
+            ask = ("jobs", "--address", second.address)
+            wait_for(  # the new head knows the jobs of the old one, once it has read them
+                lambda: job in run_sr3(*ask, environment=second.environment).stdout, lambda: node.poll() is None
+            )
             done = run_sr3("--address", second.address, *command, environment=second.environment)
             assert done.returncode == 0, done.stdout + done.stderr
     after = sums(out / "8-16")
