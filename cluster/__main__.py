@@ -13,7 +13,12 @@ def main() -> int:
         return FAILURE
     from cluster.cli import main as run
 
-    return run()
+    status = run()
+    # CPython remembers an interrupt that passed through executed text, of which imports are full, although it was
+    # handled, and would end a module that was run by -m by SIGINT instead of by its status. Text that ends well clears
+    # that.
+    exec("")
+    return status
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import pytest
 from cluster.cli import main
 from cluster.exits import INTERRUPTED, TERMINATED
 from cluster.stopping import SIGNALS, Terminated, handlers_kept, listen, stoppable
+from tests.commands import ROOT
 
 STATUSES = [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
 
@@ -47,6 +48,12 @@ def test_ray_that_waits_hides_no_sigterm(monkeypatch, capsys, tmp_path, ray_sess
     monkeypatch.setattr("pipelines.report.status.status_of", wait_in_ray)
     assert main(["status", str(tmp_path)]) == TERMINATED
     assert "stopped by SIGTERM" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_text_is_executed_ends_with_the_status_and_not_by_the_signal():
+    """Imports of dataclasses and of named tuples execute text."""
+    done = subprocess.run([sys.executable, "-m", "tests.cluster.interrupted_in_text"], cwd=ROOT, capture_output=True)
+    assert done.returncode == INTERRUPTED, done.stderr
 
 
 def test_handlers_that_others_install_meanwhile_do_not_stay():
