@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,7 +63,7 @@ def _connect(address: str) -> None:
     local: dict[str, Any] = {}
     if address == "local":
         check_machine()
-        local = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+        local = {"object_store_memory": OBJECT_STORE_BYTES, **without_dashboard()}
         what = "starting Ray on this machine"
     else:
         check_cluster(address)
@@ -87,6 +88,18 @@ def _connect(address: str) -> None:
             f"Ray did not start on this machine {why}. Free some memory and disk and run the same command again; Ray's"
             f" logs are in {ray_folder()}/session_latest/logs"
         ) from error
+
+
+def without_dashboard() -> dict[str, Any]:
+    """Options of `ray.init` for a Ray of this process alone.
+
+    Also without a dashboard Ray records the address of one, by default port 8265, where that of another Ray on this
+    machine may answer. Ray Train asks there whether its controller lives, and takes the workers away from one that is
+    not known there. So it records a port at which nobody listens.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return {"include_dashboard": False, "dashboard_port": probe.getsockname()[1]}
 
 
 def _first_line(error: BaseException) -> str:

@@ -135,12 +135,14 @@ def ray_session() -> Iterator[str]:
     """
     import ray
 
+    from cluster.session import without_dashboard
+
     init_ray(
         num_cpus=2,
         object_store_memory=500_000_000,
-        include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
+        **without_dashboard(),
     )
     yield ray.get_runtime_context().gcs_address
     ray.shutdown()

@@ -139,3 +139,15 @@ def test_a_server_that_takes_the_connection_and_is_silent_is_given_up(monkeypatc
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(StorageError, match=r"no job server answers at .*: timed out"):
             probe_job_server(address)
+
+
+def test_a_ray_without_a_dashboard_names_no_port_at_which_another_one_may_answer(ray_session):
+    """Ray Train would ask that one whether its controller lives."""
+    from ray._private.ray_constants import DASHBOARD_ADDRESS, KV_NAMESPACE_DASHBOARD
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    recorded = _internal_kv_get(DASHBOARD_ADDRESS, namespace=KV_NAMESPACE_DASHBOARD).decode()
+    host, port = recorded.rsplit(":", 1)
+    assert port != "8265"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host, int(port)), 1).close()

@@ -50,10 +50,9 @@ def main(address: str, steps: str, *arguments: str) -> int:
     import ray
 
     from cluster.cli import main as sr3
+    from cluster.session import without_dashboard
 
-    local: dict[str, Any] = (
-        {"include_dashboard": False, "object_store_memory": 100_000_000} if address == "local" else {}
-    )
+    local = {"object_store_memory": 100_000_000, **without_dashboard()} if address == "local" else {}
     environment = holding(*map(int, steps.split(",")))
     ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **local)
     os.environ |= environment["env_vars"]
