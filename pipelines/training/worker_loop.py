@@ -1,7 +1,6 @@
 """One stage on Ray Train: TorchTrainer and the loop that each worker runs."""
 
 import logging
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -124,9 +123,8 @@ class FailureBudget:
         return self._left >= 0
 
     def _steps_done(self) -> int:
-        return steps_done(
-            open_run(self._stage.location, results=False).stage(self._stage.name)
-        )  # the workers may be elsewhere
+        run = open_run(self._stage.location, results=False)  # the workers may be elsewhere
+        return steps_done(run.stage(self._stage.name))
 
 
 def _tell_of_small_cache(stage: StageRun, split: SplitReader) -> None:
@@ -219,7 +217,8 @@ def train_as_worker(
     signal = pulse.beat(state.step)
     while state.step < config.num_steps and not signal.stops:
         with metrics.times.waiting():
-            batch = degrade_batch(next(batches).to(team.device), config, state.step)
+            batch = next(batches).to(team.device)
+        batch = degrade_batch(batch, config, state.step)
         statistics = _step(trainer, state, metrics.times, forward, batch, config, team)
         metrics.add(statistics)
         incidents.add(state.step, batch.keys, statistics)
@@ -237,11 +236,18 @@ def train_as_worker(
             pulse.note_checkpoint()
         if _due(state.step, config.checkpoint_every, config):
             report({"step": state.step, **held_out})
-        if team.rank == 0 and config.placement.use_gpu and state.step % (config.sample_every or sys.maxsize) == 0:
-            draw_grid_between_steps(stage, state)
+        if team.rank == 0:
+            _draw_if_due(stage, state)
     batches.close()
     checkpoints.finish()
     metrics.close()
+
+
+def _draw_if_due(stage: StageRun, state: TrainState) -> None:
+    """Draw a grid of samples where Ray tasks on CPUs do not: see sample_grids."""
+    every = stage.config.sample_every
+    if stage.config.placement.use_gpu and every is not None and state.step % every == 0:
+        draw_grid_between_steps(stage, state)
 
 
 def exporter_of(stage: StageRun, team: Team) -> Exporter:

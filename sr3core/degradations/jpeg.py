@@ -51,19 +51,19 @@ def compress(images: Tensor, qualities: Tensor) -> Tensor:
 
 def _mix(images: Tensor, matrix: tuple[tuple[float, ...], ...]) -> Tensor:
     """(3, 3) times the channels of (B, 3, H, W)."""
-    return torch.einsum("ij,bjhw->bihw", images.new_tensor(matrix), images)
+    return torch.einsum("ij,bjhw->bihw", _constant(matrix, images.device, images.dtype), images)
 
 
 def _offset(images: Tensor) -> Tensor:
     """Chroma is centred on 128; (1, 3, 1, 1)."""
-    return images.new_tensor([0.0, 128.0, 128.0])[:, None, None]
+    return _constant((0.0, 128.0, 128.0), images.device, images.dtype)[:, None, None]
 
 
 def _table(table: tuple[int, ...], qualities: Tensor) -> Tensor:
     """Quantisation tables at qualities, by libjpeg's rule: (B,) -> (B, 8, 8)."""
     quality = qualities.double()
     percent = torch.where(quality < 50, (5000 / quality).floor(), 200 - 2 * quality)
-    base = torch.tensor(table, dtype=torch.float64, device=qualities.device).view(BLOCK, BLOCK)
+    base = _constant(table, qualities.device, torch.float64).view(BLOCK, BLOCK)
     return ((base * percent[:, None, None] + 50) / 100).floor().clamp(1, 255)
 
 
@@ -77,6 +77,12 @@ def _through_blocks(planes: Tensor, tables: Tensor) -> Tensor:
     coefficients = (dct @ blocks @ dct.T / tables).round() * tables
     restored = (dct.T @ coefficients @ dct + 128).round().clamp(0, 255)
     return restored.transpose(3, 4).reshape(planes.shape).to(planes.dtype)
+
+
+@lru_cache(maxsize=32)
+def _constant(values: tuple[object, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Copied to a device once: each copy of a few numbers would wait for the device's work."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 @lru_cache(maxsize=4)
