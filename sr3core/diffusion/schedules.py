@@ -137,16 +137,25 @@ def inference_gammas(
         return np.array([1.0, gamma_last])
     u = np.linspace(0, 1, num_steps)
     inner = _CURVES[family](u, gamma_first, gamma_last, shape)
-    return check_gammas(np.concatenate([[1.0], _strictly_falling(inner, gamma_first, gamma_last)]))
+    return check_gammas(np.concatenate([[1.0], strictly_falling(inner, gamma_first, gamma_last)]))
 
 
-def _strictly_falling(inner: np.ndarray, gamma_first: float, gamma_last: float) -> np.ndarray:
-    """Set a curve's end points exactly; if rounding made neighbours of a steep curve equal, spread them slightly."""
-    inner[0], inner[-1] = gamma_first, gamma_last
-    if np.all(np.diff(inner) < 0):
-        return inner
-    even = np.geomspace(gamma_first, gamma_last, len(inner))
-    spread = inner ** (1 - 1e-6) * even**1e-6
+def strictly_falling(levels: np.ndarray, gamma_first: float, gamma_last: float) -> np.ndarray:
+    """Set a curve's end points exactly; if rounding made neighbours of a steep curve equal, spread them slightly.
+
+    Args:
+        levels: gammas[1..N] of a curve that never rises, (N,), N >= 2.
+        gamma_first: gammas[1].
+        gamma_last: gammas[N].
+
+    Returns:
+        (N,) float64, falling strictly; the argument itself unless it had to be spread.
+    """
+    levels[0], levels[-1] = gamma_first, gamma_last
+    if np.all(np.diff(levels) < 0):
+        return levels
+    even = np.geomspace(gamma_first, gamma_last, len(levels))
+    spread = levels ** (1 - 1e-6) * even**1e-6
     spread[0], spread[-1] = gamma_first, gamma_last
     return spread
 

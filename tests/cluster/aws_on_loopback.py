@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -193,6 +194,7 @@ def ray_up(aws: Aws, keys: dict[str, str], folder: Path) -> tuple[subprocess.Com
         "CALLS": str(calls),
         "RAY_DISABLE_PROGRESS_BAR": "1",
     }
-    command = ["ray", "up", "--yes", "--no-config-cache", "--disable-usage-stats", str(launch)]
+    ray = str(Path(sys.executable).with_name("ray"))  # the environment may not be activated
+    command = [ray, "up", "--yes", "--no-config-cache", "--disable-usage-stats", str(launch)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     return done, calls.read_text().splitlines() if calls.exists() else []

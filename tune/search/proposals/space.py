@@ -14,6 +14,7 @@ from sr3core.diffusion.schedules import (
     check_gammas,
     default_schedule,
     inference_gammas,
+    strictly_falling,
     training_gammas,
 )
 from sr3core.errors import ConfigError
@@ -235,7 +236,8 @@ class RefinementSpace:
             share = np.concatenate([[0.0], np.cumsum(widths)]) / widths.sum()
             first = _first_level(values["noise_first"], gammas[-1], self.base.sampler.start)
             start, stop = np.log((1 - first) / first), np.log((1 - gammas[-1]) / gammas[-1])
-            gammas[1:-1] = 1 / (1 + np.exp(start + (stop - start) * share[:-1]))
+            levels = 1 / (1 + np.exp(start + (stop - start) * share))
+            gammas[1:] = strictly_falling(levels, first, gammas[-1])
         knob = _knob(self.base.sampler.algorithm)
         sampler = replace(self.base.sampler, **{knob: values["randomness"]}) if knob else self.base.sampler
         return make_schedule(gammas, sampler, f"refined-{fingerprint_of(values)[:8]}", self.smallest_gamma)

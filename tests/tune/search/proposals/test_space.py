@@ -7,9 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sr3core.diffusion.schedules import FAMILIES, check_gammas, schedule_from_json, training_gammas
+from sr3core.diffusion.schedules import (
+    FAMILIES,
+    check_gammas,
+    inference_gammas,
+    schedule_from_json,
+    training_gammas,
+)
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm
+from sr3core.hyperparameters import Clipping, NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
 from tune.search.proposals.defaults import defaults
 from tune.search.proposals.space import (
     NOISE_FIRST,
@@ -19,6 +25,7 @@ from tune.search.proposals.space import (
     SearchSpace,
     decode,
     distributions,
+    make_schedule,
     propose,
 )
 from tune.search.settings import NUM_DEFAULTS
@@ -83,6 +90,17 @@ def test_a_chain_from_the_input_starts_anywhere_between_noise_and_its_image(poin
         for share in (0.0, 1.0):
             bent = {name: low + share * (high - low) for name, (low, high, _) in refined.ranges.items()}
             check_gammas(np.array(refined.schedule(bent).gammas), SMALLEST)
+
+
+def test_a_steep_schedule_that_moves_towards_no_noise_keeps_all_its_levels_apart() -> None:
+    """Its first levels are 1e-11 apart, which vanishes beside a first level of 1 - 1e-6."""
+    base = make_schedule(
+        inference_gammas("quadratic", 63, 0.5, SMALLEST, shape=3.0), SamplerConfig(), "steep", SMALLEST
+    )
+    space = RefinementSpace(base, SMALLEST)
+    schedule = space.schedule({name: low for name, (low, _, _) in space.ranges.items()})
+    assert schedule.gammas[1] == 1 - 1e-6
+    check_gammas(np.array(schedule.gammas), SMALLEST)
 
 
 def test_the_levels_of_the_other_start_are_not_asked_for() -> None:
