@@ -112,7 +112,7 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
 def _probe_buckets(options: Any) -> None:
     """Miss a server of buckets that is not there at once, not after the retries of every request."""
     from cluster.options.fields import paths_in
-    from pipelines.storage import s3_client
+    from pipelines.storage.buckets import s3_client
 
     for _, path in paths_in(options):
         if path.startswith("s3://"):

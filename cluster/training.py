@@ -25,7 +25,7 @@ def training_session(config: RunConfig, options: TrainOptions, fingerprints: dic
         StorageError: another process trains the run in `--out`, or with `--fresh` does anything there.
     """
     from pipelines.runs.run_folder import create_run
-    from pipelines.storage.folder_lease import refuse_if_anything_runs, working_in
+    from pipelines.storage.leases.folder_lease import refuse_if_anything_runs, working_in
     from pipelines.training.parallel_stages import check_stages
 
     def open_or_start() -> "Run":

@@ -188,7 +188,7 @@ class FaultyProxy(LoopbackServer):
 @contextmanager
 def s3_variables(**variables: str) -> Iterator[None]:
     """Environment variables of this process's S3 client, such as AWS_MAX_ATTEMPTS, and a client that heeds them."""
-    from pipelines.storage import s3_client
+    from pipelines.storage.buckets import s3_client
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():

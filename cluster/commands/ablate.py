@@ -66,7 +66,7 @@ def run(options: Options) -> int:
         from pipelines.runs.run_folder import data_fingerprints
         from pipelines.runs.stage_schedules import check_schedule_file
         from pipelines.shards.mixtures import require_everywhere
-        from pipelines.storage.folder_lease import refuse_if_busy
+        from pipelines.storage.leases.folder_lease import refuse_if_busy
 
     fingerprints = data_fingerprints(options.prepared_data, config)
     check_schedule_file(options.evaluation.schedule)

@@ -30,7 +30,7 @@ COMMAND_LINE = CommandLine(
 def run(options: Options) -> int:
     """`sr3 demo`."""
     with loading():
-        from pipelines.storage.folder_lease import refuse_if_busy, working_in
+        from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 
     if options.dry_run:
         refuse_if_busy(options.out, "demo")

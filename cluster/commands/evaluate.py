@@ -15,7 +15,7 @@ from cluster.session import ray_session
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.settings.locations import DataLocation, Location, NamedLocation
 from pipelines.settings.mixtures import read_data
-from pipelines.storage.folder_lease import refuse_if_busy, working_in
+from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 from sr3core.errors import ConfigError
 
 if TYPE_CHECKING:

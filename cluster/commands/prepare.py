@@ -58,7 +58,7 @@ def run(options: Options) -> int:
     with loading():
         from pipelines.prepare import preparation
         from pipelines.report.next_commands import after_preparation
-        from pipelines.storage.folder_lease import working_in
+        from pipelines.storage.leases.folder_lease import working_in
 
     if options.dry_run:
         print(preparation.describe_plan(options.config, options.add_new, options.retry_rejects))

@@ -58,7 +58,7 @@ def run(options: Options) -> int:
         return DONE
     with loading():
         from pipelines.registry.registry import Registry
-        from pipelines.storage.lease import refuse_if_held
+        from pipelines.storage.leases.lease import refuse_if_held
         from pipelines.storage.uris import absolute
 
     if options.dry_run:

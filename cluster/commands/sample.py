@@ -48,7 +48,7 @@ def run(options: Options) -> int:
         from pipelines.runs.run_folder import open_run
         from pipelines.sampling.generate import part_of, sample_images
         from pipelines.sampling.generation_plan import plan_samples
-        from pipelines.storage.folder_lease import refuse_if_busy, working_in
+        from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:

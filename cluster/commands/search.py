@@ -72,7 +72,7 @@ def run(options: Options) -> int:
     if config is None:
         return _run_several(options)
     with loading():
-        from pipelines.storage.folder_lease import refuse_if_busy, working_in
+        from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 
     place = options.run[0]
     if options.dry_run:

@@ -40,7 +40,7 @@ def run(options: Options) -> int:
     """`sr3 status PATH`."""
     with loading():
         from pipelines.report.status import describe, status_of
-        from pipelines.storage.folder_lease import is_busy
+        from pipelines.storage.leases.folder_lease import is_busy
 
     def told() -> str:
         found = status_of(options.path)

@@ -74,7 +74,7 @@ def run(options: Options) -> int:
         return DONE
     with loading():
         from pipelines.runs.run_folder import data_fingerprints
-        from pipelines.storage.folder_lease import refuse_if_busy, working_in
+        from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
         from pipelines.storage.uris import is_remote
         from pipelines.training.parallel_stages import check_stages
         from tune.sweeps.points import parse_axes, points_of

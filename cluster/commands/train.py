@@ -68,7 +68,7 @@ def run(options: Options) -> int:
         return DONE
     with loading():
         from pipelines.runs.run_folder import data_fingerprints, open_run
-        from pipelines.storage.folder_lease import refuse_if_busy
+        from pipelines.storage.leases.folder_lease import refuse_if_busy
         from pipelines.training.fine_tuning import start_stages
         from pipelines.training.resources import describe_memory
         from pipelines.training.spending import Prices

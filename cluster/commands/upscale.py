@@ -61,7 +61,7 @@ def run(options: Options) -> int:
     with loading():
         from pipelines.registry.registry import find_model
         from pipelines.sampling.upscale import describe_plan, plan_upscaling, upscale_photos
-        from pipelines.storage.folder_lease import refuse_if_busy, working_in
+        from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
     if options.dry_run:

@@ -14,7 +14,7 @@ import tyro
 from cluster.options.fields import Option, options_of, paths_in
 from cluster.options.help import full_text, help_text
 from pipelines.settings.locations import Location
-from pipelines.storage import s3_client
+from pipelines.storage.buckets import s3_client
 from pipelines.storage.uris import read_bytes
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict

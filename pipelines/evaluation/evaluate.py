@@ -17,7 +17,7 @@ from pipelines.runtime.provenance import provenance
 from pipelines.sampling.held_out import NUM_REPEATED, Samples, measured_stage, upscale_split
 from pipelines.settings.evaluate import EvaluateConfig, MeasureConfig
 from pipelines.shards.mixtures import operator_of
-from pipelines.storage.folder_lease import working_in
+from pipelines.storage.leases.folder_lease import working_in
 from pipelines.storage.versioned_json import JsonFormat, read_object
 from sr3core import strict_json
 from sr3core.config import scientific, to_dict

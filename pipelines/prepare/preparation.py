@@ -25,7 +25,7 @@ from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
-from pipelines.storage.folder_lease import refuse_if_busy, working_in
+from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 from pipelines.storage.uris import absolute, delete, exists, join, write_atomic
 from sr3core import strict_json
 from sr3core.errors import DataError

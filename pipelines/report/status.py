@@ -12,7 +12,7 @@ from pipelines.report import next_commands
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.runtime.progress_display import duration
 from pipelines.settings.mixtures import describe_data
-from pipelines.storage.folder_lease import is_busy
+from pipelines.storage.leases.folder_lease import is_busy
 from pipelines.storage.uris import absolute, exists, join
 from pipelines.training.bad_steps import bad_steps
 from pipelines.training.checkpoints import steps_done

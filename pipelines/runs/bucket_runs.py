@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.storage import s3
-from pipelines.storage.folder_lease import LEASES
+from pipelines.storage.buckets import s3
+from pipelines.storage.leases.folder_lease import LEASES
 from pipelines.storage.uris import absolute, delete, join, list_files, write_atomic
 from sr3core.errors import CheckpointError
 

@@ -8,7 +8,7 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 NUM_REQUESTS = 32
-"""Requests under way at once; the connections that pipelines.storage.s3 keeps open are more."""
+"""Requests under way at once; the connections that pipelines.storage.buckets.s3 keeps open are more."""
 
 
 def map_in_threads(function: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:

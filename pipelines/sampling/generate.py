@@ -21,8 +21,8 @@ from pipelines.runtime.provenance import provenance
 from pipelines.sampling.generation_plan import IMAGE_NAME, RECORD, Plan, plan_samples
 from pipelines.sampling.sample_progress import SampleProgress
 from pipelines.settings.sample import SampleConfig
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import Lease
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import Lease
 from pipelines.storage.uris import absolute, delete, join, list_files, read_bytes, write_atomic
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict

@@ -22,8 +22,8 @@ from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.evaluate import EvaluateConfig
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import Lease
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import Lease
 from pipelines.storage.local_files import replacing
 from pipelines.storage.versioned_json import read_object
 from sr3core import strict_json

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from pipelines.images.file_names import IgnoredFiles, IgnoreReason, why_ignored
 from pipelines.images.folder_files import files_below
-from pipelines.storage.s3_client import split_options
+from pipelines.storage.buckets.s3_client import split_options
 from pipelines.storage.uris import (
     absolute,
     exists,

@@ -19,8 +19,8 @@ from pipelines.sampling.photo_writer import ENDINGS
 from pipelines.sampling.upscale_estimate import UpscaleEstimate
 from pipelines.sampling.upscale_records import NEW, changes_since, record_of
 from pipelines.settings.upscale import UpscaleConfig
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import Lease
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import Lease
 from pipelines.storage.uris import absolute, join
 from sr3core.config import to_dict
 

@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
-from pipelines.storage import s3, s3_client
+from pipelines.storage.buckets import s3, s3_client
 from pipelines.storage.local_files import describe_error, discard
 from pipelines.storage.uris import absolute, commit, is_remote, temporary_path
 from sr3core.errors import StorageError

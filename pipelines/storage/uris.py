@@ -13,7 +13,8 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipelines.storage import s3
+from pipelines.storage.buckets import s3
+from pipelines.storage.buckets.s3_client import split_options
 from pipelines.storage.local_files import (
     Entry,
     LocalFile,
@@ -26,7 +27,6 @@ from pipelines.storage.local_files import (
     temporary_beside,
     walk,
 )
-from pipelines.storage.s3_client import split_options
 from pipelines.storage.schemes import describe_unsupported
 from pipelines.storage.scratch import scratch_folder
 from sr3core.errors import MissingError, StorageError

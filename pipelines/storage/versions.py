@@ -2,7 +2,7 @@
 
 import os
 
-from pipelines.storage import s3
+from pipelines.storage.buckets import s3
 from pipelines.storage.local_files import local_errors
 from pipelines.storage.uris import absolute, is_remote
 

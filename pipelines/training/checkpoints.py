@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.provenance import provenance
-from pipelines.storage.lease import Fence
+from pipelines.storage.leases.lease import Fence
 from pipelines.training.worker_group import Team
 from sr3core import strict_json
 from sr3core.checkpoint import (

@@ -5,7 +5,7 @@ Crashes, lost nodes and storage that does not answer are no such failures; Ray T
 
 import ray.train
 
-from pipelines.storage.lease import LeaseLostError
+from pipelines.storage.leases.lease import LeaseLostError
 from sr3core.errors import CheckpointError, ConfigError, DataError, MissingError, Sr3Error, TrainingError
 
 FINAL = (CheckpointError, ConfigError, DataError, LeaseLostError, MissingError, TrainingError)

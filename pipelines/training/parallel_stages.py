@@ -10,8 +10,8 @@ from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_folder import Run, StageRun, open_run
 from pipelines.runtime.progress_display import print_progress
 from pipelines.settings.train import TrainConfig
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import LeaseLostError, check_all_held, fences_here
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import LeaseLostError, check_all_held, fences_here
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.fine_tuning import check_started
 from pipelines.training.frozen_mean import baseline_of, freeze_mean

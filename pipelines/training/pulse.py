@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipelines.runs.run_folder import StageRun, write_atomic
 from pipelines.runtime.exported_metrics import Exporter
-from pipelines.storage.lease import Fence
+from pipelines.storage.leases.lease import Fence
 from pipelines.storage.uris import delete, exists
 from pipelines.storage.versioned_json import read_object
 from pipelines.training.worker_group import Team

@@ -17,7 +17,7 @@ from pipelines.ingest.split_reader import SplitReader, check_shards, open_traini
 from pipelines.runs.run_folder import StageRun, open_run
 from pipelines.runtime.exported_metrics import Exporter
 from pipelines.settings.train import TrainConfig
-from pipelines.storage.lease import Fence
+from pipelines.storage.leases.lease import Fence
 from pipelines.storage.uris import is_remote
 from pipelines.training.bad_steps import Incidents, describe_last_incident
 from pipelines.training.checkpoints import CheckpointWriter, resume, steps_done

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pipelines.registry.registry import Registry
 from pipelines.runs.run_folder import local_path
-from pipelines.storage.lease import Lease, hold, remove_empty
+from pipelines.storage.leases.lease import Lease, hold, remove_empty
 from pipelines.storage.uris import absolute, is_remote
 from pipelines.storage.writable import nearest_that_exists
 from tune.retraining.settings import RetrainConfig

@@ -19,7 +19,7 @@ from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, local_path, open_run, write_atomic
 from pipelines.runtime.provenance import provenance
 from pipelines.shards.manifest import load_manifest
-from pipelines.storage.lease import Lease
+from pipelines.storage.leases.lease import Lease
 from pipelines.storage.uris import absolute, join
 from pipelines.training.parallel_stages import train_run
 from sr3core import strict_json

@@ -19,8 +19,8 @@ from pipelines.runtime.actor_resources import Need, choose_gpus, wait_for_first
 from pipelines.runtime.provenance import provenance
 from pipelines.runtime.waiting import make_way, waiting_for
 from pipelines.settings.mixtures import describe_data
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import check_all_held
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import check_all_held
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error

@@ -12,7 +12,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from pipelines.runtime.live_nodes import wait_for_live_nodes
 from pipelines.runtime.progress_display import duration
-from pipelines.storage.lease import check_all_held
+from pipelines.storage.leases.lease import check_all_held
 from sr3core.config import from_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from tune.search.objective.evaluator import Evaluator, pick_device

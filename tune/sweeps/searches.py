@@ -7,8 +7,8 @@ from pathlib import Path
 
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.settings.mixtures import describe_data
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import LeaseLostError
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import LeaseLostError
 from pipelines.storage.uris import is_remote
 from sr3core.errors import ConfigError, DataError, Sr3Error
 from tune.search.records.search_report import SearchReport

@@ -18,8 +18,8 @@ from pipelines.runtime.node_waiting import can_gain_nodes
 from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.train import PlacementConfig, RunConfig, TrainConfig
 from pipelines.shards.mixtures import absolute_data
-from pipelines.storage.folder_lease import working_in
-from pipelines.storage.lease import check_all_held
+from pipelines.storage.leases.folder_lease import working_in
+from pipelines.storage.leases.lease import check_all_held
 from pipelines.storage.uris import absolute, join
 from pipelines.training.parallel_stages import train_run
 from pipelines.training.resources import fewest_workers, resources_per_worker

@@ -6,7 +6,7 @@ from pipelines.prepare.plan.shard_plan import Plan
 from pipelines.prepare.plan.stage_index import StageIndex
 from pipelines.prepare.writing.shard_task import ShardTask
 from pipelines.settings.stages import StageSpec
-from pipelines.storage.s3 import abort_uploads
+from pipelines.storage.buckets.s3 import abort_uploads
 from pipelines.storage.uris import delete, exists, is_remote, join, list_files
 
 

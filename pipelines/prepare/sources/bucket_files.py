@@ -6,7 +6,7 @@ from functools import partial
 from pipelines.images.file_names import IgnoredFiles, IgnoreReason
 from pipelines.images.folder_files import usable_files
 from pipelines.runtime.tasks import map_in_tasks
-from pipelines.storage.s3_listing import Branch, branches, list_branches
+from pipelines.storage.buckets.s3_listing import Branch, branches, list_branches
 from pipelines.storage.uris import remote_entry
 
 _BRANCHES_PER_TASK = 32

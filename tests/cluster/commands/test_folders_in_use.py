@@ -6,8 +6,8 @@ from cluster.cli import main
 from cluster.exits import FAILURE, USAGE_ERROR
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
-from pipelines.storage.folder_lease import LEASES
-from tests.pipelines.storage.rivals import at_work
+from pipelines.storage.leases.folder_lease import LEASES
+from tests.pipelines.storage.leases.rivals import at_work
 from tests.reporting import measured
 
 

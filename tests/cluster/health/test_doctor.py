@@ -11,7 +11,7 @@ from cluster.cli import main
 from cluster.health import checks
 from cluster.health.checks import Places, check_readable, check_shared, check_shared_memory, check_writable
 from cluster.health.doctor import check_skew, examine_cluster, has_failed
-from pipelines.storage import s3_client
+from pipelines.storage.buckets import s3_client
 from sr3core.errors import StorageError
 from tests.s3_server import s3_variables
 

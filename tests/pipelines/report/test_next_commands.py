@@ -9,7 +9,7 @@ from pipelines.prepare.finished.status import PrepareStatus, StageStatus
 from pipelines.report import next_commands
 from pipelines.report.status import describe, status_of
 from pipelines.runs.run_folder import Run, open_run
-from pipelines.storage.folder_lease import working_in
+from pipelines.storage.leases.folder_lease import working_in
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.training import create_state

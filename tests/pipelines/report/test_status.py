@@ -12,7 +12,7 @@ from pipelines.runs.run_folder import create_run, open_run
 from pipelines.runs.stage_run import StageRun
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
-from pipelines.storage.folder_lease import working_in
+from pipelines.storage.leases.folder_lease import working_in
 from pipelines.training.bad_steps import write_incidents
 from pipelines.training.outcome import write_outcome
 from pipelines.training.parallel_stages import describe_what_is_kept

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.storage import s3_client
 from pipelines.storage.atomic_writers import open_writer, write_pieces
+from pipelines.storage.buckets import s3_client
 from pipelines.storage.uris import exists, read_bytes
 from sr3core.errors import StorageError
 from tests.s3_server import FaultyProxy, S3Server, s3_variables

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.storage import uris
-from pipelines.storage.s3_client import S3Location, parse
+from pipelines.storage.buckets.s3_client import S3Location, parse
 from sr3core.errors import MissingError, StorageError
 
 

@@ -6,7 +6,7 @@ import torch
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
-from pipelines.storage.lease import LeaseLostError, fences_here, hold
+from pipelines.storage.leases.lease import LeaseLostError, fences_here, hold
 from pipelines.training.checkpoints import CheckpointWriter
 from pipelines.training.pulse import Pulse, Signal, ask_to_stop, read_pulse
 from pipelines.training.worker_group import Team

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipelines.registry.registry import Registry
-from pipelines.storage.journal import Journal
-from pipelines.storage.lease import is_held
+from pipelines.storage.leases.journal import Journal
+from pipelines.storage.leases.lease import is_held
 from tests.commands import ROOT
 from tests.processes import wait_for
 from tests.tune.retraining.chains import add_photos, make_config, moved, retrained, write

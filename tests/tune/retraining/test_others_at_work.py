@@ -8,8 +8,8 @@ import pytest
 from cluster.cli import main
 from pipelines.registry.registry import Registry
 from pipelines.settings.train import RunConfig
-from pipelines.storage.journal import Journal
-from pipelines.storage.lease import hold, is_held
+from pipelines.storage.leases.journal import Journal
+from pipelines.storage.leases.lease import hold, is_held
 from sr3core.config import override
 from sr3core.errors import StorageError
 from tests.processes import wait_for

@@ -9,8 +9,8 @@ import pytest
 
 from cluster.cli import main
 from pipelines.registry.registry import Registry
-from pipelines.storage.journal import Journal
-from pipelines.storage.lease import hold, is_held
+from pipelines.storage.leases.journal import Journal
+from pipelines.storage.leases.lease import hold, is_held
 from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError, Sr3Error
 from tests.tune.retraining.chains import add_photos, make_config, retrained

@@ -5,11 +5,11 @@ import time
 
 import pytest
 
-from pipelines.storage import lease as lease_module
-from pipelines.storage.journal import NOTHING, Journal
-from pipelines.storage.lease import LeaseLostError, check_all_held, fences_here, hold, is_held
+from pipelines.storage.leases import lease as lease_module
+from pipelines.storage.leases.journal import NOTHING, Journal
+from pipelines.storage.leases.lease import LeaseLostError, check_all_held, fences_here, hold, is_held
 from sr3core.errors import StorageError
-from tests.pipelines.storage.rivals import start
+from tests.pipelines.storage.leases.rivals import start
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.quiet  # leases expire by the clock
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.quiet  # leases expire by the clock
 HOLDER = """
 # argv: lease, seconds. Holds it until it is killed.
 import sys, time
-from pipelines.storage.lease import hold
+from pipelines.storage.leases.lease import hold
 with hold(sys.argv[1], "test", float(sys.argv[2])):
     print("held", flush=True)
     time.sleep(600)

@@ -15,7 +15,7 @@ def start(code: str, *arguments: str) -> subprocess.Popen:
 WORKER = """
 # argv: folder, work, part. Works there until its input ends or it is killed.
 import sys
-from pipelines.storage.folder_lease import working_in
+from pipelines.storage.leases.folder_lease import working_in
 with working_in(*sys.argv[1:]):
     print("at work", flush=True)
     sys.stdin.read()

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-from pipelines.storage import s3, s3_client
+from pipelines.storage.buckets import s3, s3_client
 
 ENOUGH_BRANCHES = 512
 """Branches beyond which none is divided further."""

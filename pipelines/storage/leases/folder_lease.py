@@ -17,8 +17,8 @@ from contextvars import ContextVar
 from types import MappingProxyType
 from typing import Literal
 
-from pipelines.storage.journal import Journal
-from pipelines.storage.lease import Lease, LeaseTakenError, describe, hold, is_held, refuse_if_held, remove_empty
+from pipelines.storage.leases.journal import Journal
+from pipelines.storage.leases.lease import Lease, LeaseTakenError, describe, hold, is_held, refuse_if_held, remove_empty
 from pipelines.storage.uris import absolute, exists, is_remote, join, list_files
 from pipelines.storage.writable import nearest_that_exists, refuse_unwritable_folder
 from sr3core.errors import StorageError

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pipelines.storage.buckets.s3_client import import_boto3, parse, requests_on
 from pipelines.storage.local_files import describe_error, discard
 from pipelines.storage.range_file import RangeFile
-from pipelines.storage.s3_client import import_boto3, parse, requests_on
 from sr3core.errors import MissingError, StorageError
 
 _MAX_CUTS = 8

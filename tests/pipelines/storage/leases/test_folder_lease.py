@@ -7,13 +7,14 @@ import threading
 
 import pytest
 
-from pipelines.storage import folder_lease, lease, s3_client
-from pipelines.storage.folder_lease import LEASES, refuse_if_anything_runs, refuse_if_busy, working_in
-from pipelines.storage.journal import Journal
-from pipelines.storage.lease import is_held
+from pipelines.storage.buckets import s3_client
+from pipelines.storage.leases import folder_lease, lease
+from pipelines.storage.leases.folder_lease import LEASES, refuse_if_anything_runs, refuse_if_busy, working_in
+from pipelines.storage.leases.journal import Journal
+from pipelines.storage.leases.lease import is_held
 from pipelines.storage.uris import join, list_files
 from sr3core.errors import ConfigError, StorageError
-from tests.pipelines.storage.rivals import WORKER, at_work, start
+from tests.pipelines.storage.leases.rivals import WORKER, at_work, start
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.quiet  # leases expire by the clock
@@ -105,7 +106,7 @@ def test_a_holder_elsewhere_is_given_until_its_next_renewal_to_prove_that_it_liv
 
 def test_a_holder_that_was_killed_elsewhere_is_succeeded_without_a_word_from_the_user(place, monkeypatch):
     short = WORKER.replace(
-        "with working_in", "import pipelines.storage.folder_lease as f; f.LEASE_SECONDS = 3\nwith working_in"
+        "with working_in", "import pipelines.storage.leases.folder_lease as f; f.LEASE_SECONDS = 3\nwith working_in"
     )
     with start(short, place, "training") as holder:
         assert holder.stdout.readline() == "at work\n"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from pipelines.storage.journal import Entry, Journal
+from pipelines.storage.leases.journal import Entry, Journal
 from sr3core.errors import StorageError
 
 RENEWALS = 4

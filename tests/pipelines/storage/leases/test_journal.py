@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from pipelines.storage.journal import NOTHING, Journal
+from pipelines.storage.leases.journal import NOTHING, Journal
 from sr3core.errors import StorageError
-from tests.pipelines.storage.rivals import start
+from tests.pipelines.storage.leases.rivals import start
 
 RACER = """
 # argv: journal, name. Appends 12 entries, each to what it last saw, and counts how often it was first.
 import sys
-from pipelines.storage.journal import Journal
+from pipelines.storage.leases.journal import Journal
 journal, first = Journal(sys.argv[1]), 0
 sys.stdin.readline()
 while first < 12:

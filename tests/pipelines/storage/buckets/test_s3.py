@@ -10,7 +10,8 @@ import pytest
 from pipelines.prepare.sources.listing import open_source
 from pipelines.runs.run_folder import create_run
 from pipelines.settings.presets import preset
-from pipelines.storage import s3, s3_client, uris
+from pipelines.storage import uris
+from pipelines.storage.buckets import s3, s3_client
 from pipelines.storage.uris import exists, list_files, read_bytes, write_atomic
 from sr3core.errors import DataError, MissingError, StorageError
 from tests.s3_server import READER, FaultyProxy, S3Server, s3_variables

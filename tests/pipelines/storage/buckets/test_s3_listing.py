@@ -7,8 +7,8 @@ import pytest
 from pipelines.images.file_names import IgnoredFiles
 from pipelines.images.folder_files import each_file_below
 from pipelines.prepare.sources.bucket_files import files_in_bucket
-from pipelines.storage import s3_listing
-from pipelines.storage.s3_listing import branches, list_branches
+from pipelines.storage.buckets import s3_listing
+from pipelines.storage.buckets.s3_listing import branches, list_branches
 from pipelines.storage.uris import list_files
 from tests.s3_server import S3Server
 from tests.slow_s3 import SlowS3
