@@ -29,7 +29,7 @@ class Options(TrainOptions):
 
     start_from: tyro.conf.UseAppendAction[Annotated[tuple[NamedLocation, ...], tyro.conf.arg(name="from")]] = ()
     """Fine-tune: start from the weights of a run, a registry, RUN/STAGE, a checkpoint's folder or a safetensors file;
-    STAGE=PLACE for one stage, PLACE for all others."""
+    STAGE=PATH for one stage, PATH alone for all others."""
     gpu_memory: float = 80.0
     """Memory of a GPU, GB, that --dry-run compares a training step with."""
     gpu_dollars: float = 0.0
@@ -122,7 +122,7 @@ def find_start(options: Options, config: RunConfig) -> "tuple[RunConfig, dict[st
 
 
 def _place(text: str, config: RunConfig) -> "ParentPlace":
-    """Read `PLACE` or `STAGE=PLACE`."""
+    """Read `PATH` or `STAGE=PATH`."""
     from pipelines.runs.parent_weights import ParentPlace
     from pipelines.runs.shipped_models import is_shipped
     from pipelines.storage.uris import absolute
