@@ -21,7 +21,7 @@ from pipelines.settings.locations import PHOTOS_4X
 from sr3core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sr3core.cascade import Stage
+    from sr3core.upscaling.stage import Stage
 
 Picture = TypeVar("Picture", Image.Image, np.ndarray)
 
@@ -63,7 +63,8 @@ class PhotoModel:
             ConfigError: the model enlarges nothing, the array is no such picture, or the tiles do not fit the networks.
         """
         from sr3core.images.pixels import to_float, to_uint8
-        from sr3core.tiles import Tiling, run_tiled_cascade
+        from sr3core.upscaling.tile_grid import Tiling
+        from sr3core.upscaling.tiles import run_tiled_cascade
 
         if not self.stages:
             raise ConfigError(f"{self.location} holds only a base model: use sample()")
@@ -85,8 +86,8 @@ class PhotoModel:
         Raises:
             ConfigError: the model has no base model, or does not accept these classes.
         """
-        from sr3core.cascade import generate
         from sr3core.images.pixels import to_uint8
+        from sr3core.upscaling.cascade import generate
 
         if self.base is None:
             raise ConfigError(f"{self.location} holds no base model, which images from noise start with: use upscale()")

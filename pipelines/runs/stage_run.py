@@ -16,8 +16,8 @@ from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
-    from sr3core.cascade import Stage
     from sr3core.networks.inference import InferenceNetwork
+    from sr3core.upscaling.stage import Stage
 
 
 MEAN = "mean"
@@ -104,7 +104,7 @@ class StageRun:
         few_steps: bool = False,
     ) -> "Stage":
         """The stage, ready to upscale; its schedule is that of `choose_schedule`."""
-        from sr3core.cascade import Stage
+        from sr3core.upscaling.stage import Stage
 
         inference = inference or InferenceConfig()
         network = self.weights.load_fast(inference, device)

@@ -59,7 +59,7 @@ def _schedule_of(folder: Path, model: ModelConfig, wanted: str | None, few_steps
     if wanted is not None and wanted.isdecimal():
         return default_schedule(noise, int(wanted))
     path = best[-1] if wanted is None else _find(folder, wanted)
-    from sr3core.cascade import check_levels  # torch takes seconds to import
+    from sr3core.upscaling.stage import check_levels  # torch takes seconds to import
 
     found = schedule_from_json(path.read_bytes(), str(path))
     try:

@@ -116,7 +116,7 @@ class Drawer:
     def __init__(self, run: str, out: str, config: dict[str, Any], threads: int, device: str) -> None:
         import torch
 
-        from sr3core.cascade import Stage
+        from sr3core.upscaling.stage import Stage
 
         keep_freed_memory()
         torch.set_num_threads(threads)
@@ -136,9 +136,9 @@ class Drawer:
 
     def work(self, numbers: Sequence[int]) -> StorageError | None:
         """Draw the images of these numbers, and write each of them atomically; returns why one cannot be written."""
-        from sr3core.cascade import generate
         from sr3core.images.pixels import to_uint8
         from sr3core.randomness import derive_seed
+        from sr3core.upscaling.cascade import generate
 
         seeds = [derive_seed(self._config.seed, "sample", number) for number in numbers]
         classes = [self._plan.class_of(number) for number in numbers] if self._plan.classes else None

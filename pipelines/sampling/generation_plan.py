@@ -47,7 +47,7 @@ def generation_stages(run: Run) -> tuple[StageRun, ...]:
     Raises:
         ConfigError: the run has no base model, or sizes do not follow one another.
     """
-    from sr3core.cascade import check_chain
+    from sr3core.upscaling.stage import check_chain
 
     base = run.base()
     if base is None:

@@ -73,10 +73,10 @@ class SplitUpscaler:
 
     def work(self, task: Task) -> None:
         """Write <method>/<key>.png for every method and each of the task's images."""
-        from sr3core.cascade import run_cascade
         from sr3core.images.pixels import to_float, to_uint8
         from sr3core.images.resize import upsample_bicubic, upsample_nearest
         from sr3core.randomness import derive_seed
+        from sr3core.upscaling.cascade import run_cascade
 
         low = to_float(task.low).to(self._device)
         seeds = [derive_seed(self._seed + task.repeat, "held-out", key) for key in task.keys]
@@ -122,7 +122,7 @@ def end_to_end(run: Run) -> str:
     Raises:
         ConfigError: the run has no SR3 stage, or its stages do not follow one another.
     """
-    from sr3core.cascade import check_chain
+    from sr3core.upscaling.stage import check_chain
 
     cascade = run.cascade()
     if not cascade:

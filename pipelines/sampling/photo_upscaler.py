@@ -29,9 +29,9 @@ from sr3core.errors import StorageError
 from sr3core.randomness import NOISE_VERSION
 
 if TYPE_CHECKING:
-    from sr3core.cascade import Stage
     from sr3core.hyperparameters import ModelConfig
-    from sr3core.tiles import TileProgress
+    from sr3core.upscaling.stage import Stage
+    from sr3core.upscaling.tiles import TileProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class PhotoUpscaler:
             raise DecodeError(RejectReason.UNWRITTEN, detail)
         if not changes:
             return False, ()
-        from sr3core.cascade import output_size
+        from sr3core.upscaling.stage import output_size
 
         stages = self._load()
         models = [stage.model for stage in stages]
@@ -119,7 +119,8 @@ class PhotoUpscaler:
 
         from sr3core.images.pixels import to_float, to_uint8
         from sr3core.randomness import derive_seed
-        from sr3core.tiles import Tiling, run_tiled_cascade
+        from sr3core.upscaling.tile_grid import Tiling
+        from sr3core.upscaling.tiles import run_tiled_cascade
 
         torch.set_num_threads(self._threads)
         alpha = photo.alpha

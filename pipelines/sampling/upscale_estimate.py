@@ -9,8 +9,8 @@ from pipelines.sampling.photo_upscaler import decode_limited, load_cascade
 from pipelines.settings.upscale import UpscaleConfig
 
 if TYPE_CHECKING:
-    from sr3core.cascade import Stage
-    from sr3core.tiles import TileGrid
+    from sr3core.upscaling.stage import Stage
+    from sr3core.upscaling.tile_grid import TileGrid
 
 _SLOW_SECONDS = 2.0
 """An evaluation that takes longer is not repeated: what the first one does besides computing hardly matters."""
@@ -39,8 +39,9 @@ class UpscaleEstimate:
         Raises:
             DecodeError: the photo cannot be decoded, or is too large.
         """
-        from sr3core.cascade import output_size
-        from sr3core.tiles import Tiling, plan_cascade
+        from sr3core.upscaling.stage import output_size
+        from sr3core.upscaling.tile_grid import Tiling
+        from sr3core.upscaling.tiles import plan_cascade
 
         models = [stage.model for stage in self._stages]
         height, width = decode_limited(data, self._config, models).pixels.shape[:2]

@@ -113,10 +113,11 @@ def write_grid(stage: StageRun, network: "UNet", step: int) -> None:
 
     from pipelines.ingest.degraded_inputs import degrade_images
     from pipelines.ingest.split_reader import load_split
-    from sr3core.cascade import Stage, draw, upscale
     from sr3core.diffusion.schedules import default_schedule
     from sr3core.images.pixels import to_float, to_uint8
     from sr3core.images.resize import upsample_bicubic
+    from sr3core.upscaling.cascade import draw, upscale
+    from sr3core.upscaling.stage import Stage
 
     model = stage.model
     device = next(network.parameters()).device

@@ -25,7 +25,6 @@ from pipelines.evaluation.measurer import features_of
 from pipelines.evaluation.networks import feature_network
 from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.runs.run_folder import StageRun, open_run, write_atomic
-from sr3core.cascade import Stage, upscale
 from sr3core.config import fingerprint_of, to_dict
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork, distance_label
@@ -35,6 +34,8 @@ from sr3core.metrics.fid import frechet_distance_from_features
 from sr3core.metrics.psnr import psnr
 from sr3core.networks.inference import InferenceNetwork
 from sr3core.randomness import derive_seed
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage
 from tune.search.proposals.defaults import defaults
 
 SAMPLERS = ("trained-respaced", "ddim", "dpmpp-2m", "heun-karras")

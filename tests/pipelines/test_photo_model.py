@@ -10,7 +10,8 @@ from pipelines.photo_model import PhotoModel, load_model
 from pipelines.runs.run_folder import open_run
 from sr3core.errors import ConfigError, DataError
 from sr3core.images.pixels import to_float, to_uint8
-from sr3core.tiles import Tiling, run_tiled_cascade
+from sr3core.upscaling.tile_grid import Tiling
+from sr3core.upscaling.tiles import run_tiled_cascade
 from tests.pipelines.sampling.photos import picture
 
 

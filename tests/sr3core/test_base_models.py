@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from sr3core.cascade import Stage, check_chain, upscale
 from sr3core.diffusion.equations import denoising_loss, q_sample
 from sr3core.diffusion.guidance import as_denoiser
 from sr3core.diffusion.learned_variance import bound_term, split_variance
@@ -19,6 +18,8 @@ from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
 from sr3core.training import Batch, Trainer, create_state, draw_noise, hide_classes
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage, check_chain
 
 OPTIMIZER = OptimizerConfig(learning_rate=3e-3, warmup_steps=20, ema_decay=0.95, gradient_clip=1.0)
 LEARNED = ObjectiveConfig(norm=2, gamma_uniform_in="steps", bound_weight=0.001)

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from sr3core.cascade import Stage, generate, refine, upscale
 from sr3core.diffusion.noise import NoiseField, window_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.features.extractors import InceptionFID, SeededFeatures
@@ -12,6 +11,8 @@ from sr3core.hyperparameters import OptimizerConfig, SamplerConfig
 from sr3core.networks.layers import GroupNorm
 from sr3core.networks.unet import UNet
 from sr3core.training import Batch, Trainer
+from sr3core.upscaling.cascade import generate, upscale
+from sr3core.upscaling.stage import Stage, refine
 from tests.sr3core.fake_cuda import fake_gpu, load_guard
 from tests.sr3core.tiny_models import BASE, REGRESSION, RESIDUAL, SR3
 

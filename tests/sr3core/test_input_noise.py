@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from sr3core.cascade import Stage, upscale
 from sr3core.diffusion.noise import add_input_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
@@ -14,8 +13,11 @@ from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveC
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
-from sr3core.tiles import Tiling, run_tiled_cascade
 from sr3core.training import Batch, Trainer, create_state
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage
+from sr3core.upscaling.tile_grid import Tiling
+from sr3core.upscaling.tiles import run_tiled_cascade
 
 LARGEST = 0.5
 MODEL = ModelConfig(low_size=8, high_size=16, unet=replace(unet_tiny(16, 8), input_noise=LARGEST))

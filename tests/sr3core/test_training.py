@@ -9,7 +9,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sr3core.cascade import Stage, check_chain, run_cascade, upscale
 from sr3core.checkpoint import (
     list_checkpoints,
     read_info,
@@ -29,6 +28,8 @@ from sr3core.networks.unet_weights import load_weights
 from sr3core.regression import regress
 from sr3core.training import Batch, Trainer, create_state, draw_noise
 from sr3core.update_rules import learning_rate_at
+from sr3core.upscaling.cascade import run_cascade, upscale
+from sr3core.upscaling.stage import Stage, check_chain
 
 OPTIMIZER = OptimizerConfig(learning_rate=2e-3, warmup_steps=5, ema_decay=0.9, gradient_clip=1.0)
 

@@ -9,7 +9,6 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sr3core.cascade import Stage, refine, run_cascade
 from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
@@ -17,6 +16,8 @@ from sr3core.networks.unet import UNet
 from sr3core.training import Batch, Trainer, TrainState
 from sr3core.transfer import send
 from sr3core.update_rules import update_average
+from sr3core.upscaling.cascade import run_cascade
+from sr3core.upscaling.stage import Stage, refine
 from tests.sr3core.tiny_models import BASE, REGRESSION, SR3
 
 

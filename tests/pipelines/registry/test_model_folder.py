@@ -15,10 +15,10 @@ from pipelines.runs.run_data import remember_data, require_data, with_data
 from pipelines.runs.run_folder import Run, open_run
 from pipelines.settings.export import ExportConfig
 from pipelines.storage import uris
-from sr3core.cascade import run_cascade
 from sr3core.checkpoint import sampling_weights
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import CheckpointError, ConfigError, DataError
+from sr3core.upscaling.cascade import run_cascade
 
 
 @pytest.fixture

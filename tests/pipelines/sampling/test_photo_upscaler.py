@@ -17,12 +17,12 @@ from pipelines.sampling.photo_upscaler import PhotoReport, PhotoUpscaler, upscal
 from pipelines.sampling.upscale_records import RECORDS
 from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.upscale import UpscaleConfig
-from sr3core.cascade import pad, refine
 from sr3core.config import to_dict
 from sr3core.diffusion.noise import NoiseField
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import derive_seed
+from sr3core.upscaling.stage import pad, refine
 from tests.pipelines.sampling.photos import picture, saved
 
 

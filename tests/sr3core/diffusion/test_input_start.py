@@ -7,7 +7,6 @@ from typing import get_args
 import pytest
 import torch
 
-from sr3core.cascade import upscale
 from sr3core.config import scientific
 from sr3core.diffusion.input_start import noised_input, started_from_input
 from sr3core.diffusion.noise import ImageNoise
@@ -16,9 +15,11 @@ from sr3core.diffusion.sampling import sample
 from sr3core.diffusion.schedules import default_schedule, schedule_from_json
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import NoiseScheduleConfig, SamplerAlgorithm, SamplerConfig
-from sr3core.tiles import Tiling, run_tiled_cascade
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.tile_grid import Tiling
+from sr3core.upscaling.tiles import run_tiled_cascade
 from tests.sr3core.targets import GAUSSIAN, OneStream, plan
-from tests.sr3core.test_tiles import local_stage, picture
+from tests.sr3core.upscaling.test_tiles import local_stage, picture
 
 MEAN, STD = 0.4, 0.3
 """Of GAUSSIAN."""

@@ -5,7 +5,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sr3core.cascade import Stage, upscale
 from sr3core.diffusion.projection import BackProjection
 from sr3core.diffusion.sampling import sample
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
@@ -17,6 +16,8 @@ from sr3core.metrics.consistency import consistency
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage
 from tests.sr3core.targets import OneStream, plan
 
 

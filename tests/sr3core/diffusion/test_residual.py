@@ -5,7 +5,6 @@ from typing import get_args
 import pytest
 import torch
 
-from sr3core.cascade import Stage, upscale
 from sr3core.config import override
 from sr3core.diffusion.equations import predict_epsilon
 from sr3core.diffusion.projection import BackProjection
@@ -19,6 +18,8 @@ from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
 from sr3core.training import Batch, Trainer, create_state
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage
 from tests.sr3core.targets import GAUSSIAN, OneStream, plan
 
 SCALE = (0.1, 0.2, 0.05)

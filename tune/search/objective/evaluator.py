@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from pipelines.storage.local_files import replacing
-from sr3core.cascade import Stage, upscale
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork, extract_features
 from sr3core.images.pixels import to_float, to_uint8
@@ -20,6 +19,8 @@ from sr3core.metrics.consistency import consistency
 from sr3core.metrics.psnr import psnr
 from sr3core.metrics.ssim import ssim
 from sr3core.randomness import derive_seed
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage
 from tune.search.objective.estimates import summarise
 from tune.search.objective.measurements import Measurements, Task, measurement_path
 

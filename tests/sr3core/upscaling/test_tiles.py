@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from sr3core.cascade import Stage, output_size, pad, refine, upscale
 from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
@@ -25,8 +24,11 @@ from sr3core.hyperparameters import (
 from sr3core.images.resize import downsample_bicubic, upsample_bicubic, upsample_bicubic_window
 from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import derive_seed, keyed_generator
-from sr3core.tiles import Tiling, blend_weights, plan_cascade, plan_tiles, run_tiled_cascade, tile_starts
 from sr3core.training import create_state
+from sr3core.upscaling.cascade import upscale
+from sr3core.upscaling.stage import Stage, output_size, pad, refine
+from sr3core.upscaling.tile_grid import Tiling, blend_weights, plan_tiles, tile_starts
+from sr3core.upscaling.tiles import plan_cascade, run_tiled_cascade
 
 STEPS = 4
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sr3core.cascade import Stage, draw, generate, run_cascade
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
@@ -19,6 +18,8 @@ from sr3core.hyperparameters import (
 from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import keyed_generator
 from sr3core.training import create_state
+from sr3core.upscaling.cascade import draw, generate, run_cascade
+from sr3core.upscaling.stage import Stage
 
 STEPS = 3
 

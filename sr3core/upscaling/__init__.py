@@ -1,0 +1,1 @@
+"""Upscaling by trained stages: whole images, tiles of large ones, cascades, and images from noise."""
