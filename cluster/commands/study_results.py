@@ -1,6 +1,7 @@
 """`sr3 study results`: what the answers of a human study say."""
 
 from dataclasses import dataclass
+from shlex import quote
 from typing import Annotated
 
 import tyro
@@ -47,5 +48,6 @@ def run(options: Options) -> int:
     refuse_unwritable_folder(options.out or options.studies[0])
     found = write_results(options.studies, options.database, options.out, options.num_replicates)
     print(tabulate(found))
-    print(options.out or options.studies[0])
+    out = options.out or options.studies[0]
+    print(f"next: sr3 report RUN --study {quote(out)}    (figures and trials are in {out})")
     return DONE

@@ -53,7 +53,7 @@ def assign(config: StudyConfig, models: Sequence[str], images: Sequence[str], sp
         fitting = config.most_trials(len(images) + len(spares))
         raise ConfigError(
             f"num_images: practice and attention checks need {needed} images that the subject is not shown otherwise,"
-            f" but only {free} remain; show fewer, by `--trials-per-subject {fitting}`, or add {needed - free} images"
+            f" but only {free} remain; show fewer, by `--trials-per-subject {fitting}`, or provide {needed - free} more"
         )
     slots = []
     for model in models:

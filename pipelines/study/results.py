@@ -4,6 +4,7 @@ import csv
 import io
 import re
 import statistics
+import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -240,7 +241,7 @@ def tabulate(results: dict[str, Any]) -> str:
     """The fool rates as a plain table."""
     lines = []
     for task in results["tasks"]:
-        lines.append(f"Task {task['task']}: {task['question']}")
+        lines += textwrap.wrap(f"Task {task['task']}: {task['question']}", 80, subsequent_indent="  ")
         lines.append(f"{'':<20}{'fool rate':>10}{'95% interval':>18}{'subjects':>10}{'images':>8}{'trials':>8}")
         for row in task["models"]:
             interval = f"{row['low']:.1%} to {row['high']:.1%}"

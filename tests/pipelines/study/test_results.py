@@ -155,7 +155,7 @@ def test_both_tasks_side_by_side(answered, photos, tmp_path):
     assert [task["task"] for task in results["tasks"]] == [1, 2]
     names = {"extremes-task-1.png", "extremes-task-2.png", "fool-rates.svg"}
     assert names <= {file.name for file in (tmp_path / "both" / "figures").iterdir()}
-    text = tabulate(results)
+    text = " ".join(tabulate(results).split())  # wrapped at 80 columns
     assert "Which of the two images is a better high quality version of the low resolution image in the middle?" in text
     assert "Which image would you guess is from a camera?" in text
     with pytest.raises(ConfigError, match="at most one of each task"):
