@@ -55,6 +55,10 @@ class UNetConfig:
     input_noise: float = field(default=0.0, metadata=ADDED)
     """Largest standard deviation of the noise that training adds to the low-resolution image, which the network is told
     (noise-conditioning augmentation: Ho et al., 2022; SR3+); 0 for none. 0.5 is SR3+'s. Deviation: the paper blurs."""
+    image_channels: int = field(default=3, metadata=ADDED)
+    """Channels of what the network makes, and of the upsampled input: 3 for RGB; for fields, one a variable."""
+    extra_channels: int = field(default=0, metadata=ADDED)
+    """Further channels of its condition: low-resolution variables that it does not make, and static maps."""
 
     def __post_init__(self) -> None:
         factor = 2 ** (len(self.channel_multipliers) - 1)
@@ -65,6 +69,9 @@ class UNetConfig:
         require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
         require(self.num_classes is None or self.num_classes >= 1, f"num_classes: {self.num_classes} is not positive")
         require(0 <= self.input_noise < 1, f"input_noise: {self.input_noise} is not in [0, 1)")
+        require(self.image_channels >= 1, f"image_channels: {self.image_channels} is not positive")
+        require(self.extra_channels >= 0, f"extra_channels: {self.extra_channels} is negative")
+        require(not self.extra_channels or self.conditional, "extra_channels: a base model has no condition")
         require(not self.input_noise or self.conditional, "input_noise: a base model has no input to add noise to")
         require(
             self.num_heads >= 1 and all(self.base_channels * m % self.num_heads == 0 for m in self.channel_multipliers),
@@ -148,11 +155,19 @@ class ObjectiveConfig:
     residual_scale: tuple[float, ...] = field(default=(), metadata=ADDED)
     """The unit of each channel of a residual: its standard deviation of HR minus bicubic upsampling, on the scale of
     [-1, 1]. Empty: measured on the training images when the run is created, and written into its configuration."""
+    channel_weights: tuple[float, ...] = field(default=(), metadata=ADDED)
+    """Weight of each channel in the loss, in their order, at least 0; they are divided by their mean. Empty: all count
+    alike."""
 
     def __post_init__(self) -> None:
         require(
             all(0 < scale < math.inf for scale in self.residual_scale),
             f"residual_scale: {self.residual_scale} are not all positive and finite",
+        )
+        require(
+            all(0 <= weight < math.inf for weight in self.channel_weights)
+            and (not self.channel_weights or sum(self.channel_weights) > 0),
+            f"channel_weights: {self.channel_weights} are not finite and at least 0, one of them more",
         )
         useless = self.residual == "none" and self.residual_scale
         require(not useless, f"residual_scale: {self.residual_scale} has no effect without a residual")
@@ -299,8 +314,11 @@ class ModelConfig:
     """The training noise schedule; not used by regression."""
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     """The training objective."""
+    bounded: bool = field(default=True, metadata=ADDED)
+    """Whether all values lie in [-1, 1], as those of images do; those of fields do not, so nothing is clipped."""
 
     def __post_init__(self) -> None:
+        self._check_channels()
         if self.kind == "base":
             require(self.low_size is None, f"low_size: {self.low_size}, but a base model has no low-resolution input")
             require(not self.unet.conditional, "unet.conditional: a base model needs False")
@@ -330,6 +348,21 @@ class ModelConfig:
         require(
             self.objective.class_dropout == 0 or self.unet.num_classes is not None,
             f"objective.class_dropout: {self.objective.class_dropout}, but unet.num_classes is None",
+        )
+
+    def _check_channels(self) -> None:
+        unet, weights = self.unet, self.objective.channel_weights
+        require(
+            len(weights) in (0, unet.image_channels),
+            f"objective.channel_weights: {len(weights)} for {unet.image_channels} channels",
+        )
+        require(
+            self.bounded or not unet.learned_variance,
+            "unet.learned_variance: its likelihood is that of 8-bit images, and this model makes fields",
+        )
+        require(
+            unet.image_channels == 3 or self.kind != "base",
+            f"unet.image_channels: {unet.image_channels}, but base models make RGB images",
         )
 
     @property

@@ -19,9 +19,9 @@ from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
 from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.layers import Conv1x1
-from sr3core.networks.unet import IMAGE_CHANNELS, UNet
+from sr3core.networks.unet import UNet
 from sr3core.randomness import derive_seed, uniform
-from sr3core.regression import check_mean, condition, regress
+from sr3core.regression import check_mean, condition, regress, with_static
 from sr3core.transfer import send
 from sr3core.update_rules import average_decay, is_spike, learning_rate_at, next_typical_norm, update_average
 
@@ -40,14 +40,20 @@ class Batch:
     """Each sample's key in its shard."""
     classes: Tensor | None = None
     """Class of each sample, (B,) int64; None if the model has no classes."""
+    static: Tensor | None = None
+    """Static maps of each sample, (B, K, H, W) float32: the last of the model's extra channels; None without any."""
+    weights: Tensor | None = None
+    """Weight of each value in the loss, (B, 1 or C, H, W) float32 at least 0, such as 0 where no truth is known; None
+    for 1 everywhere."""
 
     def to(self, device: str | torch.device) -> "Batch":
-        """The same batch with its images and classes on device."""
+        """The same batch with its tensors on device."""
 
         def move(tensor: Tensor | None) -> Tensor | None:
             return None if tensor is None else send(tensor, device)
 
-        return replace(self, low=move(self.low), high=move(self.high), classes=move(self.classes))
+        moved = {name: move(getattr(self, name)) for name in ("low", "classes", "static", "weights")}
+        return replace(self, high=send(self.high, device), **moved)
 
     def split(self, parts: int) -> list["Batch"]:
         """Split into `parts` micro-batches of nearly equal size, for gradient accumulation."""
@@ -55,12 +61,17 @@ class Batch:
         return [self._part(slice(start, stop)) for start, stop in pairwise(bounds)]
 
     def _part(self, part: slice) -> "Batch":
+        def cut(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor[part]
+
         return Batch(
-            None if self.low is None else self.low[part],
+            cut(self.low),
             self.high[part],
             self.positions[part],
             self.keys[part],
-            None if self.classes is None else self.classes[part],
+            cut(self.classes),
+            cut(self.static),
+            cut(self.weights),
         )
 
 
@@ -192,10 +203,12 @@ class Trainer:
         """
         seed = self.seed if purpose_seed is None else purpose_seed
         low, told = self._input(batch, seed, step)
-        x_up = None if low is None else upsample_bicubic(low, self.model.high_size)
+        x_up = None if low is None else with_static(upsample_bicubic(low, self.model.high_size), batch.static)
+        channels, weights = self.model.unet.image_channels, self._weights(batch)
         if self.model.kind == "regression":
-            return SampleLosses(denoising_loss(regress(forward, x_up), batch.high, 2), None)  # type: ignore[arg-type]
-        x_up = None if x_up is None else condition(x_up, self._mean)
+            output = regress(forward, x_up, channels)  # type: ignore[arg-type]
+            return SampleLosses(denoising_loss(output, batch.high, 2, weights), None)
+        x_up = None if x_up is None else condition(self.model, x_up, self._mean)
         objective = self.model.objective
         gamma, epsilon, t = draw_noise(
             objective, self._gammas, batch.high.shape, seed, step, batch.positions, batch.high.device
@@ -204,9 +217,9 @@ class Trainer:
         y_0 = batch.high if residual is None else residual.of(batch.high)
         y_t = q_sample(y_0, gamma, epsilon)
         output = forward(x_up, y_t, gamma, self._classes(batch, seed, step), *told)
-        prediction, fraction = split_variance(output.float(), IMAGE_CHANNELS)
+        prediction, fraction = split_variance(output.float(), channels)
         target = training_target(objective.target, y_0, gamma, epsilon)
-        losses = denoising_loss(prediction, target, objective.norm)
+        losses = denoising_loss(prediction, target, objective.norm, weights)
         if fraction is not None:
             # As in Improved DDPM, the mean learns from L_simple alone: L_vlb's gradient for it is much noisier.
             epsilon_hat = epsilon_from_output(objective.target, prediction.detach(), y_t, gamma)
@@ -214,6 +227,15 @@ class Trainer:
             bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
             losses = losses + objective.bound_weight * (len(self._gammas) - 1) * bound
         return SampleLosses(losses, t)
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        """The weight of each value in the loss, (B or 1, 1 or C, H or 1, W or 1); None if all are 1."""
+        of_channels = self.model.objective.channel_weights
+        if not of_channels:
+            return batch.weights
+        shares = [weight * len(of_channels) / sum(of_channels) for weight in of_channels]
+        weights = send(torch.tensor(shares, dtype=torch.float32).view(1, -1, 1, 1), batch.high.device)
+        return weights if batch.weights is None else weights * batch.weights
 
     def _input(self, batch: Batch, seed: int, step: int) -> tuple[Tensor | None, tuple[Tensor, ...]]:
         """The low-resolution images with their noise, and its levels, (B,), for a network that is told."""

@@ -66,7 +66,7 @@ class Validation:
         values = losses.values.double().cpu()
         ratio, by_bucket = 0.0, torch.zeros(2, NUM_BUCKETS, dtype=torch.float64)
         if losses.steps is None:
-            output = to_uint8(regress(network, upsample_bicubic(batch.low, model.high_size)))  # type: ignore[arg-type]
+            output = to_uint8(regress(network, upsample_bicubic(batch.low, model.high_size), 3))  # type: ignore[arg-type]
             ratio = float(np.sum(psnr(output, self._mine.high[part])))
         else:
             bucket = torch.as_tensor((losses.steps - 1) * NUM_BUCKETS // model.noise_schedule.num_steps)

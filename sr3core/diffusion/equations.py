@@ -68,19 +68,22 @@ def q_sample(y_0: Tensor, gamma: Tensor, epsilon: Tensor) -> Tensor:
     return times(gamma.sqrt(), y_0) + times((1 - gamma).sqrt(), epsilon)
 
 
-def denoising_loss(prediction: Tensor, target: Tensor, norm: int) -> Tensor:
+def denoising_loss(prediction: Tensor, target: Tensor, norm: int, weights: Tensor | None = None) -> Tensor:
     """||f_theta - epsilon||_p^p per image: Equation (6) inside the expectations.
 
     Args:
         prediction: the network's output, (B, C, H, W).
         target: the training target (epsilon in the paper), shaped like prediction.
         norm: p, 1 or 2.
+        weights: weight of each value, at least 0, of a shape that broadcasts to prediction's; None for 1 everywhere.
 
     Returns:
         (B,) float32: the mean over an image's values, that is the paper's sum divided by C H W.
     """
     error = prediction.float() - target.float()
-    return (error.abs() if norm == 1 else error.square()).flatten(1).mean(1)  # (B, C, H, W) -> (B, C H W) -> (B,)
+    losses = error.abs() if norm == 1 else error.square()
+    losses = losses if weights is None else losses * weights
+    return losses.flatten(1).mean(1)  # (B, C, H, W) -> (B, C H W) -> (B,)
 
 
 def reverse_step(mean: Tensor, variance: Tensor, z: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from sr3core.diffusion.equations import Denoiser, epsilon_from_output
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
-from sr3core.networks.unet import IMAGE_CHANNELS
 
 
 def as_denoiser(
@@ -40,7 +39,7 @@ def as_denoiser(
 
     def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
         told = () if input_noise is None else (torch.full_like(gamma, input_noise),)
-        prediction, *v = network(x_up, y_t, gamma, classes, *told).split(IMAGE_CHANNELS, dim=1)
+        prediction, *v = network(x_up, y_t, gamma, classes, *told).split(model.unet.image_channels, dim=1)
         # prediction and v: (B, C, H, W) each
         return epsilon_from_output(model.objective.target, prediction, y_t, gamma), *v
 

@@ -31,7 +31,8 @@ def noised_input(x_up: Tensor | None, gamma: float, epsilon: Tensor, residual: R
     """
     if x_up is None:
         raise ConfigError('start: "input" needs a low-resolution image; use "noise" for a base model')
-    near = x_up if residual is None else residual.of(x_up)
+    start = x_up[:, : epsilon.shape[1]]  # without the extra channels of fields
+    near = start if residual is None else residual.of(start)
     return q_sample(near, level_of(gamma, epsilon), epsilon)
 
 

@@ -42,15 +42,18 @@ class Residual:
 def residual_of(model: ModelConfig, x_up: Tensor) -> Residual | None:
     """The conversion for a model's chain under these conditions; None if the chain draws images.
 
+    Of a condition with extra channels, the first ones are those of the image.
+
     Raises:
         ConfigError: the model draws residuals, and their scale has not been measured.
     """
     objective = model.objective
     if objective.residual == "none":
         return None
-    if len(objective.residual_scale) != x_up.shape[1]:
+    channels = model.unet.image_channels
+    if len(objective.residual_scale) != channels:
         raise ConfigError(
-            f"objective.residual_scale: {len(objective.residual_scale)} numbers for {x_up.shape[1]} channels; `sr3"
+            f"objective.residual_scale: {len(objective.residual_scale)} numbers for {channels} channels; `sr3"
             " train` measures them when it creates a run"
         )
-    return Residual(x_up, objective.residual_scale)
+    return Residual(x_up[:, :channels], objective.residual_scale)

@@ -4,7 +4,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from sr3core.hyperparameters import Precision, UNetConfig
-from sr3core.networks.unet import IMAGE_CHANNELS, UNet
+from sr3core.networks.unet import UNet, zero_inputs
 
 TRAINING_FACTOR = 3
 """Operations of a training step divided by those of a forward pass: the backward pass multiplies once for the inputs'
@@ -28,10 +28,10 @@ def forward_flops(config: UNetConfig) -> int:
     side = config.image_size
     with torch.device("meta"):
         network = UNet(config).eval()
-        image = torch.zeros(1, IMAGE_CHANNELS, side, side)
+        condition, image = zero_inputs(config, (side, side))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             classes = None if config.num_classes is None else torch.zeros(1, dtype=torch.long)
-            network(image if config.conditional else None, image, torch.ones(1), classes)
+            network(condition, image, torch.ones(1), classes)
     return counter.get_total_flops()
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from sr3core.hyperparameters import ModelConfig, Precision
-from sr3core.networks.unet import IMAGE_CHANNELS, UNet, UNetBlock, num_parameters
+from sr3core.networks.unet import UNet, UNetBlock, num_parameters, zero_inputs
 
 _FLOAT32 = 4
 _WORKSPACE_BYTES = 2 << 30
@@ -75,7 +75,7 @@ def training_memory(
     saved = saved_activations(network)
     at_once = -(-num_images // num_micro_batches)
     share = 2 if precision == "bfloat16" else 1
-    pixels = IMAGE_CHANNELS * model.high_size**2 * _FLOAT32
+    pixels = model.unet.image_channels * model.high_size**2 * _FLOAT32
     return MemoryBudget(
         weights=bytes_of_weights,
         average=bytes_of_weights if averages else 0,
@@ -109,10 +109,11 @@ def saved_activations(network: UNet) -> SavedActivations:
     It is up to a tenth too much: there, convolutions give NCHW, of which a 1x1 convolution saves a copy.
     """
     config, side = network.config, network.config.image_size
-    image = torch.zeros(1, IMAGE_CHANNELS, side, side, device="meta")
+    with torch.device("meta"):
+        condition, image = zero_inputs(config, (side, side))
     classes = None if config.num_classes is None else torch.zeros(1, dtype=torch.long, device="meta")
     with _Saved(network).watch() as saved:
-        network(image if config.conditional else None, image, torch.ones(1, device="meta"), classes)
+        network(condition, image, torch.ones(1, device="meta"), classes)
     blocks = list(saved.within.values())
     everything = {storage: size for block in blocks for storage, size in block.items()}
     inputs = {storage: size for kept in saved.inputs.values() for storage, size in kept.items()}

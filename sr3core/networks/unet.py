@@ -24,8 +24,6 @@ from sr3core.networks.blocks import (
 )
 from sr3core.networks.precision import call_in_float32
 
-IMAGE_CHANNELS = 3
-
 
 class UNet(nn.Module):
     """f(x_up, y_t, gamma) of Figure A.1. It is fully convolutional: H and W may be any multiples of size_multiple."""
@@ -39,7 +37,7 @@ class UNet(nn.Module):
             self.embed_class = nn.Embedding(config.num_classes + 1, embedding)  # last row: "no class"
         if config.input_noise:
             self.embed_input_noise = NoiseLevelEmbedding(width)
-        self.conv_in = conv3x3(IMAGE_CHANNELS * (2 if config.conditional else 1), width)
+        self.conv_in = conv3x3(config.image_channels * (2 if config.conditional else 1) + config.extra_channels, width)
 
         def block(
             in_channels: int, out_channels: int, attends: bool = False, resample: Resampling | None = None
@@ -78,8 +76,8 @@ class UNet(nn.Module):
 
     @property
     def out_channels(self) -> int:
-        """Output channels: 3, or 6 with a learned variance."""
-        return IMAGE_CHANNELS * (2 if self.config.learned_variance else 1)
+        """Output channels: those of the image, twice with a learned variance."""
+        return self.config.image_channels * (2 if self.config.learned_variance else 1)
 
     @property
     def size_multiple(self) -> int:
@@ -104,8 +102,8 @@ class UNet(nn.Module):
 
         Args:
             x_up: low-resolution image, upsampled to the output's size, (B, 3, H, W) in about [-1, 1]; None for a base
-                model.
-            y_t: noisy image, (B, 3, H, W).
+                model. For a field of C channels with K extra ones (B, C + K, H, W).
+            y_t: noisy image, (B, 3, H, W); of a field (B, C, H, W), and so is what is returned.
             gamma: noise level of y_t, (B,) in (0, 1].
             classes: class of each image, (B,) int64 in 0..num_classes, where num_classes is "no class"; None is the
                 same as "no class" for all images.
@@ -191,3 +189,10 @@ def _blocks(part: nn.ModuleDict) -> Iterable[UNetBlock]:
 def num_parameters(model: nn.Module) -> int:
     """Number of trainable parameters; works on the meta device."""
     return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def zero_inputs(config: UNetConfig, size: tuple[int, int]) -> tuple[Tensor | None, Tensor]:
+    """x_up and y_t of one image of a size, all zeros, on torch's default device: to count what a network does."""
+    image = torch.zeros(1, config.image_channels, *size)
+    extra = torch.zeros(1, config.extra_channels, *size)
+    return (torch.cat([image, extra], dim=1) if config.conditional else None), image

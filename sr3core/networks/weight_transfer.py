@@ -14,7 +14,7 @@ from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariable
 from torch import Tensor
 
 from sr3core.errors import CheckpointError
-from sr3core.networks.unet import IMAGE_CHANNELS, UNet
+from sr3core.networks.unet import UNet
 from sr3core.networks.unet_weights import names_since_version_1
 
 _PLACE = re.compile(r"^(encoder|middle|decoder)\.(\d+)x\2_")
@@ -59,7 +59,8 @@ def transfer_weights(network: UNet, path: Path, partial: bool = False) -> Transf
     """
     state = network.state_dict()
     found = _read(network, path)
-    taken = {name: _taken(name, value, found.get(name)) for name, value in state.items()}
+    channels = network.config.image_channels
+    taken = {name: _taken(name, value, found.get(name), channels) for name, value in state.items()}
     transfer = _compare(state, found, taken)
     if transfer.misfits and not partial:
         raise CheckpointError(f"{path} does not fit the model: {_listed(transfer.misfits)}")
@@ -116,19 +117,22 @@ def _renamed(name: str, theirs: list[int], ours: list[int]) -> str:
     return f"{place[1]}.{ours[level]}x{ours[level]}_{name[place.end() :]}"
 
 
-def _taken(name: str, ours: Tensor, theirs: Tensor | None) -> Tensor | None:
-    """What becomes of a weight: theirs, ours with those channels of theirs that it has too, or None: it starts anew."""
+def _taken(name: str, ours: Tensor, theirs: Tensor | None, channels: int) -> Tensor | None:
+    """What becomes of a weight: theirs, ours with those channels of theirs that it has too, or None: it starts anew.
+
+    channels is the number of our image's; of another number, what theirs mean is not known.
+    """
     if theirs is None or theirs.shape == ours.shape:
         return theirs
     if name == "conv_in.weight" and ours.shape[0] == theirs.shape[0]:  # (width, condition and y_t, 3, 3)
         merged = torch.zeros_like(ours)
-        merged[:, -IMAGE_CHANNELS:] = theirs[:, -IMAGE_CHANNELS:]
-        shared = min(ours.shape[1], theirs.shape[1]) - IMAGE_CHANNELS
+        merged[:, -channels:] = theirs[:, -channels:]
+        shared = min(ours.shape[1], theirs.shape[1]) - channels
         merged[:, :shared] = theirs[:, :shared]
         return merged
     if name in ("conv_out.weight", "conv_out.bias") and ours.shape[1:] == theirs.shape[1:]:
         merged = ours.clone()  # (image, and variance if it is learned; ...)
-        merged[:IMAGE_CHANNELS] = theirs[:IMAGE_CHANNELS]
+        merged[:channels] = theirs[:channels]
         return merged
     return None
 

@@ -10,29 +10,38 @@ from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.sampling import Progress, sample
 from sr3core.errors import ConfigError
 from sr3core.images.resize import upsample_bicubic
-from sr3core.networks.unet import IMAGE_CHANNELS
 from sr3core.randomness import derive_seed
+from sr3core.regression import with_static
 from sr3core.transfer import send
 from sr3core.upscaling.stage import Stage, check_chain, fill, pad, refine, with_noise
 
 
-def upscale(stage: Stage, low: Tensor, seeds: Sequence[int], progress: Progress | None = None) -> Tensor:
+def upscale(
+    stage: Stage,
+    low: Tensor,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    static: Tensor | None = None,
+) -> Tensor:
     """Upscale images of any size by one stage. Each result depends on its own image and seed alone.
 
     Args:
         stage: the stage.
-        low: (B, 3, h, w) in [-1, 1].
+        low: (B, 3, h, w) in [-1, 1]; for a model of fields (B, C, h, w), C without the static maps.
         seeds: one per image.
         progress: called after every denoising step.
+        static: static maps, (B, K, H, W); None for a model without any.
 
     Returns:
-        (B, 3, H, W) in [-1, 1], where (H, W) is stage.model.enlarged(h, w).
+        (B, 3, H, W) in [-1, 1], where (H, W) is stage.model.enlarged(h, w); fields (B, C, H, W), not clipped.
     """
     rows, columns = stage.model.enlarged(*low.shape[-2:])
     noisy, low = (fill(stage.model, image) for image in (with_noise(stage, low, seeds), low))
     height, width = stage.model.enlarged(*low.shape[-2:])
     multiple = stage.size_multiple
-    x_up = pad(upsample_bicubic(noisy, (height, width)), height + -height % multiple, width + -width % multiple)
+    x_up = upsample_bicubic(noisy, (height, width))
+    x_up = with_static(x_up, None if static is None else pad(static, height, width))
+    x_up = pad(x_up, height + -height % multiple, width + -width % multiple)
     noise = ImageNoise([derive_seed(seed, stage.name) for seed in seeds], low.device)
     return refine(stage, low, x_up, noise, progress)[..., :rows, :columns]
 
@@ -107,5 +116,6 @@ def draw(
         labels = send(torch.tensor(classes, dtype=torch.int64), base.device)
     denoise = as_denoiser(base.model, base.network, labels, guidance)
     noise = ImageNoise([derive_seed(seed, base.name) for seed in seeds], base.device)
-    image = sample(denoise, None, (len(seeds), IMAGE_CHANNELS, size, size), base.schedule, noise, progress)
+    shape = (len(seeds), base.model.unet.image_channels, size, size)
+    image = sample(denoise, None, shape, base.schedule, noise, progress)
     return image.clamp(-1, 1)

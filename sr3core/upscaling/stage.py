@@ -48,6 +48,7 @@ class Stage:
             )
         if self.schedule is not None:
             check_levels(self.model, self.schedule)
+            check_bounds(self.model, self.schedule)
 
     @property
     def size_multiple(self) -> int:
@@ -74,6 +75,21 @@ def check_levels(model: ModelConfig, schedule: InferenceSchedule) -> None:
     check_gammas(np.array(schedule.gammas), float(training_gammas(model.noise_schedule)[-1]))
 
 
+def check_bounds(model: ModelConfig, schedule: InferenceSchedule) -> None:
+    """Check that a schedule does not clip fields, whose extremes are what they are wanted for, nor projects them.
+
+    Raises:
+        ConfigError: it does; the message says what to change.
+    """
+    sampler = schedule.sampler
+    if model.bounded:
+        return
+    if sampler.clip != "none":
+        raise ConfigError(f'schedule {schedule.name}: clip {sampler.clip!r} is for images; fields need "none"')
+    if sampler.project:
+        raise ConfigError(f"schedule {schedule.name}: project {sampler.project} is for images; fields need 0")
+
+
 def check_chain(models: Sequence[tuple[str, ModelConfig]]) -> None:
     """Check that each stage starts at the size at which the one before ends, and that only the first is a base model.
 
@@ -91,6 +107,8 @@ def check_chain(models: Sequence[tuple[str, ModelConfig]]) -> None:
                 f"stage {before} ends at {model.high_size} pixels, but {after} starts at {next_model.low_size};"
                 " a cascade needs them equal"
             )
+        if not (model.bounded and next_model.bounded):
+            raise ConfigError(f"stages {before} and {after} make fields, of which there are no cascades; take one")
 
 
 def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Progress | None = None) -> Tensor:
@@ -100,17 +118,19 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
         stage: the stage.
         low: the low-resolution images (or tiles) x, (B, 3, h, w) in [-1, 1], whose sides are multiples of the scale's
             denominator.
-        x_up: low, upsampled and padded at the bottom and right to multiples of stage.size_multiple, (B, 3, H, W).
+        x_up: low, upsampled and padded at the bottom and right to multiples of stage.size_multiple, (B, 3, H, W); for
+            a model of fields followed by its static maps.
         noise: draws standard normal noise; not used by regression.
         progress: called after every denoising step.
 
     Returns:
-        (B, 3, s h, s w) in [-1, 1] without the padding, where s is the stage's scale.
+        (B, 3, s h, s w) in [-1, 1] without the padding, where s is the stage's scale; fields are not clipped.
     """
     height, width = stage.model.enlarged(*low.shape[-2:])
+    channels = stage.model.unet.image_channels
     if stage.schedule is None:
         with torch.inference_mode():
-            high = regress(stage.network, x_up)
+            high = regress(stage.network, x_up, channels)
         if progress:
             progress(1, 1)
     else:
@@ -118,10 +138,11 @@ def refine(stage: Stage, low: Tensor, x_up: Tensor, noise: Noise, progress: Prog
         told = stage.input_noise if stage.model.unet.input_noise else None
         denoise = as_denoiser(stage.model, stage.network, guidance=sampler.guidance, input_noise=told)
         projection = BackProjection(low, (height, width)) if sampler.project else None
-        x_up = condition(x_up, stage.mean)
-        residual = residual_of(stage.model, x_up)
-        high = sample(denoise, x_up, x_up.shape, stage.schedule, noise, progress, projection, residual)
-    return high[..., :height, :width].clamp(-1, 1)
+        x_up = condition(stage.model, x_up, stage.mean)
+        residual, shape = residual_of(stage.model, x_up), (len(x_up), channels, *x_up.shape[-2:])
+        high = sample(denoise, x_up, shape, stage.schedule, noise, progress, projection, residual)
+    high = high[..., :height, :width]
+    return high.clamp(-1, 1) if stage.model.bounded else high
 
 
 def with_noise(stage: Stage, low: Tensor, seeds: Sequence[int]) -> Tensor:

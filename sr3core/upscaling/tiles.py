@@ -15,6 +15,7 @@ from torch import Tensor
 from sr3core.diffusion.noise import NoiseField
 from sr3core.images.resize import upsample_bicubic_window
 from sr3core.randomness import derive_seed
+from sr3core.regression import with_static
 from sr3core.upscaling.stage import Stage, check_chain, fill, pad, refine, with_noise
 from sr3core.upscaling.tile_grid import TileGrid, Tiling, plan_tiles
 
@@ -57,15 +58,17 @@ def run_tiled_cascade(
     seed: int,
     tiling: Tiling,
     on_progress: Callable[[TileProgress], None] | None = None,
+    static: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Upscale one image through all stages in tiles: the cascade of section 4.3 for images of any size.
 
     Args:
         stages: the cascade.
-        low: (1, 3, h, w) in [-1, 1].
+        low: (1, 3, h, w) in [-1, 1]; for a model of fields (1, C, h, w), C without the static maps.
         seed: seed of the noise, which does not depend on the tiling.
         tiling: how the stages' outputs are divided into tiles.
         on_progress: called after every denoising step of every batch of tiles.
+        static: static maps of the output's size, (1, K, H, W); None for a model without any.
 
     Yields:
         (top, strip): the first row and the pixels of each finished part of the output, from top to bottom; strip is
@@ -82,26 +85,40 @@ def run_tiled_cascade(
             on_progress(progress)
 
     for stage, grid in zip(stages[:-1], grids[:-1], strict=True):
-        image = low.new_empty(1, 3, *stage.model.enlarged(*low.shape[-2:]))
+        image = low.new_empty(1, stage.model.unet.image_channels, *stage.model.enlarged(*low.shape[-2:]))
         for top, strip in upscale_tiles(stage, low, grid, seed, tiling.batch, advance):
             image[..., top : top + strip.shape[-2], :] = strip
         low = image
-    yield from upscale_tiles(stages[-1], low, grids[-1], seed, tiling.batch, advance)
+    yield from upscale_tiles(stages[-1], low, grids[-1], seed, tiling.batch, advance, static)
 
 
 def upscale_tiles(
-    stage: Stage, low: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
+    stage: Stage,
+    low: Tensor,
+    grid: TileGrid,
+    seed: int,
+    batch: int,
+    advance: Advance,
+    static: Tensor | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Upscale one image, (1, 3, h, w), by one stage in tiles. Yields finished rows like run_tiled_cascade."""
     rows, columns = stage.model.enlarged(*low.shape[-2:])
     clean, noisy = (fill(stage.model, image) for image in (low, with_noise(stage, low, [seed])))
-    for top, strip in _filled_strips(stage, clean, noisy, grid, seed, batch, advance):
+    maps = None if static is None else pad(static, *grid.size)
+    for top, strip in _filled_strips(stage, clean, noisy, maps, grid, seed, batch, advance):
         if top < rows:
             yield top, strip[..., : rows - top, :columns]
 
 
 def _filled_strips(
-    stage: Stage, low: Tensor, noisy: Tensor, grid: TileGrid, seed: int, batch: int, advance: Advance
+    stage: Stage,
+    low: Tensor,
+    noisy: Tensor,
+    static: Tensor | None,
+    grid: TileGrid,
+    seed: int,
+    batch: int,
+    advance: Advance,
 ) -> Iterator[tuple[int, Tensor]]:
     """What upscale_tiles yields for an image that is filled up to whole pixels, with what it was filled up with.
 
@@ -109,10 +126,11 @@ def _filled_strips(
     """
     field = NoiseField(derive_seed(seed, stage.name), low.device)
     down, across = (weights.to(low.device) for weights in grid.weights)
-    band = low.new_zeros(1, 3, grid.tile[0], grid.padded[1])  # the current row of tiles, blended
+    channels = stage.model.unet.image_channels
+    band = low.new_zeros(1, channels, grid.tile[0], grid.padded[1])  # the current row of tiles, blended
     done = 0  # image rows above the band
     for places in _batches(grid, batch):
-        tiles = _refine_tiles(stage, low, noisy, grid, places, field, advance)
+        tiles = _refine_tiles(stage, low, noisy, static, grid, places, field, advance)
         for (row, column), tile in zip(places, tiles, strict=True):
             if (finished := grid.tops[row] - done) > 0:
                 yield done, band[..., :finished, : grid.size[1]].clone()
@@ -146,6 +164,7 @@ def _refine_tiles(
     stage: Stage,
     low: Tensor,
     noisy: Tensor,
+    static: Tensor | None,
     grid: TileGrid,
     places: list[tuple[int, int]],
     field: NoiseField,
@@ -158,6 +177,9 @@ def _refine_tiles(
     # Each window is (1, 3, H' / s, W' / s); x_up is (B, 3, H', W') and is then padded to (B, 3, *grid.tile).
     windows = [low[..., top:, left:][..., :height, :width] for top, left in (_shrunk(stage, c) for c in corners)]
     x_up = torch.cat([upsample_bicubic_window(noisy, grid.size, corner, inside) for corner in corners])
+    if static is not None:
+        maps = [static[..., top:, left:][..., : inside[0], : inside[1]] for top, left in corners]
+        x_up = with_static(x_up, torch.cat(maps))
     noise = field.windows(corners)
     return refine(stage, torch.cat(windows), pad(x_up, *grid.tile), noise, lambda _, __: advance(0, len(places)))
 

@@ -157,9 +157,8 @@ def warm_starts(
     torch.set_num_threads(max(1, int(cpus)))
     device = pick_device(gpus)
     low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
-    x_up = condition(
-        upsample_bicubic(low, task.model.high_size), None if task.mean is None else task.mean.to(device).eval()
-    )
+    mean = None if task.mean is None else task.mean.to(device).eval()
+    x_up = condition(task.model, upsample_bicubic(low, task.model.high_size), mean)
     residual = residual_of(task.model, x_up)
     probe = Probe(
         denoise=as_denoiser(task.model, task.network.to(device).eval()),
