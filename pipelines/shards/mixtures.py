@@ -95,6 +95,16 @@ def absolute_data(data: str) -> str:
 
 
 def data_names(data: str) -> tuple[str, ...]:
-    """A short name for each preparation: its folder's, with a number where two have the same."""
+    """A short name for each preparation, no two the same: its folder's, with a number where two have the same."""
     names = [name_of(part.folder) for part in parts_of(data)]
-    return tuple(f"{name}-{number}" if names.count(name) > 1 else name for number, name in enumerate(names))
+    taken = {name for name in names if names.count(name) == 1}
+    found = []
+    for number, name in enumerate(names):
+        own = name
+        if names.count(name) > 1:
+            own = f"{name}-{number}"
+            while own in taken:  # a folder is called so
+                own += f"-{number}"
+            taken.add(own)
+        found.append(own)
+    return tuple(found)

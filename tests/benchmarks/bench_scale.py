@@ -6,16 +6,18 @@
     python tests/benchmarks/bench_scale.py reads 200 --latency 0.03
     python tests/benchmarks/bench_scale.py tasks 1000 20000
 
-`names` plans a source of so many names, which are made up as they are listed: no file is behind them, so what is timed
-is everything but the listing itself. Each count runs in a process of its own, without Ray, or with --ray on two CPUs,
-where tasks work on the parts and the numbers are the driver's alone. `shards` resumes a finished preparation of so
-many shards in a bucket that answers late, and asks for its status. `list` lists a bucket of so many objects, one page
-after another and side by side. `reads` writes a shard of so many photos of such a bucket, with and without reading
-ahead, in turns. `tasks` runs so many tasks that do nothing, as shards are run. Times are of this process's CPUs;
-compare them on one machine alone.
+`names` plans a source of so many names, which are made up as they are listed: no file is behind them, so what is
+timed is everything but the listing itself. Each count runs in a process of its own, without Ray, or with --ray on two
+CPUs, where tasks work on the parts and the numbers are the driver's alone; another line has the most memory that any
+process held for itself, the driver, Ray's workers and its servers, looked at four times a second. `shards` resumes a
+finished preparation of so many shards in a bucket that answers late, and asks for its status. `list` lists a bucket
+of so many objects, one page after another and side by side. `reads` writes a shard of so many photos of such a
+bucket, with and without reading ahead, in turns. `tasks` runs so many tasks that do nothing, as shards are run. Times
+are of this process's CPUs; compare them on one machine alone.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import os
@@ -28,6 +30,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -219,6 +223,28 @@ def _measured(server: SlowS3, function: Callable[[], object]) -> dict[str, objec
     }
 
 
+def watch_memory(command: list[str]) -> dict[str, float]:
+    """Run a command to its end; kind of process -> the most megabytes that one of them had, without shared ones."""
+    most: dict[str, float] = {}
+    with subprocess.Popen(command) as running:
+        while running.poll() is None:
+            for process in _processes(running.pid):
+                with contextlib.suppress(psutil.Error):
+                    memory, name = process.memory_info(), process.name().partition("::")[0]
+                    name = "driver" if process.pid == running.pid else name
+                    most[name] = max(most.get(name, 0.0), (memory.rss - memory.shared) / 1e6)
+            time.sleep(0.25)
+    assert running.returncode == 0, f"exit status {running.returncode}"
+    return {f"most_megabytes_of_{name}": size for name, size in sorted(most.items(), key=lambda item: -item[1])}
+
+
+def _processes(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
 def found(what: str, count: int, latency: float) -> list[dict[str, Any]]:
     """What is measured of so many."""
     if what == "names":
@@ -239,7 +265,7 @@ def main() -> None:
     for count in options.counts:
         if not options.here:
             command = [sys.executable, __file__, options.what, str(count), f"--latency={options.latency}", "--here"]
-            subprocess.run(command + ["--ray"] * options.ray, check=True)
+            print(json.dumps(watch_memory(command + ["--ray"] * options.ray)))
             continue
         if options.ray or options.what == "tasks":
             start_ray()
