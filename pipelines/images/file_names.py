@@ -1,8 +1,12 @@
 """Which files are treated as images, by their names, in every command; the format is determined by the bytes."""
 
+import bisect
 import posixpath
+from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
+
+from pipelines.storage.spool import SortedSpool
 
 IMAGE_EXTENSIONS = frozenset(
     f".{extension}"
@@ -84,23 +88,30 @@ def why_ignored(name: str) -> IgnoreReason | None:
 
 
 class IgnoredFiles:
-    """The files of a source that are not among its images: each with its reason."""
+    """The files of a source that are not among its images: each with its reason. Many are held on the disk."""
 
     _NUM_SHOWN = 3
 
     def __init__(self) -> None:
-        self._names: dict[IgnoreReason, list[str]] = {}
+        self._files: SortedSpool[tuple[str, IgnoreReason]] = SortedSpool()
+        self._counts: Counter[IgnoreReason] = Counter()
+        self._first: dict[IgnoreReason, list[str]] = {}
 
     def __len__(self) -> int:
-        return sum(map(len, self._names.values()))
+        return self._counts.total()
 
     def __iter__(self) -> Iterator[tuple[str, IgnoreReason]]:
         """All of them, by name."""
-        return iter(sorted((name, reason) for reason, names in self._names.items() for name in names))
+        return iter(self._files)
 
     def add(self, name: str, reason: IgnoreReason) -> None:
         """Note one."""
-        self._names.setdefault(reason, []).append(name)
+        self._files.add((name, reason))
+        self._counts[reason] += 1
+        first = self._first.setdefault(reason, [])
+        if len(first) < self._NUM_SHOWN or name < first[-1]:
+            bisect.insort(first, name)
+            del first[self._NUM_SHOWN :]
 
     def update(self, others: "IgnoredFiles") -> None:
         """Note all of another place."""
@@ -109,15 +120,14 @@ class IgnoredFiles:
 
     def remarks(self) -> Iterator[str]:
         """The line that every command which reads a source prints, if there is anything to say."""
-        if self._names:
+        if self._counts:
             yield f"ignored: {self.describe()}"
 
     def describe(self) -> str:
         """How many there are for each reason, and the first ones by name: "2 hidden ('.a.png', '.b.png')"."""
         parts = []
-        for reason in sorted(self._names):
-            names = sorted(self._names[reason])
-            shown = [repr(name) for name in names[: self._NUM_SHOWN]]
-            shown += [f"and {len(names) - len(shown)} more"] * (len(names) > len(shown))
-            parts.append(f"{len(names)} {reason} ({', '.join(shown)})")
+        for reason, count in sorted(self._counts.items()):
+            shown = [repr(name) for name in self._first[reason]]
+            shown += [f"and {count - len(shown)} more"] * (count > len(shown))
+            parts.append(f"{count} {reason} ({', '.join(shown)})")
         return "; ".join(parts)

@@ -25,8 +25,9 @@ from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
+from pipelines.storage.atomic_writers import write_pieces
 from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
-from pipelines.storage.uris import absolute, delete, exists, join, write_atomic
+from pipelines.storage.uris import absolute, delete, exists, join
 from sr3core import strict_json
 from sr3core.errors import DataError
 
@@ -269,7 +270,7 @@ def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]
         delete(path)
     else:
         rows = (strict_json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in source.ignored)
-        write_atomic(path, "".join(rows).encode())
+        write_pieces(path, map(str.encode, rows))
         remarks = (f"{remarks[0]}; {path} names them all", *remarks[1:])
     return plan, remarks
 

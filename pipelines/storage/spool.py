@@ -1,12 +1,20 @@
 """Bytes that are put aside while there may be too many for the memory."""
 
+import heapq
+import pickle
 import tempfile
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipelines.storage.local_files import local_errors
 
 _MEMORY_BYTES = 1 << 25
 """What a spool holds in memory; more goes to a file in the system's temporary folder ($TMPDIR), which has no name."""
+
+_RUN_RECORDS = 100_000
+"""Records that are sorted at a time in memory."""
+_BLOCK_RECORDS = 200
+"""Records of a run that are in memory at a time while runs are merged: of 1,000 runs, 100 million records, 200,000."""
 
 
 class Extent(NamedTuple):
@@ -42,3 +50,36 @@ class Spool:
         """Read a piece."""
         self._file.seek(extent.offset)
         return self._file.read(extent.size)
+
+
+T = TypeVar("T", bound=Any)
+
+
+class SortedSpool(Generic[T]):
+    """Records that can be compared and pickled, to be read in order, any number of times."""
+
+    def __init__(self) -> None:
+        self.num_records = 0
+        self._spool = Spool()
+        self._recent: list[T] = []
+        self._runs: list[list[Extent]] = []
+
+    def add(self, record: T) -> None:
+        """Put a record aside.
+
+        Raises:
+            StorageError: the temporary folder is full.
+        """
+        self._recent.append(record)
+        self.num_records += 1
+        if len(self._recent) == _RUN_RECORDS:
+            self._recent.sort()
+            blocks = (self._recent[start : start + _BLOCK_RECORDS] for start in range(0, _RUN_RECORDS, _BLOCK_RECORDS))
+            self._runs.append([self._spool.append(pickle.dumps(block, pickle.HIGHEST_PROTOCOL)) for block in blocks])
+            self._recent = []
+
+    def __iter__(self) -> Iterator[T]:
+        return heapq.merge(*map(self._read, self._runs), sorted(self._recent))
+
+    def _read(self, run: list[Extent]) -> Iterator[T]:
+        return (record for extent in run for record in pickle.loads(self._spool.read(extent)))

@@ -15,6 +15,9 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from pipelines.shards.summaries import DIGEST_BYTES, ShardSummary, images_of
 
+_SORTED_AT_ONCE = 10_000_000
+"""Digests of 8 bytes each."""
+
 
 @dataclass(frozen=True, slots=True)
 class Duplicates:
@@ -69,7 +72,7 @@ def find_duplicates(plan: Plan, stages: Sequence[StageIndex]) -> Duplicates:
     Names from the original source count as smaller than names that a later addition brought: existing shards stay as
     they are, and no held-out image enters training under another name. The result depends on names and bytes alone; an
     interrupted run gets the same one, because the indices name the duplicates that it has already left out. Memory:
-    16 bytes an image, and the names of duplicates only.
+    8 bytes an image, and the names of duplicates only.
 
     Args:
         plan: all shards, each of which has been written at least once.
@@ -123,10 +126,16 @@ def _read_digests(stages: Sequence[StageIndex], shards: Sequence[str]) -> list[n
 
 
 def _repeated(digests: Sequence[np.ndarray]) -> np.ndarray:
-    """The values that occur more than once, in order."""
-    values = np.concatenate([np.zeros(0, np.uint64), *digests]).astype(np.uint64, copy=False)
-    values.sort()
-    return np.unique(values[1:][values[1:] == values[:-1]])
+    """The values that occur more than once, in order; a few million are sorted at a time."""
+    num_passes = 1 + sum(map(len, digests)) // _SORTED_AT_ONCE
+    found = [np.zeros(0, np.uint64)]
+    for number in range(num_passes):
+        first, last = ((2**64 * bound // num_passes) for bound in (number, number + 1))
+        values = np.concatenate([*found[:1], *(part[(part >= first) & (part <= last - 1)] for part in digests)])
+        values = values.astype(np.uint64, copy=False)
+        values.sort()
+        found.append(np.unique(values[1:][values[1:] == values[:-1]]))
+    return np.concatenate(found)
 
 
 def _images(stages: Sequence[StageIndex], shard: str) -> list[tuple[str, str]]:

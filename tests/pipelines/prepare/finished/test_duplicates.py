@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.prepare.finished import duplicates
 from pipelines.prepare.finished.duplicates import find_duplicates, tasks_without_duplicates
 from pipelines.prepare.plan.dealing import plan_addition
 from pipelines.prepare.plan.shard_plan import Plan, load_own_plan, write_plan
@@ -44,6 +45,14 @@ def stale(config: PrepareConfig, plan: Plan) -> list[ShardTask]:
 def test_the_smallest_name_is_kept(config: PrepareConfig) -> None:
     plan = load_own_plan(config)
     assert kept(config, plan) == {"d.png": "b.png", "g.png": "b.png"}
+
+
+def test_they_are_the_same_however_few_are_sorted_at_once(config: PrepareConfig, monkeypatch) -> None:
+    plan = load_own_plan(config)
+    found = kept(config, plan)
+    for count in (1, 3):
+        monkeypatch.setattr(duplicates, "_SORTED_AT_ONCE", count)
+        assert kept(config, plan) == found != {}
 
 
 def test_shards_with_duplicates_are_written_once_more_and_not_again(config: PrepareConfig) -> None:
