@@ -1,10 +1,10 @@
-"""A small S3 in this process, for benchmarks: objects in memory, a latency, refusals now and then, and a count."""
+"""A small S3 in this process, for benchmarks: objects in memory, a latency, refusals now and then, and counts."""
 
 import random
 import threading
 import time
 import urllib.parse
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from http.server import BaseHTTPRequestHandler
 from xml.sax.saxutils import escape
@@ -26,6 +26,7 @@ class SlowS3(LoopbackServer):
         self.objects: dict[str, bytes] = {}
         self.requests: Counter[str] = Counter()
         self.num_bytes = 0
+        self.most_at_once = self._at_once = 0
         self.latency, self.fault_rate = latency, fault_rate
         self._names: list[str] | None = None
         self._lock = threading.Lock()
@@ -38,6 +39,16 @@ class SlowS3(LoopbackServer):
             self._names = None
 
     def _handle(self, handler: BaseHTTPRequestHandler) -> None:
+        with self._lock:
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+        try:
+            self._answer_request(handler)
+        finally:
+            with self._lock:
+                self._at_once -= 1
+
+    def _answer_request(self, handler: BaseHTTPRequestHandler) -> None:
         body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         time.sleep(self.latency)
         path, _, query = handler.path.partition("?")
@@ -79,9 +90,12 @@ class SlowS3(LoopbackServer):
             self._names = names = self._names or sorted(self.objects)
         prefix, delimiter = f"{bucket}/{options.get('prefix', '')}", options.get("delimiter", "")
         place = bisect_left(names, options.get("continuation-token", prefix))
+        if "start-after" in options:
+            place = max(place, bisect_right(names, f"{bucket}/{options['start-after']}"))
+        most = min(_PAGE, int(options.get("max-keys", _PAGE)))
         objects: list[str] = []
         folders: list[str] = []
-        while place < len(names) and names[place].startswith(prefix) and len(objects) + len(folders) < _PAGE:
+        while place < len(names) and names[place].startswith(prefix) and len(objects) + len(folders) < most:
             folder, slash, _ = names[place][len(prefix) :].partition(delimiter or "\0")
             if delimiter and slash:
                 folders.append(prefix + folder + slash)

@@ -27,15 +27,17 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from pipelines.images.compact_png import encode_compact_png  # noqa: E402
 from pipelines.images.file_names import IgnoredFiles  # noqa: E402
 from pipelines.prepare.finished.status import prepare_status  # noqa: E402
 from pipelines.prepare.plan.dealing import plan_shards  # noqa: E402
@@ -119,20 +121,28 @@ def resume_shards(count: int, latency: float) -> list[dict[str, object]]:
 
 
 def list_bucket(count: int, latency: float) -> list[dict[str, object]]:
-    """Requests and seconds of listing a source in a bucket, in folders of unequal size."""
+    """Requests and seconds of listing a source in a bucket, in folders and in a single one."""
+    flat = (f"{number * 2654435761 % 2**32:08x}.jpg" for number in range(count))
+    return [
+        {"names": count, "layout": layout, **row}
+        for layout, names in (("folders", (name for name, _ in made_up(count))), ("flat", flat))
+        for row in _listings(names, latency)
+    ]
+
+
+def _listings(names: Iterable[str], latency: float) -> list[dict[str, object]]:
     os.environ.update(ENVIRONMENT)
     with SlowS3() as server:
-        for name, _ in made_up(count):
+        for name in names:
             server.objects[f"bucket/in/{name}"] = b""
         uri = f"s3://bucket/in?endpoint_override={server.endpoint}"
         next(iter(list_files_of(uri)))  # the server sorts its names
         server.latency = latency
-        serial = _measured(server, lambda: deque(list_files_of(uri), maxlen=0))
-        by_branches = _measured(server, lambda: deque(files_in_bucket(uri, IgnoredFiles(), ()), maxlen=0))
-        return [
-            {"names": count, "what": "one page after another", **serial},
-            {"names": count, "what": "side by side", **by_branches},
-        ]
+        ways: dict[str, Callable[[], object]] = {
+            "one page after another": lambda: deque(list_files_of(uri), maxlen=0),
+            "side by side": lambda: deque(files_in_bucket(uri, IgnoredFiles(), ()), maxlen=0),
+        }
+        return [{"what": what, **_measured(server, function)} for what, function in ways.items()]
 
 
 def read_images(count: int, latency: float) -> list[dict[str, object]]:
@@ -191,14 +201,15 @@ def _nothing(row: dict[str, str]) -> dict[str, bytes]:
 
 
 def _pretend_shards(server: SlowS3, config: PrepareConfig) -> None:
-    """Put the indices of a finished preparation into the bucket, and empty tars."""
+    """Put the indices of a finished preparation into the bucket, and tars whose every record is one picture."""
+    picture = encode_compact_png(np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8))
     stage, write = config.stages[0], manifest.write_atomic
     manifest.write_atomic = lambda uri, data: server.put(uri.partition("?")[0].removeprefix("s3://"), data)
     for shard in load_own_plan(config).shards:
         names = tuple(item.name for item in load_items(config.out, shard))
         keys = tuple(f"{hash(name) & (1 << 64) - 1:020x}" for name in names)
         digests = tuple(key.rjust(64, "0")[::-1] for key in keys)
-        members = tuple({end: (1 << 20, 1 << 16) for end in ("hr.png", "lr.png", "json")} for _ in names)
+        members = tuple({end: (0, len(picture)) for end in ("hr.png", "lr.png", "json")} for _ in names)
         labels = (None,) * len(names)
         manifest.save_index(
             f"s3://bucket/out/{stage}",
@@ -206,17 +217,18 @@ def _pretend_shards(server: SlowS3, config: PrepareConfig) -> None:
                 shard.name, fingerprint(config), shard.fingerprint, 1, "0" * 64, keys, members, digests, names, labels
             ),
         )
-        server.put(f"bucket/out/{stage}/{shard.name}", b"x")
+        server.put(f"bucket/out/{stage}/{shard.name}", picture)
     manifest.write_atomic = write
 
 
 def _measured(server: SlowS3, function: Callable[[], object]) -> dict[str, object]:
     server.requests.clear()
-    server.num_bytes = 0
+    server.num_bytes = server.most_at_once = 0
     wall, cpu = time.monotonic(), time.process_time()
     function()
     return {
         "requests": dict(server.requests),
+        "most_requests_at_once": server.most_at_once,
         "megabytes": server.num_bytes / 1e6,
         "wall_seconds": time.monotonic() - wall,
         "cpu_seconds_with_the_server": time.process_time() - cpu,

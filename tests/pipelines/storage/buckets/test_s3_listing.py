@@ -1,4 +1,4 @@
-"""A listing side by side is the listing one page after another: every name once, in the same order."""
+"""A listing side by side is the listing one page after another: every name once."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from pipelines.images.file_names import IgnoredFiles
 from pipelines.images.folder_files import each_file_below
 from pipelines.prepare.sources.bucket_files import files_in_bucket
 from pipelines.storage.buckets import s3_listing
-from pipelines.storage.buckets.s3_listing import branches, list_branches
+from pipelines.storage.buckets.s3_listing import Branch, branches, divide_by_names, list_branches
 from pipelines.storage.uris import list_files
 from tests.s3_server import S3Server
 from tests.slow_s3 import SlowS3
@@ -33,8 +33,19 @@ def slow() -> Iterator[tuple[SlowS3, str]]:
         yield server, f"s3://bucket/in?endpoint_override={server.endpoint}"
 
 
+FLAT = [
+    *(f"{number * 2654435761 % 2**32:08x}.jpg" for number in range(150)),
+    *(f"photo_{number}.jpg" for number in range(150)),
+    *("é", "photo_", "photo_1", "ä/1.jpg", "\U0001f600.jpg", "\U0010ffff", "\U0010ffff\U0010ffff.jpg"),
+]
+
+
 def together(uri: str) -> list[tuple[str, int]]:
-    return list(list_branches(uri, branches(uri)))
+    found, left = list_branches(uri, branches(uri))
+    while left:
+        more, left = list_branches(uri, divide_by_names(uri, left))
+        found += more
+    return found
 
 
 def test_on_a_real_server_every_file_is_found_once(s3_server: S3Server) -> None:
@@ -58,9 +69,62 @@ def test_the_order_is_that_of_the_keys_however_it_is_divided(slow, monkeypatch, 
     for size, name in enumerate([*NAMES, *more]):
         server.put(f"bucket/in/{name}", bytes(size % 7))
     server.put("bucket/input/not-below.jpg", b"")
-    found = together(uri)
-    assert found == list(list_files(uri))
-    assert [name for name, _ in found] == sorted(name for name, _ in found)
+    assert together(uri) == sorted(list_files(uri))
+
+
+@pytest.mark.parametrize("enough", [1, 20, 512])
+@pytest.mark.parametrize("page", [4, 30])
+def test_names_of_a_flat_folder_are_found_once_in_any_ranges(slow, monkeypatch, enough, page) -> None:
+    server, uri = slow
+    for name, value in (("_PAGE_NAMES", page), ("_PAGES_AT_ONCE", 2), ("ENOUGH_RANGES", enough)):
+        monkeypatch.setattr(s3_listing, name, value)
+    for folder in ("", "other/"):
+        for name in FLAT:
+            server.put(f"bucket/in/{folder}{name}", b"x")
+    assert sorted(together(uri)) == sorted([(folder + name, 1) for folder in ("", "other/") for name in FLAT])
+
+
+def test_ranges_on_a_real_server_hold_every_name_once(s3_server: S3Server, monkeypatch) -> None:
+    for name, value in (("_PAGE_NAMES", 4), ("_PAGES_AT_ONCE", 2), ("ENOUGH_RANGES", 12)):
+        monkeypatch.setattr(s3_listing, name, value)
+    s3_server.create_bucket("ranges")
+    names = [*FLAT[:60], *FLAT[150:210], "ü 1.jpg", "what?#.jpg"]
+    for name in names:
+        s3_server.client().put_object(Bucket="ranges", Key=f"in/{name}", Body=b"x")
+    uri = f"s3://ranges/in?endpoint_override={s3_server.endpoint}"
+    assert sorted(together(uri)) == sorted((name, 1) for name in names)
+
+
+def test_a_flat_folder_is_listed_by_many_requests_at_once(slow, monkeypatch) -> None:
+    server, uri = slow
+    monkeypatch.setattr(s3_listing, "_PAGE_NAMES", 50)
+    for number in range(3000):
+        server.objects[f"bucket/in/{number * 2654435761 % 2**32:08x}.jpg"] = b""
+    server.latency = 0.1
+    server.requests.clear()
+    listed = [name for name, _ in files_in_bucket(uri, IgnoredFiles(), ())]
+    assert sorted(listed) == [name.removeprefix("bucket/in/") for name in sorted(server.objects)]
+    assert server.most_at_once >= 10
+    assert server.requests["LIST"] < 60 + 60
+
+
+def test_a_task_returns_a_bounded_number_of_names(slow, monkeypatch) -> None:
+    server, uri = slow
+    monkeypatch.setattr(s3_listing, "_PAGE_NAMES", 10)
+    for number in range(2000):
+        server.objects[f"bucket/in/{number:06d}.jpg"] = b""
+    left = branches(uri)
+    while left:
+        found, rest = list_branches(uri, left)
+        assert len(found) <= 160 * len(left)
+        left = divide_by_names(uri, rest)
+
+
+def test_a_bucket_without_order_is_not_divided_by_names(slow) -> None:
+    server, uri = slow
+    left = [Branch(is_whole=True, after="000160.jpg", token="behind it")]
+    assert divide_by_names(uri.replace("s3://bucket", "s3://bucket--zone--x-s3"), left) == left
+    assert not server.requests
 
 
 def test_what_is_no_image_is_ignored_as_it_is_elsewhere(slow) -> None:
