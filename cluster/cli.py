@@ -101,7 +101,7 @@ def _run(name: str, arguments: list[str], target: Target) -> int:
     loaded, command = load(name), COMMANDS[name]
     if command.runs_as_job and target.is_job_server:
         return _run_as_job(loaded, name, arguments, target)
-    options = home_expanded(loaded.read([*(target.as_option() if command.takes_address else ()), *arguments]))
+    options = home_expanded(loaded.read([*arguments, *(target.as_option() if command.takes_address else ())]))
     target.refuse_job_options()
     if not (command.is_quick or getattr(options, "print_config", False)):
         print(f"sr3 {name}: loading …", file=sys.stderr, flush=True)  # also in a log, where silence reads as a hang

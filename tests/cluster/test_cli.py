@@ -67,6 +67,16 @@ def test_a_command_without_ray_runs_here_whatever_cluster_is_named(command, tmp_
     assert ends[0] == ends[1] == ends[2], "the same status, output and message"
 
 
+@pytest.mark.parametrize("command", ["train", "ablate", "sweep"])
+def test_a_cluster_to_join_may_be_named_before_a_command_that_begins_with_a_preset(command, capsys):
+    words = [command, "small-16-64", "--data", "x", "--out", "y", "--print-config"]
+    words += ["--vary", "batch-size=8,16"] if command == "sweep" else []
+    address = ["--address", "127.0.0.1:6379"]
+    ends = [(main(arguments), capsys.readouterr()) for arguments in (words, [*address, *words], [*words, *address])]
+    assert ends[0][0] == 0
+    assert ends[0] == ends[1] == ends[2], "the same configuration"
+
+
 @pytest.mark.parametrize(
     "command",
     [
