@@ -119,7 +119,7 @@ class SlowS3(LoopbackServer):
 
     def _answer(self, handler: BaseHTTPRequestHandler, status: int, data: bytes, **headers: str) -> None:
         with self._lock:
-            self.num_bytes += len(data)
+            self.num_bytes += len(data) if handler.command != "HEAD" else 0
         answer(handler, data, status, **headers)
 
 

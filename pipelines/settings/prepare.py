@@ -66,6 +66,9 @@ class PrepareConfig:
     """Column of the images in parquet files, needed where several columns hold images."""
     label_column: str = field(default="", metadata=ADDED)
     """Column of the classes in parquet files: label, cls or class by default; none ignores the labels of archives."""
+    group_tars: bool = field(default=False, metadata=ADDED)
+    """Keep images that lie side by side in a tar in one shard, and read them with one request: each tar is read once.
+    Without it a hash of its name alone decides an image's shard, and each image of a tar is a request."""
     keep_duplicates: bool = False
     """Keep images with identical bytes under several names; this can leak held-out images into training."""
     seed: int = 0

@@ -4,6 +4,7 @@
     python tests/benchmarks/bench_scale.py shards 1000 10000 --latency 0.04
     python tests/benchmarks/bench_scale.py list 100000 --latency 0.04
     python tests/benchmarks/bench_scale.py reads 200 --latency 0.03
+    python tests/benchmarks/bench_scale.py archives 2000 --latency 0.03
     python tests/benchmarks/bench_scale.py tasks 1000 20000
 
 `names` plans a source of so many names, which are made up as they are listed: no file is behind them, so what is
@@ -12,18 +13,21 @@ CPUs, where tasks work on the parts and the numbers are the driver's alone; anot
 process held for itself, the driver, Ray's workers and its servers, looked at four times a second. `shards` resumes a
 finished preparation of so many shards in a bucket that answers late, and asks for its status. `list` lists a bucket
 of so many objects, one page after another and side by side. `reads` writes a shard of so many photos of such a
-bucket, with and without reading ahead, in turns. `tasks` runs so many tasks that do nothing, as shards are run. Times
+bucket, with and without reading ahead, in turns. `archives` lists tars and parquet files of so many images and writes
+shards of them, with and without --group-tars. `tasks` runs so many tasks that do nothing, as shards are run. Times
 are of this process's CPUs; compare them on one machine alone.
 """
 
 import argparse
 import contextlib
 import hashlib
+import io
 import json
 import os
 import resource
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections import deque
@@ -33,6 +37,9 @@ from typing import Any
 
 import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as parquet
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -169,6 +176,68 @@ def read_images(count: int, latency: float) -> list[dict[str, object]]:
     return rows
 
 
+def read_archives(count: int, latency: float) -> list[dict[str, object]]:
+    """Requests and bytes of listing tars and tables in a bucket, and of writing shards of their images."""
+    os.environ.update(ENVIRONMENT)
+    rows: list[dict[str, object]] = []
+    archives = {"tar": _tars(count), "parquet": _tables(count)}
+    for kind, grouped in (("tar", False), ("tar", True), ("parquet", False)):
+        with SlowS3() as server, tempfile.TemporaryDirectory() as folder:
+            for number, data in enumerate(archives[kind]):
+                server.put(f"bucket/in/{number}.{kind}", data)
+            about = {"kind": kind, "group_tars": grouped, "megabytes_of_archives": sum(map(len, archives[kind])) / 1e6}
+            rows += ({**about, **row} for row in _from_archives(server, folder, grouped, latency))
+    return rows
+
+
+def _from_archives(server: SlowS3, folder: str, grouped: bool, latency: float) -> list[dict[str, object]]:
+    source = f"s3://bucket/in?endpoint_override={server.endpoint}"
+    config = PrepareConfig(source=source, out=folder, stages=("16-64",), samples_per_shard=250, group_tars=grouped)
+    server.latency = latency
+    listing = _measured(server, lambda: write_plan(config, *plan_shards(config, open_source(source))))
+    tasks = [ShardTask(shard, config.stages) for shard in load_own_plan(config).shards]
+    writing = _measured(server, lambda: deque((write_shard(config, task) for task in tasks), maxlen=0))
+    return [{"what": "listing", **listing}, {"what": "writing", **writing}]
+
+
+def _small_photos(count: int) -> list[bytes]:
+    """JPEGs of 256 x 256, no two of the same bytes."""
+    photos = []
+    for path in sorted((ROOT / "pipelines" / "demo_photos").glob("*.jpg")):
+        buffer = io.BytesIO()
+        Image.open(path).convert("RGB").resize((256, 256)).save(buffer, "JPEG", quality=95)
+        photos.append(buffer.getvalue())
+    return [photos[number % len(photos)] + str(number).encode() for number in range(count)]
+
+
+def _tars(count: int) -> list[bytes]:
+    """Tars of 500 images each, with a text beside each."""
+    found = []
+    photos = _small_photos(count)
+    for start in range(0, count, 500):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for number, photo in enumerate(photos[start : start + 500], start):
+                for end, data in (("jpg", photo), ("txt", b"a caption")):
+                    member = tarfile.TarInfo(f"{number:08d}.{end}")
+                    member.size = len(data)
+                    archive.addfile(member, io.BytesIO(data))
+        found.append(buffer.getvalue())
+    return found
+
+
+def _tables(count: int) -> list[bytes]:
+    """Parquet files of 500 images each, in groups of 100 rows."""
+    found = []
+    photos = _small_photos(count)
+    for start in range(0, count, 500):
+        images = [{"bytes": photo, "path": f"{start + n}.jpg"} for n, photo in enumerate(photos[start : start + 500])]
+        buffer = io.BytesIO()
+        parquet.write_table(pa.table({"image": images}), buffer, row_group_size=100)
+        found.append(buffer.getvalue())
+    return found
+
+
 def start_ray() -> None:
     """A Ray of two CPUs."""
     import ray
@@ -263,12 +332,14 @@ def found(what: str, count: int, latency: float) -> list[dict[str, Any]]:
         return [plan_names(count)]
     if what == "tasks":
         return [run_tasks(count)]
-    return {"shards": resume_shards, "list": list_bucket, "reads": read_images}[what](count, latency)
+    return {"shards": resume_shards, "list": list_bucket, "reads": read_images, "archives": read_archives}[what](
+        count, latency
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["names", "shards", "list", "reads", "tasks"])
+    parser.add_argument("what", choices=["names", "shards", "list", "reads", "archives", "tasks"])
     parser.add_argument("counts", type=int, nargs="+")
     parser.add_argument("--latency", type=float, default=0.04, help="seconds before each answer of the bucket")
     parser.add_argument("--ray", action="store_true", help="plan names in tasks")

@@ -19,6 +19,9 @@ from sr3core.randomness import derive_seed
 NUM_BUCKETS = 256
 """Buckets of a split, by the first byte of the key that orders it."""
 
+SEGMENT_BYTES = 4 << 20
+"""What of a tar is read with one request at most, where images that lie side by side stay together."""
+
 _TASK_RECORDS = 250_000
 """Records that a task sorts at a time, unless one bucket has more: about 100 MB."""
 
@@ -51,6 +54,8 @@ class Splitter:
     """Fraction of the images for testing."""
     class_names: tuple[str, ...] = ()
     """Names of the classes by number, for items that have only the name."""
+    group_tars: bool = False
+    """Whether images that lie within SEGMENT_BYTES of a tar follow one another, as rows of a group do."""
 
     def draw(self, name: str) -> float:
         """The number in [0, 1) that decides an image's split."""
@@ -66,9 +71,15 @@ class Splitter:
     def order_key(self, item: SourceItem) -> bytes:
         """What orders an image within its split; images of one name have the same."""
         if item.how == "row":
-            group = hashlib.sha256(f"{self.seed}/{item.path}/{item.offset}".encode("utf-8", "surrogateescape"))
-            return group.digest() + item.size.to_bytes(8, "big")
+            return self._place_key(item.path, item.offset, item.size)
+        if item.how == "range" and self.group_tars:
+            return self._place_key(item.path, item.offset // SEGMENT_BYTES, item.offset)
         return hashlib.sha256(str(self.seed).encode() + _digest(item.name)).digest()
+
+    def _place_key(self, path: str, group: int, place: int) -> bytes:
+        """A hash of the group, and the place in it."""
+        text = f"{self.seed}/{path}/{group}".encode("utf-8", "surrogateescape")
+        return hashlib.sha256(text).digest() + place.to_bytes(8, "big")
 
 
 class Buckets:

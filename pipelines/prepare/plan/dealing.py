@@ -27,7 +27,7 @@ def plan_shards(
     A hash of its name decides the split of an image. A held-out split that came out empty, as a small fraction of a few
     dozen images may, gets the image that is nearest to it by its hash. Inside a split the order is by hash too, so that
     each shard mixes the source's folders; the rows of a parquet row group stay together, since a group is read as a
-    whole.
+    whole, and if it is asked for, so do neighbours in a tar.
 
     Args:
         config: fractions of the splits, seed, images a shard.
@@ -35,7 +35,8 @@ def plan_shards(
         images_per_shard: the number that the configuration asks for if None; earlier versions knew no bound in bytes.
         fill_splits: False leaves a split empty, as earlier versions did.
     """
-    splitter = Splitter(config.seed, config.validation_fraction, config.test_fraction, source.class_names)
+    fractions = config.validation_fraction, config.test_fraction
+    splitter = Splitter(config.seed, *fractions, source.class_names, config.group_tars)
     buckets = Buckets(splitter, source.parts)
     if fill_splits:
         _fill_splits(splitter, buckets)
@@ -67,6 +68,9 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
     num_new = buckets.num_records("train")
     if not num_new:
         return None
+    if config.group_tars:  # which images are new goes by their names; then they are put in order by their places
+        new = (decode_row(row) for bucket in range(NUM_BUCKETS) for _, row in buckets.records("train", bucket))
+        buckets = Buckets(replace(splitter, group_tars=True), Parts.of(new))
     addition = len(plan.additions) + 1
     first = sum(shard.split == "train" for shard in plan.shards)
     lines = PlanLines()

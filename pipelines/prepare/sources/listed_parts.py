@@ -3,7 +3,7 @@
 import itertools
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pipelines.images.file_names import MAX_FILE_BYTES, IgnoredFiles, IgnoreReason, is_image_name
@@ -17,6 +17,7 @@ from pipelines.prepare.sources.items import (
     SourceItem,
     decode_items,
     encode_items,
+    in_order,
     judged,
 )
 from pipelines.prepare.sources.layouts import NameSurvey, Rule, is_label_file
@@ -126,8 +127,8 @@ def list_files(part: bytes) -> Part:
 
 
 def list_archive_whole(uri: str, kind: str, columns: Columns, path: str) -> Part:
-    """List an archive, see list_archive."""
-    return _part(list_archive(uri, kind, columns, path))
+    """List an archive, see list_archive. A name that it holds again is marked: the places do not tell."""
+    return _part(list_archive(uri, kind, columns, path), in_order)
 
 
 def choose_items(rule: Rule, part: bytes) -> Part:
@@ -148,7 +149,10 @@ def _chosen(rule: Rule, item: SourceItem) -> SourceItem | Ignored:
     return Ignored(item.name, IgnoreReason.NOT_IN_LAYOUT) if chosen is None else chosen
 
 
-def _part(entries: Listing | Iterable[SourceItem | Ignored]) -> Part:
+def _part(
+    entries: Listing | Iterable[SourceItem | Ignored],
+    arrange: Callable[[list[SourceItem]], list[SourceItem]] = list,
+) -> Part:
     items: list[SourceItem] = []
     part = Part()
     for entry in entries:
@@ -158,9 +162,10 @@ def _part(entries: Listing | Iterable[SourceItem | Ignored]) -> Part:
         part.ignored.append((entry.name, entry.reason))
         if entry.item and is_label_file(entry.name):
             part.texts[entry.name] = entry.item
+    part.is_usable = any(item.how != "damaged" for item in items)
+    items = arrange(items)
     some = (items[first : first + PART_ITEMS] for first in range(0, len(items), PART_ITEMS))
     part.items = [(encode_items(few), len(few)) for few in some]
-    part.is_usable = any(item.how != "damaged" for item in items)
     part.names.add(item.name for item in items if is_image_name(item.name))
     part.classes.add(items)
     return part

@@ -15,6 +15,7 @@ from pipelines.prepare.writing.crops import Piece, pieces
 from pipelines.prepare.writing.guarded_decoding import Call, guarded_calls
 from pipelines.prepare.writing.pairs import Reading, check_pair, readings_of
 from pipelines.prepare.writing.read_ahead import Read, read_ahead
+from pipelines.prepare.writing.span_reads import SpanReads
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
@@ -94,7 +95,7 @@ def write_shard(config: PrepareConfig, task: ShardTask) -> ShardReport:
         call = stack.enter_context(guarded_calls(config, task.isolated))
         items = load_items(config.out, task.shard)
         wanted = [reading for i in items if i.name not in task.duplicates for reading in readings_of(config, i)]
-        reads = read_ahead(wanted, Reading.read)
+        reads = read_ahead(wanted, SpanReads(wanted).read)
         stack.callback(reads.close)
         for item in items:
             report.num_images += 1

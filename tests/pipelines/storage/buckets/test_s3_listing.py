@@ -120,6 +120,29 @@ def test_a_task_returns_a_bounded_number_of_names(slow, monkeypatch) -> None:
         left = divide_by_names(uri, rest)
 
 
+def test_a_listing_that_changes_while_it_is_read_loses_no_name_that_stays(slow, monkeypatch) -> None:
+    """Between two rounds of requests names come and go, before and behind what has been listed."""
+    server, uri = slow
+    monkeypatch.setattr(s3_listing, "_PAGE_NAMES", 10)
+    monkeypatch.setattr(s3_listing, "_PAGES_AT_ONCE", 2)
+    stay = {f"{number:05d}.jpg" for number in range(0, 3000, 2)}
+    for name in stay:
+        server.put(f"bucket/in/{name}", b"x")
+    found, left = list_branches(uri, branches(uri))
+    for step in range(1, 3000, 500):
+        server.put(f"bucket/in/{step:05d}.jpg", b"x")
+        server.objects.pop(f"bucket/in/{step - 500:05d}.jpg", None)
+        server.put(f"bucket/in/{step:05d} again.jpg", b"x")
+        more, left = list_branches(uri, divide_by_names(uri, left))
+        found += more
+    while left:
+        more, left = list_branches(uri, divide_by_names(uri, left))
+        found += more
+    names = [name for name, _ in found]
+    assert len(set(names)) == len(names)
+    assert stay <= set(names)
+
+
 def test_a_bucket_without_order_is_not_divided_by_names(slow) -> None:
     server, uri = slow
     left = [Branch(is_whole=True, after="000160.jpg", token="behind it")]
