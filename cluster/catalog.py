@@ -31,6 +31,9 @@ COMMANDS: dict[str, Command] = {
         summary="generate images from noise with a trained cascade", module="sample", kept="finished images"
     ),
     "upscale": Command(summary="upscale photos with a trained run", module="upscale", kept="finished photos"),
+    "try": Command(
+        summary="serve a web page to try a model on", module="try_page", takes_address=False, runs_as_job=False
+    ),
     "evaluate": Command(
         summary="compute the paper's metrics for a run or any image folders", module="evaluate", kept="finished parts"
     ),

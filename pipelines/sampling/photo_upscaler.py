@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -114,23 +114,10 @@ class PhotoUpscaler:
     def _upscale(
         self, stages: "list[Stage]", photo: DecodedPhoto, form: PhotoForm, digest: str
     ) -> Iterator[np.ndarray]:
-        """The output's rows in its form, from the top down; the noise depends on the photo's bytes and the seed."""
         import torch
 
-        from sr3core.images.pixels import to_float, to_uint8
-        from sr3core.randomness import derive_seed
-        from sr3core.upscaling.tile_grid import Tiling
-        from sr3core.upscaling.tiles import run_tiled_cascade
-
         torch.set_num_threads(self._threads)
-        alpha = photo.alpha
-        pixels = photo.pixels if alpha is None else colour.fill_transparent(photo.pixels, alpha)
-        tiling = Tiling(self._config.tile, self._config.overlap, self._config.batch)
-        seed = derive_seed(self._config.seed, "photo", digest)
-        low = to_float(pixels[None]).to(self._device)
-        for top, strip in run_tiled_cascade(stages, low, seed, tiling, self._tell):
-            rows = to_uint8(strip.cpu())[0]
-            yield form.convert(rows, None if alpha is None else upscale_alpha(alpha, form.size, top, len(rows)))
+        yield from upscaled_strips(stages, photo, form, self._config, digest, self._tell)
 
     def _tell(self, progress: "TileProgress") -> None:
         self._progress = progress
@@ -195,6 +182,41 @@ def decode_limited(data: bytes, config: UpscaleConfig, models: "Sequence[ModelCo
             raise
         limit = f"upscaled {magnification:g} times it may have {config.max_megapixels:g} megapixels (--max-megapixels)"
         raise DecodeError(error.reason, f"{error.detail}; {limit}") from error
+
+
+def upscaled_strips(
+    stages: "Sequence[Stage]",
+    photo: DecodedPhoto,
+    form: PhotoForm,
+    config: UpscaleConfig,
+    digest: str,
+    on_progress: "Callable[[TileProgress], None] | None" = None,
+) -> Iterator[np.ndarray]:
+    """Upscale a photo.
+
+    Args:
+        stages: the cascade, on its device.
+        photo: what is upscaled.
+        form: of the output.
+        config: seed and tiles.
+        digest: sha256 of the photo's file: the noise depends on it and on the seed.
+        on_progress: called after every denoising step of every batch of tiles.
+
+    Yields:
+        The output's rows in its form, from the top down: uint8 (rows, W, C).
+    """
+    from sr3core.images.pixels import to_float, to_uint8
+    from sr3core.randomness import derive_seed
+    from sr3core.upscaling.tile_grid import Tiling
+    from sr3core.upscaling.tiles import run_tiled_cascade
+
+    alpha = photo.alpha
+    pixels = photo.pixels if alpha is None else colour.fill_transparent(photo.pixels, alpha)
+    tiling = Tiling(config.tile, config.overlap, config.batch)
+    low = to_float(pixels[None]).to(stages[0].device)
+    for top, strip in run_tiled_cascade(stages, low, derive_seed(config.seed, "photo", digest), tiling, on_progress):
+        rows = to_uint8(strip.cpu())[0]
+        yield form.convert(rows, None if alpha is None else upscale_alpha(alpha, form.size, top, len(rows)))
 
 
 def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: int) -> np.ndarray:

@@ -3,15 +3,14 @@
 import logging
 import re
 import secrets
-import socket
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
-import uvicorn
 from fastapi import FastAPI, Header, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 
+from pipelines.runtime.web_server import address_of, listen, run_app
 from pipelines.study import visits
 from pipelines.study.answers import progress
 from pipelines.study.config import ServeConfig
@@ -70,52 +69,19 @@ def serve(study: Study, config: ServeConfig, on_ready: Callable[[str], None] = p
     """
     study.verify()
     database = open_database(config.database, study.sqlite_path, study.fingerprint)
-    server = _Server(
-        uvicorn.Config(
-            create_app(study, database, config),
-            host=config.host,
-            port=config.port,
-            access_log=False,  # it would contain network addresses
-            log_config=None,
-            log_level="warning",
+    app = create_app(study, database, config)
+    listening = listen(config.host, config.port)
+    base = f"{address_of(config.host, listening)}{config.root_path}/"
+    try:
+        run_app(
+            app,
+            listening,
+            lambda: on_ready(f"study: {base}\nadministrator: {base}admin#{study.secrets().admin}"),
             proxy_headers=True,
             forwarded_allow_ips=config.forwarded_allow_ips,
-            server_header=False,
         )
-    )
-    listening = _bind(config)
-    port = listening.getsockname()[1]
-    host = f"[{config.host}]" if ":" in config.host else config.host
-    base = f"http://{host}:{port}{config.root_path}/"
-    server.announce = lambda: on_ready(f"study: {base}\nadministrator: {base}admin#{study.secrets().admin}")
-    try:
-        server.run(sockets=[listening])
     finally:
         database.close()
-
-
-def _bind(config: ServeConfig) -> socket.socket:
-    listening = socket.socket(socket.AF_INET6 if ":" in config.host else socket.AF_INET)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((config.host, config.port))
-    except OSError as error:
-        listening.close()
-        raise StorageError(
-            f"port: cannot listen on {config.host}:{config.port}: {error.strerror or error}; choose another --port"
-        ) from error
-    return listening
-
-
-class _Server(uvicorn.Server):
-    """Announces when it listens: before that, a browser's connection would be refused."""
-
-    announce: Callable[[], None]
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            self.announce()
 
 
 def create_app(study: Study, database: Database, config: ServeConfig) -> FastAPI:

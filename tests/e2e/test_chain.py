@@ -35,15 +35,15 @@ def chain(tmp_path_factory, photos, ray_session):
 
 
 def tiny_run():
-    """A run of the demo's shape and a tenth of its size."""
+    """A run of the demo's shape and a tenth of its size: one stage on Ray Train's workers, two in this process."""
     from pipelines.settings.presets import regression_of, small_stage
     from pipelines.settings.train import RunConfig
     from sr3core.config import override, to_dict
 
     stages = [
-        small_stage(8, 16, base_channels=8, num_steps=60, num_workers=1),
+        small_stage(8, 16, base_channels=8, num_steps=60, num_workers=0),
         small_stage(16, 32, base_channels=8, num_steps=60, num_workers=2),
-        regression_of(small_stage(8, 32, base_channels=8, num_steps=60, num_workers=1), learning_rate=1e-3),
+        regression_of(small_stage(8, 32, base_channels=8, num_steps=60, num_workers=0), learning_rate=1e-3),
     ]
     # An average over 10 steps, since there are only 60.
     stages = [override(stage, num_validation_images=16, optimizer__ema_decay=0.9) for stage in stages]

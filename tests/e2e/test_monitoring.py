@@ -112,6 +112,11 @@ def test_the_dashboard_shows_a_training_and_an_alert_fires(photos, tmp_path):
             return shown.keys() == panels.keys()
 
         wait_for(answered)
+        samples = (
+            "count_over_time(ray_sr3_train_{}[10m])"  # the number of steps is set once, the step every two seconds
+        )
+        wait_for(lambda: server.value(samples.format("step")) >= 40, lambda: trains.poll() is None)
+        assert server.value(samples.format("num_steps")) >= 20, "a number that is set once stays"
         first = wait_for(lambda: server.value("max(ray_sr3_train_step)"))
         wait_for(lambda: server.value("max(ray_sr3_train_step)") > first, lambda: trains.poll() is None)
         wait_for(

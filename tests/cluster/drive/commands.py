@@ -27,6 +27,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{root}/photos", "--run", "{root}/run", "--out", "{root}/new"),
         ("{root}/photos", "--run", "{root}/models", "--out", "{root}/new"),
     ),
+    "try": (("--run", "{root}/run", "--dry-run"), ("--run", "{root}/run", "--port", "{busy_port}")),
     "evaluate": (
         ("--run", "{root}/run"),
         ("--run", "{root}/cascade", "--from-noise", "4"),
@@ -82,6 +83,7 @@ WRITTEN: dict[str, tuple[str, ...]] = {
     "retrain": OF_RETRAIN,
     "models": ("REGISTRY",),
     "verify": ("--contact-sheet",),
+    "try": (),
 }
 """Command -> the options whose places it may write into, or these places themselves; of all others, `--out`."""
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from tests.pipelines.sampling.photos import outputs, picture, saved
 from tests.processes import wait_for
 from tests.s3_server import S3Server
 
-FAST = UpscaleConfig(schedule="2", num_actors=2)
+FAST = UpscaleConfig(schedule="2", num_actors=1)
 
 
 def quiet(_: UpscaleProgress) -> None:
@@ -79,7 +80,7 @@ def test_the_others_go_on_and_a_second_run_makes_what_changed(
     album: Path, cascade_run: Path, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "out"
-    command = ["upscale", str(album), "--run", str(cascade_run), "--out", str(out), "--recursive", "--num-actors", "2"]
+    command = ["upscale", str(album), "--run", str(cascade_run), "--out", str(out), "--recursive", "--num-actors", "1"]
     assert main([*command, "--schedule", "2", "--dry-run"]) == 0
     planned = capsys.readouterr().out
     assert "\na.png: new: 56x36, 1 tile x 2 evaluations + 1 tile x 2" in planned
@@ -151,8 +152,8 @@ def test_photos_from_a_bucket_into_a_bucket(
     album: Path, cascade_run: Path, tmp_path: Path, ray_session: str, s3_server: S3Server
 ) -> None:
     local = tmp_path / "local"
-    config = UpscaleConfig(schedule="2", num_actors=2, recursive=True)
-    upscale_photos(plan_upscaling(str(cascade_run), [str(album)], str(local), config), quiet)
+    config = UpscaleConfig(schedule="2", num_actors=1, recursive=True)
+    upscale_photos(plan_upscaling(str(cascade_run), [str(album)], str(local), replace(config, num_actors=2)), quiet)
     s3_server.create_bucket("photos")
     client, query = s3_server.client(), f"?endpoint_override={s3_server.endpoint}"
     for name, data in outputs(album).items():
@@ -186,10 +187,9 @@ def test_killed_anywhere_the_same_command_comes_to_the_same_bytes(
     for index, path in enumerate(sorted(photos.glob("*.jpg"))[:8]):
         Image.open(path).resize((24 + index, 24)).save(source / path.name)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    at = ["--address", ray_session]
-    assert run_sr3(*arguments_for(cascade_run, str(source), str(whole)), *at).returncode == 0
+    assert main(arguments_for(cascade_run, str(source), str(whole))) == 0
 
-    process = start_sr3(*arguments_for(cascade_run, str(source), str(killed)), *at)
+    process = start_sr3(*arguments_for(cascade_run, str(source), str(killed)), "--address", ray_session)
     wait_for(lambda: any(killed.glob("*.png")), lambda: process.poll() is None)
     process.kill()
     process.communicate()
@@ -198,5 +198,5 @@ def test_killed_anywhere_the_same_command_comes_to_the_same_bytes(
     for path in there:
         assert path.read_bytes() == (whole / path.name).read_bytes(), "never half an image"
     (killed / f".01234567-{sorted(source.iterdir())[-1].stem}.png.tmp").write_bytes(b"half")
-    assert run_sr3(*arguments_for(cascade_run, str(source), str(killed)), *at).returncode == 0
+    assert main(arguments_for(cascade_run, str(source), str(killed))) == 0
     assert outputs(killed) == outputs(whole)

@@ -178,7 +178,7 @@ BAD = {
         lambda f: f,
         {"num_images": 8, "trials_per_subject": 8},
         ConfigError,
-        "--trials-per-subject 6`, or add 2 images",
+        "--trials-per-subject 6`, or provide 2 more",
     ),
     "no model": (lambda f: dataclasses.replace(f, models={}), {}, ConfigError, "model: name at least one"),
     "no inputs for Task 1": (
