@@ -29,7 +29,8 @@ class UNetConfig:
     """The U-Net of Figure A.1; Table A.1 gives its columns (sr3core/networks/architectures.py)."""
 
     image_size: int
-    """Side of the square training images, in pixels. It decides which resolutions get attention."""
+    """Side of the square images that the network is trained on, in pixels: of whole images, or, where it is less than
+    high_size, of random crops of them. It decides which resolutions get attention."""
     base_channels: int = 128
     """Width of the first layer: Table A.1's "Channel Dim"."""
     channel_multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
@@ -60,14 +61,20 @@ class UNetConfig:
     extra_channels: int = field(default=0, metadata=ADDED)
     """Further channels of its condition: low-resolution variables that it does not make, and static maps."""
 
+    branch_init: float = field(default=0.0, metadata=ADDED)
+    """Scale of the first weights of the last layer in each residual branch. With 0 a branch is silent at first, and
+    every block halves the variance of what passes it: coarse levels start with next to nothing. 1 keeps the
+    variance."""
+
     def __post_init__(self) -> None:
-        factor = 2 ** (len(self.channel_multipliers) - 1)
+        factor = self.size_multiple
         require(len(self.channel_multipliers) >= 1, "channel_multipliers: at least one is needed")
         require(all(m >= 1 for m in self.channel_multipliers), "channel_multipliers: each must be at least 1")
         require(self.base_channels >= 4 and self.base_channels % 4 == 0, "base_channels: a multiple of 4 is needed")
         require(self.num_res_blocks >= 1, "num_res_blocks: at least 1 is needed")
         require(0 <= self.dropout < 1, f"dropout: {self.dropout} is not in [0, 1)")
         require(self.num_classes is None or self.num_classes >= 1, f"num_classes: {self.num_classes} is not positive")
+        require(0 <= self.branch_init <= 1, f"branch_init: {self.branch_init} is not in [0, 1]")
         require(0 <= self.input_noise < 1, f"input_noise: {self.input_noise} is not in [0, 1)")
         require(self.image_channels >= 1, f"image_channels: {self.image_channels} is not positive")
         require(self.extra_channels >= 0, f"extra_channels: {self.extra_channels} is negative")
@@ -89,6 +96,11 @@ class UNetConfig:
             f"image_size: {self.image_size} cannot be halved {len(self.channel_multipliers) - 1} times;"
             f" take a multiple of {factor} or fewer channel_multipliers",
         )
+
+    @property
+    def size_multiple(self) -> int:
+        """The sides of images are multiples of this: they are halved once a level."""
+        return 2 ** (len(self.channel_multipliers) - 1)
 
     @property
     def _attending(self) -> list[int]:
@@ -327,10 +339,7 @@ class ModelConfig:
             _check_sizes(self.low_size, self.high_size)
             require(self.unet.conditional, "unet.conditional: a super-resolution stage needs True")
             require(self.unet.num_classes is None, "unet.num_classes: only a base model takes classes")
-        require(
-            self.unet.image_size == self.high_size,
-            f"unet.image_size: {self.unet.image_size} differs from high_size {self.high_size}",
-        )
+        self._check_image_size()
         require(
             self.unet.learned_variance == (self.objective.bound_weight > 0),
             f"unet.learned_variance: {self.unet.learned_variance}, objective.bound_weight:"
@@ -364,6 +373,28 @@ class ModelConfig:
             unet.image_channels == 3 or self.kind != "base",
             f"unet.image_channels: {unet.image_channels}, but base models make RGB images",
         )
+
+    def _check_image_size(self) -> None:
+        size, high = self.unet.image_size, self.high_size
+        require(size <= high, f"unet.image_size: {size} is more than high_size {high}")
+        if size == high:
+            return
+        require(
+            self.kind != "base",
+            f"unet.image_size: {size} is less than high_size {high}, but a base model cannot be trained on crops: there"
+            f" is no input that would hold its crops together; take {high}",
+        )
+        unit = self.scale.numerator
+        require(
+            size % unit == 0,
+            f"unet.image_size: crops of {size} pixels do not cover whole pixels of the input, {unit} of which are"
+            f" {self.scale.denominator}; take a multiple of {unit}",
+        )
+
+    @property
+    def crop_size(self) -> int | None:
+        """Side of the crops of the output that the network is trained on, pixels; None if it sees whole images."""
+        return self.unet.image_size if self.unet.image_size < self.high_size else None
 
     @property
     def scale(self) -> Fraction:

@@ -4,75 +4,26 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from sr3core.batch import Batch
 from sr3core.diffusion.equations import denoising_loss, epsilon_from_output, q_sample, training_target
 from sr3core.diffusion.learned_variance import bound_term, split_variance
 from sr3core.diffusion.noise import add_input_noise, window_noise
 from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.schedules import sample_gamma, step_of, training_gammas
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig, OptimizerConfig
-from sr3core.images.resize import upsample_bicubic
+from sr3core.images.crops import Corner, enlarge
 from sr3core.networks.layers import Conv1x1
 from sr3core.networks.unet import UNet
 from sr3core.randomness import derive_seed, uniform
 from sr3core.regression import check_mean, condition, regress, with_static
 from sr3core.transfer import send
 from sr3core.update_rules import average_decay, is_spike, learning_rate_at, next_typical_norm, update_average
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One worker's share of a global batch."""
-
-    low: Tensor | None
-    """x: low-resolution images, (B, 3, h, w) float32 in [-1, 1]; None for a base model."""
-    high: Tensor
-    """y_0: targets, (B, 3, H, W) float32 in [-1, 1]."""
-    positions: tuple[int, ...]
-    """Each sample's position in the global batch; with seed and step it determines the sample's noise."""
-    keys: tuple[str, ...] = ()
-    """Each sample's key in its shard."""
-    classes: Tensor | None = None
-    """Class of each sample, (B,) int64; None if the model has no classes."""
-    static: Tensor | None = None
-    """Static maps of each sample, (B, K, H, W) float32: the last of the model's extra channels; None without any."""
-    weights: Tensor | None = None
-    """Weight of each value in the loss, (B, 1 or C, H, W) float32 at least 0, such as 0 where no truth is known; None
-    for 1 everywhere."""
-
-    def to(self, device: str | torch.device) -> "Batch":
-        """The same batch with its tensors on device."""
-
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else send(tensor, device)
-
-        moved = {name: move(getattr(self, name)) for name in ("low", "classes", "static", "weights")}
-        return replace(self, high=send(self.high, device), **moved)
-
-    def split(self, parts: int) -> list["Batch"]:
-        """Split into `parts` micro-batches of nearly equal size, for gradient accumulation."""
-        bounds = [part * len(self.positions) // parts for part in range(parts + 1)]
-        return [self._part(slice(start, stop)) for start, stop in pairwise(bounds)]
-
-    def _part(self, part: slice) -> "Batch":
-        def cut(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor[part]
-
-        return Batch(
-            cut(self.low),
-            self.high[part],
-            self.positions[part],
-            self.keys[part],
-            cut(self.classes),
-            cut(self.static),
-            cut(self.weights),
-        )
 
 
 @dataclass(slots=True)
@@ -139,10 +90,12 @@ def draw_noise(
     step: int,
     positions: Sequence[int],
     device: str | torch.device = "cpu",
+    corners: Sequence[Corner] = (),
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """Lines 3 and 4 of Algorithm 1: one gamma ~ p(gamma) and one epsilon ~ N(0, I) per sample.
 
     A sample's draws depend on (seed, step, position in the global batch) alone, and thus not on the number of workers.
+    The noise of crops, whose corners are given, is that of their places in the whole images.
 
     Returns:
         gamma (B,) float64 in [gamma_T, 1], epsilon (B, C, H, W) float32, and the step t in 1..T of each gamma,
@@ -151,7 +104,7 @@ def draw_noise(
     levels = np.array([[uniform(seed, part, step, at) for part in ("level", "within")] for at in positions])  # (B, 2)
     gamma = sample_gamma(gammas, levels[:, 0], levels[:, 1], objective.gamma_uniform_in)
     seeds = [derive_seed(seed, "noise", step, position) for position in positions]
-    epsilon = window_noise(seeds, 0, [(0, 0)] * len(seeds), shape[1:], device)
+    epsilon = window_noise(seeds, 0, corners or [(0, 0)] * len(seeds), shape[1:], device)
     return send(torch.as_tensor(gamma), device), epsilon, step_of(gammas, gamma)
 
 
@@ -203,15 +156,16 @@ class Trainer:
         """
         seed = self.seed if purpose_seed is None else purpose_seed
         low, told = self._input(batch, seed, step)
-        x_up = None if low is None else with_static(upsample_bicubic(low, self.model.high_size), batch.static)
+        x_up = None if low is None else self._condition(batch, low)
         channels, weights = self.model.unet.image_channels, self._weights(batch)
         if self.model.kind == "regression":
             output = regress(forward, x_up, channels)  # type: ignore[arg-type]
             return SampleLosses(denoising_loss(output, batch.high, 2, weights), None)
         x_up = None if x_up is None else condition(self.model, x_up, self._mean)
         objective = self.model.objective
+        shape, device = batch.high.shape, batch.high.device
         gamma, epsilon, t = draw_noise(
-            objective, self._gammas, batch.high.shape, seed, step, batch.positions, batch.high.device
+            objective, self._gammas, shape, seed, step, batch.positions, device, batch.corners
         )
         residual = None if x_up is None else residual_of(self.model, x_up)
         y_0 = batch.high if residual is None else residual.of(batch.high)
@@ -227,6 +181,11 @@ class Trainer:
             bound = bound_term(batch.high, y_t, previous, gamma, epsilon_hat, fraction)
             losses = losses + objective.bound_weight * (len(self._gammas) - 1) * bound
         return SampleLosses(losses, t)
+
+    def _condition(self, batch: Batch, low: Tensor) -> Tensor:
+        """x_up with the static maps, (B, C + K, H, W); of crops, their windows."""
+        x_up = enlarge(low, self.model.high_size, batch.corners, batch.high.shape[-1])
+        return with_static(x_up, batch.static)
 
     def _weights(self, batch: Batch) -> Tensor | None:
         """The weight of each value in the loss, (B or 1, 1 or C, H or 1, W or 1); None if all are 1."""

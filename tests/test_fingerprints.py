@@ -21,6 +21,8 @@ PINNED = {
     "faces-16-128": "e9403b2b4eeeb630",
     "faces-64-512": "cc8f1a0044909ac3",
     "faces-16x": "141d5986ca7621df",
+    "faces-512-crops": "326d2febd2ba35c8",
+    "faces-1024-crops": "c2941e6678cdfd4c",
     "imagenet-64-256": "9ebd02b56086f834",
     "faces-cascade": "1546ccfe273431bd",
     "imagenet-cascade": "1a6502fbf2b61b8d",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sr3core.hyperparameters import AugmentationConfig
+from sr3core.images.crops import Corner
 from sr3core.images.resize import blur
 from sr3core.randomness import derive_seed
 
@@ -38,6 +39,13 @@ def draw_variation(config: AugmentationConfig, seed: int) -> Variation:
 def vary_low(low: np.ndarray, variation: Variation) -> np.ndarray:
     """Flip, turn and blur a low-resolution image, uint8 (h, w, 3): it alone is blurred, before it is upsampled."""
     return blur(np.rot90(low[:, ::-1] if variation.flip else low, variation.turns), variation.sigma)
+
+
+def cut_high(high: np.ndarray, variation: Variation, corner: Corner, size: int) -> np.ndarray:
+    """A view of a flipped and turned target, uint8 (H, H, 3): the crop of size x size pixels at a corner."""
+    top, left = corner
+    varied = np.rot90(high[:, ::-1] if variation.flip else high, variation.turns)
+    return varied[top : top + size, left : left + size]
 
 
 def mirror(images: "Tensor", flips: "Tensor") -> "Tensor":

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pipelines.ingest.augmentation import draw_variation, vary_low
+from pipelines.ingest.augmentation import cut_high, draw_variation, vary_low
 from pipelines.ingest.compact_index import MAX_INDEX_BYTES
 from pipelines.ingest.record_reader import RecordReader
 from pipelines.ingest.shard_cache import ShardCache
@@ -17,6 +17,7 @@ from pipelines.shards.records import Record
 from pipelines.storage.uris import join
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
+from sr3core.images.crops import Corner
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class BatchLayout:
     batch_size: int
     """Images of each kind in a slot."""
     high_size: int
-    """Side of the targets, pixels."""
+    """Side of the targets, which may be crops of the stored ones, pixels."""
     low_size: int
     """Side of the low-resolution images, pixels; 0 for a base model."""
 
@@ -68,6 +69,8 @@ class ReadingSetup:
     """Random variations."""
     layout: BatchLayout
     """Where the pixels go."""
+    high_size: int
+    """Side of the stored targets, pixels."""
 
     def __str__(self) -> str:
         return " and ".join(self.directories)
@@ -108,7 +111,7 @@ class SampleNotes:
     label: int | None
     """Its class, None if it has none."""
     flip: bool
-    """Whether the target is to be flipped; the low-resolution image has been."""
+    """Whether the target is to be flipped; a crop has been, as the low-resolution image has."""
     turns: int
     """Quarter turns of the target that are to follow, likewise."""
 
@@ -125,6 +128,8 @@ class DecodeJob:
     """What to read."""
     seeds: tuple[int, ...]
     """Seed of each sample's variation."""
+    corners: tuple[Corner, ...] = ()
+    """Where each target is cut, after it is flipped and turned; empty for whole ones."""
 
     def run(self, workplace: Workplace) -> list[SampleNotes]:
         """Decode the samples to their rows.
@@ -133,25 +138,32 @@ class DecodeJob:
             DataError: a record is damaged, or of another size than its manifest states.
             StorageError: a shard cannot be read.
         """
-        high, low = workplace.setup.layout.views(workplace.memory, self.slot)
+        setup = workplace.setup
+        high, low = setup.layout.views(workplace.memory, self.slot)
         notes = []
-        for row, (sample, seed) in enumerate(zip(self.samples, self.seeds, strict=True), self.first_row):
+        for number, (sample, seed) in enumerate(zip(self.samples, self.seeds, strict=True)):
+            row = self.first_row + number
             record = workplace.readers[sample.part].read(sample.shard, sample.index)
-            variation = draw_variation(workplace.setup.augmentation, seed)
-            _check_sizes(record, high, low)
-            high[row] = record.high
+            variation = draw_variation(setup.augmentation, seed)
+            _check_sizes(record, setup)
             if record.low is not None and low.size:
                 low[row] = vary_low(record.low, variation)
-            notes.append(SampleNotes(record.key, record.label, variation.flip, variation.turns))
+            if self.corners:
+                high[row] = cut_high(record.high, variation, self.corners[number], high.shape[1])
+                notes.append(SampleNotes(record.key, record.label, flip=False, turns=0))
+            else:
+                high[row] = record.high
+                notes.append(SampleNotes(record.key, record.label, variation.flip, variation.turns))
         return notes
 
     def __str__(self) -> str:
         return ", ".join(f"{sample.shard.name}[{sample.index}]" for sample in self.samples)
 
 
-def _check_sizes(record: Record, high: np.ndarray, low: np.ndarray) -> None:
-    found = record.high.shape, None if record.low is None or not low.size else record.low.shape
-    wanted = high.shape[1:], low.shape[1:] if low.size else None
+def _check_sizes(record: Record, setup: ReadingSetup) -> None:
+    low_size = setup.layout.low_size
+    found = record.high.shape, None if record.low is None or not low_size else record.low.shape
+    wanted = tuple((size, size, 3) if size else None for size in (setup.high_size, low_size))
     if found != wanted:
         raise DataError(
             f"record {record.key}: its images are {found[0]} and {found[1]}, not {wanted[0]} and {wanted[1]} as the"

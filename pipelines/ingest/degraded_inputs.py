@@ -7,11 +7,11 @@ import numpy as np
 
 from pipelines.ingest.split_reader import SplitImages
 from pipelines.settings.train import TrainConfig
+from sr3core.batch import Batch
 from sr3core.degradations.chain import degrade
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.randomness import derive_seed
-from sr3core.training import Batch
 
 _AT_ONCE = 32
 """Held-out images that are degraded together."""

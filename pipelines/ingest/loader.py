@@ -15,6 +15,7 @@ from pipelines.ingest.sample_order import Place
 from pipelines.ingest.shard_cache import ShardCache
 from pipelines.ingest.split_reader import SplitReader
 from pipelines.settings.train import PlacementConfig, TrainConfig
+from sr3core.images.crops import Corner, draw_corner
 from sr3core.randomness import derive_seed
 
 _JOBS_PER_PROCESS = 2  # a batch's: a process that is done early takes another
@@ -42,9 +43,9 @@ class Loader:
     def __init__(self, split: SplitReader, config: TrainConfig, batch_size: int, cache: ShardCache | None) -> None:
         self._config, self._shards = config, tuple(zip(split.owners, split.shards, strict=True))
         model, placement = config.model, config.placement
-        self._layout = BatchLayout(placement.prefetch_batches, batch_size, model.high_size, model.low_size or 0)
+        self._layout = BatchLayout(placement.prefetch_batches, batch_size, model.unet.image_size, model.low_size or 0)
         location = None if cache is None else (placement.cache_folder, placement.cache_bytes)
-        self._setup = ReadingSetup(split.directories, location, config.augmentation, self._layout)
+        self._setup = ReadingSetup(split.directories, location, config.augmentation, self._layout, model.high_size)
         self._memory = BatchMemory(self._layout.num_bytes)
         self._stack = ExitStack()
         self._stack.callback(self._memory.close)
@@ -52,6 +53,7 @@ class Loader:
         self._assembler = ThreadPoolExecutor(1, thread_name_prefix="assembling")
         self._stack.callback(self._assembler.shutdown, cancel_futures=True)
         self._decoding = self._stack.enter_context(JobPool(self._setup, self._num_decoders, self._memory))
+        self._turns = config.augmentation.quarter_turns and model.crop_size is None  # crops have been turned
         # Copying to pinned memory here, in a thread, spares the training thread from it.
         pinned = placement.use_gpu and torch.cuda.is_available()
         self._copy = Tensor.pin_memory if pinned else Tensor.clone
@@ -82,24 +84,35 @@ class Loader:
             self._decoding.submit(self._job(slot, first, places[first : first + size], step))
             for first in range(0, len(places), size)
         ]
-        return self._assembler.submit(self._assemble, slot, places, parts)
+        return self._assembler.submit(self._assemble, slot, places, step, parts)
 
     def _job(self, slot: int, first: int, places: list[Place], step: int) -> DecodeJob:
         samples = tuple(Sample(*self._shards[place.shard], place.index) for place in places)
         seeds = tuple(derive_seed(self._config.seed, "augmentation", step, place.position) for place in places)
-        return DecodeJob(slot, first, samples, seeds)
+        return DecodeJob(slot, first, samples, seeds, self._corners(places, step))
 
-    def _assemble(self, slot: int, places: list[Place], parts: list[Future[list[SampleNotes]]]) -> PixelBatch:
+    def _corners(self, places: list[Place], step: int) -> tuple[Corner, ...]:
+        """Where the targets are cut; empty where the stage trains on whole images."""
+        model, seed = self._config.model, self._config.seed
+        if model.crop_size is None:
+            return ()
+        sizes = model.high_size, model.crop_size, model.scale.numerator
+        return tuple(draw_corner(*sizes, seed, step, place.position) for place in places)
+
+    def _assemble(
+        self, slot: int, places: list[Place], step: int, parts: list[Future[list[SampleNotes]]]
+    ) -> PixelBatch:
         notes = [note for part in parts for note in part.result()]
         high, low = (self._own(pixels) for pixels in self._layout.views(self._memory.array, slot))
         return PixelBatch(
             low=low if low.numel() else None,
             high=high,
             flips=torch.tensor([note.flip for note in notes]),
-            turns=torch.tensor([note.turns for note in notes]) if self._config.augmentation.quarter_turns else None,
+            turns=torch.tensor([note.turns for note in notes]) if self._turns else None,
             positions=tuple(place.position for place in places),
             keys=tuple(note.key for note in notes),
             classes=classes_for(self._config.model, [note.label for note in notes]),
+            corners=self._corners(places, step),
         )
 
     def _own(self, pixels: np.ndarray) -> Tensor:

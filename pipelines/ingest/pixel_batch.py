@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from pipelines.ingest.augmentation import mirror, turn
+from sr3core.batch import Batch
 from sr3core.hyperparameters import ModelConfig
+from sr3core.images.crops import Corner
 from sr3core.images.pixels import to_float
-from sr3core.training import Batch
 from sr3core.transfer import send
 
 
@@ -20,7 +21,7 @@ class PixelBatch:
     low: Tensor | None
     """Low-resolution images, flipped, turned and blurred, (B, h, w, 3) uint8; None for a base model."""
     high: Tensor
-    """Targets before they are flipped and turned, (B, H, W, 3) uint8."""
+    """Targets before they are flipped and turned, or crops of them afterwards, (B, H, W, 3) uint8."""
     flips: Tensor
     """Which targets to flip, (B,) bool."""
     turns: Tensor | None
@@ -31,6 +32,8 @@ class PixelBatch:
     """Each sample's key in its shard."""
     classes: Tensor | None
     """Class of each sample, (B,) int64; None if the model has no classes."""
+    corners: tuple[Corner, ...] = ()
+    """Where each target was cut; empty for whole ones."""
 
     def to(self, device: str | torch.device) -> Batch:
         """Send the bytes to a device without waiting for it, and flip, turn and convert them there."""
@@ -43,6 +46,7 @@ class PixelBatch:
             positions=self.positions,
             keys=self.keys,
             classes=None if self.classes is None else send(self.classes, device),
+            corners=self.corners,
         )
 
 

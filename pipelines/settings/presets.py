@@ -2,12 +2,18 @@
 
 from collections.abc import Callable
 
+from pipelines.settings.paper_stages import (
+    BLUR_PROBABILITY,
+    ddpm_stage,
+    improved_ddpm_stage,
+    on_crops,
+    sr3_stage,
+)
 from pipelines.settings.train import PlacementConfig, RunConfig, TrainConfig
 from sr3core.config import did_you_mean, override
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
-    AugmentationConfig,
     ModelConfig,
     NoiseScheduleConfig,
     ObjectiveConfig,
@@ -19,58 +25,7 @@ from sr3core.networks.architectures import (
     unet_64_256,
     unet_64_512,
     unet_256_1024,
-    unet_base_64,
-    unet_improved_64,
 )
-
-BLUR_PROBABILITY = 0.5
-PAPER_PLACEMENT = PlacementConfig(num_workers=8, use_gpu=True, cpus_per_worker=6.0)
-
-
-MICRO_BATCHES = {128: 1, 256: 2, 512: 4, 1024: 4}
-"""Output size -> micro-batches of the paper's networks with which 8 GPUs of 80 GB hold a batch, 10% to spare."""
-
-
-def sr3_stage(low_size: int, unet: UNetConfig, blur: bool = False) -> TrainConfig:
-    """An SR3 stage, trained as in the paper: L1, Adam at 1e-4 after 10k warm-up steps, batch 256, 1M steps.
-
-    Deviation: in bfloat16. The paper does not say; in float32 three of its four networks exceed 80 GB.
-    """
-    return TrainConfig(
-        name=f"{low_size}-{unet.image_size}",
-        precision="bfloat16",
-        num_micro_batches=MICRO_BATCHES[unet.image_size],
-        model=ModelConfig(low_size=low_size, high_size=unet.image_size, unet=unet),
-        augmentation=AugmentationConfig(blur_probability=BLUR_PROBABILITY if blur else 0.0),
-        placement=PAPER_PLACEMENT,
-    )
-
-
-def ddpm_stage() -> TrainConfig:
-    """Section 4.3's unconditional base model, a DDPM: mean squared error, otherwise trained like SR3.
-
-    Deviation: gamma varies within the steps, as SR3's does, so that any inference schedule can be searched.
-    """
-    unet = unet_base_64()
-    model = ModelConfig(kind="base", high_size=unet.image_size, unet=unet, objective=ObjectiveConfig(norm=2))
-    return TrainConfig(name=f"base-{unet.image_size}", model=model, precision="bfloat16", placement=PAPER_PLACEMENT)
-
-
-def improved_ddpm_stage() -> TrainConfig:
-    """Section 4.3's class-conditional base model, an Improved DDPM: cosine levels, learned variance, hybrid loss.
-
-    Deviation: T is 2000 ("in all our experiments", section 2.4) instead of Improved DDPM's 4000. Classes are never
-    dropped in training; set objective.class_dropout to 0.1 for guidance.
-    """
-    unet = unet_improved_64()
-    model = ModelConfig(
-        kind="base",
-        high_size=unet.image_size,
-        unet=unet,
-        noise_schedule=NoiseScheduleConfig(family="cosine"),
-        objective=ObjectiveConfig(norm=2, gamma_uniform_in="steps", bound_weight=0.001),
-    )
-    return TrainConfig(name=f"base-{unet.image_size}", model=model, precision="bfloat16", placement=PAPER_PLACEMENT)
 
 
 def regression_of(stage: TrainConfig, learning_rate: float = 1e-5) -> TrainConfig:
@@ -93,6 +48,17 @@ def faces_16_128() -> RunConfig:
 def faces_64_512() -> RunConfig:
     """Table A.1, row 3, and Figure 4: 64 -> 512 faces."""
     return RunConfig(name="faces-64-512", stages=(sr3_stage(64, unet_64_512()),))
+
+
+def faces_512_crops() -> RunConfig:
+    """64 -> 512 faces on crops of 256: a quarter of the work."""
+    return RunConfig(name="faces-512-crops", stages=(on_crops(sr3_stage(64, unet_64_512()), 256),))
+
+
+def faces_1024_crops() -> RunConfig:
+    """256 -> 1024 faces on crops of 256: a sixteenth of the work."""
+    stage = sr3_stage(256, unet_256_1024(), blur=True)
+    return RunConfig(name="faces-1024-crops", stages=(on_crops(stage, 256),))
 
 
 def imagenet_64_256() -> RunConfig:
@@ -282,6 +248,7 @@ def photos_4x_real() -> RunConfig:
 _ALL = (
     *(demo, small_16_64, small_cascade, small_classes, photos_4x, photos_4x_real),
     *(faces_16_128, faces_64_512, faces_16x, imagenet_64_256),
+    *(faces_512_crops, faces_1024_crops),
     *(faces_cascade, imagenet_cascade),
     *(table_1, table_2, table_5_no_blur, table_5_l2),
 )

@@ -203,6 +203,12 @@ class TrainConfig:
             f"augmentation.blur_probability: {self.augmentation.blur_probability} has no effect with degradation.order"
             f" {self.degradation.order}, which blurs too; take 0",
         )
+        require(
+            self.model.crop_size is None,
+            f"degradation.order: {self.degradation.order} makes inputs of whole targets, but the stage trains on crops"
+            f" (model.unet.image_size {self.model.unet.image_size}); prepare crops of that size (`sr3 prepare"
+            " --crop native`) for a stage that trains on whole ones",
+        )
         self.degradation.check_size(self.model.low_size, self.model.high_size)
 
     @property

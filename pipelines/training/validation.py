@@ -1,8 +1,10 @@
 """Held-out loss, also by noise level, and PSNR to choose regression's checkpoint (section 4)."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipelines.ingest.degraded_inputs import degrade_images
 from pipelines.ingest.pixel_batch import classes_for
@@ -10,12 +12,14 @@ from pipelines.ingest.split_reader import SplitReader, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
 from pipelines.shards.mixtures import data_names
 from pipelines.training.worker_group import Team
+from sr3core.batch import Batch
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.metrics.psnr import psnr
 from sr3core.randomness import derive_seed
 from sr3core.regression import regress
-from sr3core.training import Batch, Trainer, TrainState
+from sr3core.training import Trainer, TrainState
+from sr3core.upscaling.tiled_network import for_whole_images
 
 
 class Validation:
@@ -29,7 +33,9 @@ class Validation:
         mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
         self._mine = degrade_images(mine, config.degradation)
         self._names = data_names(stage.data)
-        self._batch_size = max(1, config.batch_size // team.world_size)
+        self._tiles = max(1, config.batch_size // team.world_size)
+        # As many pixels at once as a training batch has, whose memory is there.
+        self._batch_size = max(1, self._tiles * config.model.unet.image_size**2 // config.model.high_size**2)
 
     @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:
@@ -40,9 +46,10 @@ class Validation:
         """
         network = state.ema if state.ema is not None and state.step else state.model
         network.eval()
+        forward = for_whole_images(self._trainer.model, network, self._tiles)
         totals = torch.zeros(2 + 2 * NUM_BUCKETS + 2 * len(self._names), dtype=torch.float64)
         for start in range(0, len(self._mine.keys), self._batch_size):
-            totals += self._sums(network, slice(start, start + self._batch_size))
+            totals += self._sums(forward, slice(start, start + self._batch_size))
         state.model.train()
         totals = self._team.mean(totals) * self._team.world_size
         result = {"loss": float(totals[0]) / self._count}
@@ -55,18 +62,18 @@ class Validation:
         means = {f"loss_bucket_{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]}
         return {**result, **means}
 
-    def _sums(self, network: nn.Module, part: slice) -> Tensor:
+    def _sums(self, forward: Callable[..., Tensor], part: slice) -> Tensor:
         """Sums over a part of this worker's images: loss, PSNR; loss and images per bucket, and per preparation."""
         device, model = self._team.device, self._trainer.model
         positions = tuple(range(self._team.rank, self._count, self._team.world_size))[part]
         low = None if model.kind == "base" else to_float(self._mine.low[part])
         classes = classes_for(model, self._mine.labels[part])
         batch = Batch(low, to_float(self._mine.high[part]), positions, classes=classes).to(device)
-        losses = self._trainer.losses(network, batch, 0, derive_seed(self._trainer.seed, "validation"))
+        losses = self._trainer.losses(forward, batch, 0, derive_seed(self._trainer.seed, "validation"))
         values = losses.values.double().cpu()
         ratio, by_bucket = 0.0, torch.zeros(2, NUM_BUCKETS, dtype=torch.float64)
         if losses.steps is None:
-            output = to_uint8(regress(network, upsample_bicubic(batch.low, model.high_size), 3))  # type: ignore[arg-type]
+            output = to_uint8(regress(forward, upsample_bicubic(batch.low, model.high_size), 3))  # type: ignore[arg-type]
             ratio = float(np.sum(psnr(output, self._mine.high[part])))
         else:
             bucket = torch.as_tensor((losses.steps - 1) * NUM_BUCKETS // model.noise_schedule.num_steps)

@@ -28,10 +28,12 @@ from pipelines.training.sample_grids import draw_grid_between_steps
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team, join_team
 from pipelines.training.workers.stragglers import OwnTimes
+from sr3core.batch import Batch
 from sr3core.errors import TrainingError
 from sr3core.randomness import derive_seed
-from sr3core.training import Batch, StepStatistics, Trainer, TrainState, create_state
+from sr3core.training import StepStatistics, Trainer, TrainState, create_state
 from sr3core.update_rules import learning_rate_at
+from sr3core.upscaling.tiled_network import for_whole_images
 
 if TYPE_CHECKING:
     from ray.train.torch import TorchTrainer
@@ -202,7 +204,9 @@ def train_as_worker(
     config = stage.config
     state = create_state(config.model, config.optimizer, config.seed, team.device)
     resume(stage, state, team)
-    trainer = Trainer(config.model, config.optimizer, config.seed, stage.load_mean(device=str(team.device)))
+    frozen = stage.load_mean(device=str(team.device))
+    mean = None if frozen is None else for_whole_images(config.model, frozen)  # validation has whole images
+    trainer = Trainer(config.model, config.optimizer, config.seed, mean)
     forward = team.wrap(state.model, config)
     validation = Validation(stage, trainer, team)
     exporter = exporter_of(stage, team)

@@ -1,10 +1,10 @@
 """A trained network as a denoiser: estimates of epsilon, conditioned on classes and guided if the model allows it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sr3core.diffusion.equations import Denoiser, epsilon_from_output
 from sr3core.errors import ConfigError
@@ -13,7 +13,7 @@ from sr3core.hyperparameters import ModelConfig
 
 def as_denoiser(
     model: ModelConfig,
-    network: nn.Module,
+    network: Callable[..., Tensor],
     classes: Tensor | None = None,
     guidance: float = 0.0,
     input_noise: float | None = None,
@@ -39,7 +39,8 @@ def as_denoiser(
 
     def estimate(x_up: Tensor | None, y_t: Tensor, gamma: Tensor, classes: Tensor | None) -> tuple[Tensor, ...]:
         told = () if input_noise is None else (torch.full_like(gamma, input_noise),)
-        prediction, *v = network(x_up, y_t, gamma, classes, *told).split(model.unet.image_channels, dim=1)
+        output = network(x_up, y_t, gamma, classes, *told)
+        prediction, *v = torch.split(output, model.unet.image_channels, dim=1)
         # prediction and v: (B, C, H, W) each
         return epsilon_from_output(model.objective.target, prediction, y_t, gamma), *v
 

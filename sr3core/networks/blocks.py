@@ -29,6 +29,15 @@ def normalization(channels: int) -> nn.GroupNorm:
     return GroupNorm(next(groups for groups in range(most, 0, -1) if channels % groups == 0), channels, eps=1e-6)
 
 
+def scaled_init(layer: WeightedT, scale: float) -> WeightedT:
+    """Initialise the last layer of a branch: fan_average_init's weights times scale; 0 silences the branch at first."""
+    if not scale:
+        return zero_init(layer)
+    with torch.no_grad():
+        fan_average_init(layer).weight.mul_(scale)
+    return layer
+
+
 def zero_init(layer: ModuleT) -> ModuleT:
     """Set a layer's weights to zero, so that its branch initially outputs zero."""
     for parameter in layer.parameters():
@@ -88,6 +97,7 @@ class ResidualBlock(nn.Module):
         embedding_channels: width of the noise-level embedding.
         dropout: dropout rate before the second convolution.
         resample: "up" doubles the spatial size, "down" halves it, None keeps it.
+        branch_init: scale of the branch's last weights before training.
     """
 
     def __init__(
@@ -97,6 +107,7 @@ class ResidualBlock(nn.Module):
         embedding_channels: int,
         dropout: float,
         resample: Resampling | None = None,
+        branch_init: float = 0.0,
     ) -> None:
         super().__init__()
         self.resample = resample
@@ -105,7 +116,7 @@ class ResidualBlock(nn.Module):
         self.embedding = fan_average_init(nn.Linear(embedding_channels, out_channels))
         self.norm2 = normalization(out_channels)
         self.dropout = nn.Dropout(dropout)
-        self.conv2 = zero_init(nn.Conv2d(out_channels, out_channels, 3, padding=1))
+        self.conv2 = scaled_init(nn.Conv2d(out_channels, out_channels, 3, padding=1), branch_init)
         same = in_channels == out_channels and resample is None
         self.shortcut = nn.Identity() if same else conv1x1(in_channels, out_channels)
 
@@ -131,12 +142,12 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Self-attention over all pixels, with the same scaled skip connection as a residual block."""
 
-    def __init__(self, channels: int, num_heads: int = 1) -> None:
+    def __init__(self, channels: int, num_heads: int = 1, branch_init: float = 0.0) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.norm = normalization(channels)
         self.query_key_value = conv1x1(channels, 3 * channels)
-        self.out = zero_init(Conv1x1(channels, channels, 1))
+        self.out = scaled_init(Conv1x1(channels, channels, 1), branch_init)
 
     def forward(self, h: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)."""

@@ -15,6 +15,8 @@ _WORKSPACE_BYTES = 2 << 30
 """CUDA's context, the kernels' own workspaces, and what the allocator cannot use for being in pieces."""
 _IMAGES_OF_A_LOSS = 16
 """Images of float32 that the loss takes for each image: y_0, x_up, the noise and what makes it, y_t, the target."""
+_COPIES_OF_X_UP = 2
+"""Of crops, the inputs that are enlarged whole: x_up, and at most as much again in between."""
 _MAPS_OF_A_NORM = 4
 """Float32 copies of a feature map that a normalisation's backward pass holds at once."""
 
@@ -75,7 +77,8 @@ def training_memory(
     saved = saved_activations(network)
     at_once = -(-num_images // num_micro_batches)
     share = 2 if precision == "bfloat16" else 1
-    pixels = model.unet.image_channels * model.high_size**2 * _FLOAT32
+    pixels = model.unet.image_channels * model.unet.image_size**2 * _FLOAT32
+    enlarged = 0 if model.crop_size is None else model.unet.image_channels * model.high_size**2 * _FLOAT32
     return MemoryBudget(
         weights=bytes_of_weights,
         average=bytes_of_weights if averages else 0,
@@ -84,7 +87,7 @@ def training_memory(
         rounded=bytes_of_weights // 2 if share == 2 else 0,
         saved=at_once * (saved.recomputed // share if recomputes else saved.of_blocks // share)
         + at_once * saved.of_ends,
-        images=(num_images + at_once * _IMAGES_OF_A_LOSS) * pixels,
+        images=(num_images + at_once * _IMAGES_OF_A_LOSS) * pixels + at_once * _COPIES_OF_X_UP * enlarged,
         workspace=_WORKSPACE_BYTES + at_once * _MAPS_OF_A_NORM * saved.largest_map,
     )
 

@@ -43,7 +43,8 @@ class UNet(nn.Module):
             in_channels: int, out_channels: int, attends: bool = False, resample: Resampling | None = None
         ) -> UNetBlock:
             num_heads = config.heads_for(out_channels) if attends else None
-            return UNetBlock(in_channels, out_channels, embedding, config.dropout, resample, num_heads)
+            init = config.branch_init
+            return UNetBlock(in_channels, out_channels, embedding, config.dropout, resample, num_heads, init)
 
         levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]
         channels = width
@@ -82,7 +83,7 @@ class UNet(nn.Module):
     @property
     def size_multiple(self) -> int:
         """H and W must be multiples of this."""
-        return 2 ** (len(self.config.channel_multipliers) - 1)
+        return self.config.size_multiple
 
     def recompute_activations(self) -> None:
         """Enable activation checkpointing: keep only each block's input and recompute the rest in the backward pass."""
@@ -162,9 +163,10 @@ class UNetBlock(ResidualBlock):
         dropout: float,
         resample: Resampling | None = None,
         num_heads: int | None = None,
+        branch_init: float = 0.0,
     ) -> None:
-        super().__init__(in_channels, out_channels, embedding_channels, dropout, resample)
-        self.attention = nn.Identity() if num_heads is None else SelfAttention(out_channels, num_heads)
+        super().__init__(in_channels, out_channels, embedding_channels, dropout, resample, branch_init)
+        self.attention = nn.Identity() if num_heads is None else SelfAttention(out_channels, num_heads, branch_init)
         self.recomputes = False
 
     def forward(self, h: Tensor, embedding: Tensor, skip: Tensor | None = None) -> Tensor:

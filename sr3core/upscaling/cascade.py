@@ -14,6 +14,8 @@ from sr3core.randomness import derive_seed
 from sr3core.regression import with_static
 from sr3core.transfer import send
 from sr3core.upscaling.stage import Stage, check_chain, fill, pad, refine, with_noise
+from sr3core.upscaling.tile_grid import Tiling
+from sr3core.upscaling.tiles import upscale_in_tiles
 
 
 def upscale(
@@ -24,6 +26,8 @@ def upscale(
     static: Tensor | None = None,
 ) -> Tensor:
     """Upscale images of any size by one stage. Each result depends on its own image and seed alone.
+
+    A stage that was trained on crops upscales what is larger than a tile in tiles, as `run_tiled_cascade` does.
 
     Args:
         stage: the stage.
@@ -36,6 +40,8 @@ def upscale(
         (B, 3, H, W) in [-1, 1], where (H, W) is stage.model.enlarged(h, w); fields (B, C, H, W), not clipped.
     """
     rows, columns = stage.model.enlarged(*low.shape[-2:])
+    if stage.model.crop_size is not None and max(rows, columns) > Tiling().tile_of(stage)[0]:
+        return upscale_in_tiles(stage, low, seeds, progress, static)
     noisy, low = (fill(stage.model, image) for image in (with_noise(stage, low, seeds), low))
     height, width = stage.model.enlarged(*low.shape[-2:])
     multiple = stage.size_multiple

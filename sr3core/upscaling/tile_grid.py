@@ -12,7 +12,7 @@ from sr3core.errors import ConfigError
 from sr3core.upscaling.stage import Stage
 
 SMALLEST_DEFAULT_TILE = 256
-"""Default tile side, in pixels, of networks trained on smaller images: few tiles, and still little memory."""
+"""Default tile side, in pixels, of networks trained on smaller images or crops: few tiles, and still little memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Tiling:
     """How images are divided into tiles, in every stage of a cascade."""
 
     tile: int | None = None
-    """Side of a tile of a stage's output, pixels, rounded down to a size the network accepts; None: see tile_of."""
+    """Side of a tile of a stage's output, pixels, rounded down to what the network accepts; None: see default_tile."""
     overlap: int | None = None
     """Minimum overlap of neighbouring tiles, pixels; None: an eighth of the tile."""
     batch: int = 1
@@ -35,15 +35,15 @@ class Tiling:
             raise ConfigError(f"batch: {self.batch} is not positive")
 
     def tile_of(self, stage: Stage) -> tuple[int, int]:
-        """Side and overlap of a stage's tiles, pixels; the side is by default the training size, but at least 256.
+        """Side and overlap of a stage's tiles, pixels; default_tile says which by default.
 
         Raises:
             ConfigError: the tile is smaller than stage.size_multiple, or the overlap leaves no room to advance.
         """
         multiple = stage.size_multiple
-        wanted = max(stage.model.high_size, SMALLEST_DEFAULT_TILE) if self.tile is None else self.tile
+        wanted = default_tile(stage.model.unet.image_size, multiple) if self.tile is None else self.tile
         tile = wanted // multiple * multiple
-        overlap = tile // 8 if self.overlap is None else self.overlap
+        overlap = default_overlap(tile) if self.overlap is None else self.overlap
         if tile < multiple:
             raise ConfigError(f"tile: {wanted} is too small for stage {stage.name}, which needs at least {multiple}")
         if overlap > tile - multiple:
@@ -52,6 +52,16 @@ class Tiling:
                 f" {stage.name}; use at most {tile - multiple}, or a larger tile"
             )
         return tile, overlap
+
+
+def default_tile(image_size: int, multiple: int) -> int:
+    """Side of a tile, pixels, a multiple of `multiple`: that of the images or crops of training, but at least 256."""
+    return max(image_size, SMALLEST_DEFAULT_TILE) // multiple * multiple
+
+
+def default_overlap(tile: int) -> int:
+    """Least overlap of neighbouring tiles, pixels: an eighth of the tile."""
+    return tile // 8
 
 
 @dataclass(frozen=True)

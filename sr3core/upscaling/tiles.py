@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from sr3core.diffusion.noise import NoiseField
+from sr3core.diffusion.sampling import Progress
 from sr3core.images.resize import upsample_bicubic_window
 from sr3core.randomness import derive_seed
 from sr3core.regression import with_static
@@ -90,6 +91,36 @@ def run_tiled_cascade(
             image[..., top : top + strip.shape[-2], :] = strip
         low = image
     yield from upscale_tiles(stages[-1], low, grids[-1], seed, tiling.batch, advance, static)
+
+
+def upscale_in_tiles(
+    stage: Stage,
+    low: Tensor,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    static: Tensor | None = None,
+) -> Tensor:
+    """Upscale whole images by one stage in tiles of the default size, len(seeds) of them at a time.
+
+    Arguments and result are those of cascade.upscale; progress is called when a whole step of all images is done.
+    """
+    height, width = low.shape[-2:]
+    (grid,) = plan_cascade([stage], height, width, Tiling())
+    passes, done = len(seeds) * grid.num_tiles, 0
+
+    def advance(_: int, num_steps: int) -> None:
+        nonlocal done
+        before, done = done // passes, done + num_steps
+        if progress and done // passes > before:
+            progress(done // passes, stage.num_steps)
+
+    images: list[Tensor] = []
+    for index, seed in enumerate(seeds):
+        one = slice(index, index + 1)
+        maps = None if static is None else static[one]
+        strips = upscale_tiles(stage, low[one], grid, seed, len(seeds), advance, maps)
+        images.append(torch.cat([strip for _, strip in strips], dim=-2))
+    return torch.cat(images)
 
 
 def upscale_tiles(

@@ -34,9 +34,9 @@ from pipelines.prepare.preparation import prepare
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import small_stage
 from pipelines.shards.records import read_record
+from sr3core.batch import Batch
 from sr3core.config import override
 from sr3core.images.pixels import to_float
-from sr3core.training import Batch
 
 
 def plain_webdataset(folder: str, batch_size: int) -> Iterator[Batch]:

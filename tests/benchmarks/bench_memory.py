@@ -15,10 +15,11 @@ import sys
 
 import torch
 
+from sr3core.batch import Batch
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision, UNetConfig
 from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 
 SETTINGS: dict[str, tuple[int, bool, Precision]] = {
     "plain": (1, False, "float32"),

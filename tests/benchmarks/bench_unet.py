@@ -46,10 +46,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from pipelines.runtime.allocator import keep_freed_memory
+from sr3core.batch import Batch
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision, UNetConfig
 from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 
 CASES: dict[str, tuple[UNetConfig, int]] = {
     "16-64, width 32": (

@@ -36,6 +36,7 @@ from pipelines.settings.presets import (
     photos_4x,
 )
 from pipelines.settings.train import TrainConfig
+from sr3core.batch import Batch
 from sr3core.diffusion.noise import window_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision
@@ -48,7 +49,7 @@ from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.memory import training_memory
 from sr3core.networks.precision import set_gpu_arithmetic
 from sr3core.networks.unet import UNet
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage
 

@@ -6,11 +6,12 @@ import math
 import pytest
 import torch
 
+from sr3core.batch import Batch
 from sr3core.checkpoint import list_checkpoints, restore, save_checkpoint, take_snapshot
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.architectures import unet_tiny
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 from sr3core.update_rules import average_decay, is_spike, next_typical_norm
 
 MODEL = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sr3core.batch import Batch
 from sr3core.diffusion.equations import denoising_loss, q_sample
 from sr3core.diffusion.guidance import as_denoiser
 from sr3core.diffusion.learned_variance import bound_term, split_variance
@@ -17,7 +18,7 @@ from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveC
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
-from sr3core.training import Batch, Trainer, create_state, draw_noise, hide_classes
+from sr3core.training import Trainer, create_state, draw_noise, hide_classes
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage, check_chain
 

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from sr3core.batch import Batch
 from sr3core.diffusion.noise import NoiseField, window_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.features.extractors import InceptionFID, SeededFeatures
@@ -10,7 +11,7 @@ from sr3core.features.inception import build_inception, weight_shapes
 from sr3core.hyperparameters import OptimizerConfig, SamplerConfig
 from sr3core.networks.layers import GroupNorm
 from sr3core.networks.unet import UNet
-from sr3core.training import Batch, Trainer
+from sr3core.training import Trainer
 from sr3core.upscaling.cascade import generate, upscale
 from sr3core.upscaling.stage import Stage, refine
 from tests.sr3core.fake_cuda import fake_gpu, load_guard

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sr3core.batch import Batch
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import (
@@ -18,7 +19,7 @@ from sr3core.hyperparameters import (
 from sr3core.networks.flops import forward_flops
 from sr3core.networks.memory import saved_activations
 from sr3core.networks.unet import UNet
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage
 from sr3core.upscaling.tile_grid import Tiling

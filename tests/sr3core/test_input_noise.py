@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from sr3core.batch import Batch
 from sr3core.diffusion.noise import add_input_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import ConfigError
@@ -13,7 +14,7 @@ from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveC
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage
 from sr3core.upscaling.tile_grid import Tiling

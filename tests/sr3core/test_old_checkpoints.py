@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sr3core.batch import Batch
 from sr3core.checkpoint import list_checkpoints, restore, sampling_weights, save_checkpoint, take_snapshot, warm_start
 from sr3core.config import override
 from sr3core.diffusion.schedules import sample_gamma, step_of
@@ -21,7 +22,7 @@ from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.unet import UNet
 from sr3core.networks.unet_weights import check_weights, load_weights
 from sr3core.randomness import keyed_generator
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 
 MODEL = ModelConfig(
     low_size=4,

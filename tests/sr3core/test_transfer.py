@@ -9,11 +9,12 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from sr3core.batch import Batch
 from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.unet import UNet
-from sr3core.training import Batch, Trainer, TrainState
+from sr3core.training import Trainer, TrainState
 from sr3core.transfer import send
 from sr3core.update_rules import update_average
 from sr3core.upscaling.cascade import run_cascade

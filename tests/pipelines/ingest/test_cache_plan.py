@@ -8,7 +8,7 @@ import pytest
 from pipelines.ingest.cache_plan import plan_cache
 from pipelines.ingest.mixed_order import MixedOrder
 from pipelines.ingest.sample_order import SampleOrder
-from pipelines.settings.presets import sr3_stage
+from pipelines.settings.paper_stages import sr3_stage
 from pipelines.settings.train import BlockBoundaries
 from pipelines.shards.manifest import ShardEntry
 from sr3core.config import override

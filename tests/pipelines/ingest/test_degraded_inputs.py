@@ -18,11 +18,12 @@ from pipelines.settings.train import RunConfig, TrainConfig
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team
 from pipelines.training.worker_loop import train_as_worker
+from sr3core.batch import Batch
 from sr3core.config import fingerprint, override
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import ConfigError
 from sr3core.randomness import keyed_generator
-from sr3core.training import Batch, Trainer
+from sr3core.training import Trainer
 from tests.synthetic_shards import write_shards
 
 STAGE = override(

@@ -1,6 +1,7 @@
 """The presets: what the paper's runs are, and that runs which make no cascade are refused."""
 
 import pytest
+import torch
 
 from pipelines.runs.run_folder import create_run, open_run
 from pipelines.settings.presets import PRESETS, preset, regression_of, small_stage
@@ -8,6 +9,8 @@ from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.config import from_dict, override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import AugmentationConfig
+from sr3core.networks.flops import forward_flops
+from sr3core.networks.unet import UNet
 
 PAPERS = [name for name in PRESETS if name != "demo" and not name.startswith(("small-", "photos-"))]
 
@@ -51,6 +54,19 @@ def test_the_arms_of_table_5_differ_in_what_is_ablated_alone():
     assert override(l2, model__objective__norm=1) == reference
     assert reference.augmentation.blur_probability > 0 == no_blur.augmentation.blur_probability
     assert (reference.model.objective.norm, l2.model.objective.norm) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "whole", "share"), [("faces-512-crops", "faces-64-512", 4), ("faces-1024-crops", "faces-16x", 16)]
+)
+def test_crops_train_the_weights_of_table_a_1_at_a_fraction_of_the_work(name, whole, share):
+    (crops,), (*_, paper) = preset(name).stages, preset(whole).stages
+    assert (crops.name, crops.data_stage) == (paper.name, paper.data_stage)
+    assert crops.model.crop_size == 256
+    with torch.device("meta"):
+        ours, theirs = UNet(crops.model.unet).state_dict(), UNet(paper.model.unet).state_dict()
+    assert [value.shape for value in ours.values()] == [value.shape for value in theirs.values()]
+    assert forward_flops(paper.model.unet) / forward_flops(crops.model.unet) == pytest.approx(share, rel=0.01)
 
 
 def small(low_size, high_size):

@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 import torch
 
+from sr3core.batch import Batch
 from sr3core.config import override
 from sr3core.diffusion.equations import predict_epsilon
 from sr3core.diffusion.projection import BackProjection
@@ -17,7 +18,7 @@ from sr3core.images.resize import upsample_bicubic
 from sr3core.networks.architectures import unet_tiny
 from sr3core.networks.unet import UNet
 from sr3core.randomness import keyed_generator
-from sr3core.training import Batch, Trainer, create_state
+from sr3core.training import Trainer, create_state
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage
 from tests.sr3core.targets import GAUSSIAN, OneStream, plan

@@ -75,6 +75,15 @@ def test_the_parts_are_those_of_the_weights_and_the_images():
     assert rounded.state == 5.5 * weights
 
 
+def test_crops_need_the_activations_of_crops_and_the_inputs_of_whole_images():
+    whole = ModelConfig(low_size=16, high_size=128, unet=unet_tiny(128, 16))
+    crops = override(whole, unet__image_size=64)
+    small = ModelConfig(low_size=8, high_size=64, unet=unet_tiny(64, 16))
+    one, other, least = (training_memory(model, "bfloat16", 8) for model in (whole, crops, small))
+    assert other.saved == least.saved < one.saved / 3
+    assert other.images - least.images == 8 * 2 * 4 * 3 * 128**2, "x_up of whole images, twice"
+
+
 @pytest.mark.parametrize("stage", GPU_STAGES)
 def test_every_preset_fits_its_gpus_with_a_tenth_to_spare(stage):
     """8 GPUs of 80 GB, Table A.1's networks at full width."""

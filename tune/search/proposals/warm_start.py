@@ -23,6 +23,7 @@ from sr3core.images.pixels import to_float
 from sr3core.images.resize import upsample_bicubic
 from sr3core.randomness import derive_seed
 from sr3core.regression import condition
+from sr3core.upscaling.tiled_network import for_whole_images
 from tune.search.objective.evaluator import pick_device
 from tune.search.objective.measurements import Task
 from tune.search.proposals.space import make_schedule
@@ -157,11 +158,12 @@ def warm_starts(
     torch.set_num_threads(max(1, int(cpus)))
     device = pick_device(gpus)
     low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
-    mean = None if task.mean is None else task.mean.to(device).eval()
+    network = for_whole_images(task.model, task.network.to(device).eval())
+    mean = None if task.mean is None else for_whole_images(task.model, task.mean.to(device).eval())
     x_up = condition(task.model, upsample_bicubic(low, task.model.high_size), mean)
     residual = residual_of(task.model, x_up)
     probe = Probe(
-        denoise=as_denoiser(task.model, task.network.to(device).eval()),
+        denoise=as_denoiser(task.model, network),
         x_up=x_up,
         y_0=high if residual is None else residual.of(high),
         seeds=tuple(derive_seed(task.seed, "warm start", key) for key in task.keys[:NUM_IMAGES]),

@@ -23,10 +23,11 @@ from pipelines.training.checkpoints import resume
 from pipelines.training.worker_group import Team
 from pipelines.training.workers import stragglers
 from pipelines.training.workers.stragglers import INTERVALS, OwnTimes
+from sr3core.batch import Batch
 from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.config import override
 from sr3core.errors import WorkerLostError
-from sr3core.training import Batch, Trainer, TrainState, create_state
+from sr3core.training import Trainer, TrainState, create_state
 
 CPU = torch.device("cpu")
 HOSTS = ("host-a", "host-b")

@@ -1,0 +1,126 @@
+"""What silent branches cost: networks of the presets' depth, at reduced width, with and without unet.branch_init.
+
+    python tests/benchmarks/show_dead_levels.py --depth 64-256 --init 0 1 --steps 2000
+
+A network of Table A.1's levels and blocks, with a few channels and small images, learns to enlarge the demo's photos by
+the paper's objective. A line of JSON an arm and quarter of the steps: held-out loss (the same images, noise and levels
+for all arms; the weights themselves, no average), the variance that reaches each level, and the share of the weights in
+the coarser half of the levels whose gradients have a root mean square under 1e-8, where Adam's epsilon outweighs them.
+
+An arm of 2,000 steps takes about five minutes of a core. Losses of one depth can be compared with each other alone.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipelines.images.decoding import decode_image
+from sr3core.batch import Batch
+from sr3core.config import override
+from sr3core.hyperparameters import ModelConfig, OptimizerConfig, UNetConfig
+from sr3core.images.pixels import largest_central_crop, to_float
+from sr3core.images.resize import resize_area, resize_bicubic
+from sr3core.networks.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024
+from sr3core.networks.level_variances import level_variances
+from sr3core.networks.unet import UNet
+from sr3core.training import Trainer, TrainState, create_state
+
+PHOTOS = Path(__file__).resolve().parents[2] / "pipelines" / "demo_photos"
+HELD_OUT = 64
+ADAMS_EPSILON = 1e-8
+
+DEPTHS = {
+    "16-128": (unet_16_128(), 8, 32, 8),
+    "64-256": (unet_64_256(), 4, 32, 8),
+    "64-512": (unet_64_512(), 8, 64, 4),
+    "256-1024": (unet_256_1024(), 4, 128, 4),
+}
+"""Network, scale, and the side of the images and the width of the first layer that stand for the network's own."""
+
+
+def reduced(depth: str, branch_init: float) -> ModelConfig:
+    """A network of the preset's levels and blocks; attention is at the same level."""
+    paper, scale, size, width = DEPTHS[depth]
+    unet: UNetConfig = override(
+        paper,
+        image_size=size,
+        base_channels=width,
+        dropout=0.0,
+        attention_sizes=tuple(side * size // paper.image_size for side in paper.attention_sizes),
+        branch_init=branch_init,
+    )
+    return ModelConfig(low_size=size // scale, high_size=size, unet=unet)
+
+
+def photos(size: int) -> np.ndarray:
+    """The demo's photos, (N, size, size, 3) uint8."""
+    found = (largest_central_crop(decode_image(path.read_bytes()).pixels) for path in sorted(PHOTOS.glob("*.jpg")))
+    return np.stack([resize_area(pixels, size) for pixels in found])
+
+
+def batch_of(high: np.ndarray, low_size: int) -> Batch:
+    """Images and their inputs."""
+    low = np.stack([resize_bicubic(image, low_size) for image in high])
+    return Batch(to_float(low), to_float(high), tuple(range(len(high))))
+
+
+def held_out(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[float, dict[str, float]]:
+    """Mean loss, and the variance that reaches each level."""
+    with torch.no_grad(), level_variances(state.model) as found:
+        loss = trainer.losses(state.model, batch, 0, purpose_seed=1).values.mean()
+    return float(loss), {name: float(variance) for name, variance in found.items()}
+
+
+def starved(network: UNet) -> float:
+    """Share of the weights of the coarser levels whose gradients Adam's epsilon outweighs."""
+    levels = network.config.channel_multipliers
+    sizes = [network.config.image_size // 2**n for n in range(len(levels) // 2, len(levels))]
+    parts = [
+        (weight.numel(), float(weight.grad.square().mean().sqrt()))
+        for name, weight in network.named_parameters()
+        if weight.grad is not None and any(f".{side}x{side}_" in f".{name.partition('.')[2]}" for side in sizes)
+    ]
+    return sum(n for n, size in parts if size < ADAMS_EPSILON) / sum(n for n, _ in parts)
+
+
+def train(depth: str, branch_init: float, seed: int, options: argparse.Namespace) -> None:
+    """One arm; prints its lines."""
+    model = reduced(depth, branch_init)
+    optimizer = OptimizerConfig(learning_rate=options.rate, warmup_steps=options.steps // 10, ema_decay=0.0)
+    state, trainer = create_state(model, optimizer, seed), Trainer(model, optimizer, seed)
+    images = photos(model.high_size)
+    assert model.low_size is not None
+    test, rest = batch_of(images[:HELD_OUT], model.low_size), images[HELD_OUT:]
+    order = np.random.Generator(np.random.Philox(seed))
+    for step in range(options.steps + 1):
+        if step % (options.steps // 4) == 0:
+            loss, variances = held_out(trainer, state, test)
+            line = {"depth": depth, "branch_init": branch_init, "seed": seed, "step": step, "loss": loss}
+            share = None if step == 0 else starved(state.model)
+            print(json.dumps(line | {"starved": share, "variances": variances}), flush=True)
+        chosen = batch_of(rest[order.choice(len(rest), options.batch, replace=False)], model.low_size)
+        trainer.step(state, state.model, [chosen])
+
+
+def main() -> None:
+    """Train every arm."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--depth", nargs="+", choices=DEPTHS, default=list(DEPTHS))
+    parser.add_argument("--init", nargs="+", type=float, default=[0.0, 1.0])
+    parser.add_argument("--seed", nargs="+", type=int, default=[0])
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rate", type=float, default=3e-4)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for depth in options.depth:
+        for branch_init in options.init:
+            for seed in options.seed:
+                train(depth, branch_init, seed, options)
+
+
+if __name__ == "__main__":
+    main()
