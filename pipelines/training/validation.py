@@ -16,6 +16,7 @@ from sr3core.batch import Batch
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import upsample_bicubic
 from sr3core.metrics.psnr import psnr
+from sr3core.networks.level_variances import level_variances
 from sr3core.randomness import derive_seed
 from sr3core.regression import regress
 from sr3core.training import Trainer, TrainState
@@ -42,17 +43,20 @@ class Validation:
         """Mean loss per image; for regression also PSNR in dB, for others the loss in NUM_BUCKETS equal parts of 1..T.
 
         loss_bucket_0 is that of the least noisy levels; empty buckets are omitted. Of a mixture, the images are of all
-        preparations, by their shares, and loss_on_NAME is the mean over those of one.
+        preparations, by their shares, and loss_on_NAME is the mean over those of one. variance_LEVEL is what reaches a
+        level of the network from this worker's last images.
         """
         network = state.ema if state.ema is not None and state.step else state.model
         network.eval()
         forward = for_whole_images(self._trainer.model, network, self._tiles)
         totals = torch.zeros(2 + 2 * NUM_BUCKETS + 2 * len(self._names), dtype=torch.float64)
-        for start in range(0, len(self._mine.keys), self._batch_size):
-            totals += self._sums(forward, slice(start, start + self._batch_size))
+        with level_variances(network) as variances:
+            for start in range(0, len(self._mine.keys), self._batch_size):
+                totals += self._sums(forward, slice(start, start + self._batch_size))
         state.model.train()
         totals = self._team.mean(totals) * self._team.world_size
         result = {"loss": float(totals[0]) / self._count}
+        result |= {f"variance_{level}": float(variance) for level, variance in variances.items()}
         if len(self._names) > 1:
             on, images = totals[2 + 2 * NUM_BUCKETS :].view(2, -1)
             result |= {f"loss_on_{name}": float(on[i] / images[i]) for i, name in enumerate(self._names) if images[i]}
