@@ -4,7 +4,6 @@ import io
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from pipelines.settings.playground import PlaygroundConfig
 from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from pipelines.settings.upscale import UpscaleConfig
-from sr3core.config import to_dict
+from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError
 from sr3core.images.resize import resize_bicubic
 from tests.pipelines.sampling.photos import picture, saved
@@ -213,4 +212,4 @@ def test_a_run_without_super_resolution_and_wrong_settings_are_refused(tmp_path:
         TriedModel(run.location, InferenceConfig(), "cpu")
     for changes in ({"port": 70_000}, {"max_megapixels": 0.0}, {"max_samples": 0}):
         with pytest.raises(ConfigError, match=next(iter(changes))):
-            PlaygroundConfig(**asdict(PlaygroundConfig()) | changes)
+            override(PlaygroundConfig(), **changes)
