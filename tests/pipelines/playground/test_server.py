@@ -76,9 +76,9 @@ def send(client: TestClient, data: bytes, **query: Any) -> dict[str, Any]:
 
 
 def finished(client: TestClient, identifier: str) -> dict[str, Any]:
-    def ended() -> dict[str, Any] | None:
+    def ended() -> dict[str, Any]:
         status = client.get(f"/api/pictures/{identifier}").json()
-        return status if status["state"] not in ("waiting", "working") else None
+        return status if status["state"] not in ("waiting", "working") else {}
 
     return wait_for(ended)
 
