@@ -67,6 +67,9 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         summary="write a trained run as a model folder, for others", module="export", takes_address=False
     ),
+    "import": Command(
+        summary="take over weights of another program as a model folder", module="import_model", takes_address=False
+    ),
     "status": Command(summary="show the progress of a run or a preparation", module="status", takes_address=False),
     "verify": Command(
         summary="check prepared shards, or draw a contact sheet of them", module="verify", takes_address=False

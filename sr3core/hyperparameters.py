@@ -16,6 +16,8 @@ SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
 Clipping = Literal["none", "static", "dynamic"]
 Start = Literal["noise", "input"]
 Precision = Literal["float32", "tf32", "bfloat16"]
+Architecture = Literal["sr3", "iterative_refinement", "guided_diffusion"]
+Upsampling = Literal["bicubic", "bilinear"]
 
 
 def require(condition: bool, message: str) -> None:
@@ -60,13 +62,18 @@ class UNetConfig:
     """Channels of what the network makes, and of the upsampled input: 3 for RGB; for fields, one a variable."""
     extra_channels: int = field(default=0, metadata=ADDED)
     """Further channels of its condition: low-resolution variables that it does not make, and static maps."""
-
     branch_init: float = field(default=0.0, metadata=ADDED)
     """Scale of the first weights of the last layer in each residual branch. With 0 a branch is silent at first, and
     every block halves the variance of what passes it: coarse levels start with next to nothing. 1 keeps the
     variance."""
+    architecture: Architecture = field(default="sr3", metadata=ADDED)
+    """Whose blocks: sr3 is Figure A.1's. The others are those of networks that `sr3 import` takes over, which cannot be
+    trained here."""
+    norm_groups: int = field(default=32, metadata=ADDED)
+    """Groups of the group normalisations of an imported network; sr3 derives them from the channels."""
 
     def __post_init__(self) -> None:
+        self._check_architecture()
         factor = self.size_multiple
         require(len(self.channel_multipliers) >= 1, "channel_multipliers: at least one is needed")
         require(all(m >= 1 for m in self.channel_multipliers), "channel_multipliers: each must be at least 1")
@@ -96,6 +103,27 @@ class UNetConfig:
             f"image_size: {self.image_size} cannot be halved {len(self.channel_multipliers) - 1} times;"
             f" take a multiple of {factor} or fewer channel_multipliers",
         )
+
+    def _check_architecture(self) -> None:
+        _require_one_of("architecture", self.architecture, get_args(Architecture))
+        if self.architecture == "sr3":
+            require(self.norm_groups == 32, f"norm_groups: {self.norm_groups}, but sr3 derives its groups")
+            return
+        widths = [self.base_channels * m for m in self.channel_multipliers]
+        require(
+            self.norm_groups >= 1 and all(width % self.norm_groups == 0 for width in widths),
+            f"norm_groups: {self.norm_groups} does not divide base_channels times each of channel_multipliers",
+        )
+        plain = self.conditional and self.num_classes is None and not self.input_noise and not self.extra_channels
+        require(
+            plain and self.image_channels == 3,
+            f"architecture: {self.architecture} enlarges RGB images, without classes, input_noise or extra_channels",
+        )
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the network is another program's."""
+        return self.architecture != "sr3"
 
     @property
     def size_multiple(self) -> int:
@@ -339,6 +367,10 @@ class ModelConfig:
             _check_sizes(self.low_size, self.high_size)
             require(self.unet.conditional, "unet.conditional: a super-resolution stage needs True")
             require(self.unet.num_classes is None, "unet.num_classes: only a base model takes classes")
+        require(
+            not self.unet.is_imported or (self.kind == "sr3" and self.objective.residual == "none"),
+            f"unet.architecture: {self.unet.architecture} needs kind sr3 and objective.residual none",
+        )
         self._check_image_size()
         require(
             self.unet.learned_variance == (self.objective.bound_weight > 0),
@@ -395,6 +427,11 @@ class ModelConfig:
     def crop_size(self) -> int | None:
         """Side of the crops of the output that the network is trained on, pixels; None if it sees whole images."""
         return self.unet.image_size if self.unet.image_size < self.high_size else None
+
+    @property
+    def upsampling(self) -> Upsampling:
+        """How the network's low-resolution input is enlarged."""
+        return "bilinear" if self.unet.architecture == "guided_diffusion" else "bicubic"
 
     @property
     def scale(self) -> Fraction:

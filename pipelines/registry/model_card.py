@@ -49,7 +49,7 @@ def render_card(
     return environment.get_template("model_card.md.j2").render(
         title=config.title or run.config.name,
         license=config.license,
-        data=_wrapped(config.credits),
+        data=_wrapped(config.credits or run.provenance.get("imported", {}).get("trained_on", "")),
         limits=_wrapped(config.limits),
         weights=config.weights,
         ends={"low": chain[0].low_size, "high": chain[-1].high_size} if chain else None,
@@ -68,12 +68,12 @@ def _stage(stage: StageRun) -> dict[str, str]:
     schedule = stage.schedule(few_steps=True)
     assert schedule is not None, "a stage that samples has a schedule"
     start = ", from the input" if schedule.sampler.start == "input" else ""
-    batch = stage.config.batch_size
+    batch, step = stage.config.batch_size, stage.weights.newest().step
     return {
         "name": stage.name,
         "draws": _target(stage.model),
         "parameters": f"{_num_parameters(stage.model) / 1e6:.2f} million",
-        "trained": f"{stage.weights.newest().step:,} steps of {batch} images",
+        "trained": f"{step:,} steps of {batch} images" if step else "unknown",
         "inference": f"{schedule.num_steps} steps ({schedule.name}, {schedule.sampler.algorithm}{start})",
     }
 
@@ -88,10 +88,11 @@ def _target(model: ModelConfig) -> str:
 def _num_parameters(model: ModelConfig) -> int:
     import torch
 
-    from sr3core.networks.unet import UNet, num_parameters
+    from sr3core.networks.building import build_network
+    from sr3core.networks.unet import num_parameters
 
     with torch.device("meta"):
-        return num_parameters(UNet(model.unet))
+        return num_parameters(build_network(model))
 
 
 def _table(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,4 +130,6 @@ def _origin(run: Run, stages: Sequence[StageRun]) -> dict[str, str]:
     }
     data = run.data_fingerprints or found.get("data_fingerprints", {})  # a model folder names no data of its own
     facts |= {f"prepared data {name}": value for name, value in sorted(data.items())}
+    imported = found.get("imported", {})
+    facts |= {name: imported[name] for name in ("source", "file", "sha256", "class") if imported.get(name)}
     return facts | {name: value for name, value in sorted(found.get("versions", {}).items()) if value != "absent"}

@@ -58,15 +58,24 @@ def check_export(run: Run, out: str) -> list[StageRun]:
     Raises:
         ConfigError, CheckpointError: as export_model.
     """
-    out = absolute(out)
-    if exists(out) and any(True for _ in list_files(out)):
-        raise ConfigError(f"out: {out} is not empty; choose a new folder")
+    check_new(out)
     stages = [stage for stage in run.stages if stage.model.kind != "regression"]
     if not stages:
         raise ConfigError(f"{run.location} holds only regression baselines, which are no models of their own")
     for stage in stages:
         stage.check_weights()
     return stages
+
+
+def check_new(out: str) -> None:
+    """Check that nothing is where a model is to be written.
+
+    Raises:
+        ConfigError: something is.
+    """
+    out = absolute(out)
+    if exists(out) and any(True for _ in list_files(out)):
+        raise ConfigError(f"out: {out} is not empty; choose a new folder")
 
 
 def _collect(run: Run, stages: Sequence[StageRun], folder: Path, config: ExportConfig) -> dict[str, Path]:

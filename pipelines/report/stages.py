@@ -14,7 +14,7 @@ from pipelines.settings.train import PlacementConfig
 from sr3core.config import to_dict
 from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json, training_gammas
 from sr3core.errors import CheckpointError, ConfigError
-from sr3core.hyperparameters import UNetConfig
+from sr3core.hyperparameters import ModelConfig
 
 
 def leaves(data: Any, path: str = "") -> dict[str, Any]:
@@ -35,7 +35,7 @@ def stage_facts(stage: StageRun, notes: list[str]) -> dict[str, Any]:
         "name": stage.name,
         "config": config,
         "settings": leaves(to_dict(config)),
-        "num_parameters": _num_parameters(config.model.unet),
+        "num_parameters": _num_parameters(config.model),
         "steps_done": lines[-1]["step"] if lines else 0,
         "finished": bool(lines) and lines[-1]["step"] >= config.num_steps,
         "seconds": lines[-1]["seconds"] if lines else None,
@@ -57,13 +57,14 @@ def _unit_hours(place: PlacementConfig, lines: list[dict[str, Any]]) -> float | 
     return lines[-1]["seconds"] * max(place.num_workers, 1) * units / 3600
 
 
-def _num_parameters(config: UNetConfig) -> int:
+def _num_parameters(model: ModelConfig) -> int:
     import torch
 
-    from sr3core.networks.unet import UNet, num_parameters
+    from sr3core.networks.building import build_network
+    from sr3core.networks.unet import num_parameters
 
     with torch.device("meta"):  # only shapes: the paper's networks would take gigabytes
-        return num_parameters(UNet(config))
+        return num_parameters(build_network(model))
 
 
 def _search(path: Path, notes: list[str]) -> dict[str, Any] | None:

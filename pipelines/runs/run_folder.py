@@ -243,10 +243,12 @@ def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:
     """Fingerprint of each prepared stage that a run reads.
 
     Raises:
-        ConfigError: a stage starts from a regression that the run does not train, or its noise schedule ends early.
+        ConfigError: a stage starts from a regression that the run does not train, its noise schedule ends early, or its
+            network is imported.
         DataError: a stage has not been prepared, or holds no images to train on or to measure the held-out loss on; of
             a mixture, in one of its preparations.
     """
+    config.check_trainable()
     config.check_origins()
     config.check_ends()
     found = {}

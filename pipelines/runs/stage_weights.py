@@ -13,7 +13,7 @@ from sr3core.hyperparameters import ModelConfig
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
     from sr3core.checkpoint import CheckpointInfo
     from sr3core.networks.inference import InferenceNetwork
-    from sr3core.networks.unet import UNet
+    from sr3core.networks.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +66,14 @@ class StageWeights:
         import torch
 
         from sr3core.checkpoint import sampling_weights
-        from sr3core.networks.unet import UNet
+        from sr3core.networks.building import build_network
         from sr3core.networks.unet_weights import check_weights
 
         with torch.device("meta"):
-            network = UNet(self.model.unet)
+            network = build_network(self.model)
         check_weights(network, sampling_weights(self.fetch(self.newest())))
 
-    def load(self) -> "UNet":
+    def load(self) -> "Network":
         """The network with the weights to sample with, in evaluation mode, on the CPU.
 
         Raises:
@@ -82,12 +82,12 @@ class StageWeights:
         import torch
 
         from sr3core.checkpoint import sampling_weights, verify
-        from sr3core.networks.unet import UNet
+        from sr3core.networks.building import build_network
         from sr3core.networks.unet_weights import load_weights
 
         info = self.fetch(self.newest())
         verify(info)
-        network = UNet(self.model.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network = build_network(self.model).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         load_weights(network, sampling_weights(info))
         return network.eval()
 

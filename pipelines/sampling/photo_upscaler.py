@@ -223,10 +223,10 @@ def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: 
     """Rows [top, top + num_rows) of alpha (h, w) upscaled to size by bicubic, clipped: uint8 (num_rows, W)."""
     import torch
 
-    from sr3core.images.resize import upsample_bicubic_window
+    from sr3core.images.resize import upsample_window
 
     images = torch.tensor(alpha, dtype=torch.float32)[None, None]
-    rows = upsample_bicubic_window(images, size, (top, 0), (num_rows, size[1]))
+    rows = upsample_window(images, size, (top, 0), (num_rows, size[1]))
     return rows[0, 0].round().clamp(0, 255).to(torch.uint8).numpy()
 
 

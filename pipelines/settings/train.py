@@ -256,6 +256,19 @@ class RunConfig:
                 f" noise alone; take beta_last {min(enough, 0.99):.2g}, more steps or the cosine family",
             )
 
+    def check_trainable(self) -> None:
+        """Check that every stage's network is one of Figure A.1.
+
+        Raises:
+            ConfigError: one is imported.
+        """
+        for stage in self.stages:
+            require(
+                not stage.model.unet.is_imported,
+                f"{stage.name}.model.unet.architecture: networks of {stage.model.unet.architecture} are imported to"
+                " sample with, and cannot be trained here; use sr3",
+            )
+
     def check_origins(self) -> None:
         """Check that every stage whose chain starts from a regression can have one trained; a model needs none.
 

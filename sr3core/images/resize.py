@@ -10,11 +10,14 @@ change the rounding. The results are the same bytes on every machine.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from math import gcd
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+
+from sr3core.hyperparameters import Upsampling
 
 if TYPE_CHECKING:  # processes that only prepare data avoid torch's 200 MB
     from torch import Tensor
@@ -74,11 +77,17 @@ def bicubic_weights(in_size: int, out_size: int) -> np.ndarray:
 
     When shrinking, the kernel is stretched by in_size / out_size; at the borders it is truncated and renormalised.
     """
-    return _dense(_bicubic_bands(in_size, out_size), in_size)
+    return _dense(_bands(in_size, out_size), in_size)
+
+
+@lru_cache(maxsize=16)
+def bilinear_weights(in_size: int, out_size: int) -> np.ndarray:
+    """Weights of antialiased bilinear resampling, likewise."""
+    return _dense(_bands(in_size, out_size, "bilinear"), in_size)
 
 
 @lru_cache(maxsize=64)
-def _bicubic_bands(in_size: int, out_size: int) -> tuple[_Band, ...]:
+def _bands(in_size: int, out_size: int, kernel: Upsampling = "bicubic") -> tuple[_Band, ...]:
     scale = in_size / out_size
     stretch = max(scale, 1.0)
     bands: list[_Band] = []
@@ -86,7 +95,7 @@ def _bicubic_bands(in_size: int, out_size: int) -> tuple[_Band, ...]:
         centre = (np.arange(first, last) + 0.5) * scale
         low = max(int(centre[0] - 2 * stretch), 0)
         high = min(int(np.ceil(centre[-1] + 2 * stretch)) + 1, in_size)
-        weights = _keys_cubic(np.abs(np.arange(low, high) + 0.5 - centre[:, None]) / stretch)
+        weights = _KERNELS[kernel](np.abs(np.arange(low, high) + 0.5 - centre[:, None]) / stretch)
         bands.append(_Band(first, last, low, weights / weights.sum(axis=1, keepdims=True)))
     return tuple(bands)
 
@@ -96,6 +105,13 @@ def _keys_cubic(distance: np.ndarray) -> np.ndarray:
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)
     return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+
+def _triangle(distance: np.ndarray) -> np.ndarray:
+    return np.maximum(1 - distance, 0)
+
+
+_KERNELS: dict[Upsampling, Callable[[np.ndarray], np.ndarray]] = {"bicubic": _keys_cubic, "bilinear": _triangle}
 
 
 @lru_cache(maxsize=8)
@@ -161,8 +177,8 @@ def resize_area(image: np.ndarray, size: Size) -> np.ndarray:
 def resize_bicubic(image: np.ndarray, size: Size) -> np.ndarray:
     """Antialiased-bicubic resize of uint8 (H, W, C) to (*size, C), rounded and clipped once."""
     (height, width), (rows, columns) = image.shape[:2], sides_of(size)
-    tall = _along_rows(_bicubic_bands(height, rows), image, np.float64)
-    return _to_uint8(_along_columns(_bicubic_bands(width, columns), tall, np.float64))
+    tall = _along_rows(_bands(height, rows), image, np.float64)
+    return _to_uint8(_along_columns(_bands(width, columns), tall, np.float64))
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
@@ -220,6 +236,11 @@ def upsample_bicubic(images: Tensor, size: Size) -> Tensor:
     return _resample(images, size)
 
 
+def upsample(images: Tensor, size: Size, kernel: Upsampling) -> Tensor:
+    """upsample_bicubic, or its like by the kernel that a network was trained with."""
+    return _resample(images, size, kernel)
+
+
 def upsample_nearest(images: Tensor, size: Size) -> Tensor:
     """Enlarge without new values: float (B, C, H, W) -> (B, C, *size); a pixel takes the one that its centre is in."""
     import torch
@@ -231,16 +252,21 @@ def upsample_nearest(images: Tensor, size: Size) -> Tensor:
     return images[..., rows, :][..., columns]
 
 
-def upsample_bicubic_window(
-    images: Tensor, size: tuple[int, int], corner: tuple[int, int], window: tuple[int, int]
+def upsample_window(
+    images: Tensor,
+    size: tuple[int, int],
+    corner: tuple[int, int],
+    window: tuple[int, int],
+    kernel: Upsampling = "bicubic",
 ) -> Tensor:
-    """Compute only a window of upsample_bicubic(images, size): float (B, C, H, W) -> (B, C, *window).
+    """Compute only a window of upsample(images, size, kernel): float (B, C, H, W) -> (B, C, *window).
 
     Args:
         images: the whole images.
         size: (height, width) of the whole output.
         corner: (top, left) of the window in the output.
         window: (height, width) of the window; corner + window <= size.
+        kernel: of the upsampling.
     """
     import torch
 
@@ -248,7 +274,7 @@ def upsample_bicubic_window(
 
     spans: list[tuple[slice, Tensor]] = []
     for axis in (0, 1):
-        bands = _bicubic_bands(images.shape[axis - 2], size[axis])
+        bands = _bands(images.shape[axis - 2], size[axis], kernel)
         low, weights = _dense_rows(bands, corner[axis], corner[axis] + window[axis])
         spans.append(
             (slice(low, low + weights.shape[1]), send(torch.as_tensor(weights, dtype=images.dtype), images.device))
@@ -257,14 +283,15 @@ def upsample_bicubic_window(
     return row_weights @ images[..., rows, columns] @ column_weights.T
 
 
-def _resample(images: Tensor, size: Size) -> Tensor:
+def _resample(images: Tensor, size: Size, kernel: Upsampling = "bicubic") -> Tensor:
     import torch
 
     from sr3core.transfer import send
 
     height, width = sides_of(size)
+    weights = bicubic_weights if kernel == "bicubic" else bilinear_weights
     rows, columns = (
-        send(torch.as_tensor(bicubic_weights(*sizes), dtype=images.dtype), images.device)
+        send(torch.as_tensor(weights(*sizes), dtype=images.dtype), images.device)
         for sizes in ((images.shape[-2], height), (images.shape[-1], width))
     )
     return rows @ images @ columns.T  # (H', H) @ (B, C, H, W) @ (W, W') -> (B, C, H', W')

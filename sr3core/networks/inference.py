@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from sr3core.hyperparameters import Precision
 from sr3core.networks.execution import accelerate
+from sr3core.networks.network import Network
 from sr3core.networks.precision import set_gpu_arithmetic
-from sr3core.networks.unet import UNet
 
 
 class InferenceNetwork(nn.Module):
-    """A trained U-Net for sampling, without gradients or dropout. Inputs must be on its device.
+    """A trained network for sampling, without gradients or dropout. Inputs must be on its device.
 
     bfloat16 leaves in float32: the noise-level embedding and the output layer (the reasons are in their code), and the
     statistics of normalisation, for which autocast or the kernel itself uses float32. Noise levels, y_t and all of a
@@ -29,7 +29,7 @@ class InferenceNetwork(nn.Module):
 
     def __init__(
         self,
-        network: UNet,
+        network: Network,
         device: str | torch.device = "cpu",
         precision: Precision = "tf32",
         compiled: bool = False,
@@ -54,11 +54,9 @@ class InferenceNetwork(nn.Module):
         return self._call(x_up, y_t, gamma, classes, *told)
 
 
-def _round_weights(network: UNet) -> None:
+def _round_weights(network: Network) -> None:
     """Round to bfloat16 the weights that autocast would round at every use: convolutions and linear layers."""
-    apart = {network.conv_out, *network.embed_noise_level.modules()}
-    if network.config.input_noise:
-        apart.update(network.embed_input_noise.modules())
+    apart = set(network.in_float32())
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and module not in apart:
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Linear) and module not in apart:
             module.to(torch.bfloat16)

@@ -22,15 +22,15 @@ from sr3core.networks.blocks import (
     normalization,
     zero_init,
 )
+from sr3core.networks.network import Network
 from sr3core.networks.precision import call_in_float32
 
 
-class UNet(nn.Module):
+class UNet(Network):
     """f(x_up, y_t, gamma) of Figure A.1. It is fully convolutional: H and W may be any multiples of size_multiple."""
 
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         width, embedding = config.base_channels, 4 * config.base_channels
         self.embed_noise_level = NoiseLevelEmbedding(width)
         if config.num_classes is not None:
@@ -75,15 +75,12 @@ class UNet(nn.Module):
         self.norm_out = normalization(channels)
         self.conv_out = zero_init(nn.Conv2d(channels, self.out_channels, 3, padding=1))
 
-    @property
-    def out_channels(self) -> int:
-        """Output channels: those of the image, twice with a learned variance."""
-        return self.config.image_channels * (2 if self.config.learned_variance else 1)
-
-    @property
-    def size_multiple(self) -> int:
-        """H and W must be multiples of this."""
-        return self.config.size_multiple
+    def in_float32(self) -> Iterable[nn.Module]:
+        """The layers that compute in float32 at any precision: y_0_hat amplifies the output's error."""
+        yield self.conv_out
+        yield from self.embed_noise_level.modules()
+        if self.config.input_noise:
+            yield from self.embed_input_noise.modules()
 
     def recompute_activations(self) -> None:
         """Enable activation checkpointing: keep only each block's input and recompute the rest in the backward pass."""
@@ -117,14 +114,7 @@ class UNet(nn.Module):
         Raises:
             ValueError: H or W is not a multiple of size_multiple, or x_up or classes do not match the configuration.
         """
-        if (x_up is not None) != self.config.conditional:
-            raise ValueError(f"x_up is {'missing' if self.config.conditional else 'not wanted'}")
-        if classes is not None and self.config.num_classes is None:
-            raise ValueError("classes are not wanted")
-        if input_noise is not None and not self.config.input_noise:
-            raise ValueError("input_noise is not wanted")
-        if y_t.shape[-1] % self.size_multiple or y_t.shape[-2] % self.size_multiple:
-            raise ValueError(f"height and width must be multiples of {self.size_multiple}, got {tuple(y_t.shape[-2:])}")
+        self.check_inputs(x_up, y_t, classes, input_noise)
         embedding = self.embed_noise_level(gamma)
         if self.config.num_classes is not None:
             none = torch.full_like(gamma, self.config.num_classes, dtype=torch.int64)

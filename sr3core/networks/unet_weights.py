@@ -1,4 +1,4 @@
-"""Loading and checking a U-Net's weights in a safetensors file, including files with older parameter names."""
+"""Loading and checking a network's weights in a safetensors file, including files with older parameter names."""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,10 +8,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file  # pyright: ignore[reportUnknownVariableType]
 
 from sr3core.errors import CheckpointError
+from sr3core.networks.network import Network
 from sr3core.networks.unet import UNet
 
 
-def load_weights(network: UNet, path: Path) -> None:
+def load_weights(network: Network, path: Path) -> None:
     """Load a safetensors file into a network, in place.
 
     Raises:
@@ -22,7 +23,7 @@ def load_weights(network: UNet, path: Path) -> None:
     network.load_state_dict({new_names.get(name, name): value for name, value in load_file(path).items()})
 
 
-def check_weights(network: UNet, path: Path) -> None:
+def check_weights(network: Network, path: Path) -> None:
     """Compare a safetensors file's header with a network, which may be on the meta device. No weights are read.
 
     Raises:
@@ -50,7 +51,7 @@ def check_weights(network: UNet, path: Path) -> None:
         raise CheckpointError(f"{path} does not fit the model: {shown}")
 
 
-def names_since_version_1(network: UNet) -> dict[str, str]:
+def names_since_version_1(network: Network) -> dict[str, str]:
     """Table of parameter names: in checkpoints of format version 1 -> now.
 
     Version 1 numbered the blocks in the present order and kept each block beside its attention:
@@ -58,6 +59,8 @@ def names_since_version_1(network: UNet) -> dict[str, str]:
     parameter in the other version, so the table does not affect files with the present names.
     """
     table: dict[str, str] = {}
+    if not isinstance(network, UNet):
+        return table
     for part in ("encoder", "middle", "decoder"):
         for number, (place, block) in enumerate(network.get_submodule(part).named_children()):
             for name in block.state_dict():

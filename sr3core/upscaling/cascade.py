@@ -9,7 +9,7 @@ from sr3core.diffusion.guidance import as_denoiser, check_classes
 from sr3core.diffusion.noise import ImageNoise
 from sr3core.diffusion.sampling import Progress, sample
 from sr3core.errors import ConfigError
-from sr3core.images.resize import upsample_bicubic
+from sr3core.images.resize import upsample
 from sr3core.randomness import derive_seed
 from sr3core.regression import with_static
 from sr3core.transfer import send
@@ -45,7 +45,7 @@ def upscale(
     noisy, low = (fill(stage.model, image) for image in (with_noise(stage, low, seeds), low))
     height, width = stage.model.enlarged(*low.shape[-2:])
     multiple = stage.size_multiple
-    x_up = upsample_bicubic(noisy, (height, width))
+    x_up = upsample(noisy, (height, width), stage.model.upsampling)
     x_up = with_static(x_up, None if static is None else pad(static, height, width))
     x_up = pad(x_up, height + -height % multiple, width + -width % multiple)
     noise = ImageNoise([derive_seed(seed, stage.name) for seed in seeds], low.device)

@@ -20,7 +20,7 @@ from sr3core.diffusion.schedules import InferenceSchedule, check_gammas, trainin
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig
 from sr3core.networks.inference import InferenceNetwork
-from sr3core.networks.unet import UNet
+from sr3core.networks.network import Network
 from sr3core.randomness import derive_seed
 from sr3core.regression import check_mean, condition, regress
 
@@ -31,10 +31,10 @@ class Stage:
 
     name: str
     model: ModelConfig
-    network: UNet | InferenceNetwork
+    network: Network | InferenceNetwork
     schedule: InferenceSchedule | None
     """None for the regression baseline, which has no reverse chain."""
-    mean: UNet | InferenceNetwork | None = None
+    mean: Network | InferenceNetwork | None = None
     """The regression that the chain starts from, if objective.residual is regression."""
     input_noise: float = 0.0
     """Standard deviation of the noise that is added to the input, and told to the network."""

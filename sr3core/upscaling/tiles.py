@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.sampling import Progress
-from sr3core.images.resize import upsample_bicubic_window
+from sr3core.images.resize import upsample_window
 from sr3core.randomness import derive_seed
 from sr3core.regression import with_static
 from sr3core.upscaling.stage import Stage, check_chain, fill, pad, refine, with_noise
@@ -207,7 +207,8 @@ def _refine_tiles(
     height, width = _shrunk(stage, inside)
     # Each window is (1, 3, H' / s, W' / s); x_up is (B, 3, H', W') and is then padded to (B, 3, *grid.tile).
     windows = [low[..., top:, left:][..., :height, :width] for top, left in (_shrunk(stage, c) for c in corners)]
-    x_up = torch.cat([upsample_bicubic_window(noisy, grid.size, corner, inside) for corner in corners])
+    kernel = stage.model.upsampling
+    x_up = torch.cat([upsample_window(noisy, grid.size, corner, inside, kernel) for corner in corners])
     if static is not None:
         maps = [static[..., top:, left:][..., : inside[0], : inside[1]] for top, left in corners]
         x_up = with_static(x_up, torch.cat(maps))

@@ -58,6 +58,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{root}/models", "--promote", "v0002"),
     ),
     "export": (("{root}/run", "--out", "{root}/new"),),
+    "import": (("{root}/weights.pth", "--out", "{root}/new"),),
     "status": (("{root}/run",), ("{root}/data",), ("{root}/reported/demo", "--as-json")),
     "verify": (("{root}/data",), ("{root}/data/8-16", "--contact-sheet", "{root}/new.png")),
     "demo": (("--out", "{root}/new"),),

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import torch
+
 from pipelines.prepare.finished.manifest_writer import write_manifest
 from pipelines.prepare.finished.remaining_work import missing_tasks
 from pipelines.prepare.plan.stage_index import open_stages
@@ -30,7 +32,7 @@ LINE = {
 
 def make(root: Path, photos: Path) -> None:
     """Make them in an empty folder: photos/, data/, run/, cascade/, reported/,
-    models/, images/, study/, train.json, retrain.json, labels.csv."""
+    models/, images/, study/, train.json, retrain.json, labels.csv; and weights.pth, which no program can import."""
     _photos(root / "photos", photos)
     config = PrepareConfig(
         source=str(root / "photos"),
@@ -63,6 +65,7 @@ def make(root: Path, photos: Path) -> None:
     (root / "retrain.json").write_text(json.dumps(to_dict(chain)))
     rows = "".join(f"{path.name},1\n" for path in sorted((root / "photos").iterdir()))
     (root / "labels.csv").write_text(f"file,imagenet_index\n{rows}")
+    torch.save({"conv.weight": torch.zeros(1)}, root / "weights.pth")
 
 
 def _photos(folder: Path, photos: Path) -> None:

@@ -26,6 +26,7 @@ ARGUMENTS = {
     "retrain": "/c.json",
     "models": "/m",
     "export": "/r --out /o",
+    "import": "/w.pth --out /o",
     "status": "/r",
     "verify": "/d",
     "demo": "--out /o",

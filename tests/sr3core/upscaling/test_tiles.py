@@ -21,7 +21,7 @@ from sr3core.hyperparameters import (
     OptimizerConfig,
     SamplerConfig,
 )
-from sr3core.images.resize import downsample_bicubic, upsample_bicubic, upsample_bicubic_window
+from sr3core.images.resize import downsample_bicubic, upsample_bicubic, upsample_window
 from sr3core.networks.architectures import unet_tiny
 from sr3core.randomness import derive_seed, keyed_generator
 from sr3core.training import create_state
@@ -169,7 +169,7 @@ def test_a_window_of_bicubic_is_that_part_of_the_whole(height, width, magnificat
     top, left = data.draw(st.integers(0, size[0] - 1)), data.draw(st.integers(0, size[1] - 1))
     window = data.draw(st.integers(1, size[0] - top)), data.draw(st.integers(1, size[1] - left))
     expected = upsample_bicubic(images, size)[..., top : top + window[0], left : left + window[1]]
-    torch.testing.assert_close(upsample_bicubic_window(images, size, (top, left), window), expected)
+    torch.testing.assert_close(upsample_window(images, size, (top, left), window), expected)
 
 
 # --- tiled or in one piece --------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork
 from sr3core.hyperparameters import ModelConfig
-from sr3core.networks.unet import UNet
+from sr3core.networks.network import Network
 from tune.search.objective.yardstick import Estimate
 from tune.search.settings import ObjectiveWeights
 
@@ -20,9 +20,9 @@ class Task:
     """Everything that a trial needs; stored in the object store once, loaded once per actor."""
 
     model: ModelConfig
-    network: UNet
+    network: Network
     """Weights to sample with, on the CPU."""
-    mean: UNet | None
+    mean: Network | None
     """The regression that the chain starts from, on the CPU; None without one."""
     feature_network: FeatureNetwork
     keys: tuple[str, ...]

@@ -20,7 +20,7 @@ from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.diffusion.solvers import Step, ddim_step
 from sr3core.hyperparameters import SamplerConfig
 from sr3core.images.pixels import to_float
-from sr3core.images.resize import upsample_bicubic
+from sr3core.images.resize import upsample
 from sr3core.randomness import derive_seed
 from sr3core.regression import condition
 from sr3core.upscaling.tiled_network import for_whole_images
@@ -160,7 +160,7 @@ def warm_starts(
     low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
     network = for_whole_images(task.model, task.network.to(device).eval())
     mean = None if task.mean is None else for_whole_images(task.model, task.mean.to(device).eval())
-    x_up = condition(task.model, upsample_bicubic(low, task.model.high_size), mean)
+    x_up = condition(task.model, upsample(low, task.model.high_size, task.model.upsampling), mean)
     residual = residual_of(task.model, x_up)
     probe = Probe(
         denoise=as_denoiser(task.model, network),
