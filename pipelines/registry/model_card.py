@@ -82,7 +82,9 @@ def _target(model: ModelConfig) -> str:
     if model.kind == "base":
         return f"{model.high_size}x{model.high_size} images"
     drawn = _DRAWN[model.objective.residual]
-    return f"{drawn}, {float(model.scale):g} times larger; trained at {model.low_size} -> {model.high_size} pixels"
+    crops = "" if model.crop_size is None else f", on crops of {model.crop_size}"
+    sizes = f"{model.low_size} -> {model.high_size} pixels{crops}"
+    return f"{drawn}, {float(model.scale):g} times larger; trained at {sizes}"
 
 
 def _num_parameters(model: ModelConfig) -> int:

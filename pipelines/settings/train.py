@@ -2,11 +2,11 @@
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipelines.settings.locations import Location
-from sr3core.config import ADDED, PLACEMENT
+from sr3core.config import ADDED, PLACEMENT, differences, to_dict
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, Precision, require
 
@@ -277,12 +277,25 @@ class RunConfig:
         """
         for stage in self.stages:
             if stage.model.objective.residual == "regression":
-                found = sum(is_mean_of(other, stage) for other in self.stages)
+                found = [other for other in self.stages if is_mean_of(other, stage)]
                 require(
-                    found == 1,
+                    len(found) == 1,
                     f"{stage.name}.model.objective.residual: regression needs one regression baseline of"
-                    f" {stage.data_stage} in the run; there are {found}",
+                    f" {stage.data_stage} in the run; there are {len(found)}",
                 )
+                _check_same_network(found[0], stage)
+
+
+def _check_same_network(baseline: TrainConfig, stage: TrainConfig) -> None:
+    """The stage loads the baseline's weights into a network like its own."""
+    only_trained = {"dropout": 0.0, "branch_init": 0.0}
+    theirs, ours = (to_dict(replace(each.model.unet, **only_trained)) for each in (baseline, stage))
+    changed = differences(theirs, ours, "model.unet")
+    require(
+        not changed,
+        f"{stage.name}: its chain starts from {baseline.name}, whose network is another one ({'; '.join(changed)});"
+        " give both the same",
+    )
 
 
 def is_mean_of(baseline: TrainConfig, stage: TrainConfig) -> bool:

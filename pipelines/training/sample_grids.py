@@ -18,7 +18,7 @@ from sr3core.checkpoint import list_checkpoints
 from sr3core.errors import Sr3Error
 
 if TYPE_CHECKING:
-    from sr3core.networks.unet import UNet
+    from sr3core.networks.network import Network
     from sr3core.training import TrainState
 
 NUM_IMAGES = 6
@@ -99,7 +99,7 @@ def draw_grid_between_steps(stage: StageRun, state: "TrainState") -> None:
         state.model.train()
 
 
-def write_grid(stage: StageRun, network: "UNet", step: int) -> None:
+def write_grid(stage: StageRun, network: "Network", step: int) -> None:
     """Sample held-out images: a row each of inputs, samples and originals.
 
     A base model has no inputs; its samples are of the originals' classes.

@@ -113,3 +113,12 @@ def test_a_run_needs_the_regression(data: str) -> None:
     for stages, count in (((STAGE,), 0), ((STAGE, BASELINE, other), 2)):
         with pytest.raises(ConfigError, match=f"needs one regression baseline of 8-32 in the run; there are {count}"):
             data_fingerprints(data, RunConfig(name="r", stages=stages))
+
+
+def test_the_regression_has_the_stages_network(data: str) -> None:
+    crops = override(BASELINE, model__unet__image_size=16)
+    with pytest.raises(
+        ConfigError, match=r"8-32-regression, whose network is another one \(model.unet.image_size: 16 -> "
+    ):
+        data_fingerprints(data, RunConfig(name="r", stages=(STAGE, crops)))
+    data_fingerprints(data, RunConfig(name="r", stages=(STAGE, override(BASELINE, model__unet__dropout=0.1))))

@@ -14,6 +14,7 @@ from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_r
 from pipelines.settings.export import ExportConfig
 from pipelines.settings.presets import regression_of, small_stage
 from pipelines.settings.train import RunConfig
+from pipelines.training.frozen_mean import freeze_mean
 from pipelines.training.sample_grids import write_grid
 from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team
@@ -95,6 +96,17 @@ def test_the_held_out_loss_is_that_of_whole_images_whoever_computes_it(trained):
     assert whole["loss"] == pytest.approx(expected(untrained)["loss"], rel=1e-6)
 
 
+def test_a_chain_may_start_from_a_regression_of_crops(trained, data, tmp_path):
+    objective = {"model__objective__residual": "regression", "model__objective__residual_scale": (0.1, 0.1, 0.1)}
+    run = new_run(tmp_path / "run", data, override(SR3, **objective, num_steps=2), REGRESSION)
+    stage = run.stage(SR3.name)
+    freeze_mean(stage, trained.stage(REGRESSION.name))
+    train_as_worker(stage, ALONE, lambda _: None)
+    write_grid(stage, stage.weights.load(), 2)
+    first, last = (line["loss"] for line in read_metrics(stage.metrics) if line["kind"] == "validation")
+    assert first != last
+
+
 def test_a_grid_shows_whole_images(trained):
     stage = trained.stage(SR3.name)
     write_grid(stage, stage.weights.load(), 6)
@@ -104,6 +116,7 @@ def test_a_grid_shows_whole_images(trained):
 
 def test_an_exported_stage_upscales_photos_larger_than_its_crops(trained, tmp_path, photos):
     export_model(open_run(trained.location), str(tmp_path / "model"), ExportConfig())
+    assert "trained at 8 -> 32 pixels, on crops of 16" in (tmp_path / "model" / "README.md").read_text()
     model = load_model(str(tmp_path / "model"))
     photo = decode_image(sorted(photos.glob("*.jpg"))[0].read_bytes()).pixels[:24, :32]
     upscaled = model.upscale(photo)
