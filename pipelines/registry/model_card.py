@@ -53,7 +53,7 @@ def render_card(
         limits=_wrapped(config.limits),
         weights=config.weights,
         ends={"low": chain[0].low_size, "high": chain[-1].high_size} if chain else None,
-        stages=[_stage(stage) for stage in stages],
+        stages=[_stage(stage, "imported" in run.provenance) for stage in stages],
         evaluations=[_table(evaluation) for evaluation in evaluations],
         origin=_origin(run, stages),
     )
@@ -63,8 +63,8 @@ def _wrapped(text: str) -> str:
     return textwrap.fill(text, 120)
 
 
-def _stage(stage: StageRun) -> dict[str, str]:
-    """A row of the table of networks."""
+def _stage(stage: StageRun, imported: bool) -> dict[str, str]:
+    """A row of the table of networks; the file of an imported one may not say its step."""
     schedule = stage.schedule(few_steps=True)
     assert schedule is not None, "a stage that samples has a schedule"
     start = ", from the input" if schedule.sampler.start == "input" else ""
@@ -73,7 +73,7 @@ def _stage(stage: StageRun) -> dict[str, str]:
         "name": stage.name,
         "draws": _target(stage.model),
         "parameters": f"{_num_parameters(stage.model) / 1e6:.2f} million",
-        "trained": f"{step:,} steps of {batch} images" if step else "unknown",
+        "trained": f"{step:,} steps of {batch} images" if step or not imported else "unknown",
         "inference": f"{schedule.num_steps} steps ({schedule.name}, {schedule.sampler.algorithm}{start})",
     }
 
