@@ -44,6 +44,8 @@ class IgnoreReason(StrEnum):
     """Its name, or that of a folder above it, begins with a dot, or is one in which a system keeps its own files."""
     NOT_AN_IMAGE_NAME = "not_an_image_name"
     """Its name has no image's extension."""
+    CLASS_LABEL = "class_label"
+    """No image itself: the class of the one beside it, which was read."""
     ARCHIVE_NOT_OPENED = "archive_not_opened"
     """An archive among files of another kind, or inside an archive, or of a kind that is not read."""
     NOT_A_REGULAR_FILE = "not_a_regular_file"

@@ -110,8 +110,10 @@ class _Tar:
         elif extension.startswith(("lr.", "lr_blur")) and why_ignored(name) is None:
             yield Ignored(name, IgnoreReason.NOT_IN_LAYOUT)
         elif reason := why_ignored(name):
-            if extension == "cls" and self._with_labels and member.size <= _MAX_LABEL_BYTES:
+            is_label = extension == "cls" and self._with_labels and reason is IgnoreReason.NOT_AN_IMAGE_NAME
+            if is_label and member.size <= _MAX_LABEL_BYTES:
                 self._labels[key] = self._read_at(member.offset_data, member.size)
+                reason = IgnoreReason.CLASS_LABEL
             yield Ignored(name, reason, self._item(name, member))
         else:
             self._images.append(member)

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipelines.images.decoding import decode_image
+from pipelines.images.file_names import IgnoreReason
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.prepare.sources.listing import open_source, read_item
 from sr3core.errors import ConfigError, DataError
@@ -71,6 +72,10 @@ def test_webdataset_tars(tmp_path: Path) -> None:
         f"data-{i // 2:06d}.tar/{i:04d}.jpg": i for i in range(4)
     }
     assert bytes_of(source)["data-000001.tar/0002.jpg"] == samples["0002"]["jpg"]
+    reasons = {"cls": IgnoreReason.CLASS_LABEL, "json": IgnoreReason.NOT_AN_IMAGE_NAME}
+    assert dict(source.ignored) == {
+        f"data-{i // 2:06d}.tar/{i:04d}.{end}": reason for i in range(4) for end, reason in reasons.items()
+    }
 
 
 def test_our_own_shards_as_a_source_give_their_high_resolution_images(tmp_path: Path) -> None:
