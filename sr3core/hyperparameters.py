@@ -234,6 +234,9 @@ class OptimizerConfig:
     """Steps over which the rate rises linearly from 0."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
+    epsilon: float = field(default=1e-8, metadata=ADDED)
+    """Adam's epsilon, which is added to the root of the second moment: weights whose gradients are smaller hardly move.
+    The coarse levels of deep networks have such gradients; 1e-12 lets them learn."""
     gradient_clip: float | None = None
     """Largest global gradient norm; None for no clipping, which seems to be the paper's choice."""
     ema_decay: float = 0.9999
@@ -251,6 +254,7 @@ class OptimizerConfig:
             self.spike_factor is None or self.spike_factor > 1, f"spike_factor: {self.spike_factor} is not more than 1"
         )
         require(self.max_bad_steps >= 1, f"max_bad_steps: {self.max_bad_steps} is not positive")
+        require(0 < self.epsilon < 1, f"epsilon: {self.epsilon} is not in (0, 1)")
         require(self.learning_rate > 0, f"learning_rate: {self.learning_rate} is not positive")
         require(self.warmup_steps >= 0, f"warmup_steps: {self.warmup_steps} is negative")
         require(0 <= self.ema_decay < 1, f"ema_decay: {self.ema_decay} is not in [0, 1)")

@@ -77,7 +77,9 @@ def create_state(
         if isinstance(layer, Conv1x1):
             layer.straighten()
     # Fused: one kernel, and the only Adam that can skip an update without a device-to-host sync (see Trainer.step).
-    adam = torch.optim.Adam(network.parameters(), lr=optimizer.learning_rate, betas=optimizer.betas, fused=True)
+    adam = torch.optim.Adam(
+        network.parameters(), optimizer.learning_rate, optimizer.betas, optimizer.epsilon, fused=True
+    )
     average = deepcopy(network).requires_grad_(False) if optimizer.ema_decay else None
     return TrainState(model=network, ema=average, optimizer=adam)
 

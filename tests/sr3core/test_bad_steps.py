@@ -157,3 +157,15 @@ def test_a_snapshot_does_not_change_with_training(batch, tmp_path):
 def test_a_spike_factor_that_would_refuse_every_step_is_refused():
     with pytest.raises(ConfigError, match="spike_factor: 1 is not more than 1"):
         OptimizerConfig(spike_factor=1)
+
+
+@pytest.mark.parametrize(("epsilon", "moves"), [(1e-8, False), (1e-12, True)])
+def test_adams_epsilon_decides_whether_weights_with_tiny_gradients_move(epsilon, moves):
+    optimizer = OptimizerConfig(learning_rate=1e-2, warmup_steps=0, ema_decay=0.0, epsilon=epsilon)
+    state = create_state(MODEL, optimizer, seed=0)
+    weight = state.model.conv_in.weight
+    before = weight.detach().clone()
+    weight.grad = torch.full_like(weight, 1e-10)
+    state.optimizer.step()
+    step = float((before - weight.detach()).mean())
+    assert step == pytest.approx(1e-2 if moves else 1e-4, rel=0.02)

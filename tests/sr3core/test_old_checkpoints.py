@@ -54,7 +54,7 @@ def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
-def noise_of_version_1(objective, gammas, shape, seed, step, positions, device="cpu"):
+def noise_of_version_1(objective, gammas, shape, seed, step, positions, device="cpu", corners=()):
     """The program's noise: generators of torch, on the CPU."""
     generators = [keyed_generator(seed, "noise", step, position) for position in positions]
     uniform = torch.stack([torch.rand(2, generator=generator, dtype=torch.float64) for generator in generators]).numpy()
