@@ -9,9 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pipelines.images.file_names import IgnoredFiles
+from pipelines.runtime.tasks import map_in_tasks
+from pipelines.runtime.threads import map_in_threads
 from pipelines.sampling.photo_finder import find_photos
 from pipelines.shards.manifest import MANIFEST, load_index, load_manifest
 from pipelines.storage.uris import absolute, exists, join, read_bytes, read_range
@@ -22,6 +25,8 @@ NUM_NAMED = 5
 """Number of files that a message names before it counts the rest."""
 _NUM_THREADS = 16
 """Files that are read at once: from a bucket, the time is spent waiting."""
+_HASHED_AT_ONCE = 256
+"""Files that a task hashes."""
 _MEMBER = re.compile(r"(.+\.tar)#(\d+)\+(\d+)")
 """Location of an image in a tar: the tar, the image's offset and size in bytes."""
 
@@ -37,8 +42,8 @@ class ImageSet:
     """Name -> what `read_image` takes."""
     ignored: IgnoredFiles = field(default_factory=IgnoredFiles)
     """The folder's other files."""
-    digests: Mapping[str, str] = field(default_factory=dict)
-    """Name -> what stands for its bytes, of images in shards: the sha256 in the shard's manifest, and the place."""
+    shards: Mapping[str, str] = field(default_factory=dict)
+    """Shard -> its sha256 by the manifest, of images in shards."""
 
     @classmethod
     def read(cls, folder: str, name: str, split: str | None = None) -> "ImageSet":
@@ -48,8 +53,8 @@ class ImageSet:
             DataError: it does not exist, is empty, or holds two images of one name.
         """
         if exists(join(absolute(folder), MANIFEST)):
-            files, digests = _originals(absolute(folder), split)
-            return cls(name, folder, files, digests=digests)
+            files, shards = _originals(absolute(folder), split)
+            return cls(name, folder, files, shards=shards)
         files: dict[str, str] = {}
         found = find_photos([folder])
         for photo in found.photos:
@@ -65,11 +70,19 @@ class ImageSet:
         return cls(method, str(folder / method), {key: str(folder / method / f"{key}.png") for key in keys})
 
     def hashes(self, names: Sequence[str]) -> list[str]:
-        """What stands for each named file's bytes: its digest if that is known, or else the sha256 of its bytes."""
-        unknown = [name for name in names if name not in self.digests]
-        with ThreadPoolExecutor(_NUM_THREADS) as pool:
-            found = dict(zip(unknown, pool.map(lambda name: _sha256(self.files[name]), unknown), strict=True))
-        return [self.digests.get(name) or found[name] for name in names]
+        """What stands for each named file's bytes: the sha256 of its shard and its place there, or else that of its
+        bytes, which tasks read."""
+        known = {name: self._in_shard(self.files[name]) for name in names}
+        unknown = [name for name, digest in known.items() if digest is None]
+        parts = [unknown[start : start + _HASHED_AT_ONCE] for start in range(0, len(unknown), _HASHED_AT_ONCE)]
+        files = ([self.files[name] for name in part] for part in parts)
+        for part, digests in zip(parts, map_in_tasks(_hashes_of, files), strict=True):
+            known.update(zip(part, digests, strict=True))
+        return [known[name] or "" for name in names]
+
+    def _in_shard(self, file: str) -> str | None:
+        found = _MEMBER.fullmatch(file) if self.shards else None
+        return f"{self.shards[found[1]]}#{found[2]}+{found[3]}" if found else None
 
 
 def read_image(file: str) -> bytes:
@@ -82,26 +95,27 @@ def read_image(file: str) -> bytes:
     return read_range(found[1], int(found[2]), int(found[3])) if found else read_bytes(file)
 
 
-def _sha256(file: str) -> str:
-    return hashlib.sha256(read_image(file)).hexdigest()
+def _hashes_of(files: Sequence[str]) -> list[str]:
+    """The sha256 of some files: one task."""
+    with ThreadPoolExecutor(_NUM_THREADS) as pool:
+        return list(pool.map(lambda file: hashlib.sha256(read_image(file)).hexdigest(), files))
 
 
 def _originals(directory: str, split: str | None) -> tuple[dict[str, str], dict[str, str]]:
-    """Key -> location of the high-resolution image, and what stands for its bytes, for every sample of a split."""
+    """Key -> location of the high-resolution image, for every sample of a split; and shard -> its sha256."""
     if split is None:
         raise DataError(f"{directory} holds shards, not images; name a folder of images")
     shards = [shard for shard in load_manifest(directory).splits.get(split, ()) if shard.num_samples]
     if not shards:
         raise DataError(f"{directory} holds no {split} images; choose another --split")
     files: dict[str, str] = {}
-    digests: dict[str, str] = {}
-    for shard in shards:
-        index = load_index(directory, shard.name)
+    names = [shard.name for shard in shards]
+    for name, index in zip(names, map_in_threads(partial(load_index, directory), names), strict=True):
+        path = join(directory, name)
         for key, members in zip(index.keys, index.members, strict=True):
             (offset, size) = next(place for member, place in members.items() if member.startswith("hr."))
-            files[key] = f"{join(directory, shard.name)}#{offset}+{size}"
-            digests[key] = f"{shard.sha256}#{offset}+{size}"
-    return files, digests
+            files[key] = f"{path}#{offset}+{size}"
+    return files, {join(directory, shard.name): shard.sha256 for shard in shards}
 
 
 def named_folders(texts: Sequence[str]) -> dict[str, str]:

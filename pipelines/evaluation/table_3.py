@@ -1,7 +1,7 @@
 """Table 3 for a run's 4x cascade on labelled photos: makes the images, then classifies and measures them."""
 
-import hashlib
 import shutil
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,24 @@ from sr3core.errors import ConfigError
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.images.resize import downsample_bicubic
 from sr3core.metrics.classification import CHAIN, CROP_SIZE, MODEL_SIZE, RESIZED_SIDE, table_3_input, table_3_reference
+
+
+@dataclass(frozen=True, slots=True)
+class _Crops:
+    """Photos as Table 3 crops them."""
+
+    keys: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def part(self, chosen: slice) -> "_Crops":
+        """Some of the photos."""
+        return _Crops(self.keys[chosen], self.files[chosen])
+
+    def load(self, reader_of: object) -> SplitImages:
+        """Read and crop them."""
+        references = [table_3_reference(read_pixels(file)) for file in self.files]
+        low = np.concatenate([table_3_input(reference[None]) for reference in references])
+        return SplitImages(self.keys, low, np.stack(references))
 
 
 def evaluate_table_3(
@@ -48,10 +66,8 @@ def evaluate_table_3(
     originals = ImageSet.read(photos, "photos")
     names = sorted(originals.files)[: config.limit]
     read_labels(labels, names)  # checked before anything is made
-    references = [table_3_reference(read_pixels(originals.files[name])) for name in names]
-    low = np.concatenate([table_3_input(reference[None]) for reference in references])
-    images = SplitImages(tuple(names), low, np.stack(references))
-    identity = [names, hashlib.sha256(low.tobytes()).hexdigest()]
+    images = _Crops(tuple(names), tuple(originals.files[name] for name in names))
+    identity = [names, originals.hashes(names)]
     made = upscale_images(opened, override(config, num_seeds=1), images, folder / "upscaled", identity)
     for method in made.methods:
         shutil.rmtree(folder / method, ignore_errors=True)  # left by an earlier command, perhaps for other photos

@@ -64,8 +64,8 @@ def _originals(run: Run, stage: str, config: EvaluateConfig) -> ImageSet:
     sets = [ImageSet.read(folder, "references", config.split) for folder in folders]
     each = None if config.limit is None else -(-config.limit // len(sets))
     files = [item for images in sets for item in islice(sorted(images.files.items()), each)]
-    digests = {name: digest for images in sets for name, digest in images.digests.items()}
-    return ImageSet("references", " and ".join(folders), dict(files[: config.limit]), digests=digests)
+    shards = {path: digest for images in sets for path, digest in images.shards.items()}
+    return ImageSet("references", " and ".join(folders), dict(files[: config.limit]), shards=shards)
 
 
 def _wanted(num_images: int, config: EvaluateConfig) -> SampleConfig:

@@ -1,12 +1,13 @@
 """A split of a prepared stage, or of the same stage of several preparations: its shards, its first records at once."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import count, cycle, islice
 
 import numpy as np
 
+from pipelines.ingest.compact_index import IndexCache
 from pipelines.ingest.mixed_order import pattern_of
 from pipelines.ingest.record_reader import RecordReader
 from pipelines.settings.stages import StageSpec
@@ -128,6 +129,48 @@ class SplitImages:
     """Number of the preparation that each image is from."""
 
 
+@dataclass(frozen=True, slots=True)
+class SplitPlaces:
+    """Where a part of a split is; its images are read when they are wanted, some at a time."""
+
+    directories: tuple[str, ...]
+    """Folder of the stage in each preparation."""
+    spec: StageSpec
+    """What the stage is."""
+    keys: tuple[str, ...]
+    """Key of each image; empty if nobody asks for them before the images are read."""
+    places: tuple[tuple[int, ShardEntry, int], ...]
+    """Preparation, shard and number in it of each image."""
+
+    def part(self, chosen: slice) -> "SplitPlaces":
+        """Some of the images."""
+        return replace(self, keys=self.keys[chosen], places=self.places[chosen])
+
+    def load(self, reader_of: Callable[[str], RecordReader] = RecordReader) -> SplitImages:
+        """Read the images.
+
+        Args:
+            reader_of: opens a folder; who loads many parts keeps what it has opened, with the indices.
+
+        Raises:
+            DataError: shards are damaged.
+        """
+        readers = [reader_of(directory) for directory in self.directories]
+        count, size = len(self.places), self.spec.high_size
+        high = np.empty((count, size, size, 3), np.uint8)
+        low_size = self.spec.low_size or 0
+        low = np.empty((count if low_size else 0, low_size, low_size, 3), np.uint8)
+        keys, labels = [], []
+        for number, (part, shard, index) in enumerate(self.places):
+            record = readers[part].read(shard, index)
+            high[number] = record.high
+            if record.low is not None:
+                low[number] = record.low
+            keys.append(record.key)
+            labels.append(record.label)
+        return SplitImages(tuple(keys), low, high, tuple(labels), tuple(part for part, _, _ in self.places))
+
+
 def load_split(
     data: str, stage: str, split: str, limit: int | None = None, rank: int = 0, world_size: int = 1
 ) -> SplitImages:
@@ -138,21 +181,22 @@ def load_split(
     Raises:
         DataError: the stage has not been prepared, or its shards are damaged.
     """
-    split_reader = SplitReader(data, stage, split)
-    readers, spec = [RecordReader(directory) for directory in split_reader.directories], split_reader.spec
-    mine = list(islice(split_reader.places(), rank, limit, world_size))
-    keys, labels = [], []
-    high = np.empty((len(mine), spec.high_size, spec.high_size, 3), np.uint8)
-    low_size = spec.low_size or 0
-    low = np.empty((len(mine) if low_size else 0, low_size, low_size, 3), np.uint8)
-    for number, (part, shard, index) in enumerate(mine):
-        record = readers[part].read(shard, index)
-        high[number] = record.high
-        if record.low is not None:
-            low[number] = record.low
-        keys.append(record.key)
-        labels.append(record.label)
-    return SplitImages(tuple(keys), low, high, tuple(labels), tuple(part for part, _, _ in mine))
+    reader = SplitReader(data, stage, split)
+    mine = islice(reader.places(), rank, limit, world_size)
+    return SplitPlaces(reader.directories, reader.spec, (), tuple(mine)).load()
+
+
+def find_split(data: str, stage: str, split: str, limit: int | None = None) -> SplitPlaces:
+    """Where the records are that load_split reads.
+
+    Raises:
+        DataError: the stage has not been prepared, or its indices are damaged.
+    """
+    reader = SplitReader(data, stage, split)
+    places = tuple(islice(reader.places(), limit))
+    indices = [IndexCache(directory) for directory in reader.directories]
+    keys = tuple(indices[part][shard.name][index].key for part, shard, index in places)
+    return SplitPlaces(reader.directories, reader.spec, keys, places)
 
 
 def open_training_split(data: str, config: TrainConfig) -> SplitReader:

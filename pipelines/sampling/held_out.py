@@ -3,7 +3,9 @@
 import logging
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,8 @@ import numpy as np
 
 from pipelines.images.compact_png import encode_compact_png
 from pipelines.images.decoding import decode_image
-from pipelines.ingest.degraded_inputs import degrade_images
-from pipelines.ingest.split_reader import SplitImages, load_split
+from pipelines.ingest.record_reader import RecordReader
+from pipelines.ingest.split_reader import find_split
 from pipelines.runs.bucket_runs import BucketRun
 from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, StageRun, open_run, write_atomic
@@ -21,6 +23,7 @@ from pipelines.runtime.actor_pool import run_on_actors
 from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
+from pipelines.sampling.held_out_images import HeldOutImages, PreparedImages, Task
 from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.storage.leases.folder_lease import working_in
 from pipelines.storage.leases.lease import Lease
@@ -43,17 +46,6 @@ def save_png(image: np.ndarray, path: Path) -> None:
         temporary.write_bytes(encode_compact_png(image))
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """Held-out images for one actor."""
-
-    keys: tuple[str, ...]
-    low: np.ndarray
-    """uint8 (B, h, w, 3)."""
-    repeat: int = 0
-    """0: every method. k > 0: only SR3, with the k-th other noise, for the diversity of its samples."""
-
-
 class SplitUpscaler:
     """An actor that applies every method of a run to held-out low-resolution images and saves the outputs."""
 
@@ -64,6 +56,7 @@ class SplitUpscaler:
         torch.set_num_threads(1)
         opened, wanted = open_run(run), from_dict(EvaluateConfig, config)
         self._seed, self._folder, self._device = wanted.seed, Path(folder), device
+        self._reader_of = lru_cache(RecordReader)  # with the indices of the shards that it has read from
         fast = wanted.inference, device
         self._methods = {
             # A stage's name keys its noise; an ablation's arms have different names and must see the same noise.
@@ -72,14 +65,15 @@ class SplitUpscaler:
         }
 
     def work(self, task: Task) -> None:
-        """Write <method>/<key>.png for every method and each of the task's images."""
+        """Write <method>/<key>.png for every method and each of the task's images, low/ and reference/ among them."""
         from sr3core.images.pixels import to_float, to_uint8
         from sr3core.images.resize import upsample_bicubic, upsample_nearest
         from sr3core.randomness import derive_seed
         from sr3core.upscaling.cascade import run_cascade
 
-        low = to_float(task.low).to(self._device)
-        seeds = [derive_seed(self._seed + task.repeat, "held-out", key) for key in task.keys]
+        images, keys = task.images.load(self._reader_of), task.keys
+        low = to_float(images.low).to(self._device)
+        seeds = [derive_seed(self._seed + task.repeat, "held-out", key) for key in keys]
         if task.repeat:
             outputs = {repeated(task.repeat): run_cascade(self._methods["sr3"], low, seeds)}
         else:
@@ -87,9 +81,11 @@ class SplitUpscaler:
             nearest = upsample_nearest(low, size)
             outputs = {"nearest": nearest, "bicubic": upsample_bicubic(low, size)}
             outputs |= {name: run_cascade(stages, low, seeds) for name, stages in self._methods.items()}
-        for method, images in outputs.items():
-            for key, image in zip(task.keys, to_uint8(images.cpu()), strict=True):
-                save_png(image, self._folder / method / f"{key}.png")
+        pictures = {} if task.repeat else {"low": images.low, "reference": images.high}
+        pictures |= {method: to_uint8(output.cpu()) for method, output in outputs.items()}
+        for method, made in pictures.items():
+            for key, picture in zip(keys, made, strict=True):
+                save_png(picture, self._folder / method / f"{key}.png")
 
 
 def methods_of(run: Run) -> dict[str, tuple[StageRun, ...]]:
@@ -156,9 +152,9 @@ class Samples:
     repeats: tuple[str, ...]
     """Folders of SR3's samples of the first NUM_REPEATED keys with other noise."""
 
-    def read(self, method: str) -> list[np.ndarray]:
-        """A method's images, or those of "low" and "reference", (H, W, 3) uint8 in the keys' order."""
-        return [decode_image((self.folder / method / f"{key}.png").read_bytes()).pixels for key in self.keys]
+    def read(self, method: str) -> Iterator[np.ndarray]:
+        """A method's images, or those of "low" and "reference", (H, W, 3) uint8 in the keys' order, one at a time."""
+        return (decode_image((self.folder / method / f"{key}.png").read_bytes()).pixels for key in self.keys)
 
 
 def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, data: str | None = None) -> Samples:
@@ -179,12 +175,12 @@ def upscale_split(run: str, config: EvaluateConfig, folder: Path | None = None, 
     sizes = measured_stage(opened)
     if data is None:
         require_data(opened, sizes, config.split)
-    images = load_split(data or opened.data, sizes, config.split, config.limit)
-    images = degrade_images(images, opened.cascade()[0].config.degradation)
+    places = find_split(data or opened.data, sizes, config.split, config.limit)
+    images = PreparedImages(places, opened.cascade()[0].config.degradation)
     return upscale_images(opened, config, images, folder or opened.path / "samples", [config.split, images.keys])
 
 
-def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder: Path, identity: Any) -> Samples:
+def upscale_images(run: Run, config: EvaluateConfig, images: HeldOutImages, folder: Path, identity: Any) -> Samples:
     """Apply every method of a run to low-resolution images; makes only missing outputs. Needs a running Ray.
 
     Args:
@@ -231,7 +227,7 @@ def upscale_images(run: Run, config: EvaluateConfig, images: SplitImages, folder
     return samples
 
 
-def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImages, lease: Lease) -> None:
+def _draw(run: str, config: EvaluateConfig, samples: Samples, images: HeldOutImages, lease: Lease) -> None:
     """Make the missing outputs; outputs made from anything else are deleted first."""
     import ray
 
@@ -239,9 +235,6 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     known = read_object(marker)
     if known.get("fingerprint") != samples.fingerprint:
         shutil.rmtree(samples.folder, ignore_errors=True)
-        for method, pictures in (("low", images.low), ("reference", images.high)):
-            for key, picture in zip(images.keys, pictures, strict=True):
-                save_png(picture, samples.folder / method / f"{key}.png")
         known = {"fingerprint": samples.fingerprint, "num_images": 0, "seconds": 0.0}
         write_atomic(marker, strict_json.dumps(known))
     tasks = [task for task in _tasks(samples, images) if not _is_done(task, samples)]
@@ -254,7 +247,10 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     def make_actor() -> Any:
         return upscaler.remote(run, to_dict(config), str(samples.folder), actors.device)
 
-    progress, show = Counted("samples", sum(len(task.keys) for task in tasks), "held-out images"), print_progress()
+    progress, show = (
+        Counted("samples", sum(len(task.keys) for task in tasks), "held-out images"),
+        print_progress(),
+    )
     show(progress)
     for task, error in run_on_actors(make_actor, tasks, actors.num_actors):
         if error is not None:
@@ -269,16 +265,15 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: SplitImage
     write_atomic(marker, strict_json.dumps(known))
 
 
-def _tasks(samples: Samples, images: SplitImages) -> list[Task]:
+def _tasks(samples: Samples, images: HeldOutImages) -> list[Task]:
     starts = range(0, len(images.keys), TASK_IMAGES)
-    parts = [slice(first, first + TASK_IMAGES) for first in starts]
-    tasks = [Task(images.keys[part], images.low[part]) for part in parts]
-    few = slice(0, NUM_REPEATED)
-    return tasks + [Task(images.keys[few], images.low[few], k) for k in range(1, len(samples.repeats) + 1)]
+    tasks = [Task(images.part(slice(first, first + TASK_IMAGES))) for first in starts]
+    few = images.part(slice(0, NUM_REPEATED))
+    return tasks + [Task(few, k) for k in range(1, len(samples.repeats) + 1)]
 
 
 def _is_done(task: Task, samples: Samples) -> bool:
-    made = (repeated(task.repeat),) if task.repeat else samples.methods
+    made = (repeated(task.repeat),) if task.repeat else ("low", "reference", *samples.methods)
     return all((samples.folder / name / f"{key}.png").is_file() for name in made for key in task.keys)
 
 
