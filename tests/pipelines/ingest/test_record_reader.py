@@ -8,7 +8,8 @@ import pytest
 from pipelines.ingest.record_reader import RecordReader
 from pipelines.ingest.shard_cache import ShardCache
 from pipelines.ingest.split_reader import SplitReader
-from sr3core.errors import DataError
+from sr3core.errors import DataError, StorageError
+from tests.s3_server import FaultyProxy, S3Server, s3_variables
 from tests.synthetic_shards import write_shards
 
 
@@ -37,3 +38,30 @@ def test_a_damaged_copy_in_the_cache_is_replaced_and_a_damaged_shard_is_named(tm
     spoil(original)
     with pytest.raises(DataError, match=r"hr is damaged.*run `sr3 verify`"):
         reader.read(shard, 2)
+
+
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [("503", "the bucket throttles: run the same command again"), ("expired", "aws sso login")],
+)
+def test_a_bad_hour_of_the_bucket_says_what_helps_and_loses_no_record(
+    s3_server: S3Server, tmp_path: Path, fault: str, remedy: str
+) -> None:
+    data = write_shards(tmp_path / "data", "8-16", [4])
+    bucket = f"records-{fault}"
+    s3_server.create_bucket(bucket)
+    for path in (tmp_path / "data" / "8-16").iterdir():
+        s3_server.client().upload_file(str(path), bucket, f"8-16/{path.name}")
+    (shard,) = SplitReader(data, "8-16", "train").shards
+    expected = [RecordReader(f"{data}/8-16").read(shard, number) for number in range(4)]
+    with s3_variables(AWS_MAX_ATTEMPTS="2"), FaultyProxy(s3_server.port) as proxy:
+        reader = RecordReader(f"s3://{bucket}/8-16?endpoint_override={proxy.endpoint}")
+        found = [reader.read(shard, 0)]
+        proxy.fault = lambda method, path: fault if ".tar" in path else None
+        with pytest.raises(StorageError, match=remedy):
+            reader.read(shard, 1)
+        proxy.fault = lambda method, path: None
+        found += [reader.read(shard, number) for number in range(1, 4)]
+    for record, as_on_disk in zip(found, expected, strict=True):
+        assert record.key == as_on_disk.key
+        np.testing.assert_array_equal(record.high, as_on_disk.high)
