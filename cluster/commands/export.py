@@ -23,6 +23,9 @@ class Options(DryRun):
     """Run folder that `sr3 train` wrote, or a registry, for its promoted model."""
     out: Location
     """New folder or s3:// prefix for the model."""
+    upload: str | None = None
+    """Also upload the folder to the Hugging Face hub as ORG/NAME; a new repository is public. Needs a token: `hf auth
+    login`, or HF_TOKEN."""
     config: Annotated[ExportConfig, Flat] = field(default_factory=ExportConfig)
 
 
@@ -30,11 +33,13 @@ COMMAND_LINE = CommandLine(
     name="export",
     options=Options,
     essential=(
-        *("RUN", "--out", "--weights", "--title", "--license", "--credits", "--limits", "--evaluations", "--dry-run"),
+        *("RUN", "--out", "--weights", "--title", "--license", "--credits", "--limits", "--evaluations"),
+        *("--upload", "--dry-run"),
     ),
     examples=(
         "sr3 export runs/faces --out models/faces",
         'sr3 export runs/faces --out models/faces --license cc-by-4.0 --credits "FFHQ, 70,000 faces from Flickr"',
+        "sr3 export runs/faces --out models/faces --license cc-by-4.0 --upload ORG/faces",
     ),
 )
 
@@ -51,6 +56,10 @@ def run(options: Options) -> int:
         from pipelines.registry.registry import find_model
         from pipelines.runs.run_folder import open_run
 
+    if options.upload:
+        from pipelines.registry.hub_upload import check_upload, upload_model
+
+        check_upload(options.out, options.upload)
     model = open_run(find_model(options.run))
     if options.dry_run:
         stages = check_export(model, options.out)
@@ -60,5 +69,9 @@ def run(options: Options) -> int:
     for path, num_bytes in sizes.items():
         print(f"{path}: {num_bytes:,} bytes")
     print(f"The model is in {options.out}, {sum(sizes.values()) / 1e6:.1f} MB; read its README.md before you share it.")
-    print(f"Next: `sr3 upscale PHOTOS --run {quote(options.out)} --out large`")
+    place = options.out
+    if options.upload:
+        place = upload_model(options.out, options.upload)
+        print(f"It is on the hub: {place}")
+    print(f"Next: `sr3 upscale PHOTOS --run {quote(place)} --out large`")
     return DONE

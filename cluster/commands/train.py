@@ -123,8 +123,8 @@ def find_start(options: Options, config: RunConfig) -> "tuple[RunConfig, dict[st
 
 def _place(text: str, config: RunConfig) -> "ParentPlace":
     """Read `PATH` or `STAGE=PATH`."""
+    from pipelines.runs.hub_models import is_read_only
     from pipelines.runs.parent_weights import ParentPlace
-    from pipelines.runs.shipped_models import is_shipped
     from pipelines.storage.uris import absolute
 
     names = [stage.name for stage in config.stages]
@@ -133,13 +133,14 @@ def _place(text: str, config: RunConfig) -> "ParentPlace":
         name, place = "", text
     elif name not in names:
         raise ConfigError(f"from: {config.name} has no stage {name!r}, {did_you_mean(name, names)}")
-    given = place if is_shipped(place) else absolute(place)
+    given = place if is_read_only(place) else absolute(place)
     return ParentPlace(given, given, name or None)
 
 
 def _located(given: str) -> str:
     """The place itself: of a registry, its promoted model."""
     from pipelines.registry.registry import find_model
+    from pipelines.runs.hub_models import is_read_only
     from pipelines.storage.uris import is_file
 
-    return given if is_file(given) else find_model(given)
+    return given if is_read_only(given) or is_file(given) else find_model(given)

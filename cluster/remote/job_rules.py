@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cluster.options.fields import paths_in
+from pipelines.settings.locations import HUB
 from sr3core.errors import ConfigError
 
 SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL", re.IGNORECASE)
@@ -30,7 +31,7 @@ def check_path(option: str, path: str, is_default: bool = False) -> None:
     Raises:
         ConfigError: the path is relative.
     """
-    if "://" in path and not path.startswith("file://"):
+    if path.startswith(HUB) or ("://" in path and not path.startswith("file://")):
         return
     local = path.removeprefix("file://")
     if not os.path.isabs(local):

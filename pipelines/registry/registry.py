@@ -17,8 +17,8 @@ from shlex import quote
 from typing import Any
 
 from pipelines.registry.version_files import check_file, check_small_files, collect_version, sha256_of_file
+from pipelines.runs.hub_models import is_read_only
 from pipelines.runs.run_folder import Run
-from pipelines.runs.shipped_models import is_shipped
 from pipelines.storage.leases.journal import Entry, Journal
 from pipelines.storage.leases.lease import owner
 from pipelines.storage.uris import absolute, create, exists, join, list_files, put_file, read_bytes
@@ -232,7 +232,7 @@ def find_model(location: str) -> str:
         DataError: a registry without a promoted version.
         CheckpointError: a version's files were changed.
     """
-    if is_shipped(location):
+    if is_read_only(location):
         return location
     location = absolute(location)
     if not exists(join(location, "config.json")):

@@ -7,8 +7,8 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from pipelines.runs.hub_models import is_read_only
 from pipelines.runs.run_folder import StageRun, local_path, open_run
-from pipelines.runs.shipped_models import is_shipped
 from pipelines.settings.train import RunConfig, TrainConfig
 from pipelines.storage.uris import exists, is_remote, join, name_of, parent_of
 from sr3core.config import fingerprint, override
@@ -111,7 +111,7 @@ def _named(places: Sequence[ParentPlace], stage: str) -> bool:
 def _read(place: ParentPlace, name: str, alone: bool) -> Parent:
     """The weights for the stage of this name; alone: it is the only one that starts from the place."""
     location = place.location
-    if is_shipped(location) or exists(join(location, "config.json")):
+    if is_read_only(location) or exists(join(location, "config.json")):
         return _of_stage(place, _stage_of(place, location, name, alone))
     if exists(join(parent_of(location), "config.json")):
         return _of_stage(place, open_run(parent_of(location)).stage(name_of(location)))

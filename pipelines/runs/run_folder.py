@@ -16,8 +16,8 @@ from shlex import quote
 from typing import Any
 
 from pipelines.runs.bucket_runs import BucketRun
+from pipelines.runs.hub_models import is_read_only, read_only_folder, read_only_location
 from pipelines.runs.residual_scales import with_residual_scales
-from pipelines.runs.shipped_models import is_shipped, shipped_folder, shipped_location
 from pipelines.runs.stage_run import StageRun
 from pipelines.runtime.provenance import provenance
 from pipelines.settings.train import RunConfig
@@ -60,7 +60,7 @@ class Run:
     @property
     def location(self) -> str:
         """What open_run takes on any machine to find the run."""
-        return self.bucket.uri if self.bucket else shipped_location(self.path) or str(self.path)
+        return self.bucket.uri if self.bucket else read_only_location(self.path) or str(self.path)
 
     @property
     def stages(self) -> tuple[StageRun, ...]:
@@ -156,8 +156,8 @@ def _text(value: Any) -> str:
 
 def _find(location: str | Path) -> tuple[BucketRun | None, Path]:
     """A run's place in a bucket, if it is in one, and its folder on this machine."""
-    if is_shipped(str(location)):
-        return None, shipped_folder(str(location))
+    if is_read_only(str(location)):
+        return None, read_only_folder(str(location))
     if is_remote(str(location)):
         bucket = BucketRun(str(location))
         return bucket, bucket.folder

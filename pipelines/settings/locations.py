@@ -66,6 +66,8 @@ are separated by commas."""
 DatabaseAddress = Annotated[str, Paths("ADDRESS", _sqlite_file)]
 """A SQLAlchemy address, of which sqlite:///PATH names a file."""
 
+HUB = "hf:"
+"""What the address of a model on the Hugging Face hub begins with: hf:ORG/NAME, or hf:ORG/NAME@REVISION."""
 BUILTIN = "builtin://"
 """Scheme of the models that come with the program."""
 PHOTOS_4X = f"{BUILTIN}photos-4x"

@@ -2,6 +2,8 @@
 
 from shlex import quote
 
+from pipelines.settings.locations import HUB
+
 _GOOGLE = (
     "Google's buckets are read and written by the S3 protocol: write s3://bucket/prefix, and set AWS_ENDPOINT_URL="
     "https://storage.googleapis.com, AWS_REQUEST_CHECKSUM_CALCULATION=when_required, and an HMAC key as"
@@ -20,7 +22,7 @@ _REMEDIES |= dict.fromkeys(("s3a", "s3n"), "write s3:// for the same bucket")
 def describe_unsupported(uri: str) -> str:
     """Why an address is refused, and what to name instead."""
     scheme = uri.partition("://")[0]
-    if scheme == "builtin":
+    if scheme == "builtin" or uri.startswith(HUB):
         return f"{uri} is only read; `sr3 export {quote(uri)} --out DIR` makes a copy, for which this command works"
     remedy = _REMEDIES.get(scheme.lower(), "use a path or s3://bucket/prefix")
     return f"{uri}: {scheme}:// is not supported; {remedy}"

@@ -13,6 +13,7 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
+from pipelines.settings.locations import HUB
 from pipelines.storage.buckets import s3
 from pipelines.storage.buckets.s3_client import split_options
 from pipelines.storage.local_files import (
@@ -38,9 +39,11 @@ def is_remote(uri: str) -> bool:
     """Whether uri is on S3.
 
     Raises:
-        StorageError: the scheme is neither s3:// nor file://.
+        StorageError: the scheme is neither s3:// nor file://, or it is that of models on the hub.
     """
     scheme, separator, _ = uri.partition("://")
+    if uri.startswith(HUB):
+        raise StorageError(describe_unsupported(uri))
     if not separator or scheme == "file":
         return False
     if scheme == "s3":

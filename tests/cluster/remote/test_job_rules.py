@@ -39,7 +39,7 @@ NO_PATHS = {
     *("host", "root_path", "forwarded_allow_ips"),
     *("participant_parameters", "completion_code", "completion_url", "title", "consent", "contact"),
     *("resources", "image_column", "label_column", "retry_rejects", "initial_weights"),
-    *("license", "credits", "limits", "vary"),
+    *("license", "credits", "limits", "vary", "upload"),
     *("low_column", "low_suffix", "high_suffix", "metric", "notify"),
 }
 """Fields of text that hold no path. A new one is either annotated as a Location or its kin, or is added here."""
