@@ -93,6 +93,7 @@ def _list(uri: str, branch: Branch) -> tuple[Sequence[Found], Branch | None]:
     if branch.objects:
         return branch.objects, None
     found: list[Found] = []
+    last = branch.after
     begins = {"StartAfter": _prefix(uri) + branch.after} if branch.after and not branch.token else {}
     for number, page in enumerate(_pages(uri, branch.folder, branch.token, **begins), 1):
         objects = _objects(uri, page)
@@ -100,8 +101,9 @@ def _list(uri: str, branch: Branch) -> tuple[Sequence[Found], Branch | None]:
         found += inside
         if len(inside) < len(objects):
             break
-        if number == _PAGES_AT_ONCE and page.get("IsTruncated"):
+        if page.get("Contents"):  # a page may be empty, and not be the last
             last = page["Contents"][-1]["Key"][len(_prefix(uri)) :]
+        if number == _PAGES_AT_ONCE and page.get("IsTruncated"):
             return found, branch._replace(after=last, token=page["NextContinuationToken"])
     return found, None
 

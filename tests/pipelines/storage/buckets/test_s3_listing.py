@@ -143,6 +143,16 @@ def test_a_listing_that_changes_while_it_is_read_loses_no_name_that_stays(slow, 
     assert stay <= set(names)
 
 
+def test_pages_without_names_are_not_the_end(slow, monkeypatch) -> None:
+    """S3 may answer with fewer names than were asked for, and with none."""
+    server, uri = slow
+    server.put("bucket/in/1.jpg", b"x")
+    real, empty = server._page, b"<ListBucketResult><IsTruncated>true</IsTruncated>%s</ListBucketResult>"
+    answers = iter([empty % b"<NextContinuationToken>bucket/in/</NextContinuationToken>"] * 40)
+    monkeypatch.setattr(server, "_page", lambda *asked: next(answers, None) or real(*asked))
+    assert together(uri) == [("1.jpg", 1)]
+
+
 def test_a_bucket_without_order_is_not_divided_by_names(slow) -> None:
     server, uri = slow
     left = [Branch(is_whole=True, after="000160.jpg", token="behind it")]
