@@ -86,7 +86,7 @@ SHARDS = {
 PLANS = {
     some_files: ("f616197c1c7017da", "78d04a1fcff0120e", "1799efc13888d9a3"),
     imagenet: ("adcc4d85972881ec", "449c2382e3d09ccf", "e3b0c44298fc1c14"),
-    some_tars: ("b2c5d3c75a978f47", "0dba2155d9b60ac9", "f5458fbf186ee78b"),
+    some_tars: ("b2c5d3c75a978f47", "0dba2155d9b60ac9", "76b31c9bc4bbe0c8"),
     nested_tars: ("d612a76ae1c97f1b", "ae423aec4d0a2e29", "e3b0c44298fc1c14"),
     some_zips: ("a932dc64e0653755", "c52d8af4e75193f9", "e3b0c44298fc1c14"),
     some_tables: ("4796949761ac65ad", "f14c9c1c95e815b2", "e3b0c44298fc1c14"),
