@@ -16,6 +16,7 @@ from pipelines.prepare.plan.dealing import plan_addition, plan_shards
 from pipelines.prepare.plan.plan_lines import PlanLines
 from pipelines.prepare.plan.shard_plan import PLAN, Plan, is_begun, load_own_plan, load_plan, write_plan
 from pipelines.prepare.plan.stage_index import StageIndex, open_stages
+from pipelines.prepare.source_remarks import remarks_of, write_ignored
 from pipelines.prepare.sources.items import Source
 from pipelines.prepare.writing.crops import describe_crops
 from pipelines.prepare.writing.parallel_writer import write_shards
@@ -25,16 +26,9 @@ from pipelines.runtime.waiting import waiting_for
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import SPLITS
 from pipelines.shards.manifest import REJECTS, Manifest
-from pipelines.storage.atomic_writers import write_pieces
 from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
-from pipelines.storage.uris import absolute, delete, exists, join
-from sr3core import strict_json
+from pipelines.storage.uris import absolute, exists, join
 from sr3core.errors import DataError
-
-IGNORED = "ignored.jsonl"
-"""File in a preparation's folder that names every file of the source that is not among its images, and why."""
-
-_NUM_CLASSES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,16 +232,7 @@ def preview(
         f" {config.out}: {missing} of {len(plan.shards)} shards; {of_splits}"
     )
     again = [find_retry(config, plan, stages, retry_rejects).describe()] if retry_rejects else []
-    return "\n".join([would, *again, *describe_crops(config, plan.num_images), *_remarks(source)]), counts
-
-
-def _remarks(source: Source) -> Iterator[str]:
-    """Lines on what a source holds besides images to be trained on as they are."""
-    yield from source.ignored.remarks()
-    if source.class_names:
-        shown = [f"{name!r} is {number}" for number, name in enumerate(source.class_names[:_NUM_CLASSES_SHOWN])]
-        shown += ["..."] * (len(source.class_names) > len(shown))
-        yield f"classes, numbered by the alphabetical order of their names: {', '.join(shown)}"
+    return "\n".join([would, *again, *describe_crops(config, plan.num_images), *remarks_of(source)]), counts
 
 
 def _located(config: PrepareConfig) -> PrepareConfig:
@@ -264,15 +249,7 @@ def _begin(config: PrepareConfig, add_new: bool) -> tuple[Plan, tuple[str, ...]]
     plan, lines = _planned(config, source, add_new)
     if lines is not None:
         write_plan(config, plan, lines)
-    remarks = tuple(_remarks(source))
-    path = join(config.out, IGNORED)
-    if not source.ignored:
-        delete(path)
-    else:
-        rows = (strict_json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in source.ignored)
-        write_pieces(path, map(str.encode, rows))
-        remarks = (f"{remarks[0]}; {path} names them all", *remarks[1:])
-    return plan, remarks
+    return plan, write_ignored(config, source)
 
 
 def _planned(config: PrepareConfig, source: Source, add_new: bool) -> tuple[Plan, PlanLines | None]:
