@@ -235,8 +235,8 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates of the first and second moment."""
     epsilon: float = field(default=1e-8, metadata=ADDED)
-    """Adam's epsilon, which is added to the root of the second moment: weights whose gradients are smaller hardly move.
-    The coarse levels of deep networks have such gradients; 1e-12 lets them learn."""
+    """Adam's epsilon, which is added to the root of the second moment: weights whose gradients are smaller move slower
+    than the learning rate says. The coarse levels of deep networks have such gradients; 1e-12 is below them."""
     gradient_clip: float | None = None
     """Largest global gradient norm; None for no clipping, which seems to be the paper's choice."""
     ema_decay: float = 0.9999

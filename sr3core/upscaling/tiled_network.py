@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sr3core.hyperparameters import ModelConfig
+from sr3core.transfer import send
 from sr3core.upscaling.stage import pad
 from sr3core.upscaling.tile_grid import TileGrid, default_overlap, default_tile, plan_tiles
 
@@ -35,8 +36,10 @@ class TiledNetwork:
         """(B, C + K, H, W), (B, C, H, W) and (B,) -> (B, C, H, W); `told`: the network's other arguments, (B,) each."""
         height, width = y_t.shape[-2:]
         grid = plan_tiles(height, width, self.tile, self.overlap, self.multiple)
+        if grid.tile == (height, width):  # such as a crop in training, which must cost nothing
+            return self.network(x_up, y_t, gamma, *told)
         inputs = [pad(image, *grid.padded) for image in (x_up, y_t)]
-        down, across = (weights.to(y_t.device) for weights in grid.weights)
+        down, across = (send(weights, y_t.device) for weights in grid.weights)
         blended = None
         for places in self._batches(grid, len(y_t)):
             windows = [torch.cat([_window(image, grid, place) for place in places]) for image in inputs]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from sr3core.batch import Batch
+from sr3core.config import override
 from sr3core.diffusion.noise import NoiseField, window_noise
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.features.extractors import InceptionFID, SeededFeatures
@@ -14,6 +15,7 @@ from sr3core.networks.unet import UNet
 from sr3core.training import Trainer
 from sr3core.upscaling.cascade import generate, upscale
 from sr3core.upscaling.stage import Stage, refine
+from sr3core.upscaling.tiled_network import for_whole_images
 from tests.sr3core.fake_cuda import fake_gpu, load_guard
 from tests.sr3core.tiny_models import BASE, REGRESSION, RESIDUAL, SR3
 
@@ -53,6 +55,18 @@ def test_the_losses_of_a_step(model):
         losses = trainer.losses(gpu.network(network), fake, 0)
         assert losses.values.device.type == "cuda"
         assert losses.values.shape == (4,)
+
+
+def test_the_losses_of_crops_and_of_whole_images_in_tiles(monkeypatch):
+    monkeypatch.setattr("sr3core.upscaling.tile_grid.SMALLEST_DEFAULT_TILE", 8)
+    model = override(SR3, high_size=32)  # crops of 16
+    trainer, network = Trainer(model, OptimizerConfig(), 0), UNet(model.unet)
+    with fake_gpu() as gpu:
+        low, whole, crops = (gpu.tensor(torch.zeros(2, 3, side, side)) for side in (8, 32, 16))
+        ours = gpu.network(network)
+        cut = trainer.losses(ours, Batch(low, crops, (0, 1), corners=((0, 4), (16, 8))), 0)
+        tiled = trainer.losses(for_whole_images(model, ours, batch=4), Batch(low, whole, (0, 1)), 0)
+        assert {losses.values.device.type for losses in (cut, tiled)} == {"cuda"}
 
 
 @pytest.mark.parametrize(

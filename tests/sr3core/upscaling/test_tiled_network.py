@@ -41,6 +41,14 @@ def test_a_tile_sees_its_neighbours_pixels_and_no_more_than_a_batch_at_once():
     assert functional.avg_pool2d(image, 3).std() > 0.1, "which an average of constants would not show"
 
 
+def test_what_is_one_tile_goes_through_as_it_is():
+    given, image = [], picture(16, 16)
+    tiled = TiledNetwork(lambda *inputs: given.append(inputs) or inputs[1], tile=16, overlap=4, multiple=4)
+    gamma = torch.ones(1)
+    assert tiled(image, image, gamma, None) is image
+    assert given == [(image, image, gamma, None)]
+
+
 def test_networks_of_whole_images_stay_as_they_are_and_others_get_the_tiles_of_upscaling(monkeypatch):
     monkeypatch.setattr("sr3core.upscaling.tile_grid.SMALLEST_DEFAULT_TILE", 8)
     stage = local_stage()
