@@ -21,7 +21,8 @@ from pipelines.registry.model_card import render_card
 from pipelines.runs.run_folder import Run
 from pipelines.runs.stage_run import MEAN, StageRun
 from pipelines.settings.export import ExportConfig
-from pipelines.storage.uris import absolute, exists, is_file, join, list_files, put_file
+from pipelines.storage.atomic_writers import put_file
+from pipelines.storage.uris import absolute, exists, is_file, join, list_files
 from sr3core import strict_json
 from sr3core.config import to_dict
 from sr3core.errors import ConfigError

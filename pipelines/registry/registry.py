@@ -19,9 +19,10 @@ from typing import Any
 from pipelines.registry.version_files import check_file, check_small_files, collect_version, sha256_of_file
 from pipelines.runs.hub_models import is_read_only
 from pipelines.runs.run_folder import Run
+from pipelines.storage.atomic_writers import put_file
 from pipelines.storage.leases.journal import Entry, Journal
 from pipelines.storage.leases.lease import owner
-from pipelines.storage.uris import absolute, create, exists, join, list_files, put_file, read_bytes
+from pipelines.storage.uris import absolute, create, exists, join, list_files, read_bytes
 from pipelines.storage.versioned_json import JsonFormat
 from sr3core import strict_json
 from sr3core.config import did_you_mean

@@ -1,13 +1,14 @@
 """Writing a file or object piece by piece: it appears whole when it is committed, and never if it is not."""
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Protocol
 
 from pipelines.storage.buckets import s3, s3_client
-from pipelines.storage.local_files import describe_error, discard
+from pipelines.storage.local_files import describe_error, discard, local_errors
 from pipelines.storage.uris import absolute, commit, is_remote, temporary_path
 from sr3core.errors import StorageError
 
@@ -61,6 +62,22 @@ def write_pieces(uri: str, pieces: Iterable[bytes]) -> None:
         writer.commit()
     finally:
         writer.discard()
+
+
+def put_file(path: str, uri: str) -> None:
+    """Copy a local file to a URI, atomically."""
+    if is_remote(uri):
+        s3.upload(path, uri)
+        return
+    temporary = temporary_path(uri)
+    try:
+        with local_errors(uri):
+            shutil.copyfile(path, temporary)
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+        commit(temporary, uri)
+    finally:
+        discard(temporary)
 
 
 class _BesideFile:

@@ -8,7 +8,6 @@ import contextlib
 import glob
 import io
 import os
-import shutil
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -251,22 +250,6 @@ def _beside(uri: str, data: bytes) -> Iterator[str]:
             file.flush()
             os.fsync(file.fileno())
         yield temporary
-    finally:
-        discard(temporary)
-
-
-def put_file(path: str, uri: str) -> None:
-    """Copy a local file to a URI, atomically."""
-    if is_remote(uri):
-        s3.upload(path, uri)
-        return
-    temporary = temporary_path(uri)
-    try:
-        with local_errors(uri):
-            shutil.copyfile(path, temporary)
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-        commit(temporary, uri)
     finally:
         discard(temporary)
 

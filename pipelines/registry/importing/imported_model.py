@@ -18,7 +18,8 @@ from pipelines.runtime.provenance import provenance
 from pipelines.settings.export import ExportConfig
 from pipelines.settings.import_model import ImportConfig
 from pipelines.settings.train import RunConfig
-from pipelines.storage.uris import absolute, join, put_file
+from pipelines.storage.atomic_writers import put_file
+from pipelines.storage.uris import absolute, join
 from sr3core import strict_json
 from sr3core.checkpoint import CHECKPOINT_FORMAT_VERSION, sha256_of
 from sr3core.config import to_dict

@@ -12,7 +12,7 @@ from PIL import Image
 from cluster.cli import main
 from pipelines.registry.registry import Registry, find_model
 from pipelines.runs.run_folder import open_run
-from pipelines.storage import uris
+from pipelines.storage import atomic_writers, uris
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.commands import ROOT
@@ -85,7 +85,7 @@ def test_the_same_retraining_again_finds_its_version_and_another_has_its_own(reg
 
 
 def test_a_version_that_was_never_finished_is_none(registry, run, monkeypatch):
-    real, calls = uris.put_file, []
+    real, calls = atomic_writers.put_file, []
 
     def dies(path: str, uri: str) -> None:
         calls.append(uri)
