@@ -396,11 +396,7 @@ class ModelConfig:
         )
 
     def _check_channels(self) -> None:
-        unet, weights = self.unet, self.objective.channel_weights
-        require(
-            len(weights) in (0, unet.image_channels),
-            f"objective.channel_weights: {len(weights)} for {unet.image_channels} channels",
-        )
+        unet = self.unet
         require(
             self.bounded or not unet.learned_variance,
             "unet.learned_variance: its likelihood is that of 8-bit images, and this model makes fields",
@@ -436,6 +432,15 @@ class ModelConfig:
     def upsampling(self) -> Upsampling:
         """How the network's low-resolution input is enlarged."""
         return "bilinear" if self.unet.architecture == "guided_diffusion" else "bicubic"
+
+    def check_channel_weights(self) -> None:
+        """Check that the loss has a weight for each channel, or none; the numbers of channels may come from data.
+
+        Raises:
+            ConfigError: it has another number of them.
+        """
+        weights, channels = self.objective.channel_weights, self.unet.image_channels
+        require(len(weights) in (0, channels), f"objective.channel_weights: {len(weights)} for {channels} channels")
 
     @property
     def scale(self) -> Fraction:

@@ -139,6 +139,7 @@ class Trainer:
         self, model: ModelConfig, optimizer: OptimizerConfig, seed: int, mean: Callable[..., Tensor] | None = None
     ) -> None:
         check_mean(model, mean)
+        model.check_channel_weights()
         self.model, self.optimizer, self.seed, self._mean = model, optimizer, seed, mean
         self._gammas = training_gammas(model.noise_schedule)
 

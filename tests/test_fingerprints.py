@@ -18,6 +18,7 @@ PINNED = {
     "small-classes": "5be6c117281560fc",
     "photos-4x": "d610fcc8009294d9",
     "photos-4x-real": "9044e0b5e4527387",
+    "fields": "cf6519eee2c109d3",
     "faces-16-128": "e9403b2b4eeeb630",
     "faces-64-512": "cc8f1a0044909ac3",
     "faces-16x": "141d5986ca7621df",

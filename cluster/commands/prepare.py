@@ -12,6 +12,7 @@ from cluster.session import ray_session
 from pipelines.images.rejects import check_retriable
 from pipelines.settings.prepare import PrepareConfig
 from sr3core.config import override
+from sr3core.hyperparameters import require
 
 if TYPE_CHECKING:
     from pipelines.prepare.preparation import PrepareSummary
@@ -37,6 +38,7 @@ COMMAND_LINE = CommandLine(
     ),
     examples=(
         "sr3 prepare --source photos/ --out data --stages 16-64",
+        "sr3 prepare --source era5.nc --coarsen 4 --stages 52-208 --split-by time --blocks 30d --out data",
         "sr3 prepare --source s3://bucket/faces.zip --out s3://bucket/data --stages 16-128,64-256 --test-fraction 0.02",
     ),
 )
@@ -55,6 +57,8 @@ def run(options: Options) -> int:
     if options.print_config:
         print_configuration(options)
         return DONE
+    if options.config.has_fields:
+        return _run_fields(options)
     with loading():
         from pipelines.prepare import preparation
         from pipelines.report.next_commands import after_preparation
@@ -69,6 +73,25 @@ def run(options: Options) -> int:
             summary = preparation.complete(begun)
     print(describe_preparation(summary))
     print(after_preparation(summary.num_samples, summary.out))
+    return DONE
+
+
+def _run_fields(options: Options) -> int:
+    """The same for a store of arrays."""
+    for name, given in (("add_new", options.add_new), ("retry_rejects", options.retry_rejects)):
+        require(not given, f"{name}: it is for images; prepare a changed store into another --out")
+    with loading():
+        from pipelines.prepare.fields.preparation import describe_field_plan, describe_fields, prepare_fields
+        from pipelines.report.next_commands import after_preparation
+        from pipelines.storage.leases.folder_lease import working_in
+
+    if options.dry_run:
+        print(describe_field_plan(options.config))
+        return DONE
+    with working_in(options.config.out, "preparing", wait=options.wait), ray_session(options.address):
+        summary = prepare_fields(options.config)
+    print(describe_fields(summary))
+    print(after_preparation({summary.stage: summary.num_samples}, summary.out))
     return DONE
 
 

@@ -67,6 +67,7 @@ def run(options: Options) -> int:
         print(as_json(config))
         return DONE
     with loading():
+        from pipelines.runs.field_samples import fitted_to_data
         from pipelines.runs.run_folder import data_fingerprints, open_run
         from pipelines.storage.leases.folder_lease import refuse_if_busy
         from pipelines.training.fine_tuning import start_stages
@@ -74,7 +75,7 @@ def run(options: Options) -> int:
         from pipelines.training.spending import Prices
 
     prices = Prices(gpu_dollars=options.gpu_dollars, cpu_dollars=options.cpu_dollars, max_dollars=options.max_dollars)
-    config, parents = find_start(options, config)
+    config, parents = find_start(options, fitted_to_data(config, options.prepared_data))
     fingerprints = data_fingerprints(options.prepared_data, config)
     if options.dry_run:
         refuse_if_busy(options.out, "training")

@@ -17,6 +17,7 @@ from pipelines.settings.upscale import UpscaleConfig
 from sr3core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pipelines.runs.run_folder import Run
     from pipelines.sampling.photo_upscaler import PhotoReport
     from pipelines.sampling.upscale import UpscalePlan
 
@@ -26,12 +27,13 @@ class Options(Configured, Writing, OnRay):
     """Upscale photos of any size, tile by tile; photos already upscaled so are skipped."""
 
     images: Annotated[tuple[Location, ...], tyro.conf.Positional]
-    """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix."""
+    """Image files, folders, patterns in quotes ("scans/**/*.jpg"), s3://bucket/prefix. For a run of fields: a store."""
     run: Location = PHOTOS_4X
     """What to upscale with: a run folder that `sr3 train` wrote, a model folder of `sr3 export`, or a registry, for its
     promoted model. By default the model that comes with the program, for photos, 4 times."""
     out: Location
-    """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 records how each was made."""
+    """Folder or s3:// prefix for the outputs, named like the photos; OUT/.sr3 records how each was made. For a run of
+    fields a .zarr or .nc."""
     config: Annotated[UpscaleConfig, Flat] = field(default_factory=UpscaleConfig)
 
     def __post_init__(self) -> None:
@@ -48,6 +50,7 @@ COMMAND_LINE = CommandLine(
     ),
     examples=(
         "sr3 upscale photo.jpg --out large",
+        "sr3 upscale lr.zarr --run runs/weather --members 16 --out downscaled.zarr",
         "sr3 upscale photos/ --recursive --run runs/faces --out large --schedule 25",
     ),
 )
@@ -60,10 +63,14 @@ def run(options: Options) -> int:
         return DONE
     with loading():
         from pipelines.registry.registry import find_model
+        from pipelines.runs.run_folder import open_run
+        from pipelines.sampling.fields.upscale_fields import makes_fields
         from pipelines.sampling.upscale import describe_plan, plan_upscaling, upscale_photos
         from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
+    if makes_fields(opened := open_run(model)):
+        return _run_fields(options, opened)
     if options.dry_run:
         refuse_if_busy(options.out, "upscaling")
         for line in describe_plan(plan_upscaling(model, options.images, options.out, options.config)):
@@ -78,6 +85,21 @@ def run(options: Options) -> int:
     print(describe_upscaling(reports, options.out))
     print(next_command(plan))
     return FAILURE if any(report.reason for report in reports) else DONE
+
+
+def _run_fields(options: Options, model: "Run") -> int:
+    """The same with a run of fields: a store into a store."""
+    from pipelines.sampling.fields.upscale_fields import describe_field_upscaling, plan_fields, upscale_fields
+    from pipelines.storage.leases.folder_lease import working_in
+
+    plan = plan_fields(model, options.images, options.out, options.config)
+    if options.dry_run:
+        print(describe_field_upscaling(plan))
+        return DONE
+    with working_in(f"{plan.out}.lease", "upscaling", wait=options.wait), ray_session(options.address):
+        made = upscale_fields(plan)
+    print(f"{made} samples of {options.config.members} members made in {plan.out}")
+    return DONE
 
 
 def next_command(plan: "UpscalePlan") -> str:

@@ -3,11 +3,12 @@
 from collections import deque
 from collections.abc import Generator
 from concurrent.futures import Future
+from typing import Any
 
 from pipelines.ingest.cache_plan import open_cache, plan_cache
+from pipelines.ingest.fields.loader import FieldLoader
 from pipelines.ingest.loader import Loader
 from pipelines.ingest.mixed_order import MixedOrder
-from pipelines.ingest.pixel_batch import PixelBatch
 from pipelines.ingest.sample_order import SampleOrder
 from pipelines.ingest.shard_prefetch import ShardPrefetch
 from pipelines.ingest.split_reader import SplitReader
@@ -32,8 +33,8 @@ def order_of(split: SplitReader, config: TrainConfig) -> MixedOrder:
 
 def batches_from(
     split: SplitReader, config: TrainConfig, step: int, rank: int, world_size: int, workers_on_node: int = 1
-) -> Generator[PixelBatch, None, None]:
-    """Yield this worker's batches from `step` on, endlessly; they are read and decoded ahead.
+) -> Generator[Any, None, None]:
+    """Yield this worker's batches from `step` on, endlessly, as PixelBatch or FieldBatch; they are read ahead.
 
     Nothing of the batches before `step` is read. Closing the generator stops the reading ahead.
 
@@ -51,11 +52,12 @@ def batches_from(
     if cache is not None:
         capacity = cache.capacity // workers_on_node
         cache = cache if plan_cache(config, order, split.shards_of, rank, world_size, capacity).fits else None
-    with Loader(split, config, len(lanes) * order.samples_per_lane, cache) as loader:
+    kind = Loader if split.sample is None else FieldLoader
+    with kind(split, config, len(lanes) * order.samples_per_lane, cache) as loader:
         prefetch = None
         if cache is not None:
             prefetch = ShardPrefetch(order, lanes, split.shards_of, loader.fetching_pool().submit)
-        ahead: deque[Future[PixelBatch]] = deque()
+        ahead: deque[Future[Any]] = deque()
         while True:
             while len(ahead) < config.placement.prefetch_batches:
                 if prefetch is not None:

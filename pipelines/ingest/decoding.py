@@ -4,7 +4,7 @@ Imported by processes that do nothing else, so it needs neither torch nor Ray.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -57,6 +57,18 @@ class BatchLayout:
         return high, low
 
 
+class MemoryLayout(Protocol):
+    """How the memory of batches in flight is divided."""
+
+    @property
+    def num_slots(self) -> int: ...
+
+    @property
+    def num_bytes(self) -> int: ...
+
+    def views(self, memory: np.ndarray, slot: int) -> Any: ...
+
+
 @dataclass(frozen=True, slots=True)
 class ReadingSetup:
     """What a process needs to know in order to read."""
@@ -67,8 +79,8 @@ class ReadingSetup:
     """Folder and bound of the cache of shards; None if records are read from the directory."""
     augmentation: AugmentationConfig
     """Random variations."""
-    layout: BatchLayout
-    """Where the pixels go."""
+    layout: MemoryLayout
+    """Where the pixels, or the values of fields, go."""
     high_size: int
     """Side of the stored targets, pixels."""
 
@@ -138,14 +150,15 @@ class DecodeJob:
             DataError: a record is damaged, or of another size than its manifest states.
             StorageError: a shard cannot be read.
         """
-        setup = workplace.setup
-        high, low = setup.layout.views(workplace.memory, self.slot)
+        setup, layout = workplace.setup, workplace.setup.layout
+        assert isinstance(layout, BatchLayout), "the loader of images makes one"
+        high, low = layout.views(workplace.memory, self.slot)
         notes = []
         for number, (sample, seed) in enumerate(zip(self.samples, self.seeds, strict=True)):
             row = self.first_row + number
             record = workplace.readers[sample.part].read(sample.shard, sample.index)
             variation = draw_variation(setup.augmentation, seed)
-            _check_sizes(record, setup)
+            _check_sizes(record, setup.high_size, layout.low_size)
             if record.low is not None and low.size:
                 low[row] = vary_low(record.low, variation)
             if self.corners:
@@ -160,10 +173,9 @@ class DecodeJob:
         return ", ".join(f"{sample.shard.name}[{sample.index}]" for sample in self.samples)
 
 
-def _check_sizes(record: Record, setup: ReadingSetup) -> None:
-    low_size = setup.layout.low_size
+def _check_sizes(record: Record, high_size: int, low_size: int) -> None:
     found = record.high.shape, None if record.low is None or not low_size else record.low.shape
-    wanted = tuple((size, size, 3) if size else None for size in (setup.high_size, low_size))
+    wanted = tuple((size, size, 3) if size else None for size in (high_size, low_size))
     if found != wanted:
         raise DataError(
             f"record {record.key}: its images are {found[0]} and {found[1]}, not {wanted[0]} and {wanted[1]} as the"

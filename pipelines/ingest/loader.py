@@ -3,12 +3,13 @@
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from pipelines.ingest.decoding import BatchLayout, DecodeJob, ReadingSetup, Sample, SampleNotes
+from pipelines.ingest.decoding import BatchLayout, DecodeJob, Job, MemoryLayout, ReadingSetup, Sample, SampleNotes
 from pipelines.ingest.job_pool import BatchMemory, JobPool
 from pipelines.ingest.pixel_batch import PixelBatch, classes_for
 from pipelines.ingest.sample_order import Place
@@ -38,12 +39,21 @@ class Loader:
         config: the stage's training.
         batch_size: samples in this worker's batches.
         cache: holds whole shards of a bucket.
+        layout: of the memory of the batches; None for that of images.
     """
 
-    def __init__(self, split: SplitReader, config: TrainConfig, batch_size: int, cache: ShardCache | None) -> None:
+    def __init__(
+        self,
+        split: SplitReader,
+        config: TrainConfig,
+        batch_size: int,
+        cache: ShardCache | None,
+        layout: MemoryLayout | None = None,
+    ) -> None:
         self._config, self._shards = config, tuple(zip(split.owners, split.shards, strict=True))
         model, placement = config.model, config.placement
-        self._layout = BatchLayout(placement.prefetch_batches, batch_size, model.unet.image_size, model.low_size or 0)
+        self._pixels = BatchLayout(placement.prefetch_batches, batch_size, model.unet.image_size, model.low_size or 0)
+        self._layout = layout or self._pixels
         location = None if cache is None else (placement.cache_folder, placement.cache_bytes)
         self._setup = ReadingSetup(split.directories, location, config.augmentation, self._layout, model.high_size)
         self._memory = BatchMemory(self._layout.num_bytes)
@@ -76,20 +86,30 @@ class Loader:
         number = _FETCHING_PROCESSES if self._num_decoders else 0
         return self._stack.enter_context(JobPool(self._setup, number, self._memory))
 
-    def load(self, places: list[Place], step: int) -> Future[PixelBatch]:
+    def load(self, places: list[Place], step: int) -> Future[Any]:
         """Begin to load a step's batch; at most placement.prefetch_batches successive steps may be under way."""
         slot = step % self._layout.num_slots
         size = -(-len(places) // (_JOBS_PER_PROCESS * max(self._num_decoders, 1)))
         parts = [
-            self._decoding.submit(self._job(slot, first, places[first : first + size], step))
+            self._decoding.submit(self._part(slot, first, places[first : first + size], step))
             for first in range(0, len(places), size)
         ]
         return self._assembler.submit(self._assemble, slot, places, step, parts)
 
-    def _job(self, slot: int, first: int, places: list[Place], step: int) -> DecodeJob:
+    def _part(self, slot: int, first: int, places: list[Place], step: int) -> Job:
         samples = tuple(Sample(*self._shards[place.shard], place.index) for place in places)
         seeds = tuple(derive_seed(self._config.seed, "augmentation", step, place.position) for place in places)
-        return DecodeJob(slot, first, samples, seeds, self._corners(places, step))
+        return self._job(slot, first, samples, seeds, self._corners(places, step))
+
+    def _job(
+        self,
+        slot: int,
+        first: int,
+        samples: tuple[Sample, ...],
+        seeds: tuple[int, ...],
+        corners: tuple[Corner, ...],
+    ) -> Job:
+        return DecodeJob(slot, first, samples, seeds, corners)
 
     def _corners(self, places: list[Place], step: int) -> tuple[Corner, ...]:
         """Where the targets are cut; empty where the stage trains on whole images."""
@@ -99,11 +119,9 @@ class Loader:
         sizes = model.high_size, model.crop_size, model.scale.numerator
         return tuple(draw_corner(*sizes, seed, step, place.position) for place in places)
 
-    def _assemble(
-        self, slot: int, places: list[Place], step: int, parts: list[Future[list[SampleNotes]]]
-    ) -> PixelBatch:
+    def _assemble(self, slot: int, places: list[Place], step: int, parts: list[Future[list[SampleNotes]]]) -> Any:
         notes = [note for part in parts for note in part.result()]
-        high, low = (self._own(pixels) for pixels in self._layout.views(self._memory.array, slot))
+        high, low = (self._own(pixels) for pixels in self._pixels.views(self._memory.array, slot))
         return PixelBatch(
             low=low if low.numel() else None,
             high=high,

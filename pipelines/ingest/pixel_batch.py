@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +13,18 @@ from sr3core.hyperparameters import ModelConfig
 from sr3core.images.crops import Corner
 from sr3core.images.pixels import to_float
 from sr3core.transfer import send
+
+
+class HostBatch(Protocol):
+    """One worker's share of a global batch, as ingest makes it."""
+
+    @property
+    def keys(self) -> tuple[str, ...]: ...
+
+    @property
+    def positions(self) -> tuple[int, ...]: ...
+
+    def to(self, device: str | torch.device) -> Batch: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,17 @@
 """Reading single records of prepared shards: by byte ranges, or from the cached copies of whole shards."""
 
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
 from pipelines.ingest.compact_index import MAX_INDEX_BYTES, Extent, IndexCache
 from pipelines.ingest.shard_cache import ShardCache
+from pipelines.shards.fields import FieldRecord, read_field
 from pipelines.shards.manifest import ShardEntry
 from pipelines.shards.records import Record, read_record
 from pipelines.storage.uris import join, read_range
 from sr3core.errors import DataError
+
+T = TypeVar("T")
 
 
 class RecordReader:
@@ -30,20 +36,27 @@ class RecordReader:
                 from the directory.
             StorageError: the shard cannot be read.
         """
+        return self._read(shard, index, read_record)
+
+    def read_field(self, shard: ShardEntry, index: int) -> FieldRecord:
+        """The same for a shard of fields."""
+        return self._read(shard, index, read_field)
+
+    def _read(self, shard: ShardEntry, index: int, parse: Callable[[str, Mapping[str, bytes]], T]) -> T:
         extent = self._indices[shard.name][index]
         data = self._cached(shard, extent)
         if data is not None:
             try:
-                return _parse(extent, data)
+                return parse(extent.key, _members(extent, data))
             except DataError:
                 if self._cache is None or not self._cache.discard_if_damaged(shard):
                     raise
-        return _parse(extent, read_range(join(self._directory, shard.name), extent.first, extent.size))
+        data = read_range(join(self._directory, shard.name), extent.first, extent.size)
+        return parse(extent.key, _members(extent, data))
 
     def _cached(self, shard: ShardEntry, extent: Extent) -> bytes | None:
         return None if self._cache is None else self._cache.read(shard, extent.first, extent.size)
 
 
-def _parse(extent: Extent, data: bytes) -> Record:
-    members = {name: data[offset : offset + size] for name, (offset, size) in extent.members.items()}
-    return read_record(extent.key, members)
+def _members(extent: Extent, data: bytes) -> dict[str, bytes]:
+    return {name: data[offset : offset + size] for name, (offset, size) in extent.members.items()}

@@ -7,6 +7,7 @@ from itertools import count, cycle, islice
 
 import numpy as np
 
+from pipelines.ingest.channels import check_channels
 from pipelines.ingest.compact_index import IndexCache
 from pipelines.ingest.mixed_order import pattern_of
 from pipelines.ingest.record_reader import RecordReader
@@ -16,6 +17,7 @@ from pipelines.shards.manifest import Manifest, ShardEntry, load_index
 from pipelines.shards.mixtures import PreparedStage, check_classes_agree, load_stages
 from pipelines.storage.uris import list_files
 from sr3core.errors import DataError
+from sr3core.samples.spec import SampleSpec
 
 
 class SplitReader:
@@ -51,6 +53,27 @@ class SplitReader:
     def spec(self) -> StageSpec:
         """What the stage is."""
         return self.stages[0].manifest.stage
+
+    @property
+    def sample(self) -> SampleSpec | None:
+        """The channels of fields; None for images."""
+        return self.stages[0].manifest.sample
+
+    def require_fields(self) -> SampleSpec:
+        """The channels of fields.
+
+        Raises:
+            DataError: the data are images, or preparations of different statistics.
+        """
+        found = [part.manifest.sample for part in self.stages]
+        if found[0] is None:
+            raise DataError(f"{self.directory} holds images, and fields are needed")
+        if any(other != found[0] for other in found):
+            raise DataError(
+                f"{self.directory}: the channels of these preparations, or their statistics, differ; prepare the stores"
+                " together"
+            )
+        return found[0]
 
     @property
     def num_samples(self) -> int:
@@ -212,6 +235,7 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
             f"{reader.directory} holds {spec.low_size} -> {spec.high_size}, stage {config.name} needs"
             f" {config.model.low_size} -> {config.model.high_size}"
         )
+    check_channels(reader.directory, None if reader.sample is None else reader.require_fields(), config)
     for directory, shards in zip(reader.directories, reader.shards_of, strict=True):
         if not shards:
             raise DataError(f"{directory} holds no training images: prepare more images")

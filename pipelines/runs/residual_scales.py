@@ -1,18 +1,23 @@
 """Measuring the scale of residuals (sr3core/diffusion/residual.py) on the training images when a run is created."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
+from pipelines.ingest.fields.arrays import FieldArrays, arrays_of
 from pipelines.ingest.record_reader import RecordReader
 from pipelines.ingest.split_reader import SplitReader
 from pipelines.settings.train import RunConfig, TrainConfig
+from pipelines.shards.manifest import ShardEntry
 from pipelines.shards.records import Record
 from sr3core.config import override
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import DataError
+
+T = TypeVar("T")
 
 NUM_IMAGES = 1024
 """Images to measure on, evenly spread over the training split: the standard deviation is then good to about 1%."""
@@ -62,9 +67,13 @@ def measure(
     if not split.num_samples:
         raise DataError(f"{split.directory} holds no training images: prepare more images")
     numbers = np.unique(np.linspace(0, split.num_samples - 1, min(num_images, split.num_samples)).astype(int))
-    scale = standard_deviation(
-        (_input(record, degradation, split.spec.low_size), record.high) for record in _read(split, numbers)
-    )
+    if split.sample is not None:
+        spec = split.require_fields()
+        records = _read(split, numbers, RecordReader.read_field)
+        scale = _spread(_field_residual(arrays_of(record, spec)) for record in records)
+    else:
+        pairs = _read(split, numbers, RecordReader.read)
+        scale = standard_deviation((_input(r, degradation, split.spec.low_size), r.high) for r in pairs)
     if min(scale) < SMALLEST:
         raise DataError(
             f"{split.directory}: the images equal their upsampled inputs, so there is no residual to learn; use"
@@ -81,7 +90,7 @@ def _input(record: Record, degradation: DegradationConfig | None, low_size: int 
     return degrade_pixels(record.high[None], [record.key], degradation, low_size)[0]
 
 
-def _read(split: SplitReader, numbers: np.ndarray) -> Iterator[Record]:
+def _read(split: SplitReader, numbers: np.ndarray, read: Callable[[RecordReader, ShardEntry, int], T]) -> Iterator[T]:
     """The records of these numbers in the split, read a few at a time: no more of them are in memory."""
     readers = [RecordReader(directory) for directory in split.directories]
     starts = np.cumsum([0, *(shard.num_samples for shard in split.shards)])
@@ -90,7 +99,7 @@ def _read(split: SplitReader, numbers: np.ndarray) -> Iterator[Record]:
     places = [(*shards[owner], int(number - starts[owner])) for number, owner in zip(numbers, owners, strict=True)]
     with ThreadPoolExecutor(_NUM_THREADS) as pool:
         for start in range(0, len(places), _NUM_THREADS):
-            yield from pool.map(lambda place: readers[place[0]].read(*place[1:]), places[start : start + _NUM_THREADS])
+            yield from pool.map(lambda place: read(readers[place[0]], *place[1:]), places[start : start + _NUM_THREADS])
 
 
 def standard_deviation(pairs: Iterable[tuple[np.ndarray | None, np.ndarray]]) -> tuple[float, ...]:
@@ -98,11 +107,30 @@ def standard_deviation(pairs: Iterable[tuple[np.ndarray | None, np.ndarray]]) ->
     from sr3core.images.pixels import to_float
     from sr3core.images.resize import upsample_bicubic
 
-    sums: list[Sequence[np.ndarray]] = []
-    for low, high in pairs:
+    def residual(low: np.ndarray | None, high: np.ndarray) -> np.ndarray:
         assert low is not None, "only super-resolution stages draw residuals"
         target = to_float(high[None])
-        rest = (target - upsample_bicubic(to_float(low[None]), target.shape[-1])).double().numpy()  # (1, C, H, W)
-        sums.append((rest.mean(axis=(0, 2, 3)), np.square(rest).mean(axis=(0, 2, 3))))
+        return (target - upsample_bicubic(to_float(low[None]), target.shape[-1])).double().numpy()[0]
+
+    return _spread(residual(low, high) for low, high in pairs)
+
+
+def _field_residual(sample: FieldArrays) -> np.ndarray:
+    """Target minus upsampled input, (C, H, W); 0 where the target is not known."""
+    import torch
+
+    from sr3core.images.resize import upsample_bicubic
+
+    target = torch.from_numpy(sample.high)
+    made = upsample_bicubic(torch.from_numpy(sample.low[: len(target)])[None], target.shape[-1])[0]
+    rest = (target - made).double().numpy()
+    return rest if sample.weights is None else np.where(sample.weights > 0, rest, 0)
+
+
+def _spread(residuals: Iterable[np.ndarray]) -> tuple[float, ...]:
+    """Standard deviation of residuals, (C, H, W) each, a channel, to four digits."""
+    sums: list[Sequence[np.ndarray]] = [
+        (rest.mean(axis=(1, 2)), np.square(rest).mean(axis=(1, 2))) for rest in residuals
+    ]
     mean, square = np.mean(sums, axis=0)
     return tuple(float(f"{value:.4g}") for value in np.sqrt(np.maximum(square - mean**2, 0)))

@@ -16,6 +16,7 @@ from shlex import quote
 from typing import Any
 
 from pipelines.runs.bucket_runs import BucketRun
+from pipelines.runs.field_samples import with_samples
 from pipelines.runs.hub_models import is_read_only, read_only_folder, read_only_location
 from pipelines.runs.residual_scales import with_residual_scales
 from pipelines.runs.stage_run import StageRun
@@ -65,7 +66,11 @@ class Run:
     @property
     def stages(self) -> tuple[StageRun, ...]:
         """All stages, in the preset's order."""
-        return tuple(StageRun(self.path / config.name, config, self.data, self.bucket) for config in self.config.stages)
+        samples = self.config.samples
+        return tuple(
+            StageRun(self.path / config.name, config, self.data, self.bucket, samples.get(config.data_stage))
+            for config in self.config.stages
+        )
 
     def publish(self) -> None:
         """Upload a command's results to the bucket; does nothing for a run on a disk."""
@@ -191,7 +196,7 @@ def create_run(path: str | Path, config: RunConfig, data: str, data_fingerprints
             bucket.delete_below(bucket.uri)
     old = open_run(location) if config_file.is_file() else None
     same = old if old is not None and old.data_fingerprints == data_fingerprints else None
-    config = with_residual_scales(config, data, same.config if same is not None else None)
+    config = with_residual_scales(with_samples(config, data), data, same.config if same is not None else None)
     content = {
         "format": "sr3-run",
         "format_version": RUN_FORMAT_VERSION,
@@ -236,7 +241,8 @@ def _what_a_step_computes(config: RunConfig) -> dict[str, Any]:
     stages = {stage.name: strict_json.plain(scientific(stage)) for stage in config.stages}
     for stage in stages.values():
         del stage["num_steps"]
-    return {"name": config.name, "stages": stages}
+    samples = {"samples": to_dict(config)["samples"]} if config.samples else {}
+    return {"name": config.name, "stages": stages, **samples}
 
 
 def data_fingerprints(data: str, config: RunConfig) -> dict[str, str]:

@@ -14,6 +14,7 @@ from sr3core.config import override
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import ModelConfig, ObjectiveConfig
+from sr3core.samples.spec import SampleSpec
 
 if TYPE_CHECKING:  # torch takes seconds to import, and the command line only wants the layout
     from sr3core.networks.inference import InferenceNetwork
@@ -34,6 +35,8 @@ class StageRun:
     """Folder that `sr3 prepare` wrote, or a mixture of several."""
     bucket: BucketRun | None = None
     """Where the run is if path is a working copy; None for a run on a disk."""
+    sample: SampleSpec | None = None
+    """The channels of the fields that it makes; None for a stage of RGB images."""
 
     @property
     def location(self) -> str:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from pipelines.settings.locations import split_start
 from sr3core.config import did_you_mean
-from sr3core.diffusion.schedules import InferenceSchedule, default_schedule, schedule_from_json
+from sr3core.diffusion.schedules import InferenceSchedule, default_sampler, default_schedule, schedule_from_json
 from sr3core.errors import ConfigError
-from sr3core.hyperparameters import ModelConfig, SamplerConfig
+from sr3core.hyperparameters import ModelConfig
 
 DEFAULT_STEPS = 100
 """Section 2.4's budget."""
@@ -53,11 +53,12 @@ def _schedule_of(folder: Path, model: ModelConfig, wanted: str | None, few_steps
     best = sorted(folder.glob("best-*.json"), key=lambda path: int(path.stem.removeprefix("best-")))
     if wanted is None and not best and few_steps:
         respaced = default_schedule(noise, min(FEW_STEPS, noise.num_steps))
-        return replace(respaced, sampler=SamplerConfig(algorithm="ddim"), name=f"ddim-{respaced.num_steps}")
+        ddim = replace(default_sampler(model), algorithm="ddim")
+        return replace(respaced, sampler=ddim, name=f"ddim-{respaced.num_steps}")
     if wanted is None and not best:
-        return default_schedule(noise, min(DEFAULT_STEPS, noise.num_steps))
+        return default_schedule(noise, min(DEFAULT_STEPS, noise.num_steps), default_sampler(model))
     if wanted is not None and wanted.isdecimal():
-        return default_schedule(noise, int(wanted))
+        return default_schedule(noise, int(wanted), default_sampler(model))
     path = best[-1] if wanted is None else _find(folder, wanted)
     from sr3core.upscaling.stage import check_levels  # torch takes seconds to import
 

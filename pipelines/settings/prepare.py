@@ -4,30 +4,37 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
+from pipelines.settings.fields import FieldSettings
 from pipelines.settings.locations import Location
 from pipelines.settings.stages import StageSpec, parse_stages
 from sr3core.config import ADDED, PLACEMENT, PRESENCE
+from sr3core.errors import ConfigError
 from sr3core.hyperparameters import require
 
 Crop = Literal["square", "native"]
-Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet"]
+Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet", "raster"]
 
 _PERCENT_OF_PIXELS = {"png": 55, "webp": 35}
 _HEADER_BYTES = 4096
 
+STORE_SUFFIXES = (".zarr", ".nc", ".nc4", ".cdf", ".netcdf", ".npy", ".npz", ".tif", ".tiff")
+"""What the names of stores of arrays end in; images are in folders and archives."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PrepareConfig:
+class PrepareConfig(FieldSettings):
     """How images become WebDataset shards: `sr3 prepare`."""
 
     source: Location = field(metadata=PLACEMENT)
-    """Images to prepare: a folder, zip, tar or parquet file, on disk or at s3://bucket/prefix."""
+    """Images to prepare: a folder, zip, tar or parquet file, on disk or at s3://bucket/prefix. Or fields: a .zarr,
+    NetCDF (.nc), .npy, .npz or .tif, or with --layout raster a folder of TIFF of any depth."""
     out: Location = field(metadata=PLACEMENT)
     """Output folder or s3:// prefix; each stage gets a folder of shards in it."""
     stages: tuple[str, ...]
     """Sizes to prepare: LOW-HIGH for super-resolution stages, base-SIZE for base models. One pass makes them all."""
     layout: Layout = "auto"
-    """Layout of the source; auto detects it. imagefolder takes each top folder as a class, which auto never assumes."""
+    """Layout of the source; auto detects it. imagefolder takes each top folder as a class, which auto never assumes;
+    nor does it take a folder of TIFF as raster: any bands of any depth, in their own units."""
     validation_fraction: float = 0.02
     """Fraction of the images held out for validation, chosen by a hash of their names."""
     test_fraction: float = 0.0
@@ -88,6 +95,7 @@ class PrepareConfig:
         require(held_out <= 1, f"validation_fraction, test_fraction: together {held_out}, more than 1")
         require(self.samples_per_shard >= 1, f"samples_per_shard: {self.samples_per_shard} is not positive")
         require(self.shard_bytes >= 0, f"shard_bytes: {self.shard_bytes} is negative")
+        self._check_fields()
         self._check_crops()
         require(self.blur_variants >= 0, f"blur_variants: {self.blur_variants} is negative")
         require(self.blur_sigma_max > 0, f"blur_sigma_max: {self.blur_sigma_max} is not positive")
@@ -98,10 +106,28 @@ class PrepareConfig:
         require(bool(self.source), "source: empty; give a folder, archive or s3:// prefix of images")
         require(bool(self.out), "out: empty; give a folder or s3:// prefix for the shards")
 
+    def _check_fields(self) -> None:
+        if not self.has_fields:
+            for name in self.has_field_options():
+                raise ConfigError(
+                    f"{name}: it is for stores of arrays, and by its name {self.source!r} is none; folders of rasters"
+                    " need --layout raster"
+                )
+            return
+        self.check_fields()
+        require(len(self.stages) == 1, f"stages: {self.stages}; a store is prepared for one")
+        require(self.stage_specs[0].low_size is not None, "stages: base models are of RGB images")
+        require(
+            not (self.coarsen and self.low), f"low: {self.low}, but --coarsen makes the input; leave one of them out"
+        )
+        require(self.blur_variants == 0, "blur_variants: blur is for images; leave it out")
+        require(not self.align_faces, "align_faces: it is for photos; leave it out")
+        require(self.max_flat == 1, "max_flat: it is for images; leave it out")
+
     def _check_crops(self) -> None:
         require(self.crops_per_image >= 1, f"crops_per_image: {self.crops_per_image} is not positive")
         require(0 <= self.max_flat <= 1, f"max_flat: {self.max_flat} is not in [0, 1]")
-        if not self.cuts_natively:
+        if not (self.cuts_natively or self.has_fields):
             for name, unused in (("crops_per_image", 1), ("max_flat", 1.0)):
                 value = getattr(self, name)
                 require(value == unused, f"{name}: {value} is for native crops; add --crop native")
@@ -124,6 +150,12 @@ class PrepareConfig:
             f"stages: {', '.join(scales)} are of several scales, and given pairs have one; prepare each into its own"
             " --out",
         )
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether the source is a store of arrays, and no collection of images."""
+        name = self.source.rstrip("/").lower()
+        return self.layout == "raster" or name.endswith(STORE_SUFFIXES)
 
     @property
     def has_pairs(self) -> bool:

@@ -245,8 +245,30 @@ def photos_4x_real() -> RunConfig:
     return RunConfig(name="photos-4x-real", stages=(real,))
 
 
+FIELDS = "fields"
+"""Name of the preset whose sizes and channels are those of the data."""
+
+
+def fields() -> RunConfig:
+    """Fields of any channels: the residual of the run's own regression; sizes and channels are those of the data."""
+    # The sizes here are put in the place of the data's, which are read when the run is created (runs/field_samples.py).
+    stage = override(
+        small_stage(16, 64, base_channels=32, num_steps=20_000, num_workers=1),
+        name=FIELDS,
+        model__unet__attention_sizes=(),
+        model__bounded=False,
+        model__objective__residual="regression",
+        optimizer=OptimizerConfig(learning_rate=1e-3, warmup_steps=100, gradient_clip=1.0, ema_decay=0.995),
+        augmentation__flip=False,  # a mirrored wind is wrong
+        validation_every=500,
+        num_validation_images=64,
+        checkpoint_every=500,
+    )
+    return RunConfig(name=FIELDS, stages=(stage, override(regression_of(stage, learning_rate=1e-3), num_steps=5000)))
+
+
 _ALL = (
-    *(demo, small_16_64, small_cascade, small_classes, photos_4x, photos_4x_real),
+    *(demo, small_16_64, small_cascade, small_classes, photos_4x, photos_4x_real, fields),
     *(faces_16_128, faces_64_512, faces_16x, imagenet_64_256),
     *(faces_512_crops, faces_1024_crops),
     *(faces_cascade, imagenet_cascade),

@@ -9,6 +9,7 @@ from pipelines.settings.locations import Location
 from sr3core.config import ADDED, PLACEMENT, differences, to_dict
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, Precision, require
+from sr3core.samples.spec import SampleSpec
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 AllReduce = Literal["float32", "bfloat16"]
@@ -226,6 +227,9 @@ class RunConfig:
     stages: tuple[TrainConfig, ...]
     """Stages, trained independently of each other. SR3 stages of successive sizes form a cascade; a base model starts
     it."""
+    samples: dict[str, SampleSpec] = field(default_factory=dict, metadata=ADDED)
+    """Of fields: the channels of each prepared stage, with the statistics by which they are standardised. Filled in
+    when the run is created."""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pipelines.settings.inference import InferenceConfig
-from pipelines.settings.locations import ScheduleChoice
-from sr3core.config import ADDED, PLACEMENT
+from pipelines.settings.locations import Location, ScheduleChoice
+from sr3core.config import ADDED, PLACEMENT, PRESENCE
 from sr3core.hyperparameters import require
 
 
@@ -38,6 +38,10 @@ class UpscaleConfig:
     num_actors: int | None = field(default=None, metadata=PLACEMENT)
     """Copies of the model that work in parallel, each on one photo; None starts one per GPU of the cluster, at least
     one."""
+    members: int = field(default=1, metadata=ADDED)
+    """Fields: members of the ensemble, each with noise of its own; from two on, its mean and spread are written too."""
+    static: Location | None = field(default=None, metadata=PRESENCE)
+    """Fields: store with the static maps of the output's grid, for models that take some."""
     inference: InferenceConfig = field(default=InferenceConfig(), metadata=ADDED)
     """How the networks are run."""
 
@@ -48,6 +52,7 @@ class UpscaleConfig:
         require(self.quality is None or self.format != "png", "quality: png loses nothing; take jpeg or webp, or none")
         require(self.tile is None or self.tile >= 1, f"tile: {self.tile} is not positive")
         require(self.overlap is None or self.overlap >= 0, f"overlap: {self.overlap} is negative")
+        require(self.members >= 1, f"members: {self.members} is not positive")
         require(self.batch >= 1, f"batch: {self.batch} is not positive")
         require(self.max_megapixels > 0, f"max_megapixels: {self.max_megapixels} is not positive")
         require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")

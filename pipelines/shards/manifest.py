@@ -8,10 +8,15 @@ from pipelines.images.rejects import Reject, RejectReason
 from pipelines.settings.stages import StageSpec
 from pipelines.storage.uris import exists, join, write_atomic
 from pipelines.storage.versioned_json import JsonFormat
+from sr3core.config import from_dict
 from sr3core.errors import DataError
+from sr3core.samples.spec import SampleSpec
 
 FORMAT_VERSION = 1
-"""Version of manifests, indices and plans; loaders refuse any other."""
+"""Version of manifests, indices and plans of images; loaders refuse any other."""
+
+FIELDS_VERSION = 2
+"""Version of manifests of fields, which state their channels; earlier programs would take them for images."""
 
 MAX_NAMED_REJECTS = 1000
 """Rejects that a manifest names; rejects.jsonl beside it names them all."""
@@ -24,10 +29,11 @@ MANIFEST, REJECTS = "manifest.json", "rejects.jsonl"
 _MANIFEST_FORMAT = JsonFormat(
     title="manifest",
     version=FORMAT_VERSION,
+    also_read=(FIELDS_VERSION,),
     if_damaged="delete it and run `sr3 prepare` again",
     if_other_version="prepare the images again, into another --out",
 )
-_INDEX_FORMAT = replace(_MANIFEST_FORMAT, title="index")
+_INDEX_FORMAT = replace(_MANIFEST_FORMAT, title="index", also_read=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class ShardIndex:
     """Images that were planned for the shard but rejected."""
     excluded: dict[str, str] = field(default_factory=dict)
     """Name of each duplicate that was left out -> name under which its bytes are kept."""
+    statistics: dict[str, Any] | None = None
+    """Of fields: counts, means and spreads of the channels; see pipelines.prepare.fields.measured."""
 
     @property
     def num_images(self) -> int:
@@ -108,6 +116,8 @@ class Manifest:
     """Samples without a class, or with a negative one, by which Hugging Face marks unlabelled images."""
     operator: str | None = MADE_BY
     """What made the low-resolution images of the high-resolution ones; None if they were given."""
+    sample: SampleSpec | None = None
+    """The channels of fields; None for RGB images of 8 bits."""
 
     def num_samples(self, split: str) -> int:
         """Number of samples in a split."""
@@ -136,6 +146,7 @@ def load_manifest(directory: str) -> Manifest:
             num_classes=data.get("num_classes", 0),
             num_unlabelled=data.get("num_unlabelled", 0),
             operator=data.get("operator", MADE_BY),
+            sample=from_dict(SampleSpec, data["sample"]) if data.get("sample") else None,
         )
 
 
@@ -162,6 +173,8 @@ def save_manifest(directory: str, manifest: Manifest) -> None:
     data = asdict(manifest)
     if manifest.operator == MADE_BY:
         del data["operator"]  # so that the bytes are those of earlier versions
+    if manifest.sample is None:
+        del data["sample"]
     write_atomic(join(directory, MANIFEST), _MANIFEST_FORMAT.encode(data))
 
 
@@ -189,6 +202,7 @@ def load_index(directory: str, shard: str) -> ShardIndex:
             labels=tuple(sample.get("label") for sample in samples),
             rejects=tuple(_reject(row) for row in data["rejects"]),
             excluded=dict(data["excluded"]),
+            statistics=data.get("statistics"),
         )
 
 
@@ -205,6 +219,8 @@ def save_index(directory: str, index: ShardIndex) -> None:
         "rejects": [asdict(reject) for reject in index.rejects],
         "excluded": index.excluded,
     }
+    if index.statistics is not None:
+        data["statistics"] = index.statistics
     write_atomic(index_path(directory, index.shard), _INDEX_FORMAT.encode(data, compact=True))
 
 

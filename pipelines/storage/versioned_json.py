@@ -18,7 +18,9 @@ class JsonFormat:
     title: str
     """What a document is called in messages, such as "manifest"."""
     version: int
-    """The version that is written, and the only one that is read."""
+    """The version that is written, and the only one that is read but for also_read."""
+    also_read: tuple[int, ...] = ()
+    """Other versions that are read; a document's own content says that it is of one of them."""
     name: str | None = None
     """Value of the document's "format"; None if it states only its version."""
     if_damaged: str
@@ -58,8 +60,8 @@ class JsonFormat:
                 f"{uri} is not a {self.title}: its format is {found.get('format')!r}, not {self.name!r};"
                 f" {self.if_damaged}"
             )
-        if version != self.version:
-            newer = isinstance(version, int) and version > self.version
+        if version != self.version and version not in self.also_read:
+            newer = isinstance(version, int) and version > max((self.version, *self.also_read))
             raise self.error(
                 f"{uri} has {self.title} format version {version!r}, this program reads {self.version};"
                 f" {'install the newer sr3 that wrote it, or ' if newer else ''}{self.if_other_version}"

@@ -26,6 +26,7 @@ from sr3core.checkpoint import (
     save_checkpoint,
     take_snapshot,
 )
+from sr3core.config import to_dict
 from sr3core.errors import CheckpointError, StorageError
 from sr3core.training import TrainState
 
@@ -84,6 +85,8 @@ def write_checkpoint(stage: StageRun, snapshot: Snapshot, held_out: dict[str, fl
     """
     parents = strict_json.loads((stage.path.parent / "config.json").read_bytes())["data_fingerprints"]
     extra = {"validation_psnr": held_out.get("psnr"), "provenance": provenance(stage.config, parents)}
+    if stage.sample is not None:
+        extra["sample"] = to_dict(stage.sample)
     try:
         path = save_checkpoint(stage.checkpoints, snapshot, extra)
     except OSError as error:

@@ -112,8 +112,10 @@ def write_grid(stage: StageRun, network: "Network", step: int) -> None:
     import torch
 
     from pipelines.ingest.degraded_inputs import degrade_images
+    from pipelines.ingest.fields.split import FieldSet, load_fields
     from pipelines.ingest.split_reader import load_split
-    from sr3core.diffusion.schedules import default_schedule
+    from pipelines.training.field_grid import field_rows
+    from sr3core.diffusion.schedules import default_sampler, default_schedule
     from sr3core.images.pixels import to_float, to_uint8
     from sr3core.images.resize import upsample_bicubic
     from sr3core.upscaling.cascade import draw, upscale
@@ -121,12 +123,17 @@ def write_grid(stage: StageRun, network: "Network", step: int) -> None:
 
     model = stage.model
     device = next(network.parameters()).device
-    images = load_split(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
-    images = degrade_images(images, stage.config.degradation)
-    schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS)
+    load = load_split if stage.sample is None else load_fields
+    images = load(stage.data, stage.config.data_stage, "validation", NUM_IMAGES)
+    sampler = default_sampler(model)
+    schedule = None if model.kind == "regression" else default_schedule(model.noise_schedule, NUM_STEPS, sampler)
     ready = Stage(stage.name, model, network.eval(), schedule, stage.load_mean(device=str(device)))
     seeds = [SEED + i for i in range(len(images.keys))]
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, stage.config.precision == "bfloat16"):
+        if isinstance(images, FieldSet):
+            _write(stage, step, field_rows(ready, images, seeds))
+            return
+        images = degrade_images(images, stage.config.degradation)
         if model.kind == "base":
             classes = None if model.unet.num_classes is None else [label or 0 for label in images.labels]
             rows = [to_uint8(draw(ready, seeds, classes).cpu()), images.high]
@@ -134,6 +141,10 @@ def write_grid(stage: StageRun, network: "Network", step: int) -> None:
             low = to_float(images.low).to(device)
             x_up = upsample_bicubic(low, model.high_size).clamp(-1, 1)
             rows = [to_uint8(x_up.cpu()), to_uint8(upscale(ready, low, seeds).cpu()), images.high]
+    _write(stage, step, rows)
+
+
+def _write(stage: StageRun, step: int, rows: "Sequence[np.ndarray]") -> None:
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     path = grid_path(stage.path, step)
     write_atomic(str(path), encode_compact_png(grid))

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from pipelines.ingest.degraded_inputs import degrade_images
-from pipelines.ingest.pixel_batch import classes_for
+from pipelines.ingest.fields.split import FieldSet, load_fields
+from pipelines.ingest.pixel_batch import HostBatch, classes_for
 from pipelines.ingest.split_reader import SplitReader, load_split
 from pipelines.runs.run_folder import NUM_BUCKETS, StageRun
 from pipelines.shards.mixtures import data_names
@@ -31,8 +32,8 @@ class Validation:
         config, wanted = stage.config, stage.config.num_validation_images
         self._count = min(wanted, SplitReader(stage.data, config.data_stage, "validation").num_samples)
         assert self._count, "data_fingerprints has refused data without any"
-        mine = load_split(stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
-        self._mine = degrade_images(mine, config.degradation)
+        place = (stage.data, config.data_stage, "validation", wanted, team.rank, team.world_size)
+        self._mine = load_fields(*place) if stage.sample else degrade_images(load_split(*place), config.degradation)
         self._names = data_names(stage.data)
         self._tiles = max(1, config.batch_size // team.world_size)
         # As many pixels at once as a training batch has, whose memory is there.
@@ -66,19 +67,33 @@ class Validation:
         means = {f"loss_bucket_{i}": float(sums[i] / counts[i]) for i in range(NUM_BUCKETS) if counts[i]}
         return {**result, **means}
 
+    def _batch(self, part: slice, positions: tuple[int, ...]) -> HostBatch | Batch:
+        if isinstance(self._mine, FieldSet):
+            return self._mine.batch(part, positions)
+        model = self._trainer.model
+        low = None if model.kind == "base" else to_float(self._mine.low[part])
+        return Batch(
+            low, to_float(self._mine.high[part]), positions, classes=classes_for(model, self._mine.labels[part])
+        )
+
+    def _ratio(self, forward: Callable[..., Tensor], batch: Batch, part: slice, losses: Tensor) -> float:
+        """Sum of the PSNR of what a regression makes; of fields by the loss, with two units of the network as range."""
+        if isinstance(self._mine, FieldSet):
+            return float((10 * torch.log10(4 / losses.clamp(min=1e-12))).sum())
+        assert batch.low is not None, "regression has an input"
+        output = to_uint8(regress(forward, upsample_bicubic(batch.low, self._trainer.model.high_size), 3))
+        return float(np.sum(psnr(output, self._mine.high[part])))
+
     def _sums(self, forward: Callable[..., Tensor], part: slice) -> Tensor:
         """Sums over a part of this worker's images: loss, PSNR; loss and images per bucket, and per preparation."""
         device, model = self._team.device, self._trainer.model
         positions = tuple(range(self._team.rank, self._count, self._team.world_size))[part]
-        low = None if model.kind == "base" else to_float(self._mine.low[part])
-        classes = classes_for(model, self._mine.labels[part])
-        batch = Batch(low, to_float(self._mine.high[part]), positions, classes=classes).to(device)
+        batch = self._batch(part, positions).to(device)
         losses = self._trainer.losses(forward, batch, 0, derive_seed(self._trainer.seed, "validation"))
         values = losses.values.double().cpu()
         ratio, by_bucket = 0.0, torch.zeros(2, NUM_BUCKETS, dtype=torch.float64)
         if losses.steps is None:
-            output = to_uint8(regress(forward, upsample_bicubic(batch.low, model.high_size), 3))  # type: ignore[arg-type]
-            ratio = float(np.sum(psnr(output, self._mine.high[part])))
+            ratio = self._ratio(forward, batch, part, values)
         else:
             bucket = torch.as_tensor((losses.steps - 1) * NUM_BUCKETS // model.noise_schedule.num_steps)
             by_bucket[0].index_add_(0, bucket, values)

@@ -13,7 +13,7 @@ import numpy as np
 from sr3core import strict_json
 from sr3core.config import did_you_mean, from_dict
 from sr3core.errors import CheckpointError, ConfigError
-from sr3core.hyperparameters import GammaUniformIn, NoiseScheduleConfig, SamplerConfig
+from sr3core.hyperparameters import GammaUniformIn, ModelConfig, NoiseScheduleConfig, SamplerConfig
 
 InferenceFamily = Literal["linear", "quadratic", "geometric", "cosine", "sigmoid", "karras"]
 FAMILIES: tuple[InferenceFamily, ...] = get_args(InferenceFamily)
@@ -273,6 +273,11 @@ def schedule_from_json(text: str | bytes, origin: str) -> InferenceSchedule:
         return from_dict(InferenceSchedule, data)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from error
+
+
+def default_sampler(model: ModelConfig) -> SamplerConfig:
+    """The sampler of a schedule that nobody chose: Algorithm 2's, which clips images and leaves fields as they are."""
+    return SamplerConfig(clip="static" if model.bounded else "none")
 
 
 def default_schedule(

@@ -158,11 +158,15 @@ def test_what_counts_operations_and_memory_knows_the_channels():
     assert saved_activations(network).of_ends > 0
 
 
+def weighted(*weights):
+    return replace(MODEL, objective=ObjectiveConfig(channel_weights=weights))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda: replace(UNET, image_channels=0), "image_channels: 0 is not positive"),
-        (lambda: replace(MODEL, objective=ObjectiveConfig(channel_weights=(1.0,))), "1 for 2 channels"),
+        (lambda: Trainer(weighted(1.0), OptimizerConfig(), 1), "1 for 2 channels"),
         (lambda: ObjectiveConfig(channel_weights=(0.0, 0.0)), "one of them more"),
     ],
 )

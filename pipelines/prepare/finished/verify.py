@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import IO
 
+from pipelines.prepare.fields.plan import FIELD_PLAN, planned_stages
 from pipelines.prepare.plan.shard_plan import PLAN, PlannedShard, load_plan
 from pipelines.shards.manifest import MANIFEST, ShardEntry, ShardIndex, load_index, load_manifest
 from pipelines.storage.uris import exists, join, list_files, name_of, open_seekable
@@ -42,6 +43,8 @@ def verify(directory: str) -> list[Problem]:
         for stage in stages:
             problems += _verify_stage(join(directory, stage), plan.shards)
         return problems
+    if exists(join(directory, FIELD_PLAN)):
+        return [problem for stage in planned_stages(directory) for problem in _verify_stage(join(directory, stage), ())]
     if exists(join(directory, MANIFEST)):
         return _verify_stage(directory, ())
     remedy = f"run `sr3 prepare --out {quote(directory)}`"

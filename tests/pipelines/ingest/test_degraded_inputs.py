@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.ingest.degraded_inputs import degrade_batch, degrade_images
-from pipelines.ingest.split_reader import load_split
+from pipelines.ingest.split_reader import SplitImages, load_split
 from pipelines.photo_model import load_model
 from pipelines.runs.residual_scales import measure, standard_deviation
 from pipelines.runs.run_folder import create_run, data_fingerprints, open_run
@@ -70,6 +70,7 @@ def test_a_stage_trains_validates_and_upscales_with_noise_on_its_input(data: str
     run = create_run(tmp_path / "run", config, data, data_fingerprints(data, config), fresh=False)
     (stage,) = run.stages
     validation = Validation(stage, Trainer(stage.model, stage.config.optimizer, 0), ALONE)
+    assert isinstance(validation._mine, SplitImages)
     np.testing.assert_array_equal(
         validation._mine.low, degrade_images(load_split(data, "8-32", "validation"), STAGE.degradation).low
     )

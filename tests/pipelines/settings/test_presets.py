@@ -12,7 +12,7 @@ from sr3core.hyperparameters import AugmentationConfig
 from sr3core.networks.flops import forward_flops
 from sr3core.networks.unet import UNet
 
-PAPERS = [name for name in PRESETS if name != "demo" and not name.startswith(("small-", "photos-"))]
+PAPERS = [name for name in PRESETS if name not in ("demo", "fields") and not name.startswith(("small-", "photos-"))]
 
 
 @pytest.mark.parametrize("name", PRESETS)

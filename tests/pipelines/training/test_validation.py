@@ -30,7 +30,7 @@ def test_a_worker_reads_and_keeps_its_share(tmp_path, monkeypatch):
     monkeypatch.setattr(RecordReader, "read", lambda self, *place: read.append(place[1]) or original(self, *place))
     held = validation(tmp_path, data, 1, 4)
     assert read == [1, 5, 9]
-    assert len(held._mine.high) == 3
+    assert len(held._mine.keys) == 3
 
 
 def test_the_variance_that_reaches_each_level_is_told(tmp_path):

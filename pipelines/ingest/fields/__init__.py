@@ -1,0 +1,1 @@
+"""Fields for training and measuring: read, converted to what the network sees, and stacked."""

@@ -1,0 +1,1 @@
+"""Preparing stores of arrays: from zarr, NetCDF, numpy files and rasters to shards of fields."""

@@ -1,0 +1,1 @@
+"""Upscaling stores of fields: ensembles, with the coordinates of their input."""

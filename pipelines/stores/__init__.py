@@ -1,0 +1,1 @@
+"""Stores of arrays: zarr, NetCDF, numpy's files and rasters."""
