@@ -63,7 +63,8 @@ def require_data(run: Run, stage: str, split: str, num_images: int = 1) -> None:
     """Check that a stage of the run's data is there with enough images; of a mixture, in each of its preparations.
 
     Raises:
-        DataError: the data were moved, lack the stage, or have too few images in the split; says what to do.
+        DataError: the data were moved, lack the stage, have too few images in the split, or are fields; says what to
+            do.
     """
     if not run.data:
         raise DataError(
@@ -93,4 +94,8 @@ def _require_part(run: Run, data: str, stage: str, split: str, num_images: int) 
             f"{data} holds no complete stage {stage}, on which {run.location} is measured; prepare the same images"
             f" with `--stages {stages}` into another --out, and repeat the command with `--data` and that folder"
         )
-    require_images(directory, split, num_images)
+    if require_images(directory, split, num_images).sample is not None:
+        raise DataError(
+            f"{directory} holds fields: this command is for images. `sr3 train fields` trains on fields, `sr3 upscale`"
+            " makes ensembles of them, and sr3core.metrics.ensemble scores these"
+        )

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from pipelines.ingest.split_reader import open_training_split
 from pipelines.prepare.fields.preparation import prepare_fields
 from pipelines.runs.field_samples import fitted_to_data, levels_of
+from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run
 from pipelines.settings.presets import preset, small_stage
 from pipelines.settings.train import RunConfig
@@ -139,3 +140,8 @@ def test_presets_of_images_are_not_for_fields(data):
 def test_a_preset_of_fields_is_not_for_images(tmp_path):
     with pytest.raises(DataError, match="holds no fields; prepare a store with"):
         fitted_to_data(preset("fields"), str(tmp_path))
+
+
+def test_commands_for_images_say_that_these_are_fields(run):
+    with pytest.raises(DataError, match="holds fields: this command is for images"):
+        require_data(run, "8-32", "validation")
