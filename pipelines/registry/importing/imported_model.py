@@ -19,11 +19,11 @@ from pipelines.settings.export import ExportConfig
 from pipelines.settings.import_model import ImportConfig
 from pipelines.settings.train import RunConfig
 from pipelines.storage.atomic_writers import put_file
-from pipelines.storage.uris import absolute, join
+from pipelines.storage.uris import absolute, is_remote, join, path_of
 from sr3core import strict_json
 from sr3core.checkpoint import CHECKPOINT_FORMAT_VERSION, sha256_of
 from sr3core.config import to_dict
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,11 @@ def read_file(path: str, known: Iterable[Published] | None = None) -> WeightsFil
 
     Raises:
         CheckpointError: it cannot be read, or holds another network.
+        StorageError: it is not on this machine.
     """
-    file = Path(path)
+    if is_remote(path):
+        raise StorageError(f"{path} is in a bucket; copy it to this machine, and name the copy")
+    file = Path(path_of(path))
     weights = read_weights(file)
     return WeightsFile(file, identify(file, weights, all_published() if known is None else known), weights)
 

@@ -25,7 +25,7 @@ _BUFFERS = {
 """The noise schedule, which the re-implementation stores beside its weights."""
 CLASSES = "label_emb.weight"
 """guided-diffusion's embedding of the classes."""
-_NEEDS_CODE = re.compile("unsupported (global|class|operand)|Unsupported|GLOBAL|not allowed", re.IGNORECASE)
+_NEEDS_CODE = re.compile("Unsupported (global|class)|GLOBAL|unrecognized function|Trying to instantiate")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -49,8 +49,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     if isinstance(error, pickle.UnpicklingError) and _NEEDS_CODE.search(str(error)):
         return CheckpointError(
-            f"{path} can only be read by executing code that it names, which import does not do; where you trust it,"
-            " load it in its own program and save its state_dict() alone"
+            f"{path} can only be read by executing code that it names, which import does not do; give its state_dict()"
+            " alone: where you trust the file, load it in its own program and save that"
         )
     return CheckpointError(f"{path} is no file of weights that torch reads, or is damaged; take a fresh copy of it")
 

@@ -1,7 +1,6 @@
 """Weights of other programs as model folders: what is taken over, and what is refused."""
 
 import csv
-import pickle
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -28,7 +27,7 @@ from pipelines.runs.run_folder import data_fingerprints, open_run
 from pipelines.settings.export import ExportConfig
 from pipelines.settings.import_model import ImportConfig
 from sr3core.diffusion.schedules import training_gammas
-from sr3core.errors import CheckpointError, ConfigError
+from sr3core.errors import CheckpointError, ConfigError, StorageError
 from sr3core.hyperparameters import ModelConfig
 from tests.sr3core.networks.imported import plain_guided_diffusion, plain_iterative_refinement
 from tests.sr3core.networks.imported.small_models import GUIDED_DIFFUSION, ITERATIVE_REFINEMENT, weights_of
@@ -178,9 +177,10 @@ def _without(name: str) -> dict[str, Tensor]:
         ({"epoch": 1, "iter": 2, "scheduler": None, "optimizer": {}}, "state of an optimiser; name the file beside"),
         ({"model": {"a": torch.zeros(1)}}, r"holds no state_dict, but model; save the network's state_dict"),
         ([1, 2], "holds no state_dict, but list"),
+        (csv.excel(), "can only be read by executing code that it names"),
         (_Code(), "can only be read by executing code that it names, which import does not do"),
     ],
-    ids=["missing", "extra", "shape", "schedule", "nan", "other", "optimiser", "nested", "list", "code"],
+    ids=["missing", "extra", "shape", "schedule", "nan", "other", "optimiser", "nested", "list", "class", "code"],
 )  # fmt: skip
 def test_what_is_something_else_is_refused(
     content: object, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -191,7 +191,7 @@ def test_what_is_something_else_is_refused(
     assert not Path("executed").exists()
 
 
-@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "plain pickle", "legacy junk"])
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated", "json", "noise", "legacy junk"])
 def test_damaged_files_are_refused(kind: str, faces: str, tmp_path: Path) -> None:
     path = tmp_path / "damaged.pth"
     whole = Path(faces).read_bytes()
@@ -199,12 +199,15 @@ def test_damaged_files_are_refused(kind: str, faces: str, tmp_path: Path) -> Non
         "text": b"version https://git-lfs.github.com/spec/v1",
         "empty": b"",
         "truncated": whole[: len(whole) // 2],
-        "plain pickle": pickle.dumps(csv.excel()),
+        "json": b'{"architectures": ["UNet2DModel"]}',
+        "noise": bytes(range(256)) * 8,
         "legacy junk": b"\x80\x02" + bytes(range(200)),
     }[kind]
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"damaged\.pth (is no file of weights|can only be read by executing)"):
+    with pytest.raises(CheckpointError, match=r"damaged\.pth is no file of weights that torch reads, or is damaged"):
         read_file(str(path), KNOWN)
+    with pytest.raises(StorageError, match=r"s3://bucket/weights\.pth is in a bucket; copy it to this machine"):
+        read_file("s3://bucket/weights.pth", KNOWN)
     with pytest.raises(CheckpointError, match=r"nothing\.pth is no file on this machine; name one with weights"):
         read_file(str(tmp_path / "nothing.pth"), KNOWN)
 
