@@ -38,7 +38,7 @@ COMMAND_LINE = CommandLine(
     ),
     examples=(
         "sr3 prepare --source photos/ --out data --stages 16-64",
-        "sr3 prepare --source era5.nc --coarsen 4 --stages 52-208 --split-by time --blocks 30d --out data",
+        "sr3 prepare --source weather.npy --coarsen 4 --stages 16-64 --out data",
         "sr3 prepare --source s3://bucket/faces.zip --out s3://bucket/data --stages 16-128,64-256 --test-fraction 0.02",
     ),
 )

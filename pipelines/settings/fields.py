@@ -85,7 +85,7 @@ class FieldSettings:
             bounds = self.bounds_of.get(name, (None, None))
             require(
                 kind != "range" or None not in bounds,
-                f"transform: {name}=range needs both bounds, such as --bounds {name}=0:65535",
+                f"transform: {name}=range needs both bounds, such as {name}=0:65535 after --bounds",
             )
         require(self.gap_seconds >= 0, f"gap: {self.gap} is negative")
         if self.split_by == "time":

@@ -12,7 +12,7 @@ from sr3core.errors import ConfigError
 from sr3core.hyperparameters import require
 
 Crop = Literal["square", "native"]
-Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet", "raster"]
+Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet", "tiff"]
 
 _PERCENT_OF_PIXELS = {"png": 55, "webp": 35}
 _HEADER_BYTES = 4096
@@ -27,14 +27,14 @@ class PrepareConfig(FieldSettings):
 
     source: Location = field(metadata=PLACEMENT)
     """Images to prepare: a folder, zip, tar or parquet file, on disk or at s3://bucket/prefix. Or fields: a .zarr,
-    NetCDF (.nc), .npy, .npz or .tif, or with --layout raster a folder of TIFF of any depth."""
+    NetCDF (.nc), .npy, .npz or .tif, or with --layout tiff a folder of TIFF of any depth."""
     out: Location = field(metadata=PLACEMENT)
     """Output folder or s3:// prefix; each stage gets a folder of shards in it."""
     stages: tuple[str, ...]
     """Sizes to prepare: LOW-HIGH for super-resolution stages, base-SIZE for base models. One pass makes them all."""
     layout: Layout = "auto"
     """Layout of the source; auto detects it. imagefolder takes each top folder as a class, which auto never assumes;
-    nor does it take a folder of TIFF as raster: any bands of any depth, in their own units."""
+    nor does it take a folder of TIFF as tiff: any bands of any depth, in their own units."""
     validation_fraction: float = 0.02
     """Fraction of the images held out for validation, chosen by a hash of their names."""
     test_fraction: float = 0.0
@@ -111,7 +111,7 @@ class PrepareConfig(FieldSettings):
             for name in self.has_field_options():
                 raise ConfigError(
                     f"{name}: it is for stores of arrays, and by its name {self.source!r} is none; folders of rasters"
-                    " need --layout raster"
+                    " need --layout tiff"
                 )
             return
         self.check_fields()
@@ -155,7 +155,7 @@ class PrepareConfig(FieldSettings):
     def has_fields(self) -> bool:
         """Whether the source is a store of arrays, and no collection of images."""
         name = self.source.rstrip("/").lower()
-        return self.layout == "raster" or name.endswith(STORE_SUFFIXES)
+        return self.layout == "tiff" or name.endswith(STORE_SUFFIXES)
 
     @property
     def has_pairs(self) -> bool:

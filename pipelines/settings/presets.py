@@ -196,7 +196,7 @@ def small_16_64() -> RunConfig:
 
 
 def small_cascade() -> RunConfig:
-    """Images from noise on a laptop: base 32 -> 64, unconditional; not in the paper."""
+    """Images from noise on a laptop: base 32 -> 64, unconditional."""
     base = small_stage(None, 32, base_channels=32, num_steps=4000, num_workers=1)
     stage = on_upsampled(small_stage(32, 64, base_channels=16, num_steps=2000, num_workers=1))
     return RunConfig(name="small-cascade", stages=(base, stage))
@@ -250,7 +250,7 @@ FIELDS = "fields"
 
 
 def fields() -> RunConfig:
-    """Fields of any channels: the residual of the run's own regression; sizes and channels are those of the data."""
+    """Fields: any channels, of the sizes of the data."""
     # The sizes here are put in the place of the data's, which are read when the run is created (runs/field_samples.py).
     stage = override(
         small_stage(16, 64, base_channels=32, num_steps=20_000, num_workers=1),

@@ -40,7 +40,7 @@ class Channel:
         require(0 < self.std < math.inf, f"std of {self.name}: {self.std} is not positive and finite")
         require(
             self.transform != "range" or (self.lowest is not None and self.highest is not None),
-            f"transform of {self.name}: range needs both bounds, such as --bounds {self.name}=0:65535",
+            f"transform of {self.name}: range needs both bounds, such as {self.name}=0:65535 after --bounds",
         )
         require(
             self.lowest is None or self.highest is None or self.lowest < self.highest,

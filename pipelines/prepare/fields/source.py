@@ -209,8 +209,9 @@ def _check_stage(source: FieldSource) -> None:
     assert stage.low_size is not None, "PrepareConfig refuses base models of stores"
     wanted, (height, width) = Fraction(stage.high_size, stage.low_size), source.size
     scale = source.scale
-    whole = [side for side in (min(height, width),) if Fraction(side) % scale.numerator == 0]
-    hint = f"--stages {int(whole[0] / scale)}-{whole[0]}" if whole else f"a stage of {scale} times"
+    side = min(height, width)
+    fitting = f"{int(side / scale)}-{side}"
+    hint = f"a stage such as {fitting}" if side % scale.numerator == 0 else f"a stage of {scale} times"
     if wanted != scale:
         raise ConfigError(f"stages: {stage.name} is {wanted} times, and the grids are {scale} times; take {hint}")
     if stage.high_size > min(height, width):

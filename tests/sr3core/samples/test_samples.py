@@ -100,7 +100,7 @@ def test_a_spec_survives_json():
     ("make", "said"),
     [
         (lambda: Channel(name="x", std=0.0), "std of x"),
-        (lambda: Channel(name="x", transform="range"), "range needs both bounds, such as --bounds x=0:65535"),
+        (lambda: Channel(name="x", transform="range"), "range needs both bounds, such as x=0:65535 after --bounds"),
         (lambda: Channel(name="x", lowest=2.0, highest=1.0), "2.0 is not below 1.0"),
         (lambda: SampleSpec(high=(T2M, T2M), low=(T2M,)), "not all different"),
         (lambda: SampleSpec(high=(T2M,), low=(Channel(name="t2m", units="C"),)), "not one quantity"),
