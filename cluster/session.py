@@ -16,6 +16,10 @@ from sr3core.errors import Sr3Error, StorageError
 
 OBJECT_STORE_BYTES = 1_000_000_000
 """Object store of a local Ray: the pipelines keep images in files, so most of Ray's 30% of the memory would idle."""
+NUM_STARTS = 2
+"""How often a local Ray is started: the first time its files come from a disk that may be slow."""
+TOO_LATE = "timed out during startup"
+"""What Ray says where a node has not started after 30 seconds, which cannot be set."""
 log = logging.getLogger(__name__)
 
 
@@ -58,8 +62,6 @@ def ray_session(address: str | None = None) -> Iterator[None]:
 
 
 def _connect(address: str) -> None:
-    import ray
-
     local: dict[str, Any] = {}
     if address == "local":
         check_machine()
@@ -71,7 +73,7 @@ def _connect(address: str) -> None:
     log.info("%s …", what)
     try:
         with handlers_kept(), waiting_for(what):
-            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
+            _init(address, local, 1 if address != "local" else NUM_STARTS)
     except ConnectionError as error:
         raise StorageError(
             f"no Ray cluster answers at {address}: {error}; start one, or leave out --address to use a local Ray"
@@ -80,14 +82,29 @@ def _connect(address: str) -> None:
         if address != "local":
             raise Sr3Error(f"the Ray cluster at {address} cannot be joined: {_first_line(error)}") from error
         why = (
-            "within its 30 seconds: the machine may be too busy, or out of memory or disk"
-            if "timed out during startup" in str(error)
+            f"within its 30 seconds, {NUM_STARTS} times: the machine may be too busy, or out of memory or disk"
+            if TOO_LATE in str(error)
             else f"({_first_line(error)})"
         )
         raise Sr3Error(
             f"Ray did not start on this machine {why}. Free some memory and disk and run the same command again; Ray's"
             f" logs are in {ray_folder()}/session_latest/logs"
         ) from error
+
+
+def _init(address: str, local: dict[str, Any], num_starts: int) -> None:
+    """ray.init; again, where a node took longer than Ray allows. What is left of it ends with this process."""
+    import ray
+
+    for number in range(1, num_starts + 1):
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **local)
+            return
+        except Exception as error:  # Ray raises nothing finer
+            if TOO_LATE not in str(error) or number == num_starts:
+                raise
+            log.info("Ray took longer than the 30 seconds that it gives itself; starting it again …")
+            ray.shutdown()
 
 
 def without_dashboard() -> dict[str, Any]:

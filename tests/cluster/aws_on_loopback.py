@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import boto3
+from moto.moto_api import recorder
 from moto.server import ThreadedMotoServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -107,6 +109,12 @@ def fill_in(text: str) -> str:
 def aws_server() -> Iterator[Aws]:
     """Moto's server, which knows the roles, their profiles and the machine image."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    with TemporaryDirectory() as folder:
+        recorder._location = f"{folder}/recording"  # else the working folder holds it
+        yield from _served(server)
+
+
+def _served(server: ThreadedMotoServer) -> Iterator[Aws]:
     server.start()
     try:
         host, port = server.get_host_and_port()
