@@ -416,6 +416,10 @@ class ModelConfig:
             f"unet.image_size: {size} is less than high_size {high}, but a base model cannot be trained on crops: there"
             f" is no input that would hold its crops together; take {high}",
         )
+        require(
+            self.bounded,
+            f"unet.image_size: {size} is less than high_size {high}, but fields are not cut into crops; take {high}",
+        )
         unit = self.scale.numerator
         require(
             size % unit == 0,

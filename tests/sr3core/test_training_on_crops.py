@@ -84,6 +84,10 @@ def test_a_network_learns_from_crops():
     [
         ({"unet": unet_tiny(64)}, "unet.image_size: 64 is more than high_size 32"),
         (
+            {"bounded": False},
+            "unet.image_size: 16 is less than high_size 32, but fields are not cut into crops; take 32",
+        ),
+        (
             {"low_size": 20, "unet": unet_tiny(12)},
             "crops of 12 pixels do not cover whole pixels of the input, 8 of which are 5; take a multiple of 8",
         ),
