@@ -16,7 +16,7 @@ SamplerAlgorithm = Literal["ancestral", "ddim", "dpmpp_2m", "heun"]
 Clipping = Literal["none", "static", "dynamic"]
 Start = Literal["noise", "input"]
 Precision = Literal["float32", "tf32", "bfloat16"]
-Architecture = Literal["sr3", "iterative_refinement", "guided_diffusion"]
+Architecture = Literal["sr3", "refinement", "guided_diffusion"]
 Upsampling = Literal["bicubic", "bilinear"]
 
 

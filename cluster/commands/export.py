@@ -52,13 +52,12 @@ def read(arguments: list[str]) -> Options:
 def run(options: Options) -> int:
     """`sr3 export RUN --out FOLDER`."""
     with loading():
+        from pipelines.registry.hub_upload import check_upload, upload_model
         from pipelines.registry.model_folder import check_export, export_model
         from pipelines.registry.registry import find_model
         from pipelines.runs.run_folder import open_run
 
     if options.upload:
-        from pipelines.registry.hub_upload import check_upload, upload_model
-
         check_upload(options.out, options.upload)
     model = open_run(find_model(options.run))
     if options.dry_run:

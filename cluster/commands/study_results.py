@@ -48,6 +48,6 @@ def run(options: Options) -> int:
     refuse_unwritable_folder(options.out or options.studies[0])
     found = write_results(options.studies, options.database, options.out, options.num_replicates)
     print(tabulate(found))
-    out = options.out or options.studies[0]
-    print(f"next: sr3 report RUN --study {quote(out)}    (figures and trials are in {out})")
+    out = quote(options.out or options.studies[0])
+    print(f"next: sr3 report RUN --study {out}    (figures and trials are in {out})")
     return DONE

@@ -1,5 +1,6 @@
 """`sr3 try`: a local web page on which a trained model enlarges pictures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -42,14 +43,19 @@ def run(options: Options) -> int:
 
         device = "cuda" if torch.cuda.is_available() and options.inference.gpus != 0 else "cpu"
         model = TriedModel(find_model(options.run), options.inference, device)
+        serve = _server()
     if options.dry_run:
         print(f"would serve {model.title} on {options.config.host}:{options.config.port}")
         return DONE
+    serve(model, options.config, on_ready=lambda text: print(text, flush=True))
+    return DONE
+
+
+def _server() -> Callable[..., None]:
     try:
         from pipelines.playground.server import serve
     except ImportError as error:
         raise ConfigError(
             f"try: the web server is not installed ({error.name} is missing); run `pip install sr3-on-ray[study]`"
         ) from error
-    serve(model, options.config, on_ready=lambda text: print(text, flush=True))
-    return DONE
+    return serve

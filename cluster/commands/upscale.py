@@ -63,14 +63,13 @@ def run(options: Options) -> int:
         return DONE
     with loading():
         from pipelines.registry.registry import find_model
-        from pipelines.runs.run_folder import open_run
-        from pipelines.sampling.fields.upscale_fields import makes_fields
+        from pipelines.sampling.fields.upscale_fields import run_of_fields
         from pipelines.sampling.upscale import describe_plan, plan_upscaling, upscale_photos
         from pipelines.storage.leases.folder_lease import refuse_if_busy, working_in
 
     model = find_model(options.run)
-    if makes_fields(opened := open_run(model)):
-        return _run_fields(options, opened)
+    if (fields := run_of_fields(model)) is not None:
+        return _run_fields(options, fields)
     if options.dry_run:
         refuse_if_busy(options.out, "upscaling")
         for line in describe_plan(plan_upscaling(model, options.images, options.out, options.config)):

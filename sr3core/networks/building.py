@@ -9,7 +9,7 @@ from sr3core.networks.unet import UNet
 
 def build_network(model: ModelConfig) -> Network:
     """Make a model's network, on torch's default device."""
-    if model.unet.architecture == "iterative_refinement":
+    if model.unet.architecture == "refinement":
         return IterativeRefinementUNet(model.unet)
     if model.unet.architecture == "guided_diffusion":
         return GuidedDiffusionUNet(model.unet, model.noise_schedule)

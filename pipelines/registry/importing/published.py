@@ -86,7 +86,7 @@ def janspiry_16_128() -> Published:
         num_res_blocks=2,
         attention_sizes=(16,),
         dropout=0.2,
-        architecture="iterative_refinement",
+        architecture="refinement",
         norm_groups=32,
     )
     return _iterative_refinement(16, 4, 1e-4, unet)
@@ -100,7 +100,7 @@ def janspiry_64_512() -> Published:
         channel_multipliers=(1, 2, 4, 8, 16),
         num_res_blocks=1,
         attention_sizes=(),
-        architecture="iterative_refinement",
+        architecture="refinement",
         norm_groups=16,
     )
     return _iterative_refinement(64, 2, 3e-6, unet)

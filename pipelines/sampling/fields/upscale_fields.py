@@ -21,7 +21,7 @@ from pipelines.stores.opening import open_store, require_packages
 from pipelines.stores.refined import RefinedStore
 from pipelines.stores.store import Store
 from sr3core.config import fingerprint, from_dict, to_dict
-from sr3core.errors import ConfigError, DataError
+from sr3core.errors import ConfigError, DataError, Sr3Error
 from sr3core.randomness import derive_seed
 from sr3core.samples.spec import SampleSpec
 from sr3core.samples.transforms import low_to_model, to_model, to_physical
@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from sr3core.upscaling.stage import Stage
 
 
-def makes_fields(run: Run) -> bool:
-    """Whether a run makes fields, not images."""
-    return any(stage.sample is not None for stage in run.stages)
+def run_of_fields(location: str) -> Run | None:
+    """The run at a location, if it makes fields; None for one of images, and for what is no run, whoever asks next."""
+    try:
+        run = open_run(location)
+    except Sr3Error:
+        return None
+    return run if any(stage.sample is not None for stage in run.stages) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def plan_fields(run: Run, sources: tuple[str, ...], out: str, config: UpscaleCon
 
 
 def _spec(stage: StageRun) -> SampleSpec:
-    assert stage.sample is not None, "makes_fields has been asked"
+    assert stage.sample is not None, "run_of_fields has been asked"
     return stage.sample
 
 

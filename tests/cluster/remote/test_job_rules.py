@@ -40,6 +40,7 @@ NO_PATHS = {
     *("participant_parameters", "completion_code", "completion_url", "title", "consent", "contact"),
     *("resources", "image_column", "label_column", "retry_rejects", "initial_weights"),
     *("license", "credits", "limits", "vary", "upload"),
+    *("high_variables", "low_variables", "static_variables", "transform", "bounds", "blocks", "gap"),
     *("low_column", "low_suffix", "high_suffix", "metric", "notify"),
 }
 """Fields of text that hold no path. A new one is either annotated as a Location or its kin, or is added here."""

@@ -19,7 +19,7 @@ ITERATIVE_REFINEMENT = ModelConfig(
         num_res_blocks=2,
         attention_sizes=(16,),
         dropout=0.2,
-        architecture="iterative_refinement",
+        architecture="refinement",
         norm_groups=8,
     ),
     objective=ObjectiveConfig(gamma_uniform_in="sqrt_gamma"),
