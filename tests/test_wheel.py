@@ -20,6 +20,7 @@ PROGRAM = "sr3_on_ray.py"
 DATA = (
     "pipelines/demo_photos",
     "pipelines/models",
+    "pipelines/playground/pages",
     "pipelines/registry/templates",
     "pipelines/report/templates",
     "pipelines/study/pages",

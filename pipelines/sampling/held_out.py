@@ -65,7 +65,7 @@ class SplitUpscaler:
         }
 
     def work(self, task: Task) -> None:
-        """Write <method>/<key>.png for every method and each of the task's images, low/ and reference/ among them."""
+        """Write what is missing of <method>/<key>.png, for every method, low and reference and each of the images."""
         from sr3core.images.pixels import to_float, to_uint8
         from sr3core.images.resize import upsample_bicubic, upsample_nearest
         from sr3core.randomness import derive_seed
@@ -85,7 +85,8 @@ class SplitUpscaler:
         pictures |= {method: to_uint8(output.cpu()) for method, output in outputs.items()}
         for method, made in pictures.items():
             for key, picture in zip(keys, made, strict=True):
-                save_png(picture, self._folder / method / f"{key}.png")
+                if not (path := self._folder / method / f"{key}.png").is_file():
+                    save_png(picture, path)
 
 
 def methods_of(run: Run) -> dict[str, tuple[StageRun, ...]]:

@@ -27,7 +27,7 @@ CALLS: dict[str, tuple[tuple[str, ...], ...]] = {
         ("{root}/photos", "--run", "{root}/run", "--out", "{root}/new"),
         ("{root}/photos", "--run", "{root}/models", "--out", "{root}/new"),
     ),
-    "try": (("--run", "{root}/run", "--dry-run"), ("--run", "{root}/run", "--port", "{busy_port}")),
+    "try": (("--run", "{root}/run", "--dry-run"), ("--run", "{root}/models", "--dry-run")),
     "evaluate": (
         ("--run", "{root}/run"),
         ("--run", "{root}/cascade", "--from-noise", "4"),

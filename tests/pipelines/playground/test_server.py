@@ -17,6 +17,7 @@ from pipelines.playground.enlargements import MOST_KEPT, MOST_WAITING, Enlargeme
 from pipelines.playground.model import TriedModel
 from pipelines.playground.server import create_app
 from pipelines.runs.run_folder import create_run
+from pipelines.runtime.web_server import listen
 from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_upscaler import PhotoUpscaler
 from pipelines.settings.inference import InferenceConfig
@@ -25,7 +26,7 @@ from pipelines.settings.presets import small_stage
 from pipelines.settings.train import RunConfig
 from pipelines.settings.upscale import UpscaleConfig
 from sr3core.config import override, to_dict
-from sr3core.errors import ConfigError
+from sr3core.errors import ConfigError, StorageError
 from sr3core.images.resize import resize_bicubic
 from tests.pipelines.sampling.photos import picture, saved
 from tests.processes import wait_for
@@ -203,6 +204,14 @@ def test_the_page_says_what_is_tried_and_loads_nothing_from_elsewhere(client: Te
     described = client.get("/api/model").json()
     assert described["magnification"] == 4
     assert described["limits"] == {"megapixels": CONFIG.max_megapixels, "samples": CONFIG.max_samples}
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with listen("127.0.0.1", 0) as taken:
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(StorageError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+            listen("127.0.0.1", port)
 
 
 def test_a_run_without_super_resolution_and_wrong_settings_are_refused(tmp_path: Path) -> None:
