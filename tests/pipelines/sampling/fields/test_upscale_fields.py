@@ -13,8 +13,8 @@ from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_r
 from pipelines.sampling.fields.upscale_fields import (
     FieldUpscaler,
     describe_field_upscaling,
-    makes_fields,
     plan_fields,
+    run_of_fields,
     upscale_fields,
 )
 from pipelines.settings.presets import preset
@@ -65,7 +65,7 @@ def settings(places: Path, **changes) -> UpscaleConfig:
 
 @pytest.mark.parametrize("suffix", ["zarr", "nc"])
 def test_an_ensemble_has_the_coordinates_of_its_input_refined(run, places, tmp_path, suffix):
-    assert makes_fields(run)
+    assert run_of_fields(run.location) is not None
     out = str(tmp_path / f"out.{suffix}")
     plan = plan_fields(run, (few(places, tmp_path),), out, settings(places, members=3))
     assert "t2m, u10, v10, tp, q2m on 32x32 cells from 8x8 for 3 samples, 3 members" in describe_field_upscaling(plan)
