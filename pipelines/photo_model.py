@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from pipelines.registry.registry import find_model
 from pipelines.runs.run_folder import open_run
-from pipelines.runs.stage_run import StageRun
+from pipelines.runs.stage_run import StageRun, check_makes_images
 from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.locations import PHOTOS_4X
 from sr3core.errors import ConfigError
@@ -114,9 +114,10 @@ def load_model(
     Raises:
         DataError: there is no model at the location.
         CheckpointError: its weights are missing, damaged or of another network.
-        ConfigError: there is no such schedule.
+        ConfigError: there is no such schedule, or the model is of fields.
     """
     run = open_run(find_model(location))
+    check_makes_images(run.stages)
 
     def load(stage: StageRun) -> "Stage":
         return stage.load(schedule, inference, device, few_steps=True)

@@ -129,6 +129,16 @@ def takes_input_noise(model: ModelConfig) -> bool:
     return model.kind == "sr3" and model.unet.input_noise > 0
 
 
+def check_makes_images(stages: Sequence[StageRun]) -> None:
+    """Check that stages make images, which photos can be enlarged by.
+
+    Raises:
+        ConfigError: they make fields.
+    """
+    if any(stage.sample is not None for stage in stages):
+        raise ConfigError("run: its model is of fields, not of images; use `sr3 upscale STORE --run RUN --out STORE`")
+
+
 def check_input_noise(stages: Sequence[StageRun], inference: InferenceConfig) -> None:
     """Check that one stage at least takes the noise that is wanted for inputs.
 

@@ -15,7 +15,7 @@ from pipelines.images.decoding import DecodedPhoto, decode_photo
 from pipelines.images.file_names import MAX_FILE_BYTES
 from pipelines.images.rejects import DecodeError, RejectReason
 from pipelines.runs.run_folder import Run, open_run
-from pipelines.runs.stage_run import check_input_noise
+from pipelines.runs.stage_run import check_input_noise, check_makes_images
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.sampling.photo_finder import Photo
 from pipelines.sampling.photo_writer import PhotoForm, form_of, write_photo
@@ -231,7 +231,13 @@ def upscale_alpha(alpha: np.ndarray, size: tuple[int, int], top: int, num_rows: 
 
 
 def load_cascade(run: Run, config: UpscaleConfig, device: str) -> "list[Stage]":
-    """A run's stages, ready to upscale photos."""
+    """A run's stages, ready to upscale photos.
+
+    Raises:
+        ConfigError: they make fields, take no noise on their input although it is wanted, or have no such schedule.
+        CheckpointError: their weights are missing, damaged or of another network.
+    """
+    check_makes_images(run.cascade())
     check_input_noise(run.cascade(), config.inference)
     return [stage.load(config.schedule, config.inference, device, few_steps=True) for stage in run.cascade()]
 

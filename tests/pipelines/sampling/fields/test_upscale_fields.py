@@ -7,6 +7,8 @@ import pytest
 import torch
 import xarray as xr
 
+from pipelines.photo_model import load_model
+from pipelines.playground.model import TriedModel
 from pipelines.prepare.fields.preparation import prepare_fields
 from pipelines.runs.field_samples import fitted_to_data
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run
@@ -17,6 +19,7 @@ from pipelines.sampling.fields.upscale_fields import (
     run_of_fields,
     upscale_fields,
 )
+from pipelines.settings.inference import InferenceConfig
 from pipelines.settings.presets import preset
 from pipelines.settings.upscale import UpscaleConfig
 from pipelines.training.worker_group import Team
@@ -152,3 +155,9 @@ def test_missing_values_in_the_input_are_refused(run, places, tmp_path):
     plan = plan_fields(run, (str(tmp_path / "in.zarr"),), str(tmp_path / "out.zarr"), settings(places))
     with pytest.raises(DataError, match="t2m of 2010-01-01T00:00:00 has missing values; fill them"):
         upscale_fields(plan)
+
+
+def test_a_model_of_fields_enlarges_no_photos(run):
+    for load in (load_model, lambda location: TriedModel(location, InferenceConfig(), "cpu")):
+        with pytest.raises(ConfigError, match="its model is of fields, not of images; use `sr3 upscale STORE"):
+            load(run.location)
