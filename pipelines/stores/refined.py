@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -23,35 +24,39 @@ def refined(coordinate: np.ndarray | None, scale: Fraction, size: int) -> np.nda
     return coordinate[first] + (places - first) * (coordinate[first + 1] - coordinate[first])
 
 
+@dataclass(frozen=True, slots=True)
+class Refinement:
+    """What is written: an input on a finer grid."""
+
+    source: Store
+    """The input."""
+    grid: Variable
+    """A variable of the input, for its grid."""
+    scale: Fraction
+    """Ratio of the grids."""
+    size: tuple[int, int]
+    """(height, width) of the output."""
+    units: dict[str, str]
+    """Of each variable that is written, by its name."""
+    members: int
+    """Size of the ensemble."""
+    attributes: dict[str, Any]
+    """How it is made; a store that was made otherwise is not continued."""
+
+
 class RefinedStore:
     """A zarr store of an ensemble: (member, time, y, x) for each variable, and its mean and spread, (time, y, x).
 
     Args:
         location: the folder; an unfinished one is continued.
-        source: the input.
-        grid: a variable of the input, for its grid.
-        scale: ratio of the grids.
-        size: (height, width) of the output.
-        units: of each variable that is written, by its name.
-        members: size of the ensemble.
-        attributes: how it is made; a store that was made otherwise is not continued.
+        what: its contents.
     """
 
-    def __init__(
-        self,
-        location: str,
-        source: Store,
-        grid: Variable,
-        scale: Fraction,
-        size: tuple[int, int],
-        units: dict[str, str],
-        members: int,
-        attributes: dict[str, Any],
-    ) -> None:
-        self.location, self._names, self._members = location, tuple(units), members
+    def __init__(self, location: str, what: Refinement) -> None:
+        self.location, self._names, self._members = location, tuple(what.units), what.members
         if not os.path.exists(location):
-            _create(location, source, grid, scale, size, units, members, attributes)
-        self._group = _opened(location, attributes)
+            _create(location, what)
+        self._group = _opened(location, what.attributes)
 
     @property
     def missing(self) -> list[int]:
@@ -78,52 +83,42 @@ def _opened(location: str, attributes: dict[str, Any]) -> Any:
     return group
 
 
-def _create(
-    location: str,
-    source: Store,
-    grid: Variable,
-    scale: Fraction,
-    size: tuple[int, int],
-    units: dict[str, str],
-    members: int,
-    attributes: dict[str, Any],
-) -> None:
+def _create(location: str, what: Refinement) -> None:
     """Make the folder under another name first: what is there is whole."""
     import shutil
 
     import xarray as xr
     import zarr
 
+    size, members, num = what.size, what.members, what.source.num_samples
     temporary = f"{location}.begun"
     shutil.rmtree(temporary, ignore_errors=True)
-    names, coordinates = _axes(source, grid, scale, size)
+    names, coordinates = _axes(what)
     member = ("member", np.arange(members), {"standard_name": "realization"})
     xr.Dataset(coords={**coordinates, "member": member}).to_zarr(temporary, consolidated=False, zarr_format=3)
     group = zarr.open_group(temporary, mode="r+")
-    num = source.num_samples
 
     def add(name: str, shape: tuple[int, ...], chunks: tuple[int, ...], dims: Sequence[str], unit: str) -> None:
         array = group.create_array(name, shape=shape, chunks=chunks, dtype="float32", dimension_names=dims)
         array.attrs["units"] = unit
 
-    for name, unit in units.items():
+    for name, unit in what.units.items():
         add(name, (members, num, *size), (members, 1, *size), ("member", *names), unit)
-        for what in ("mean", "spread") if members > 1 else ():
-            add(f"{name}_{what}", (num, *size), (1, *size), names, unit)
+        for statistic in ("mean", "spread") if members > 1 else ():
+            add(f"{name}_{statistic}", (num, *size), (1, *size), names, unit)
     group.create_array(DONE, shape=(num,), chunks=(1,), dtype="uint8", dimension_names=names[:1], fill_value=0)
-    group.attrs["sr3"] = attributes
+    group.attrs["sr3"] = what.attributes
     os.rename(temporary, location)
 
 
-def _axes(
-    source: Store, grid: Variable, scale: Fraction, size: tuple[int, int]
-) -> tuple[tuple[str, str, str], dict[str, Any]]:
+def _axes(what: Refinement) -> tuple[tuple[str, str, str], dict[str, Any]]:
     """Names of sample, row and column dimensions, and their coordinates."""
+    source, grid = what.source, what.grid
     names = source.dimensions(grid.name)
     axis = source.sample_axis()
     coordinates: dict[str, Any] = {} if axis is None else {names[0]: axis}
-    for name, old, length in zip(names[1:], (grid.rows, grid.columns), size, strict=True):
-        fine = refined(old, scale, length)
+    for name, old, length in zip(names[1:], (grid.rows, grid.columns), what.size, strict=True):
+        fine = refined(old, what.scale, length)
         if fine is not None:
             coordinates[name] = (name, fine, source.attributes(name))
     return names, coordinates

@@ -18,7 +18,7 @@ from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.uris import absolute
 from pipelines.stores.names import NETCDF, ZARR, suffix_of
 from pipelines.stores.opening import open_store, require_packages
-from pipelines.stores.refined import RefinedStore
+from pipelines.stores.refined import RefinedStore, Refinement
 from pipelines.stores.store import Store
 from sr3core.config import fingerprint, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError, Sr3Error
@@ -157,16 +157,17 @@ def _output(plan: FieldPlan) -> RefinedStore:
     stage, store = open_run(plan.run).stage(plan.stage), open_store(plan.source)
     spec = _spec(stage)
     grid = store.variables[spec.low[0].name]
-    return RefinedStore(
-        plan.working,
+    how = {"source": plan.source, "weights": stage.weights.fingerprint(), "config": fingerprint(plan.config)}
+    what = Refinement(
         store,
         grid,
         stage.model.scale,
         stage.model.enlarged(*grid.size),
         {channel.name: channel.units for channel in spec.high},
         plan.config.members,
-        {"source": plan.source, "weights": stage.weights.fingerprint(), "config": fingerprint(plan.config)},
+        how,
     )
+    return RefinedStore(plan.working, what)
 
 
 def _convert(plan: FieldPlan) -> None:
