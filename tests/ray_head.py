@@ -10,11 +10,13 @@ from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
 from tests.processes import wait_for
+
+T = TypeVar("T")
 
 BIN = Path(sys.executable).parent
 MOST_STARTS = 5
@@ -88,21 +90,71 @@ def ray_node(command: list[str], environment: dict[str, str], log: Path, is_read
     raise AssertionError(told)
 
 
-def init_ray(**options: Any) -> None:
-    """`ray.init("local", ...)` in this process; again, where the machine is too busy for Ray's 30 seconds."""
+def init_ray(address: str = "local", **options: Any) -> None:
+    """`ray.init` in this process; again, where the machine is too busy for Ray's 30 seconds.
+
+    Args:
+        address: of a Ray, or "local" for one of its own; by default Ray would join any cluster of the machine.
+        options: of `ray.init`; those of a new Ray are left out where it is joined.
+    """
     import ray
 
+    if address != "local":
+        ray.init(address, **{name: value for name, value in options.items() if name not in _OF_A_NEW_RAY})
+        return
+    started_in_time(lambda: ray.init("local", **options), ray.shutdown)
+
+
+_OF_A_NEW_RAY = ("num_cpus", "object_store_memory", "include_dashboard", "dashboard_port")
+
+
+def started_in_time(start: Callable[[], T], give_up: Callable[[], object] = lambda: None) -> T:
+    """What `start` returns, which starts a node of Ray; again, where the machine is too busy for Ray's 30 seconds.
+
+    Args:
+        start: starts processes of this one.
+        give_up: called after those of a start that failed were killed.
+    """
     for number in range(MOST_STARTS):
+        before = set(psutil.Process().children())
         try:
-            ray.init("local", **options)  # by default Ray would join any cluster that it finds on the machine
-            return
+            return start()
         except Exception as error:  # Ray raises nothing finer
             if TOO_LATE not in str(error) or number == MOST_STARTS - 1:
                 raise
-            for child in psutil.Process().children():
-                if child.name() in ("raylet", "gcs_server"):
+            for child in set(psutil.Process().children()) - before:
+                with suppress(psutil.NoSuchProcess):
                     child.kill()
-            ray.shutdown()
+            give_up()
+    raise AssertionError("unreachable")
+
+
+class SmallCluster:
+    """Ray's own test cluster on this machine: a head, by default without CPUs, and nodes that come and go."""
+
+    def __init__(self, head_cpus: int = 0, store_bytes: int = 80_000_000) -> None:
+        from ray.cluster_utils import Cluster
+
+        self._store = {"object_store_memory": store_bytes}
+        head = {"num_cpus": head_cpus, **self._store}
+        self._cluster: Any = started_in_time(lambda: Cluster(initialize_head=True, head_node_args=head))
+        self.address: str = self._cluster.address
+
+    def add_node(self, num_cpus: int = 1) -> Any:
+        """Start another node, and return it."""
+        return started_in_time(lambda: self._cluster.add_node(num_cpus=num_cpus, **self._store))
+
+    def remove(self, node: Any) -> None:
+        """Let a node leave; the head knows it when this returns."""
+        self._cluster.remove_node(node)
+
+    def lose(self, node: Any) -> None:
+        """SIGKILL to a node's raylet, and its workers with it; the head finds out by its health checks."""
+        self._cluster.remove_node(node, allow_graceful=False)
+
+    def shutdown(self) -> None:
+        """End all nodes."""
+        self._cluster.shutdown()
 
 
 def end_node(process: subprocess.Popen) -> None:

@@ -36,19 +36,19 @@ STAGE = override(
 EVALUATE = """
 # argv: run. Measures it on a cluster of two machines, which is refused, and then on one.
 import sys, ray
-from ray.cluster_utils import Cluster
+from tests.ray_head import SmallCluster
 from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.evaluation.evaluate import evaluate_run
 from sr3core.errors import ConfigError
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
-other = cluster.add_node(num_cpus=1)
+cluster = SmallCluster(head_cpus=2)
+other = cluster.add_node()
 ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
 config = EvaluateConfig(split="validation", limit=4, schedule="2", num_seeds=1)
 try:
     evaluate_run(sys.argv[1], config)
 except ConfigError as error:
     print(error)
-cluster.remove_node(other)
+cluster.remove(other)
 evaluate_run(sys.argv[1], config)
 """
 

@@ -14,6 +14,7 @@ import sys
 from typing import Any
 
 from tests.commands import ROOT
+from tests.ray_head import init_ray
 
 HELD_AT = 20
 """The step at which most tests end something."""
@@ -47,14 +48,12 @@ def hold_training() -> None:
 
 def main(address: str, steps: str, *arguments: str) -> int:
     """Run a command of sr3 on the Ray at an address, or on one of its own ("local"); it is held itself, too."""
-    import ray
-
     from cluster.cli import main as sr3
     from cluster.session import without_dashboard
 
-    local = {"object_store_memory": 100_000_000, **without_dashboard()} if address == "local" else {}
+    local = {"object_store_memory": 100_000_000, **without_dashboard()}
     environment = holding(*map(int, steps.split(",")))
-    ray.init(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **local)
+    init_ray(address, runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **local)
     os.environ |= environment["env_vars"]
     hold_training()  # where placement.num_workers is 0, this process trains
     return sr3(arguments)

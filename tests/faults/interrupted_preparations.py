@@ -32,7 +32,8 @@ from tests.processes import wait_for
 DRIVER = """
 # argv: address of a Ray, or "local" for one of its own; perhaps an image that becomes a pipe once it is planned.
 # Prepares each configuration that it reads a line of.
-import json, os, sys, ray
+import json, os, sys
+from tests.ray_head import init_ray
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.preparation import prepare
 from sr3core.config import from_dict
@@ -42,7 +43,7 @@ ours = {name: value for name, value in os.environ.items() if name.startswith("AW
 if len(sys.argv) > 2:
     from tests.faults.interrupted_preparations import Pipe
     Pipe(sys.argv[2]).lay_after_planning()
-ray.init(sys.argv[1], runtime_env={"env_vars": ours}, log_to_driver=False, **(local if sys.argv[1] == "local" else {}))
+init_ray(sys.argv[1], runtime_env={"env_vars": ours}, log_to_driver=False, **local)
 for line in sys.stdin:
     try:
         summary = prepare(from_dict(PrepareConfig, json.loads(line)))

@@ -17,14 +17,14 @@ CLUSTER = """
 # argv: run folder, "replace" or "shrink". A head without CPUs and two nodes of one; one of them is lost at step 20.
 import json, sys, threading, time, ray
 from pathlib import Path
-from ray.cluster_utils import Cluster
+from tests.ray_head import SmallCluster
 from pipelines.training.checkpoints import steps_done
 from pipelines.runs.run_folder import open_run
 from pipelines.training.parallel_stages import train_run
 from tests.faults.gate import HELD_AT, holding
 from tests.processes import wait_for
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
+cluster = SmallCluster()
+nodes = [cluster.add_node() for _ in range(2)]
 ray.init(address=cluster.address, runtime_env=holding(HELD_AT), log_to_driver=False, logging_level="ERROR")
 run = open_run(sys.argv[1])
 results = []
@@ -32,9 +32,9 @@ thread = threading.Thread(target=lambda: results.extend(train_run(run)))
 thread.start()
 wait_for((Path(sys.argv[1]) / f"held-{HELD_AT}").exists, thread.is_alive)
 lost_at = steps_done(run.stages[0])
-cluster.remove_node(nodes[1], allow_graceful=False)  # SIGKILL to its raylet, and its workers with it
+cluster.lose(nodes[1])
 if sys.argv[2] == "replace":
-    cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+    cluster.add_node()
 thread.join()
 answer = {"lost_at": lost_at, "errors": [r.error for r in results], "steps": [r.step for r in results]}
 print("ANSWER", json.dumps(answer), flush=True)
@@ -47,14 +47,14 @@ RECLAIMED = """
 # argv: run folder. A node that trains is announced to be reclaimed, as a cloud does with a spot node, and is lost.
 import json, subprocess, sys, threading, ray
 from pathlib import Path
-from ray.cluster_utils import Cluster
+from tests.ray_head import SmallCluster
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.pulse import ask_to_stop, read_pulse
 from pipelines.runs.run_folder import open_run
 from pipelines.training.parallel_stages import train_run
 from tests.processes import wait_for
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-node = cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+cluster = SmallCluster()
+node = cluster.add_node()
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 run = open_run(sys.argv[1])
 (stage,) = run.stages
@@ -70,9 +70,9 @@ drain = [ray_command, "drain-node", "--address", cluster.address, "--node-id", n
 subprocess.run([*drain, "--reason", "DRAIN_NODE_REASON_PREEMPTION"], check=True, capture_output=True)
 wait_for(lambda: steps_done(stage) > 0, thread.is_alive)
 saved = steps_done(stage)
-cluster.remove_node(node, allow_graceful=False)  # SIGKILL to its raylet, and its worker with it
+cluster.lose(node)
 reached = step()
-cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+cluster.add_node()
 wait_for(lambda: step() > reached, thread.is_alive)
 ask_to_stop(stage)
 thread.join()
@@ -87,15 +87,15 @@ JOINED = """
 # argv: run folder. A node joins while an elastic stage trains on another one.
 import json, sys, threading, ray
 from pathlib import Path
-from ray.cluster_utils import Cluster
+from tests.ray_head import SmallCluster
 from pipelines.training import worker_loop
 from pipelines.training.pulse import ask_to_stop, read_pulse
 from pipelines.runs.run_folder import open_run, read_metrics
 from pipelines.training.parallel_stages import train_run
 from tests.processes import wait_for
 worker_loop.RESIZE_SECONDS = 1.0
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+cluster = SmallCluster()
+cluster.add_node()
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 run = open_run(sys.argv[1])
 (stage,) = run.stages
@@ -104,7 +104,7 @@ thread = threading.Thread(target=lambda: results.extend(train_run(run)), daemon=
 thread.start()
 trains_on = lambda: [line["world_size"] for line in read_metrics(stage.metrics) if line["kind"] == "train"]
 wait_for(lambda: 1 in trains_on(), thread.is_alive)
-cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+cluster.add_node()
 wait_for(lambda: 2 in trains_on(), thread.is_alive)
 ask_to_stop(stage)
 thread.join()

@@ -19,7 +19,8 @@ CROWDED = """
 # argv: bytes of the store, a command of sr3. Twice as much as fits is in the store, and stays referenced.
 import json, sys
 import numpy as np, ray
-ray.init("local", num_cpus=2, object_store_memory=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
+from tests.ray_head import init_ray
+init_ray(num_cpus=2, object_store_memory=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
          logging_level="ERROR")
 from cluster.cli import main
 size = 8_000_000
@@ -36,11 +37,12 @@ import numpy as np, ray
 from cluster import cli
 from cluster.commands import status
 from cluster.session import ray_session
+from tests.ray_head import init_ray
 def fill(options):
     with ray_session():
         held = [ray.put(np.ones(20_000_000, np.uint8)) for _ in range(30)]
     return 0
-ray.init("local", num_cpus=1, object_store_memory=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
+init_ray(num_cpus=1, object_store_memory=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
          logging_level="ERROR")
 status.run = fill  # any command: what is tested is how its errors are reported
 sys.exit(cli.main(["status", "."]))

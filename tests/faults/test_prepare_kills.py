@@ -15,14 +15,14 @@ from tests.processes import wait_for
 
 CLUSTER = """
 import json, sys, threading, ray
-from ray.cluster_utils import Cluster
+from tests.ray_head import SmallCluster
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.prepare.preparation import prepare
 from sr3core.config import from_dict
 from tests.faults.interrupted_preparations import Pipe
 Pipe(sys.argv[2]).lay_after_planning()
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 100_000_000})
-nodes = [cluster.add_node(num_cpus=2, object_store_memory=100_000_000) for _ in range(2)]
+cluster = SmallCluster(store_bytes=100_000_000)
+nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 done = {}
 thread = threading.Thread(target=lambda: done.update(s=prepare(from_dict(PrepareConfig, json.loads(sys.argv[1])))))
@@ -35,7 +35,7 @@ while reader > 1:
         reader = int(file.read().rpartition(")")[2].split()[1])
 lost = [n for n in nodes if any(p.process.pid in parents for p in n.all_processes["raylet"])]
 assert len(lost) == 1, (len(lost), parents)
-cluster.remove_node(lost[0], allow_graceful=False)
+cluster.lose(lost[0])
 print("ANSWER", json.dumps("lost"), flush=True)
 thread.join()
 print("ANSWER", json.dumps({"written": done["s"].num_shards_written}), flush=True)

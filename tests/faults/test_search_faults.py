@@ -19,13 +19,13 @@ CLUSTER = """
 # argv: run folder, search configuration. Two nodes of one CPU; one is lost while the third trial or a later one runs.
 import json, sys, threading, ray
 from pathlib import Path
-from ray.cluster_utils import Cluster
+from tests.ray_head import SmallCluster
 from sr3core.config import from_dict
 from tune.search.settings import SearchConfig
 from tests.processes import wait_for
 from tune.search.schedule_search import search
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 80_000_000})
-nodes = [cluster.add_node(num_cpus=1, object_store_memory=80_000_000) for _ in range(2)]
+cluster = SmallCluster()
+nodes = [cluster.add_node() for _ in range(2)]
 ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 run, results = Path(sys.argv[1]), []
 config = from_dict(SearchConfig, json.loads(sys.argv[2]))
@@ -36,8 +36,8 @@ def states():
     return sum(entry["ended"] is not None for entry in entries), sum(entry["ended"] is None for entry in entries)
 wait_for(lambda: states()[0] >= 2 and states()[1] >= 1, thread.is_alive)
 ended, under_way = states()
-cluster.remove_node(nodes[1], allow_graceful=False)  # SIGKILL to its raylet, and its workers with it
-cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+cluster.lose(nodes[1])
+cluster.add_node()
 thread.join()
 print("ANSWER", json.dumps({"ended": ended, "under_way": under_way, "path": str(results[0].path)}), flush=True)
 ray.shutdown()

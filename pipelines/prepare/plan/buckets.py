@@ -54,8 +54,8 @@ class Splitter:
     """Fraction of the images for testing."""
     class_names: tuple[str, ...] = ()
     """Names of the classes by number, for items that have only the name."""
-    group_tars: bool = False
-    """Whether images that lie within SEGMENT_BYTES of a tar follow one another, as rows of a group do."""
+    segment_bytes: int = 0
+    """Images that lie within so many bytes of a tar follow one another, as rows of a group do; 0: each by its name."""
 
     def draw(self, name: str) -> float:
         """The number in [0, 1) that decides an image's split."""
@@ -72,8 +72,8 @@ class Splitter:
         """What orders an image within its split; images of one name have the same."""
         if item.how == "row":
             return self._place_key(item.path, item.offset, item.size)
-        if item.how == "range" and self.group_tars:
-            return self._place_key(item.path, item.offset // SEGMENT_BYTES, item.offset)
+        if item.how == "range" and self.segment_bytes:
+            return self._place_key(item.path, item.offset // self.segment_bytes, item.offset)
         return hashlib.sha256(str(self.seed).encode() + _digest(item.name)).digest()
 
     def _place_key(self, path: str, group: int, place: int) -> bytes:

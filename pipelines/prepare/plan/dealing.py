@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 
-from pipelines.prepare.plan.buckets import NUM_BUCKETS, Buckets, Record, Splitter, decode_row, sorted_records
+from pipelines.prepare.plan.buckets import (
+    NUM_BUCKETS,
+    SEGMENT_BYTES,
+    Buckets,
+    Record,
+    Splitter,
+    decode_row,
+    sorted_records,
+)
 from pipelines.prepare.plan.plan_lines import PlanLines
 from pipelines.prepare.plan.shard_plan import Plan, PlannedShard, planned_items
 from pipelines.prepare.sources.items import Parts, Source
@@ -36,7 +44,7 @@ def plan_shards(
         fill_splits: False leaves a split empty, as earlier versions did.
     """
     fractions = config.validation_fraction, config.test_fraction
-    splitter = Splitter(config.seed, *fractions, source.class_names, config.group_tars)
+    splitter = Splitter(config.seed, *fractions, source.class_names, _segment_bytes(config))
     buckets = Buckets(splitter, source.parts)
     if fill_splits:
         _fill_splits(splitter, buckets)
@@ -51,6 +59,10 @@ def plan_shards(
         shards,
     )
     return plan, lines
+
+
+def _segment_bytes(config: PrepareConfig) -> int:
+    return SEGMENT_BYTES if config.group_tars else 0
 
 
 def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Plan, PlanLines] | None:
@@ -70,7 +82,7 @@ def plan_addition(config: PrepareConfig, source: Source, plan: Plan) -> tuple[Pl
         return None
     if config.group_tars:  # which images are new goes by their names; then they are put in order by their places
         new = (decode_row(row) for bucket in range(NUM_BUCKETS) for _, row in buckets.records("train", bucket))
-        buckets = Buckets(replace(splitter, group_tars=True), Parts.of(new))
+        buckets = Buckets(replace(splitter, segment_bytes=_segment_bytes(config)), Parts.of(new))
     addition = len(plan.additions) + 1
     first = sum(shard.split == "train" for shard in plan.shards)
     lines = PlanLines()

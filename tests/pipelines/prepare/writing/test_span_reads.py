@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.prepare.plan import buckets
+from pipelines.prepare.plan import dealing
 from pipelines.prepare.plan.dealing import plan_addition, plan_shards
 from pipelines.prepare.plan.shard_plan import load_items, load_own_plan, planned_items, write_plan
 from pipelines.prepare.sources.items import SourceItem
@@ -64,7 +64,7 @@ def on_s3(tars: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[SlowS3,
 
 
 def test_shards_hold_the_same_images_by_a_sixth_of_the_requests(on_s3, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(buckets, "SEGMENT_BYTES", 1 << 17)
+    monkeypatch.setattr(dealing, "SEGMENT_BYTES", 1 << 17)
     server, uri = on_s3
     found, requests = {}, {}
     for grouped in (False, True):
@@ -81,7 +81,7 @@ def test_shards_hold_the_same_images_by_a_sixth_of_the_requests(on_s3, tmp_path:
 
 
 def test_shards_mix_the_tars(tars: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(buckets, "SEGMENT_BYTES", 1 << 14)
+    monkeypatch.setattr(dealing, "SEGMENT_BYTES", 1 << 14)
     config = config_of(tars, tmp_path / "out", validation_fraction=0)
     write_plan(config, *plan_shards(config, open_source(str(tars))))
     for shard in load_own_plan(config).shards:
