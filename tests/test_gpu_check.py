@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from pipelines.settings.presets import PRESETS
 from sr3core.networks.unet import UNet
 from tests.benchmarks import gpu_check
 from tests.commands import ROOT
@@ -23,6 +24,22 @@ def test_every_part_finds_something(part, tmp_path):
     findings = list(gpu_check.PARTS[part][0](gpu_check.Setting(options(tmp_path))))
     assert findings
     json.dumps(findings, allow_nan=False)
+
+
+def test_every_preset_of_the_paper_and_of_crops_is_tried_as_it_is_trained():
+    stages = gpu_check.stages_of(tiny=False)
+    tried = [(model.high_size, model.unet, images) for model, images in stages.values()]
+    for name, make in PRESETS.items():
+        for stage in make().stages:
+            model, images = gpu_check.of_preset(stage)
+            assert not stage.placement.use_gpu or (model.high_size, model.unet, images) in tried, name
+    assert stages["256-1024-crops"][0].crop_size == 256
+
+
+def test_crops_are_tried_too(tmp_path):
+    whole, crops = gpu_check.fits(gpu_check.Setting(options(tmp_path)))
+    assert (whole["network"], crops["network"]) == ("8-16", "8-16-crops")
+    assert crops["budget_bytes"] < whole["budget_bytes"]
 
 
 def test_the_noise_and_the_splits_agree(tmp_path):

@@ -30,6 +30,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from pipelines.settings.presets import (
     faces_16_128,
     faces_64_512,
+    faces_512_crops,
+    faces_1024_crops,
     faces_cascade,
     imagenet_64_256,
     imagenet_cascade,
@@ -65,12 +67,18 @@ def of_preset(stage: TrainConfig) -> Checked:
 
 
 def stages_of(tiny: bool) -> dict[str, Checked]:
-    """The networks of Table A.1 and section 4.3 by their presets, or one for trying this script out."""
+    """The networks of Table A.1 and section 4.3 by their presets, and those on crops; or two to try this script."""
     if tiny:
-        return {"8-16": (ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8)), 2)}
+        whole = ModelConfig(low_size=8, high_size=16, unet=unet_tiny(16, 8))
+        return {"8-16": (whole, 2), "8-16-crops": (replace(whole, unet=unet_tiny(8, 8)), 2)}
     runs = (faces_16_128(), imagenet_64_256(), faces_64_512(), faces_cascade())
     stages = {stage.name: of_preset(stage) for run in runs for stage in run.stages}
-    return {**stages, "base-64-classes": of_preset(imagenet_cascade().stages[0])}
+    crops = {
+        f"{stage.name}-crops": of_preset(stage)
+        for run in (faces_512_crops(), faces_1024_crops())
+        for stage in run.stages
+    }
+    return {**stages, **crops, "base-64-classes": of_preset(imagenet_cascade().stages[0])}
 
 
 class Setting:
@@ -122,11 +130,13 @@ class Setting:
 
 
 def batch_of(model: ModelConfig, count: int, device: torch.device) -> Batch:
-    """Random images."""
+    """Random images, or crops of them in their last corner."""
     low = None if model.low_size is None else torch.rand(count, 3, model.low_size, model.low_size, device=device)
-    high = torch.rand(count, 3, model.high_size, model.high_size, device=device)
+    high = torch.rand(count, 3, model.unet.image_size, model.unet.image_size, device=device)
     classes = torch.zeros(count, dtype=torch.int64, device=device) if model.unet.num_classes else None
-    return Batch(low, high, tuple(range(count)), classes=classes)
+    last = model.high_size - model.unet.image_size
+    corners = () if model.crop_size is None else ((last, last),) * count
+    return Batch(low, high, tuple(range(count)), classes=classes, corners=corners)
 
 
 def step_of(model: ModelConfig, setting: Setting, compiled: bool) -> Callable[[int], object]:
