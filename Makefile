@@ -47,8 +47,11 @@ test: check docs
 
 # Solve the ranges of pyproject.toml again: the locks for every Python and platform at once, their lower ends for Python 3.11
 # (`make test-lowest`). Versions stay as they are where they still fit: `make lock UPGRADE=--upgrade` takes the newest.
+#
+# rfc3987-syntax, an option of jsonschema's that cyclonedx-bom asks for, builds a parser where it is imported: with it, each
+# process of Ray's, which all import jsonschema, starts a second of CPU time later.
 COMPILE = build/uv/bin/uv pip compile --quiet $(UPGRADE) --python-version 3.11 --generate-hashes --no-header --no-emit-package torch
-UNIVERSAL := --universal --fork-strategy fewest
+UNIVERSAL := --universal --fork-strategy fewest --no-emit-package rfc3987-syntax --no-emit-package lark
 
 lock:
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade --target build/uv uv==0.13.9

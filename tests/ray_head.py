@@ -135,8 +135,10 @@ class SmallCluster:
     def __init__(self, head_cpus: int = 0, store_bytes: int = 80_000_000) -> None:
         from ray.cluster_utils import Cluster
 
+        from cluster.session import without_dashboard
+
         self._store = {"object_store_memory": store_bytes}
-        head = {"num_cpus": head_cpus, **self._store}
+        head = {"num_cpus": head_cpus, **self._store, **without_dashboard()}
         self._cluster: Any = started_in_time(lambda: Cluster(initialize_head=True, head_node_args=head))
         self.address: str = self._cluster.address
 

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+import subprocess
+import sys
 import tomllib
 from http.server import BaseHTTPRequestHandler
 from importlib import metadata
@@ -47,6 +49,17 @@ def version(requirement: Requirement) -> str:
 def ends(requirement: Requirement) -> dict[str, Version]:
     """Operator -> version of each clause of a range."""
     return {clause.operator: Version(clause.version) for clause in requirement.specifier}
+
+
+def test_nothing_that_is_installed_slows_the_start_of_each_process_of_ray():
+    imported = subprocess.run(
+        [sys.executable, "-c", "import sys, ray; print(*sys.modules)"], capture_output=True, text=True
+    )
+    modules = imported.stdout.split()
+    assert "jsonschema" in modules
+    assert "lark" not in modules, (
+        "rfc3987-syntax builds a parser, for a second of CPU time in every process: see Makefile"
+    )
 
 
 @pytest.fixture(scope="module")
