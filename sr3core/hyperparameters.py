@@ -193,8 +193,9 @@ class ObjectiveConfig:
     regression: what the run's regression baseline of the same sizes leaves, which then takes the place of bicubic
     upsampling throughout, and is trained first."""
     residual_scale: tuple[float, ...] = field(default=(), metadata=ADDED)
-    """The unit of each channel of a residual: its standard deviation of HR minus bicubic upsampling, on the scale of
-    [-1, 1]. Empty: measured on the training images when the run is created, and written into its configuration."""
+    """The unit of each channel of a residual: the standard deviation, on the scale of [-1, 1], of what upsampling or a
+    regression leaves of the training images. Empty: measured when the run is created, or when its regression is
+    trained, and written into its configuration."""
     channel_weights: tuple[float, ...] = field(default=(), metadata=ADDED)
     """Weight of each channel in the loss, in their order, at least 0; they are divided by their mean. Empty: all count
     alike."""

@@ -1,9 +1,13 @@
-"""Measuring the scale of residuals (sr3core/diffusion/residual.py) on the training images when a run is created."""
+"""Measuring the scale of residuals (sr3core/diffusion/residual.py) on the training samples.
+
+That of what bicubic upsampling leaves is known when a run is created; that of what a regression leaves once it is
+trained (pipelines/training/frozen_mean.py).
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -17,7 +21,12 @@ from sr3core.config import override
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import DataError
 
+if TYPE_CHECKING:  # torch takes seconds to load
+    from torch import Tensor
+
 T = TypeVar("T")
+Start = Callable[["Tensor"], "Tensor"]
+"""What a chain starts from, (1, C, H, W), of the upsampled input with its static maps, (1, C + K, H, W)."""
 
 NUM_IMAGES = 1024
 """Images to measure on, evenly spread over the training split: the standard deviation is then good to about 1%."""
@@ -28,7 +37,9 @@ _NUM_THREADS = 16
 
 
 def with_residual_scales(config: RunConfig, data: str, known: RunConfig | None = None) -> RunConfig:
-    """Fill in the residual_scale of every stage that draws residuals and has none.
+    """Fill in the residual_scale of every stage that draws what bicubic upsampling leaves and has none.
+
+    Stages that draw what a regression leaves only take over a scale that is known.
 
     Args:
         config: the run.
@@ -46,37 +57,47 @@ def _filled(stage: TrainConfig, data: str, known: tuple[float, ...]) -> TrainCon
     objective = stage.model.objective
     if objective.residual == "none" or objective.residual_scale:
         return stage
-    return override(stage, model__objective__residual_scale=known or measure(data, stage.data_stage, stage.degradation))
+    if not known and objective.residual == "upsampled":
+        known = measure(data, stage.data_stage, stage.degradation)
+    return override(stage, model__objective__residual_scale=known)
 
 
 def measure(
-    data: str, stage: str, degradation: DegradationConfig | None = None, num_images: int = NUM_IMAGES
+    data: str,
+    stage: str,
+    degradation: DegradationConfig | None = None,
+    num_images: int = NUM_IMAGES,
+    start: Start | None = None,
+    part: str = "train",
 ) -> tuple[float, ...]:
-    """Standard deviation of HR - x_up over training images, a channel, on the scale of [-1, 1].
+    """Standard deviation, a channel, of HR minus what a chain starts from, in the network's units.
 
     Args:
         data: the prepared folder.
         stage: the prepared stage, such as 16-64.
         degradation: what makes its inputs in training; None or of order 0 for the prepared ones.
-        num_images: how many images to read, evenly spread over the split, and so over its shards.
+        num_images: how many samples to read, evenly spread over the split, and so over its shards.
+        start: what the chain starts from; None for the upsampled input.
+        part: the split to measure on.
 
     Raises:
-        DataError: there are none, they are damaged, or they equal their upsampled inputs.
+        DataError: there are no samples, they are damaged, or nothing is left of them.
     """
-    split = SplitReader(data, stage, "train")
+    split = SplitReader(data, stage, part)
     if not split.num_samples:
-        raise DataError(f"{split.directory} holds no training images: prepare more images")
+        raise DataError(f"{split.directory} holds no {part} images: prepare more images")
     numbers = np.unique(np.linspace(0, split.num_samples - 1, min(num_images, split.num_samples)).astype(int))
     if split.sample is not None:
         spec = split.require_fields()
         records = _read(split, numbers, RecordReader.read_field)
-        scale = _spread(_field_residual(arrays_of(record, spec)) for record in records)
+        scale = _spread(_field_residual(arrays_of(record, spec), start) for record in records)
     else:
         pairs = _read(split, numbers, RecordReader.read)
-        scale = standard_deviation((_input(r, degradation, split.spec.low_size), r.high) for r in pairs)
+        scale = standard_deviation(((_input(r, degradation, split.spec.low_size), r.high) for r in pairs), start)
     if min(scale) < SMALLEST:
+        origin = "their upsampled inputs" if start is None else "what the regression makes of them"
         raise DataError(
-            f"{split.directory}: the images equal their upsampled inputs, so there is no residual to learn; use"
+            f"{split.directory}: the images equal {origin}, so there is no residual to learn; use"
             " --model.objective.residual none, or prepare sharper images"
         )
     return scale
@@ -102,29 +123,44 @@ def _read(split: SplitReader, numbers: np.ndarray, read: Callable[[RecordReader,
             yield from pool.map(lambda place: read(readers[place[0]], *place[1:]), places[start : start + _NUM_THREADS])
 
 
-def standard_deviation(pairs: Iterable[tuple[np.ndarray | None, np.ndarray]]) -> tuple[float, ...]:
-    """Standard deviation of HR - x_up a channel, of uint8 pairs low (h, w, C) and high (H, W, C), to four digits."""
+def standard_deviation(
+    pairs: Iterable[tuple[np.ndarray | None, np.ndarray]], start: Start | None = None
+) -> tuple[float, ...]:
+    """Standard deviation a channel, to four digits, of HR minus what a chain starts from.
+
+    Args:
+        pairs: low (h, w, C) and high (H, W, C), uint8.
+        start: see measure.
+    """
     from sr3core.images.pixels import to_float
     from sr3core.images.resize import upsample_bicubic
 
     def residual(low: np.ndarray | None, high: np.ndarray) -> np.ndarray:
         assert low is not None, "only super-resolution stages draw residuals"
         target = to_float(high[None])
-        return (target - upsample_bicubic(to_float(low[None]), target.shape[-1])).double().numpy()[0]
+        return _rest(target, upsample_bicubic(to_float(low[None]), target.shape[-1]), start)
 
     return _spread(residual(low, high) for low, high in pairs)
 
 
-def _field_residual(sample: FieldArrays) -> np.ndarray:
-    """Target minus upsampled input, (C, H, W); 0 where the target is not known."""
+def _field_residual(sample: FieldArrays, start: Start | None) -> np.ndarray:
+    """Target minus what a chain starts from, (C, H, W); 0 where the target is not known."""
     import torch
 
     from sr3core.images.resize import upsample_bicubic
+    from sr3core.regression import with_static
 
-    target = torch.from_numpy(sample.high)
-    made = upsample_bicubic(torch.from_numpy(sample.low[: len(target)])[None], target.shape[-1])[0]
-    rest = (target - made).double().numpy()
+    target = torch.from_numpy(sample.high)[None]
+    static = None if sample.static is None else torch.from_numpy(sample.static)[None]
+    x_up = with_static(upsample_bicubic(torch.from_numpy(sample.low)[None], target.shape[-1]), static)
+    rest = _rest(target, x_up, start)
     return rest if sample.weights is None else np.where(sample.weights > 0, rest, 0)
+
+
+def _rest(target: "Tensor", x_up: "Tensor", start: Start | None) -> np.ndarray:
+    """(1, C, H, W) minus what a chain starts from, (C, H, W) float64."""
+    begun = x_up if start is None else start(x_up)
+    return (target - begun[:, : target.shape[1]]).double().numpy()[0]
 
 
 def _spread(residuals: Iterable[np.ndarray]) -> tuple[float, ...]:

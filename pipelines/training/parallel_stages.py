@@ -15,6 +15,7 @@ from pipelines.storage.leases.lease import LeaseLostError, check_all_held, fence
 from pipelines.training.checkpoints import steps_done
 from pipelines.training.fine_tuning import check_started
 from pipelines.training.frozen_mean import baseline_of, freeze_mean
+from pipelines.training.mean_scale import fix_scale
 from pipelines.training.outcome import write_outcome
 from pipelines.training.pulse import ask_to_stop, clear, read_pulse
 from pipelines.training.resources import check_resources, wait_for_resources
@@ -194,6 +195,10 @@ def train_when_there(stage: StageRun, origin: Origin | None, waits: dict[str, st
     if stage.config.placement.num_workers:
         wait_for_resources(stage.name, stage.config.placement, say)
         waits.pop(stage.name, None)
+    if origin is not None:
+        stage = fix_scale(stage)
+        if ending.over.is_set():
+            return
     train_stage(stage, ending)
 
 

@@ -2,7 +2,7 @@
 
 s is each channel's standard deviation of HR - x_up, so y_0 has a standard deviation of 0.5, about that of images in
 [-1, 1], for which noise schedules are made. SRDiff (Li et al., 2021) does so after bicubic upsampling, CorrDiff
-(Mardani et al., 2023) after a regression, which leaves less: y_0 is then smaller, in the same unit.
+(Mardani et al., 2023) after a regression, which leaves less: x_up and s are then those of the regression.
 """
 
 from collections.abc import Sequence
@@ -54,6 +54,6 @@ def residual_of(model: ModelConfig, x_up: Tensor) -> Residual | None:
     if len(objective.residual_scale) != channels:
         raise ConfigError(
             f"objective.residual_scale: {len(objective.residual_scale)} numbers for {channels} channels; `sr3"
-            " train` measures them when it creates a run"
+            " train` measures them"
         )
     return Residual(x_up[:, :channels], objective.residual_scale)

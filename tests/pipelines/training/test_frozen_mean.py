@@ -1,25 +1,33 @@
 """A stage that starts from its run's regression: trained after it, on weights that stay, and complete without it."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file
 
+from pipelines.ingest.split_reader import load_split
 from pipelines.photo_model import load_model
 from pipelines.registry.model_folder import export_model
 from pipelines.registry.registry import Registry
+from pipelines.runs.residual_scales import measure
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run
 from pipelines.settings.export import ExportConfig
 from pipelines.settings.presets import regression_of, small_stage
 from pipelines.settings.train import RunConfig
 from pipelines.training.checkpoints import steps_done
+from pipelines.training.mean_scale import fix_scale, remark_on
 from pipelines.training.parallel_stages import train_run
 from sr3core.checkpoint import sampling_weights
 from sr3core.config import override
 from sr3core.errors import CheckpointError, ConfigError
+from sr3core.images.pixels import to_float
+from sr3core.images.resize import upsample_bicubic
+from sr3core.regression import regress
 from tests.preparing import prepared
 
 STAGE = override(
@@ -122,3 +130,34 @@ def test_the_regression_has_the_stages_network(data: str) -> None:
     ):
         data_fingerprints(data, RunConfig(name="r", stages=(STAGE, crops)))
     data_fingerprints(data, RunConfig(name="r", stages=(STAGE, override(BASELINE, model__unet__dropout=0.1))))
+
+
+def test_the_scale_is_that_of_what_the_regression_leaves(trained: Path, data: str) -> None:
+    stage = open_run(trained).stage("8-32")
+    network = open_run(trained).stage("8-32-regression").weights.load()
+    images = load_split(data, "8-32", "train")
+    with torch.no_grad():
+        made = regress(network, upsample_bicubic(to_float(images.low), 32), 3).clamp(-1, 1)
+    expected = (to_float(images.high) - made).double().numpy().std(axis=(0, 2, 3))
+    assert stage.model.objective.residual_scale == pytest.approx(expected, rel=1e-3)
+    assert stage.model.objective.residual_scale != pytest.approx(measure(data, "8-32"), rel=1e-3), "not of bicubic"
+    config = stage.weights.newest().state["provenance"]["config"]
+    assert config["model"]["objective"]["residual_scale"] == list(stage.model.objective.residual_scale)
+
+
+def test_a_resumed_run_keeps_the_scale_that_it_was_trained_with(trained: Path, data: str, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    content = json.loads(file.read_text())
+    content["config"]["stages"][0]["model"]["objective"]["residual_scale"] = [0.3, 0.2, 0.1]  # as of another regression
+    file.write_text(json.dumps(content))
+    run = make_run(tmp_path / "run", data)
+    assert run.stage("8-32").model.objective.residual_scale == (0.3, 0.2, 0.1)
+    assert fix_scale(run.stage("8-32")) == run.stage("8-32")
+
+
+def test_it_is_said_if_the_regression_knows_its_training_samples_by_heart() -> None:
+    assert remark_on((0.1, 0.1), (0.105, 0.09)) is None
+    said = remark_on((0.1, 0.1), (0.1, 0.15))
+    assert said is not None
+    assert "1.50 times as much of held-out samples" in said

@@ -17,6 +17,7 @@ from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_r
 from pipelines.settings.presets import preset, small_stage
 from pipelines.settings.train import RunConfig
 from pipelines.training.frozen_mean import freeze_mean
+from pipelines.training.mean_scale import fix_scale
 from pipelines.training.sample_grids import draw_grid_between_steps, grid_path
 from pipelines.training.worker_group import Team
 from pipelines.training.worker_loop import train_as_worker
@@ -60,9 +61,15 @@ def train(run: Run, name: str) -> None:
 def trained(place: Path, data: str, **changes) -> Run:
     run = make_run(place, data, **changes)
     train(run, "fields-regression")
-    freeze_mean(run.stage("fields"), run.stage("fields-regression"))
-    train(run, "fields")
+    begin(run)
+    train(open_run(place), "fields")
     return open_run(place)
+
+
+def begin(run: Run) -> None:
+    """What comes between the regression's last step and the first one of the stage that starts from it."""
+    freeze_mean(run.stage("fields"), run.stage("fields-regression"))
+    fix_scale(run.stage("fields"))
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +101,8 @@ def test_a_training_of_fields_resumes_bit_for_bit(run, data, tmp_path):
     half = replace(both, stages=(override(both.stages[0], num_steps=2), both.stages[1]))
     first = create_run(tmp_path / "run", half, data, data_fingerprints(data, half), fresh=False)
     train(first, "fields-regression")
-    freeze_mean(first.stage("fields"), first.stage("fields-regression"))
-    train(first, "fields")
+    begin(first)
+    train(open_run(first.path), "fields")
     again = trained(tmp_path / "run", data)
     ours, theirs = (
         load_file(sampling_weights(read_info(r.stage("fields").checkpoints / "step-00000004"))) for r in (run, again)
