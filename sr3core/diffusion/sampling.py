@@ -11,7 +11,7 @@ from sr3core.diffusion.input_start import noised_input
 from sr3core.diffusion.learned_variance import split_variance
 from sr3core.diffusion.residual import Residual
 from sr3core.diffusion.schedules import InferenceSchedule
-from sr3core.diffusion.solvers import SOLVERS, Estimate, Estimator, Step, level_of
+from sr3core.diffusion.solvers import SOLVERS, Estimate, Step, level_of
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import SamplerConfig
 
@@ -20,6 +20,10 @@ Progress = Callable[[int, int], None]
 
 Projection = Callable[[Tensor], Tensor]
 """Moves y_0_hat, (B, C, H, W), towards the images that are consistent with the low-resolution image: projection.py."""
+
+
+LevelEstimator = Callable[[Tensor, float | Tensor], Estimate]
+"""An Estimator that takes a level also as a tensor (), whose gradient it keeps."""
 
 
 @torch.inference_mode()
@@ -84,13 +88,13 @@ def estimator(
     config: SamplerConfig,
     projection: Projection | None = None,
     residual: Residual | None = None,
-) -> Estimator:
+) -> LevelEstimator:
     """Wrap a denoiser as an Estimator for solvers: clip and project y_0_hat, and recompute epsilon_hat from it.
 
     Residuals are unbounded and have no downsampled version: their image is clipped and projected.
     """
 
-    def estimate(y_t: Tensor, gamma: float) -> Estimate:
+    def estimate(y_t: Tensor, gamma: float | Tensor) -> Estimate:
         level = level_of(gamma, y_t)
         epsilon_hat, fraction = split_variance(denoise(x_up, y_t, level), y_t.shape[1])
         y_0_hat = predict_y_0(y_t, level, epsilon_hat)

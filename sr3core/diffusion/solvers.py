@@ -51,8 +51,10 @@ Solver = Callable[[Tensor, Iterable[Step], Estimator, SamplerConfig], Iterator[T
 """(y_T, steps, estimate, config) -> y_{T-1}, .., y_0."""
 
 
-def level_of(gamma: float, image: Tensor) -> Tensor:
-    """The noise level of each image of a batch, (B,) float64, created on the device."""
+def level_of(gamma: float | Tensor, image: Tensor) -> Tensor:
+    """The noise level of each image of a batch, (B,) float64, created on the device; a tensor () keeps its gradient."""
+    if isinstance(gamma, Tensor):
+        return gamma.double().expand(len(image))
     return torch.full((len(image),), gamma, dtype=torch.float64, device=image.device)
 
 

@@ -25,7 +25,9 @@ def set_gpu_arithmetic(precision: Precision, *, tunes: bool = False, determinist
     """
     _allow_tf32(*[precision == "tf32"] * 2)
     torch.backends.cudnn.benchmark = tunes and not deterministic
-    if deterministic != torch.are_deterministic_algorithms_enabled():  # the call imports the compiler, for seconds of CPU
+    if (
+        deterministic != torch.are_deterministic_algorithms_enabled()
+    ):  # the call imports the compiler, for seconds of CPU
         torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 

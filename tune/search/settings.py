@@ -10,7 +10,7 @@ from sr3core.hyperparameters import SamplerAlgorithm, Start, require
 Algorithm = Literal["tpe", "cmaes", "random", "grid"]
 Objective = Literal["fid", "kid", "weighted"]
 FeatureChoice = Literal["auto", "inception", "seeded"]
-WarmStart = Literal["elbo", "gits"]
+WarmStart = Literal["elbo", "gits", "learned"]
 
 NUM_DEFAULTS = 6
 """Number of schedules that tune/search/proposals/defaults.py makes per budget."""
@@ -68,7 +68,8 @@ class SearchMethod:
     algorithm is random. Only for at most 12 steps."""
     warm_starts: tuple[WarmStart, ...] = ("elbo", "gits")
     """Schedules that are computed without measuring a distance, and tried early. elbo: the dynamic program of Watson et
-    al., 2021. gits: that of Chen et al., 2024, on the shape of the sampling trajectory."""
+    al., 2021. gits: that of Chen et al., 2024, on the shape of the sampling trajectory. learned: levels fitted to a
+    long chain by gradients, after Tong et al., 2025; costs about as much as seven schedules of 256 images."""
     num_images: int = 256
     """Held-out images per schedule, or as many as there are."""
     num_references: int = field(default=1024, metadata=ADDED)

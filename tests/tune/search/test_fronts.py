@@ -1,5 +1,6 @@
 """Searches over several budgets, and refinements of the best schedule, on Ray Tune."""
 
+from dataclasses import replace
 from typing import Any
 
 from sr3core.diffusion.schedules import schedule_from_json
@@ -9,13 +10,14 @@ from tune.search.schedule_search import search
 
 
 def test_a_front_and_a_refinement(tiny_run: Any, ray_session: None) -> None:
-    config = make_config(num_steps=6, front=(2, 6), num_trials=18, num_images=8, name="front")
+    config = make_config(num_steps=6, front=(2, 6), num_trials=20, num_images=8, name="front")
+    config = replace(config, warm_starts=("elbo", "gits", "learned"))
     said: list[str] = []
     found = search(tiny_run.path, config, said.append)
-    assert "search 4-16: 16 fixed schedules, then 2 by tpe" in said
+    assert "search 4-16: 18 fixed schedules, then 2 by tpe" in said
     report = found.report
     assert {trial.budget for trial in report.trials} == {2, 6}
-    assert {f"{name}-{n}" for name in ("trained-respaced", "elbo", "gits") for n in (2, 6)} < {
+    assert {f"{name}-{n}" for name in ("trained-respaced", "elbo", "gits", "learned") for n in (2, 6)} < {
         t.name for t in report.trials
     }
     front = [report.trial(name) for name in report.front]

@@ -1,20 +1,17 @@
 """Schedules found with a few network evaluations and no FID, as starting points for the search.
 
-Both methods give every step between two of M candidate levels a cost and find the N steps of least total cost by
-dynamic programming. They differ in the cost.
+Two methods give every step between two of M candidate levels a cost and find the N steps of least total cost by
+dynamic programming; they differ in the cost. The third one learns the levels (learned_levels.py).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from sr3core.diffusion.equations import Denoiser, q_sample
+from sr3core.diffusion.equations import q_sample
 from sr3core.diffusion.guidance import as_denoiser
-from sr3core.diffusion.noise import ImageNoise
-from sr3core.diffusion.residual import Residual, residual_of
+from sr3core.diffusion.residual import residual_of
 from sr3core.diffusion.sampling import estimator
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.diffusion.solvers import Step, ddim_step
@@ -26,6 +23,8 @@ from sr3core.regression import condition
 from sr3core.upscaling.tiled_network import for_whole_images
 from tune.search.objective.evaluator import pick_device
 from tune.search.objective.measurements import Task
+from tune.search.proposals.learned_levels import SOLVERS, learn_levels
+from tune.search.proposals.probe import Probe
 from tune.search.proposals.space import make_schedule
 from tune.search.settings import WarmStart
 
@@ -37,23 +36,10 @@ NOISE_FIRST = 1e-4
 """1 - gamma of the cleanest candidate."""
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Probe:
-    """What the methods use: a few images and the network."""
-
-    denoise: Denoiser
-    x_up: Tensor
-    """(B, 3, H, W)."""
-    y_0: Tensor
-    """What the chain draws, (B, 3, H, W)."""
-    seeds: tuple[int, ...]
-    residual: Residual | None = None
-    """If the network was trained for residuals, of which y_0 is then one."""
-
-    @property
-    def noise(self) -> ImageNoise:
-        """Every image's noise, from its start."""
-        return ImageNoise(self.seeds, self.y_0.device)
+Found = tuple[np.ndarray, SamplerConfig]
+"""Levels, (N + 1,), and the sampler that they are for."""
+Method = Callable[[Probe, Sequence[int], float], Iterator[Found]]
+"""(probe, numbers of steps, smallest gamma) -> levels for each number of steps."""
 
 
 def candidate_levels(smallest_gamma: float, count: int) -> np.ndarray:
@@ -137,9 +123,31 @@ def trajectory_costs(probe: Probe, levels: np.ndarray) -> np.ndarray:
     return costs
 
 
-_METHODS: dict[WarmStart, tuple[Callable[[Probe, np.ndarray], np.ndarray], SamplerConfig]] = {
-    "elbo": (elbo_costs, SamplerConfig(variance=0.0)),
-    "gits": (trajectory_costs, SamplerConfig(algorithm="ddim")),
+def _planned(costs_of: Callable[[Probe, np.ndarray], np.ndarray], sampler: SamplerConfig) -> Method:
+    """The method that finds schedules by dynamic programming on a cost."""
+
+    def find(probe: Probe, steps: Sequence[int], smallest_gamma: float) -> Iterator[Found]:
+        levels = candidate_levels(smallest_gamma, max(NUM_CANDIDATES, 3 * max(steps)))
+        costs = costs_of(probe, levels)
+        for num_steps in steps:
+            yield levels[cheapest_path(costs, num_steps)], sampler
+
+    return find
+
+
+def _learned(probe: Probe, steps: Sequence[int], smallest_gamma: float) -> Iterator[Found]:
+    """For each number of steps the solver whose learned levels end closest to a long chain."""
+    for num_steps in steps:
+        even = candidate_levels(smallest_gamma, num_steps)
+        found = [learn_levels(probe, even, 1 - NOISE_FIRST, solver) for solver in SOLVERS]
+        best = min(found, key=lambda learned: learned.loss)
+        yield best.gammas, SamplerConfig(algorithm=best.algorithm)
+
+
+_METHODS: dict[WarmStart, Method] = {
+    "elbo": _planned(elbo_costs, SamplerConfig(variance=0.0)),
+    "gits": _planned(trajectory_costs, SamplerConfig(algorithm="ddim")),
+    "learned": _learned,
 }
 
 
@@ -150,27 +158,28 @@ def warm_starts(
 
     Args:
         task: whose network and first held-out images are used.
-        method: elbo is Watson et al.'s, for the ancestral sampler with the posterior's variance; gits is for DDIM.
+        method: elbo is Watson et al.'s, for the ancestral sampler with the posterior's variance; gits is for DDIM;
+            learned is for DDIM or DPM-Solver++(2M), whichever comes closer to a long chain.
         steps: numbers of steps.
         smallest_gamma: where the chains start.
         cpus, gpus: reserved for the task.
     """
     torch.set_num_threads(max(1, int(cpus)))
-    device = pick_device(gpus)
+    found = _METHODS[method](probe_of(task, pick_device(gpus)), steps, smallest_gamma)
+    return [make_schedule(gammas, sampler, method, smallest_gamma) for gammas, sampler in found]
+
+
+def probe_of(task: Task, device: str) -> Probe:
+    """The first images of a task, and its network, whose parameters get no gradients."""
     low, high = (to_float(images[:NUM_IMAGES].copy()).to(device) for images in (task.low, task.high))
-    network = for_whole_images(task.model, task.network.to(device).eval())
+    network = for_whole_images(task.model, task.network.to(device).eval().requires_grad_(False))
     mean = None if task.mean is None else for_whole_images(task.model, task.mean.to(device).eval())
     x_up = condition(task.model, upsample(low, task.model.high_size, task.model.upsampling), mean)
     residual = residual_of(task.model, x_up)
-    probe = Probe(
+    return Probe(
         denoise=as_denoiser(task.model, network),
         x_up=x_up,
         y_0=high if residual is None else residual.of(high),
         seeds=tuple(derive_seed(task.seed, "warm start", key) for key in task.keys[:NUM_IMAGES]),
         residual=residual,
     )
-    levels = candidate_levels(smallest_gamma, max(NUM_CANDIDATES, 3 * max(steps)))
-    costs_of, sampler = _METHODS[method]
-    costs = costs_of(probe, levels)
-    paths = [levels[cheapest_path(costs, num_steps)] for num_steps in steps]
-    return [make_schedule(gammas, sampler, method, smallest_gamma) for gammas in paths]

@@ -8,9 +8,9 @@ import torch
 
 from sr3core.diffusion.equations import predict_y_0, q_posterior, q_sample
 from sr3core.diffusion.schedules import check_gammas
+from tune.search.proposals.probe import Probe
 from tune.search.proposals.warm_start import (
     NOISE_FIRST,
-    Probe,
     candidate_levels,
     cheapest_path,
     elbo_costs,
