@@ -2,7 +2,15 @@
 
 import io
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
+
+PIECE_BYTES = 1 << 20
+"""What is fetched at a time."""
+_PIECES_AHEAD = 8
+"""Pieces that are on their way while a file is read from front to back."""
+_SMALL_GAP_BYTES = PIECE_BYTES // 4
+"""What may be skipped and still counts as reading on: fetching it costs less than a request of its own."""
 
 
 class RangeFile(io.RawIOBase):
@@ -33,3 +41,43 @@ class RangeFile(io.RawIOBase):
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)
+
+
+class SequentialFile(RangeFile):
+    """One that is mostly read from front to back: while it is, the next pieces are fetched before they are wanted.
+
+    Where a read jumps ahead or back, it alone is fetched.
+
+    Args:
+        read_at: as RangeFile's; threads call it at the same time, for each byte once while reading goes on.
+        size: bytes of the file.
+    """
+
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
+        super().__init__(self._read, size)
+        self._fetch, self._begun, self._reached = read_at, 0, -1
+        self._pieces: dict[int, Future[bytes]] = {}
+        self._pool = ThreadPoolExecutor(_PIECES_AHEAD)
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        super().close()
+
+    def _read(self, offset: int, size: int) -> bytes:
+        goes_on = self._begun <= offset <= self._reached + _SMALL_GAP_BYTES
+        self._begun, self._reached = offset, offset + size
+        first, last = offset // PIECE_BYTES, (offset + size - 1) // PIECE_BYTES
+        self._want(range(first, last + 1 + _PIECES_AHEAD) if goes_on else range(0))
+        if not goes_on:
+            return self._fetch(offset, size)
+        found = b"".join(self._pieces[number].result() for number in range(first, last + 1))
+        return found[offset - first * PIECE_BYTES :][:size]
+
+    def _want(self, numbers: range) -> None:
+        """Fetch these pieces, as far as there are so many, and no others."""
+        for number in self._pieces.keys() - set(numbers):
+            self._pieces.pop(number).cancel()
+        for number in numbers:
+            if number not in self._pieces and number * PIECE_BYTES < self._size:
+                size = min(PIECE_BYTES, self._size - number * PIECE_BYTES)
+                self._pieces[number] = self._pool.submit(self._fetch, number * PIECE_BYTES, size)

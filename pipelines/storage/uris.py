@@ -27,11 +27,10 @@ from pipelines.storage.local_files import (
     temporary_beside,
     walk,
 )
+from pipelines.storage.range_file import PIECE_BYTES
 from pipelines.storage.schemes import describe_unsupported
 from pipelines.storage.scratch import scratch_folder
 from sr3core.errors import MissingError, StorageError
-
-_READ_AHEAD_BYTES = 1 << 20
 
 
 def is_remote(uri: str) -> bool:
@@ -178,7 +177,7 @@ def read_chunks(uri: str) -> Iterator[bytes]:
         yield from s3.read_chunks(uri)
         return
     with local_errors(uri), open(absolute(uri), "rb") as file:
-        while chunk := file.read(_READ_AHEAD_BYTES):
+        while chunk := file.read(PIECE_BYTES):
             yield chunk
 
 
@@ -200,14 +199,16 @@ def read_range(uri: str, offset: int, size: int) -> bytes:
     return data
 
 
-def open_seekable(uri: str) -> io.BufferedReader:
+def open_seekable(uri: str, from_front: bool = False) -> io.BufferedReader:
     """Open for random access, as archives need it; on S3 each seek costs a request, which reads 1 MiB ahead.
+
+    What is mostly read from front to back has several requests on their way at once: from_front.
 
     Raises:
         MissingError: there is no such file; StorageError: it cannot be opened, or later not be read.
     """
     if is_remote(uri):
-        return io.BufferedReader(s3.open_ranges(uri), _READ_AHEAD_BYTES)
+        return io.BufferedReader(s3.open_ranges(uri, from_front), PIECE_BYTES)
     return io.BufferedReader(LocalFile(absolute(uri)))
 
 

@@ -58,7 +58,7 @@ def list_archive(uri: str, kind: str, columns: Columns, path: str) -> Listing:
 
 
 def _list_archive(uri: str, kind: str, path: str, columns: Columns) -> Listing:
-    with open_seekable(join(uri, path) if path else uri) as file:
+    with open_seekable(join(uri, path) if path else uri, from_front=kind == "tar") as file:
         if kind == "parquet":
             yield from list_parquet(file, path, columns)
         else:

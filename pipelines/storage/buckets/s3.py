@@ -9,7 +9,7 @@ from typing import Any
 
 from pipelines.storage.buckets.s3_client import import_boto3, parse, requests_on
 from pipelines.storage.local_files import describe_error, discard
-from pipelines.storage.range_file import RangeFile
+from pipelines.storage.range_file import RangeFile, SequentialFile
 from sr3core.errors import MissingError, StorageError
 
 _MAX_CUTS = 8
@@ -185,8 +185,12 @@ def abort_uploads(uri: str) -> None:
                 raise
 
 
-def open_ranges(uri: str) -> RangeFile:
+def open_ranges(uri: str, from_front: bool = False) -> RangeFile:
     """Open an object for random access; each read is a range request.
+
+    Args:
+        uri: the object.
+        from_front: whether to fetch ahead what will be read next, if it is read from front to back.
 
     Raises:
         StorageError: there is no such object.
@@ -194,4 +198,5 @@ def open_ranges(uri: str) -> RangeFile:
     found = head(uri)
     if found is None:
         raise MissingError(f"{uri}: no such object")
-    return RangeFile(partial(read, uri), found["ContentLength"])
+    kind = SequentialFile if from_front else RangeFile
+    return kind(partial(read, uri), found["ContentLength"])

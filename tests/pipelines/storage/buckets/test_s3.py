@@ -36,6 +36,15 @@ def test_what_is_not_on_s3(bucket: tuple[FaultyProxy, str]) -> None:
         uris.open_seekable(f"s3://images/none{query}")
 
 
+def test_times_of_a_listing_are_not_parsed_which_would_take_most_of_its_time(bucket: tuple[FaultyProxy, str]) -> None:
+    _, query = bucket
+    uris.write_atomic(f"s3://images/dated/a.jpg{query}", b"a")
+    with s3_client.requests_on(f"s3://images/dated{query}") as (client, place):
+        (item,) = client.list_objects_v2(Bucket=place["Bucket"], Prefix="dated/")["Contents"]
+    assert (item["Key"], item["Size"]) == ("dated/a.jpg", 1)
+    assert isinstance(item["LastModified"], str)
+
+
 def test_a_read_resumes_after_a_cut_connection(bucket: tuple[FaultyProxy, str]) -> None:
     proxy, query = bucket
     data = os.urandom(5_000_000)
