@@ -4,6 +4,7 @@ import bisect
 import posixpath
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipelines.storage.spool import SortedSpool
@@ -89,13 +90,28 @@ def why_ignored(name: str) -> IgnoreReason | None:
     return IgnoreReason.ARCHIVE_NOT_OPENED if is_archive_name(name) else IgnoreReason.NOT_AN_IMAGE_NAME
 
 
+_REASONS = {reason.value: reason for reason in IgnoreReason}
+
+
+@dataclass(frozen=True, slots=True)
+class IgnoredPart:
+    """What a part of a source ignores, as a task returns it: sorted and pickled, as the driver keeps it."""
+
+    counts: Counter[IgnoreReason] = field(default_factory=Counter[IgnoreReason])
+    """How many there are for each reason."""
+    first: dict[IgnoreReason, list[str]] = field(default_factory=dict)
+    """The first few of them."""
+    runs: list[list[bytes]] = field(default_factory=list)
+    """All of them, see SortedSpool.runs."""
+
+
 class IgnoredFiles:
     """The files of a source that are not among its images: each with its reason. Many are held on the disk."""
 
     _NUM_SHOWN = 3
 
     def __init__(self) -> None:
-        self._files: SortedSpool[tuple[str, IgnoreReason]] = SortedSpool()
+        self._files: SortedSpool[tuple[str, str]] = SortedSpool()
         self._counts: Counter[IgnoreReason] = Counter()
         self._first: dict[IgnoreReason, list[str]] = {}
 
@@ -104,16 +120,31 @@ class IgnoredFiles:
 
     def __iter__(self) -> Iterator[tuple[str, IgnoreReason]]:
         """All of them, by name."""
-        return iter(self._files)
+        return ((name, _REASONS[reason]) for name, reason in self._files)
 
     def add(self, name: str, reason: IgnoreReason) -> None:
         """Note one."""
-        self._files.add((name, reason))
+        self._files.add((name, reason.value))
         self._counts[reason] += 1
+        self._show(name, reason)
+
+    def _show(self, name: str, reason: IgnoreReason) -> None:
         first = self._first.setdefault(reason, [])
         if len(first) < self._NUM_SHOWN or name < first[-1]:
             bisect.insort(first, name)
             del first[self._NUM_SHOWN :]
+
+    def packed(self) -> IgnoredPart:
+        """All of them, for `merge` in another process."""
+        return IgnoredPart(self._counts, self._first, self._files.runs())
+
+    def merge(self, part: IgnoredPart) -> None:
+        """Note all of a part of the source."""
+        self._files.add_runs(part.runs)
+        self._counts.update(part.counts)
+        for reason, names in part.first.items():
+            for name in names:
+                self._show(name, reason)
 
     def update(self, others: "IgnoredFiles") -> None:
         """Note all of another place."""

@@ -30,6 +30,7 @@ def write_ignored(config: PrepareConfig, source: Source) -> tuple[str, ...]:
     if not source.ignored:
         delete(path)
         return remarks
-    rows = (strict_json.dumps({"path": name, "reason": reason}) + "\n" for name, reason in source.ignored)
+    encode = strict_json.row_encoder()  # of whole rows, it would take three times as long
+    rows = (f'{{"path": {encode(name)}, "reason": {encode(reason)}}}\n' for name, reason in source.ignored)
     write_pieces(path, map(str.encode, rows))
     return f"{remarks[0]}; {path} names them all", *remarks[1:]

@@ -3,7 +3,7 @@
 import heapq
 import pickle
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from pipelines.storage.local_files import local_errors
@@ -73,13 +73,37 @@ class SortedSpool(Generic[T]):
         self._recent.append(record)
         self.num_records += 1
         if len(self._recent) == _RUN_RECORDS:
-            self._recent.sort()
-            blocks = (self._recent[start : start + _BLOCK_RECORDS] for start in range(0, _RUN_RECORDS, _BLOCK_RECORDS))
-            self._runs.append([self._spool.append(pickle.dumps(block, pickle.HIGHEST_PROTOCOL)) for block in blocks])
+            self._runs.append(self._aside(sorted_blocks(self._recent)))
             self._recent = []
+
+    def add_runs(self, runs: Iterable[list[bytes]]) -> None:
+        """Put aside what another one, perhaps of another process, had; see runs."""
+        for blocks in runs:
+            first, last = (pickle.loads(blocks[end]) for end in (0, -1))
+            if len(blocks) == 1:  # too few for a run of their own, which would be one more to merge
+                for record in first:
+                    self.add(record)
+                continue
+            self.num_records += (len(blocks) - 1) * len(first) + len(last)
+            self._runs.append(self._aside(blocks))
+
+    def runs(self) -> list[list[bytes]]:
+        """All records, for add_runs."""
+        recent = [sorted_blocks(self._recent)] if self._recent else []
+        return [[self._spool.read(extent) for extent in run] for run in self._runs] + recent
+
+    def _aside(self, blocks: Iterable[bytes]) -> list[Extent]:
+        return [self._spool.append(block) for block in blocks]
 
     def __iter__(self) -> Iterator[T]:
         return heapq.merge(*map(self._read, self._runs), sorted(self._recent))
 
     def _read(self, run: list[Extent]) -> Iterator[T]:
         return (record for extent in run for record in pickle.loads(self._spool.read(extent)))
+
+
+def sorted_blocks(records: list[Any]) -> list[bytes]:
+    """Records in order, so many to a block, pickled."""
+    records = sorted(records)
+    blocks = (records[start : start + _BLOCK_RECORDS] for start in range(0, len(records), _BLOCK_RECORDS))
+    return [pickle.dumps(block, pickle.HIGHEST_PROTOCOL) for block in blocks]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from functools import partial
 
-from pipelines.images.file_names import IgnoredFiles, IgnoreReason
+from pipelines.images.file_names import IgnoredFiles, IgnoredPart
 from pipelines.images.folder_files import usable_files
 from pipelines.runtime.tasks import map_in_tasks
 from pipelines.storage.buckets.s3_listing import Branch, branches, divide_by_names, list_branches
@@ -12,7 +12,7 @@ from pipelines.storage.uris import remote_entry
 _BRANCHES_PER_TASK = 32
 """As many as are listed at once."""
 
-Listed = tuple[list[tuple[str, int]], list[tuple[str, IgnoreReason]], list[Branch]]
+Listed = tuple[list[tuple[str, int]], IgnoredPart, list[Branch]]
 """Names and sizes of files that may be images or archives, the others with their reasons, and what is left to list."""
 
 
@@ -31,8 +31,7 @@ def files_in_bucket(uri: str, ignored: IgnoredFiles, outputs: Sequence[str]) -> 
         groups = [left[start : start + _BRANCHES_PER_TASK] for start in range(0, len(left), _BRANCHES_PER_TASK)]
         for files, others, more in map_in_tasks(partial(_list, uri, outputs), groups):
             rest += more
-            for name, reason in others:
-                ignored.add(name, reason)
+            ignored.merge(others)
             yield from files
         left = divide_by_names(uri, rest)
 
@@ -42,4 +41,4 @@ def _list(uri: str, outputs: Sequence[str], some: Sequence[Branch]) -> Listed:
     ignored = IgnoredFiles()
     found, left = list_branches(uri, some)
     entries = (remote_entry(name, size) for name, size in found)
-    return list(usable_files(uri, entries, ignored, outputs)), list(ignored), left
+    return list(usable_files(uri, entries, ignored, outputs)), ignored.packed(), left

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from pipelines.images.file_names import MAX_FILE_BYTES, IgnoredFiles, IgnoreReason, is_image_name
+from pipelines.images.file_names import MAX_FILE_BYTES, IgnoredFiles, IgnoredPart, IgnoreReason, is_image_name
 from pipelines.prepare.sources.archives import kind_of, list_archive
 from pipelines.prepare.sources.class_labels import ClassSurvey
 from pipelines.prepare.sources.items import (
@@ -70,7 +70,7 @@ class Part:
 
     items: list[tuple[bytes, int]] = field(default_factory=list)
     """Its images, see encode_items, with their number."""
-    ignored: list[tuple[str, IgnoreReason]] = field(default_factory=list)
+    ignored: IgnoredPart = field(default_factory=IgnoredPart)
     """Its other files, and why."""
     texts: dict[str, SourceItem] = field(default_factory=dict)
     """Those of them that a layout may want, see is_label_file."""
@@ -113,8 +113,7 @@ class Survey:
     def _add(self, part: Part) -> None:
         for items, count in part.items:
             self.parts.add(items, count)
-        for name, reason in part.ignored:
-            self.ignored.add(name, reason)
+        self.ignored.merge(part.ignored)
         self.texts |= part.texts
         self.is_usable |= part.is_usable
         self.names.merge(part.names)
@@ -154,14 +153,15 @@ def _part(
     arrange: Callable[[list[SourceItem]], list[SourceItem]] = list,
 ) -> Part:
     items: list[SourceItem] = []
-    part = Part()
+    part, ignored = Part(), IgnoredFiles()
     for entry in entries:
         if isinstance(entry, SourceItem):
             items.append(entry)
             continue
-        part.ignored.append((entry.name, entry.reason))
+        ignored.add(entry.name, entry.reason)
         if entry.item and is_label_file(entry.name):
             part.texts[entry.name] = entry.item
+    part.ignored = ignored.packed()
     part.is_usable = any(item.how != "damaged" for item in items)
     items = arrange(items)
     some = (items[first : first + PART_ITEMS] for first in range(0, len(items), PART_ITEMS))

@@ -35,6 +35,21 @@ def test_records_come_back_in_order_as_often_as_one_likes(count: int, monkeypatc
     assert aside.num_records == count + 1
 
 
+@pytest.mark.parametrize("counts", [(), (1, 0, 2), (57, 31, 3, 10)])
+def test_records_of_several_are_in_the_order_of_all(counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "_RUN_RECORDS", 10)
+    monkeypatch.setattr(spool, "_BLOCK_RECORDS", 3)
+    every, whole = [], SortedSpool[int]()
+    for count in counts:
+        part = SortedSpool[int]()
+        for number in range(count):
+            part.add((number * 7 + count) % 61)
+            every.append((number * 7 + count) % 61)
+        whole.add_runs(part.runs())
+    assert list(whole) == sorted(every)
+    assert whole.num_records == len(every)
+
+
 def test_the_memory_holds_a_few_of_many_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "_MEMORY_BYTES", 1 << 16)
     monkeypatch.setattr(spool, "_RUN_RECORDS", 1000)
