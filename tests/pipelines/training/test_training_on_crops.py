@@ -8,9 +8,13 @@ import pytest
 import torch
 
 from pipelines.images.decoding import decode_image
+from pipelines.ingest.split_reader import find_split
 from pipelines.photo_model import load_model
 from pipelines.registry.model_folder import export_model
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run, read_metrics
+from pipelines.sampling.held_out import SplitUpscaler
+from pipelines.sampling.held_out_images import PreparedImages, Task
+from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.settings.export import ExportConfig
 from pipelines.settings.presets import regression_of, small_stage
 from pipelines.settings.train import RunConfig
@@ -20,7 +24,7 @@ from pipelines.training.validation import Validation
 from pipelines.training.worker_group import Team
 from pipelines.training.worker_loop import train_as_worker
 from sr3core.checkpoint import list_checkpoints, sampling_weights
-from sr3core.config import override
+from sr3core.config import override, to_dict
 from sr3core.networks.unet import UNet
 from sr3core.networks.weight_transfer import transfer_weights
 from sr3core.training import Trainer, create_state
@@ -123,6 +127,24 @@ def test_an_exported_stage_upscales_photos_larger_than_its_crops(trained, tmp_pa
     assert upscaled.shape == (96, 128, 3)
     nearest = photo.repeat(4, axis=0).repeat(4, axis=1)
     assert np.abs(upscaled.astype(float) - nearest).mean() < 60, "something like the photo"
+
+
+def test_held_out_images_are_upscaled_whole_in_tiles_by_the_chain_and_by_its_regression(trained, data, tmp_path):
+    seen: set[tuple[int, ...]] = set()
+
+    def note(module: torch.nn.Module, inputs: tuple[torch.Tensor | None, ...]) -> None:
+        if isinstance(module, UNet) and inputs[1] is not None:
+            seen.add(tuple(inputs[1].shape[-2:]))
+
+    images = PreparedImages(find_split(data, "8-32", "validation"), SR3.degradation)
+    config = override(EvaluateConfig(), split="validation", schedule="2")
+    upscaler = SplitUpscaler(str(trained.path), to_dict(config), str(tmp_path), "cpu")
+    with torch.nn.modules.module.register_module_forward_pre_hook(note):
+        upscaler.work(Task(images))
+    assert seen == {(16, 16)}
+    for method in ("reference", "sr3", REGRESSION.name):
+        outputs = [decode_image(path.read_bytes()).pixels for path in (tmp_path / method).glob("*.png")]
+        assert [output.shape for output in outputs] == [(32, 32, 3)] * 4
 
 
 def test_weights_are_those_of_a_network_for_whole_images(trained):
