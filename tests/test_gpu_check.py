@@ -42,6 +42,14 @@ def test_crops_are_tried_too(tmp_path):
     assert crops["budget_bytes"] < whole["budget_bytes"]
 
 
+def test_both_networks_that_have_a_goal_are_timed_and_what_is_beside_a_step_too(tmp_path):
+    setting = gpu_check.Setting(options(tmp_path))
+    timed = {found["network"] for found in gpu_check.utilisation(setting) if found.get("seconds")}
+    assert timed == {setting.main, setting.second}
+    (beside,) = gpu_check.beside(setting)
+    assert min(beside[name] for name in ("noise", "noise_host", "copy", "floats", "decode_of_one")) > 0
+
+
 def test_the_noise_and_the_splits_agree(tmp_path):
     noise, *chains = gpu_check.fidelity(gpu_check.Setting(options(tmp_path)))
     assert noise["noise_largest_difference"] == 0

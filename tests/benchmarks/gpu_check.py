@@ -93,7 +93,7 @@ class Setting:
         self.on_gpu = self.device.type == "cuda"
         self.precision: Precision = "bfloat16" if self.on_gpu else "float32"
         self.stages = stages_of(options.tiny)
-        self.main = "8-16" if options.tiny else "64-256"
+        self.main, self.second = ("8-16", "8-16-crops") if options.tiny else ("64-256", "16-128")
         self.repeats = 1 if options.tiny else 5
         self.most_images = 2 if options.tiny else 64
         self.crops, self.out, self.seconds = options.crops, Path(options.out), options.seconds
@@ -177,23 +177,32 @@ def fits(setting: Setting) -> Iterator[Finding]:
 
 def utilisation(setting: Setting) -> Iterator[Finding]:
     """MFU of a training step, compiled and eager, by images at a time, and the kernels that take most of it."""
-    model, count = setting.stages[setting.main]
-    flops, peak = forward_flops(model.unet) * TRAINING_FACTOR, peak_flops(setting.device, setting.precision)
-    for compiled in (True, False) if setting.on_gpu else (False,):
+    ways = ((setting.main, True), (setting.main, False), (setting.second, True))
+    for name, compiled in ways if setting.on_gpu else ((setting.main, False), (setting.second, False)):
+        model, count = setting.stages[name]
         step = step_of(model, setting, compiled)
-        for images in dict.fromkeys((count, 2 * count, 4 * count)):
-            if images > setting.most_images and images > count:
-                break
-            setting.peak_memory()
-            try:
-                seconds = setting.seconds_of(lambda images=images, step=step: step(images))
-            except torch.OutOfMemoryError:
-                yield {"network": setting.main, "compiled": compiled, "images": images, "out_of_memory": True}
-                break
-            mfu = flops * images / seconds / peak if peak else None
-            found = {"seconds": seconds, "mfu": mfu, "peak_bytes": setting.peak_memory()}
-            yield {"network": setting.main, "compiled": compiled, "images": images, **found}
-        yield {"network": setting.main, "compiled": compiled, "kernels": kernels_of(lambda step=step: step(count))}
+        for found in mfu_by_images(setting, model, count, step):
+            yield {"network": name, "compiled": compiled, **found}
+        yield {"network": name, "compiled": compiled, "kernels": kernels_of(lambda step=step, n=count: step(n))}
+        del step
+        if setting.on_gpu:
+            torch.cuda.empty_cache()
+
+
+def mfu_by_images(setting: Setting, model: ModelConfig, count: int, step: Callable[[int], object]) -> Iterator[Finding]:
+    """MFU of a step of a preset's micro-batch, of twice and of four times as many images, as far as they fit."""
+    flops, peak = forward_flops(model.unet) * TRAINING_FACTOR, peak_flops(setting.device, setting.precision)
+    for images in (count, 2 * count, 4 * count):
+        if images > setting.most_images and images > count:
+            return
+        setting.peak_memory()
+        try:
+            seconds = setting.seconds_of(lambda images=images: step(images))
+        except torch.OutOfMemoryError:
+            yield {"images": images, "out_of_memory": True}
+            return
+        mfu = flops * images / seconds / peak if peak else None
+        yield {"images": images, "seconds": seconds, "mfu": mfu, "peak_bytes": setting.peak_memory()}
 
 
 def kernels_of(call: Callable[[], object]) -> list[Finding]:
@@ -224,7 +233,7 @@ def sampling(setting: Setting) -> Iterator[Finding]:
 
 
 def beside(setting: Setting) -> Iterator[Finding]:
-    """What a step needs besides the network: noise on the device and its host time, copies of uint8 images, floats."""
+    """What a step needs besides the network: noise and its host time; decoding an image, copies, floats of a batch."""
     for side, count in ((16, 2),) if not setting.on_gpu else ((256, 16), (1024, 8)):
         seeds, corners = list(range(count)), [(0, 0)] * count
 
@@ -239,7 +248,20 @@ def beside(setting: Setting) -> Iterator[Finding]:
         ready = torch.from_numpy(pixels)
         ready = ready.pin_memory() if setting.on_gpu else ready
         copy = setting.seconds_of(lambda ready=ready: ready.to(setting.device, non_blocking=True))
-        yield {"side": side, "images": count, "noise": on_device, "noise_host": host, "copy": copy}
+        there = ready.to(setting.device)
+        floats = setting.seconds_of(lambda there=there: to_float(there))
+        found = {"copy": copy, "floats": floats, "decode_of_one": decoding(setting, side)}
+        yield {"side": side, "images": count, "noise": on_device, "noise_host": host, **found}
+
+
+def decoding(setting: Setting, side: int) -> float | None:
+    """Seconds of a core to decode one image of noise, the worst case; None without the decoder, kornia-rs."""
+    try:
+        from pipelines.images.fast_png import decode_png_rgb, encode_png
+    except ImportError:
+        return None
+    data = encode_png(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+    return setting.seconds_of(lambda: decode_png_rgb(data))
 
 
 def fidelity(setting: Setting) -> Iterator[Finding]:
