@@ -249,11 +249,11 @@ class Trainer:
                 losses = self.losses(forward, batch, state.step).values
                 (losses.sum() / count).backward()  # pyright: ignore[reportUnknownMemberType]
             sample_losses.append(losses.detach())
-        norm, is_bad = self._update(state)
+        norm, is_bad = self.update(state)
         all_losses = torch.cat(sample_losses)
         return StepStatistics(all_losses.sum() / count, norm, all_losses, is_bad)
 
-    def _update(self, state: TrainState) -> tuple[Tensor, Tensor]:
+    def update(self, state: TrainState) -> tuple[Tensor, Tensor]:
         """Apply the accumulated gradients; return their norm before clipping and whether the update was skipped."""
         weights = list(state.model.parameters())
         norm = nn.utils.get_total_norm([weight.grad for weight in weights if weight.grad is not None])

@@ -12,7 +12,7 @@ from sr3core.features.inception import build_inception, weight_shapes
 from sr3core.hyperparameters import OptimizerConfig, SamplerConfig
 from sr3core.networks.layers import GroupNorm
 from sr3core.networks.unet import UNet
-from sr3core.training import Trainer
+from sr3core.training import Trainer, create_state
 from sr3core.upscaling.cascade import generate, upscale
 from sr3core.upscaling.stage import Stage, refine
 from sr3core.upscaling.tiled_network import for_whole_images
@@ -55,6 +55,26 @@ def test_the_losses_of_a_step(model):
         losses = trainer.losses(gpu.network(network), fake, 0)
         assert losses.values.device.type == "cuda"
         assert losses.values.shape == (4,)
+
+
+def test_an_update_stays_on_the_gpu():
+    """All of a step behind the backward pass, which torch does not run without a device: clip, judge, Adam, average."""
+    optimizer = OptimizerConfig(gradient_clip=1.0, bad_steps="skip", spike_factor=3.0)
+    state = create_state(SR3, optimizer, seed=0)
+    assert state.ema is not None
+    with fake_gpu() as gpu:
+        for network in (state.model, state.ema):
+            gpu.network(network)
+        weights = list(state.model.parameters())
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight)
+        state.optimizer = torch.optim.Adam(weights, 1e-4, fused=True)
+        for _ in range(2):
+            norm, is_bad = Trainer(SR3, optimizer, 0).update(state)
+            assert (norm.device.type, is_bad.device.type, is_bad.dtype) == ("cuda", "cuda", torch.bool)
+        assert {value.device.type for moments in state.optimizer.state.values() for value in moments.values()} == {
+            "cuda"
+        }
 
 
 def test_the_losses_of_crops_and_of_whole_images_in_tiles(monkeypatch):
