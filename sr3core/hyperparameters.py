@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from sr3core.config import ADDED, did_you_mean
 from sr3core.errors import ConfigError
+from sr3core.sizes import Size, describe, fits_in, is_plain, ratio, sides_of
 
 Target = Literal["epsilon", "y_0", "v"]
 ResidualOf = Literal["none", "upsampled", "regression"]
@@ -30,9 +31,10 @@ def require(condition: bool, message: str) -> None:
 class UNetConfig:
     """The U-Net of Figure A.1; Table A.1 gives its columns (sr3core/networks/architectures.py)."""
 
-    image_size: int
-    """Side of the square images that the network is trained on, in pixels: of whole images, or, where it is less than
-    high_size, of random crops of them. It decides which resolutions get attention."""
+    image_size: Size
+    """Side of the square images that the network is trained on, in pixels, or the height and width of rectangles: of
+    whole images, or, where it is less than high_size, of random crops of them. It decides which resolutions get
+    attention."""
     base_channels: int = 128
     """Width of the first layer: Table A.1's "Channel Dim"."""
     channel_multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
@@ -40,7 +42,7 @@ class UNetConfig:
     num_res_blocks: int = 3
     """Residual blocks per resolution in the encoder; the decoder has one more."""
     attention_sizes: tuple[int, ...] = (16,)
-    """Feature-map sides that get self-attention; the middle always has it."""
+    """Feature-map sides that get self-attention, of rectangles the shorter ones; the middle always has it."""
     dropout: float = 0.0
     """Dropout rate in the residual blocks, [0, 1): 0.2 for 16 -> 128, else none (section 4)."""
     conditional: bool = True
@@ -98,9 +100,10 @@ class UNetConfig:
             f" {[self.base_channels * m for m in self._attending]}",
         )
         require(heads is None or self.num_heads == 1, f"head_channels: {heads} excludes num_heads {self.num_heads}")
+        require_plain("image_size", self.image_size)
         require(
-            self.image_size % factor == 0 and self.image_size >= factor,
-            f"image_size: {self.image_size} cannot be halved {len(self.channel_multipliers) - 1} times;"
+            all(side % factor == 0 and side >= factor for side in sides_of(self.image_size)),
+            f"image_size: {describe(self.image_size)} cannot be halved {len(self.channel_multipliers) - 1} times;"
             f" take a multiple of {factor} or fewer channel_multipliers",
         )
 
@@ -131,11 +134,20 @@ class UNetConfig:
         return 2 ** (len(self.channel_multipliers) - 1)
 
     @property
+    def level_sizes(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of the feature maps of each level, at the size of training."""
+        height, width = sides_of(self.image_size)
+        return tuple((height // 2**level, width // 2**level) for level in range(len(self.channel_multipliers)))
+
+    def attends(self, size: tuple[int, int]) -> bool:
+        """Whether feature maps of this (height, width) get self-attention."""
+        return min(size) in self.attention_sizes
+
+    @property
     def _attending(self) -> list[int]:
         """Multipliers of the resolutions with self-attention; the middle has the last one's."""
-        sizes = [self.image_size // 2**level for level in range(len(self.channel_multipliers))]
-        pairs = zip(sizes, self.channel_multipliers, strict=True)
-        return [*(m for size, m in pairs if size in self.attention_sizes), self.channel_multipliers[-1]]
+        pairs = zip(self.level_sizes, self.channel_multipliers, strict=True)
+        return [*(m for size, m in pairs if self.attends(size)), self.channel_multipliers[-1]]
 
     def heads_for(self, channels: int) -> int:
         """Number of self-attention heads over so many channels."""
@@ -349,10 +361,10 @@ class ModelConfig:
     kind: Literal["sr3", "regression", "base"] = "sr3"
     """sr3: the conditional diffusion model. regression: section 4's baseline, the same network in one step. base:
     the model of section 4.3 that generates images from noise, without a low-resolution input."""
-    low_size: int | None = None
-    """Side of the low-resolution input, pixels; None for a base model."""
-    high_size: int
-    """Side of the output, pixels."""
+    low_size: Size | None = None
+    """Side of the low-resolution input, pixels, or its height and width; None for a base model."""
+    high_size: Size
+    """Side of the output, pixels, or its height and width."""
     unet: UNetConfig
     """The U-Net."""
     noise_schedule: NoiseScheduleConfig = field(default_factory=NoiseScheduleConfig)
@@ -366,6 +378,7 @@ class ModelConfig:
         self._check_channels()
         if self.kind == "base":
             require(self.low_size is None, f"low_size: {self.low_size}, but a base model has no low-resolution input")
+            require_plain("high_size", self.high_size)
             require(not self.unet.conditional, "unet.conditional: a base model needs False")
             require(self.objective.residual == "none", "objective.residual: a base model has nothing to upsample")
         else:
@@ -409,29 +422,27 @@ class ModelConfig:
 
     def _check_image_size(self) -> None:
         size, high = self.unet.image_size, self.high_size
-        require(size <= high, f"unet.image_size: {size} is more than high_size {high}")
+        less = f"unet.image_size: {describe(size)} is less than high_size {describe(high)}"
+        require(fits_in(size, high), f"unet.image_size: {describe(size)} is more than high_size {describe(high)}")
         if size == high:
             return
         require(
             self.kind != "base",
-            f"unet.image_size: {size} is less than high_size {high}, but a base model cannot be trained on crops: there"
-            f" is no input that would hold its crops together; take {high}",
+            f"{less}, but a base model cannot be trained on crops: there is no input that would hold its crops"
+            f" together; take {describe(high)}",
         )
-        require(
-            self.bounded,
-            f"unet.image_size: {size} is less than high_size {high}, but fields are not cut into crops; take {high}",
-        )
+        require(self.bounded, f"{less}, but fields are not cut into crops; take {describe(high)}")
         unit = self.scale.numerator
         require(
-            size % unit == 0,
-            f"unet.image_size: crops of {size} pixels do not cover whole pixels of the input, {unit} of which are"
-            f" {self.scale.denominator}; take a multiple of {unit}",
+            all(side % unit == 0 for side in sides_of(size)),
+            f"unet.image_size: crops of {describe(size)} pixels do not cover whole pixels of the input, {unit} of which"
+            f" are {self.scale.denominator}; take a multiple of {unit}",
         )
 
     @property
-    def crop_size(self) -> int | None:
-        """Side of the crops of the output that the network is trained on, pixels; None if it sees whole images."""
-        return self.unet.image_size if self.unet.image_size < self.high_size else None
+    def crop_size(self) -> Size | None:
+        """Size of the crops of the output that the network is trained on; None if it sees whole images."""
+        return self.unet.image_size if self.unet.image_size != self.high_size else None
 
     @property
     def upsampling(self) -> Upsampling:
@@ -454,9 +465,11 @@ class ModelConfig:
         Raises:
             ConfigError: this is a base model.
         """
-        require(self.low_size is not None, f"kind: a base model of {self.high_size} pixels magnifies nothing")
+        require(self.low_size is not None, f"kind: a base model of {describe(self.high_size)} pixels magnifies nothing")
         assert self.low_size is not None
-        return Fraction(self.high_size, self.low_size)
+        found = ratio(self.high_size, self.low_size)
+        assert found is not None, "the sizes have been checked"
+        return found
 
     def enlarged(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the output for an input of any size, in whole pixels: halves are rounded up."""
@@ -469,8 +482,21 @@ class ModelConfig:
         return rows, columns
 
 
-def _check_sizes(low_size: int | None, high_size: int) -> None:
+def require_plain(key: str, size: Size) -> None:
+    """Raise ConfigError for a square that is written as a rectangle, or a side that is not positive."""
+    require(min(sides_of(size)) >= 1, f"{key}: {describe(size)} is not positive")
+    require(is_plain(size), f"{key}: {describe(size)} is a square; write {sides_of(size)[0]}")
+
+
+def _check_sizes(low_size: Size | None, high_size: Size) -> None:
     require(low_size is not None, "low_size: missing; only a base model has none")
     assert low_size is not None
-    require(low_size >= 1, f"low_size: {low_size} is not positive")
-    require(high_size > low_size, f"high_size: {high_size} is not larger than low_size {low_size}")
+    require_plain("low_size", low_size)
+    require_plain("high_size", high_size)
+    low, high = describe(low_size), describe(high_size)
+    require(sides_of(high_size) > sides_of(low_size), f"high_size: {high} is not larger than low_size {low}")
+    require(
+        ratio(high_size, low_size) is not None,
+        f"high_size: the height of {high} is {Fraction(sides_of(high_size)[0], sides_of(low_size)[0])} times that of"
+        f" low_size {low}, its width {Fraction(sides_of(high_size)[1], sides_of(low_size)[1])} times; take one ratio",
+    )

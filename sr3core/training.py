@@ -22,6 +22,7 @@ from sr3core.networks.layers import Conv1x1
 from sr3core.networks.unet import UNet
 from sr3core.randomness import derive_seed, uniform
 from sr3core.regression import check_mean, condition, regress, with_static
+from sr3core.sizes import size_of
 from sr3core.transfer import send
 from sr3core.update_rules import average_decay, is_spike, learning_rate_at, next_typical_norm, update_average
 
@@ -187,7 +188,7 @@ class Trainer:
 
     def _condition(self, batch: Batch, low: Tensor) -> Tensor:
         """x_up with the static maps, (B, C + K, H, W); of crops, their windows."""
-        x_up = enlarge(low, self.model.high_size, batch.corners, batch.high.shape[-1])
+        x_up = enlarge(low, self.model.high_size, batch.corners, size_of(*batch.high.shape[-2:]))
         return with_static(x_up, batch.static)
 
     def _weights(self, batch: Batch) -> Tensor | None:

@@ -41,11 +41,11 @@ def vary_low(low: np.ndarray, variation: Variation) -> np.ndarray:
     return blur(np.rot90(low[:, ::-1] if variation.flip else low, variation.turns), variation.sigma)
 
 
-def cut_high(high: np.ndarray, variation: Variation, corner: Corner, size: int) -> np.ndarray:
-    """A view of a flipped and turned target, uint8 (H, H, 3): the crop of size x size pixels at a corner."""
-    top, left = corner
+def cut_high(high: np.ndarray, variation: Variation, corner: Corner, size: tuple[int, int]) -> np.ndarray:
+    """A view of a flipped and turned target, uint8 (H, W, 3): the crop of (height, width) pixels at a corner."""
+    (top, left), (height, width) = corner, size
     varied = np.rot90(high[:, ::-1] if variation.flip else high, variation.turns)
-    return varied[top : top + size, left : left + size]
+    return varied[top : top + height, left : left + width]
 
 
 def mirror(images: "Tensor", flips: "Tensor") -> "Tensor":

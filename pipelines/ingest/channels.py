@@ -3,6 +3,7 @@
 from pipelines.settings.train import TrainConfig
 from sr3core.errors import DataError
 from sr3core.samples.spec import SampleSpec
+from sr3core.sizes import describe
 
 
 def check_channels(directory: str, spec: SampleSpec | None, config: TrainConfig) -> None:
@@ -23,8 +24,9 @@ def check_channels(directory: str, spec: SampleSpec | None, config: TrainConfig)
         return
     if model.crop_size is not None:
         raise DataError(
-            f"unet.image_size: stage {config.name} would train on crops of {model.crop_size}, and those of fields are"
-            f" cut by `sr3 prepare`: prepare a stage of {model.crop_size} cells, with --crops-per-image"
+            f"unet.image_size: stage {config.name} would train on crops of {describe(model.crop_size)}, and those of"
+            f" fields are cut by `sr3 prepare`: prepare a stage of {describe(model.crop_size)} cells, with"
+            " --crops-per-image"
         )
     found = (len(spec.high), spec.num_extra, spec.is_bounded)
     if found != (unet.image_channels, unet.extra_channels, model.bounded):

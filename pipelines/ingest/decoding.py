@@ -18,6 +18,7 @@ from pipelines.storage.uris import join
 from sr3core.errors import DataError
 from sr3core.hyperparameters import AugmentationConfig
 from sr3core.images.crops import Corner
+from sr3core.sizes import Size, num_pixels, sides_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,10 @@ class BatchLayout:
     """Batches in flight."""
     batch_size: int
     """Images of each kind in a slot."""
-    high_size: int
-    """Side of the targets, which may be crops of the stored ones, pixels."""
-    low_size: int
-    """Side of the low-resolution images, pixels; 0 for a base model."""
+    high_size: Size
+    """Of the targets, which may be crops of the stored ones, pixels."""
+    low_size: Size | None
+    """Of the low-resolution images, pixels; None for a base model."""
 
     @property
     def num_bytes(self) -> int:
@@ -40,17 +41,17 @@ class BatchLayout:
 
     @property
     def _high_bytes(self) -> int:
-        return self.batch_size * 3 * self.high_size**2
+        return self.batch_size * 3 * num_pixels(self.high_size)
 
     @property
     def _slot_bytes(self) -> int:
-        return self._high_bytes + self.batch_size * 3 * self.low_size**2
+        return self._high_bytes + self.batch_size * 3 * num_pixels(self.low_size)
 
     def views(self, memory: np.ndarray, slot: int) -> tuple[np.ndarray, np.ndarray]:
         """A slot's targets (B, H, W, 3) and low-resolution images (B, h, w, 3) in uint8 memory of num_bytes."""
         start = slot * self._slot_bytes
         middle, end = start + self._high_bytes, start + self._slot_bytes
-        shapes = ((self.batch_size, size, size, 3) for size in (self.high_size, self.low_size))
+        shapes = ((self.batch_size, *sides_of(size or 0), 3) for size in (self.high_size, self.low_size))
         high, low = (
             part.reshape(shape) for part, shape in zip((memory[start:middle], memory[middle:end]), shapes, strict=True)
         )
@@ -81,8 +82,8 @@ class ReadingSetup:
     """Random variations."""
     layout: MemoryLayout
     """Where the pixels, or the values of fields, go."""
-    high_size: int
-    """Side of the stored targets, pixels."""
+    high_size: Size
+    """Of the stored targets, pixels."""
 
     def __str__(self) -> str:
         return " and ".join(self.directories)
@@ -162,7 +163,7 @@ class DecodeJob:
             if record.low is not None and low.size:
                 low[row] = vary_low(record.low, variation)
             if self.corners:
-                high[row] = cut_high(record.high, variation, self.corners[number], high.shape[1])
+                high[row] = cut_high(record.high, variation, self.corners[number], high.shape[1:3])
                 notes.append(SampleNotes(record.key, record.label, flip=False, turns=0))
             else:
                 high[row] = record.high
@@ -173,9 +174,9 @@ class DecodeJob:
         return ", ".join(f"{sample.shard.name}[{sample.index}]" for sample in self.samples)
 
 
-def _check_sizes(record: Record, high_size: int, low_size: int) -> None:
+def _check_sizes(record: Record, high_size: Size, low_size: Size | None) -> None:
     found = record.high.shape, None if record.low is None or not low_size else record.low.shape
-    wanted = tuple((size, size, 3) if size else None for size in (high_size, low_size))
+    wanted = tuple((*sides_of(size), 3) if size else None for size in (high_size, low_size))
     if found != wanted:
         raise DataError(
             f"record {record.key}: its images are {found[0]} and {found[1]}, not {wanted[0]} and {wanted[1]} as the"

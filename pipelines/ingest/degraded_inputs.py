@@ -12,6 +12,7 @@ from sr3core.degradations.chain import degrade
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.images.pixels import to_float, to_uint8
 from sr3core.randomness import derive_seed
+from sr3core.sizes import Size, size_of
 
 _AT_ONCE = 32
 """Held-out images that are degraded together."""
@@ -30,7 +31,7 @@ def degrade_images(images: SplitImages, config: DegradationConfig) -> SplitImage
     """Held-out images with inputs like those of training; what is drawn depends on their keys alone."""
     if config.order == 0 or not images.keys:
         return images
-    size = images.low.shape[1]
+    size = size_of(*images.low.shape[1:3])
     starts = range(0, len(images.keys), _AT_ONCE)
     parts = [slice(start, start + _AT_ONCE) for start in starts]
     return replace(
@@ -38,7 +39,7 @@ def degrade_images(images: SplitImages, config: DegradationConfig) -> SplitImage
     )
 
 
-def degrade_pixels(high: np.ndarray, keys: Sequence[str], config: DegradationConfig, size: int) -> np.ndarray:
-    """Low-resolution images, uint8 (B, size, size, 3), of targets, uint8 (B, H, H, 3)."""
+def degrade_pixels(high: np.ndarray, keys: Sequence[str], config: DegradationConfig, size: Size) -> np.ndarray:
+    """Low-resolution images, uint8 (B, *size, 3), of targets, uint8 (B, H, W, 3)."""
     seeds = [derive_seed(0, "held-out degradation", key) for key in keys]
     return to_uint8(degrade(config, to_float(high), size, seeds))

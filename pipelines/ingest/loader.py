@@ -52,7 +52,7 @@ class Loader:
     ) -> None:
         self._config, self._shards = config, tuple(zip(split.owners, split.shards, strict=True))
         model, placement = config.model, config.placement
-        self._pixels = BatchLayout(placement.prefetch_batches, batch_size, model.unet.image_size, model.low_size or 0)
+        self._pixels = BatchLayout(placement.prefetch_batches, batch_size, model.unet.image_size, model.low_size)
         self._layout = layout or self._pixels
         location = None if cache is None else (placement.cache_folder, placement.cache_bytes)
         self._setup = ReadingSetup(split.directories, location, config.augmentation, self._layout, model.high_size)

@@ -18,6 +18,7 @@ from pipelines.shards.mixtures import PreparedStage, check_classes_agree, load_s
 from pipelines.storage.uris import list_files
 from sr3core.errors import DataError
 from sr3core.samples.spec import SampleSpec
+from sr3core.sizes import describe, sides_of
 
 
 class SplitReader:
@@ -179,10 +180,9 @@ class SplitPlaces:
             DataError: shards are damaged.
         """
         readers = [reader_of(directory) for directory in self.directories]
-        count, size = len(self.places), self.spec.high_size
-        high = np.empty((count, size, size, 3), np.uint8)
-        low_size = self.spec.low_size or 0
-        low = np.empty((count if low_size else 0, low_size, low_size, 3), np.uint8)
+        count, low_size = len(self.places), self.spec.low_size
+        high = np.empty((count, *sides_of(self.spec.high_size), 3), np.uint8)
+        low = np.empty((count if low_size else 0, *sides_of(low_size or 0), 3), np.uint8)
         keys, labels = [], []
         for number, (part, shard, index) in enumerate(self.places):
             record = readers[part].read(shard, index)
@@ -232,8 +232,8 @@ def open_training_split(data: str, config: TrainConfig) -> SplitReader:
     spec = reader.spec
     if (spec.low_size, spec.high_size) != (config.model.low_size, config.model.high_size):
         raise DataError(
-            f"{reader.directory} holds {spec.low_size} -> {spec.high_size}, stage {config.name} needs"
-            f" {config.model.low_size} -> {config.model.high_size}"
+            f"{reader.directory} holds {describe(spec.low_size)} -> {describe(spec.high_size)}, stage {config.name}"
+            f" needs {describe(config.model.low_size)} -> {describe(config.model.high_size)}"
         )
     check_channels(reader.directory, None if reader.sample is None else reader.require_fields(), config)
     for directory, shards in zip(reader.directories, reader.shards_of, strict=True):

@@ -2,6 +2,8 @@
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from pipelines.runs.run_folder import Run
 from pipelines.runs.stage_run import StageRun
 from pipelines.settings.export import ExportConfig
 from sr3core.hyperparameters import ModelConfig, ResidualOf
+from sr3core.sizes import describe, num_pixels, rows_by_columns
 
 _NUMBERS = {
     "psnr": ("PSNR, dB", "{:.2f}", 1.0),
@@ -44,7 +47,7 @@ def render_card(
     )
     environment.trim_blocks = environment.lstrip_blocks = environment.keep_trailing_newline = True
     chain = sorted(
-        (stage.model for stage in stages if stage.model.kind == "sr3"), key=lambda model: model.low_size or 0
+        (stage.model for stage in stages if stage.model.kind == "sr3"), key=lambda model: num_pixels(model.low_size)
     )
     return environment.get_template("model_card.md.j2").render(
         title=config.title or run.config.name,
@@ -52,7 +55,7 @@ def render_card(
         data=_wrapped(config.credits or run.provenance.get("imported", {}).get("trained_on", "")),
         limits=_wrapped(config.limits),
         weights=config.weights,
-        ends={"low": chain[0].low_size, "high": chain[-1].high_size} if chain else None,
+        times=f"{float(_times(chain)):g}" if chain else None,
         stages=[_stage(stage, "imported" in run.provenance) for stage in stages],
         evaluations=[_table(evaluation) for evaluation in evaluations],
         origin=_origin(run, stages),
@@ -80,11 +83,15 @@ def _stage(stage: StageRun, imported: bool) -> dict[str, str]:
 
 def _target(model: ModelConfig) -> str:
     if model.kind == "base":
-        return f"{model.high_size}x{model.high_size} images"
+        return f"{rows_by_columns(model.high_size)} images"
     drawn = _DRAWN[model.objective.residual]
-    crops = "" if model.crop_size is None else f", on crops of {model.crop_size}"
-    sizes = f"{model.low_size} -> {model.high_size} pixels{crops}"
+    crops = "" if model.crop_size is None else f", on crops of {describe(model.crop_size)}"
+    sizes = f"{describe(model.low_size)} -> {describe(model.high_size)} pixels{crops}"
     return f"{drawn}, {float(model.scale):g} times larger; trained at {sizes}"
+
+
+def _times(chain: Sequence[ModelConfig]) -> Fraction:
+    return prod((model.scale for model in chain), start=Fraction(1))
 
 
 def _num_parameters(model: ModelConfig) -> int:

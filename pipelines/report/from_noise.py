@@ -12,6 +12,7 @@ from pipelines.report.gallery import MAX_GALLERY_BYTES, data_uri
 from pipelines.report.pictures import note
 from pipelines.report.verdict import sets_verdict
 from pipelines.runs.run_folder import Run
+from sr3core.sizes import sides_of
 
 NUM_FIRST = 6
 """Images at the top of the page."""
@@ -52,7 +53,7 @@ def drawn_images(run: Run, table_4: Mapping[str, Any] | None, notes: list[str]) 
     base = run.base()
     if base is None:
         return None
-    side = max(stage.config.model.high_size for stage in (base, *run.cascade()))
+    side = max(max(sides_of(stage.config.model.high_size)) for stage in (base, *run.cascade()))
     if table_4 is None:
         return Drawn(side, [], None)
     folder = _folder(run, table_4)

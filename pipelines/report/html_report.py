@@ -18,12 +18,13 @@ from pipelines.report.picture_metrics import RANKED, measure_pictures
 from pipelines.report.pictures import Pictures, find_pictures, title_of
 from pipelines.report.stages import leaves, stage_facts
 from pipelines.report.study_section import study_section
-from pipelines.report.tables import RunResults, paper_tables
+from pipelines.report.tables import RunResults, paper_tables, times
 from pipelines.report.verdict import held_out_losses, run_verdict, training_verdict
 from pipelines.runs.run_folder import Run, open_run, write_atomic
 from pipelines.sampling.held_out import is_ablation
 from pipelines.shards.mixtures import data_names
 from sr3core import strict_json
+from sr3core.sizes import rows_by_columns
 
 MAX_ROWS = 12
 NUM_PATCHES = 4
@@ -66,12 +67,12 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     drawn = drawn_images(run, ours.table_4, notes)
     pictures = _pictures(run, evaluation["keys"] if evaluation else [], notes)
     measured = measure_pictures(pictures, notes, evaluation["variants"] if evaluation else RANKED)
-    cascade = [stage.config.model for stage in run.cascade()]
     return {
         "preset": run.config.name,
         "name": run.path.name,
         "data": " + ".join(data_names(run.data)),
-        "ends": (cascade[0].low_size, cascade[-1].high_size) if cascade else None,
+        "ends": [rows_by_columns(size).replace("x", "×") for size in ours.ends or ()],
+        "times": times(*ours.ends) if ours.ends else None,
         "ablated": is_ablation(run),
         "verdict": _verdict(run, evaluation, drawn),
         "drawn": drawn,
@@ -125,7 +126,7 @@ def _results(run: Run, notes: list[str]) -> RunResults:
         name=run.path.name,
         preset=run.config.name,
         data=" + ".join(data_names(run.data)),
-        ends=(cascade[0].low_size or 0, cascade[-1].high_size) if cascade else None,
+        ends=(cascade[0].low_size, cascade[-1].high_size) if cascade and cascade[0].low_size else None,
         stages=[stage_facts(stage, notes) for stage in run.stages],
         evaluation=evaluation,
         methods={title_of(row["name"], regressions): row for row in evaluation["methods"]} if evaluation else {},

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipelines.report.paper_tables import TABLES, PaperTable
 from pipelines.settings.mixtures import describe_data
+from sr3core.sizes import Size, ratio, rows_by_columns
 
 HOW = {
     1: "sr3 evaluate --run RUN",
@@ -27,8 +28,8 @@ class RunResults:
     name: str
     preset: str
     data: str
-    ends: tuple[int, int] | None
-    """Side lengths of the SR3 stages' inputs and outputs, in pixels."""
+    ends: tuple[Size, Size] | None
+    """Sizes of the SR3 stages' inputs and outputs, in pixels."""
     stages: Sequence[Mapping[str, Any]]
     """From `stages.stage_facts`."""
     evaluation: Mapping[str, Any] | None
@@ -118,15 +119,26 @@ def _setting(metric: str, measured: Mapping[str, Any] | None, hidden: bool) -> s
     return words if metric == "distance" else f"{words}; n={measured['num_images']}"
 
 
+def times(low: Size, high: Size) -> str:
+    """How many times larger the outputs are than the inputs."""
+    found = ratio(high, low)
+    assert found is not None, "a cascade keeps proportions"
+    return f"{float(found):g}"
+
+
+def _pixels(size: Size) -> str:
+    return rows_by_columns(size).replace("x", "×")
+
+
 def _differences(table: PaperTable, run: RunResults) -> list[str]:
     """How the setting of the whole table differs."""
-    (low, high), measured = table.sizes, run.measured(table.number)
+    measured = run.measured(table.number)
     assert measured is not None
     lines = []
     if run.ends and run.ends != table.sizes:
         lines.append(
-            f"Another task: {run.ends[1] / run.ends[0]:g}× to {run.ends[1]}×{run.ends[1]} here, {high // low}× to"
-            f" {high}×{high} there. The values are not comparable, only their order is."
+            f"Another task: {times(*run.ends)}× to {_pixels(run.ends[1])} here, {times(*table.sizes)}× to"
+            f" {_pixels(table.sizes[1])} there. The values are not comparable, only their order is."
         )
     photos = (
         "photos bundled with this repository"

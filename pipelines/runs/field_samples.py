@@ -11,6 +11,7 @@ from pipelines.storage.uris import exists, join
 from sr3core.config import override
 from sr3core.errors import DataError
 from sr3core.samples.spec import SampleSpec
+from sr3core.sizes import Size, sides_of
 
 SMALLEST_LEVEL = 8
 """Side of a U-Net's coarsest level, at least."""
@@ -46,7 +47,7 @@ def fitted_to_data(config: RunConfig, data: str) -> RunConfig:
     return replace(config, stages=tuple(_fitted(stage, low, high, manifest.sample) for stage in config.stages))
 
 
-def _fitted(stage: TrainConfig, low: int, high: int, spec: SampleSpec) -> TrainConfig:
+def _fitted(stage: TrainConfig, low: Size, high: Size, spec: SampleSpec) -> TrainConfig:
     unet = stage.model.unet
     (default, *_) = fields().stages
     given = unet.channel_multipliers != default.model.unet.channel_multipliers
@@ -62,9 +63,11 @@ def _fitted(stage: TrainConfig, low: int, high: int, spec: SampleSpec) -> TrainC
     return replace(stage, model=model)
 
 
-def levels_of(size: int) -> tuple[int, ...]:
-    """Widths of a U-Net's levels for fields of a size: halved while the side is even and stays large enough."""
-    levels = 1
-    while levels < len(_WIDTHS) and size % 2**levels == 0 and size // 2**levels >= SMALLEST_LEVEL:
+def levels_of(size: Size) -> tuple[int, ...]:
+    """Widths of a U-Net's levels for fields of a size: halved while the sides are even and stay large enough."""
+    levels, sides = 1, sides_of(size)
+    while levels < len(_WIDTHS) and all(
+        side % 2**levels == 0 and side // 2**levels >= SMALLEST_LEVEL for side in sides
+    ):
         levels += 1
     return _WIDTHS[:levels]

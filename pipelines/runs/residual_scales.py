@@ -20,6 +20,7 @@ from pipelines.shards.records import Record
 from sr3core.config import override
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.errors import DataError
+from sr3core.sizes import Size
 
 if TYPE_CHECKING:  # torch takes seconds to load
     from torch import Tensor
@@ -103,7 +104,7 @@ def measure(
     return scale
 
 
-def _input(record: Record, degradation: DegradationConfig | None, low_size: int | None) -> np.ndarray | None:
+def _input(record: Record, degradation: DegradationConfig | None, low_size: Size | None) -> np.ndarray | None:
     if degradation is None or degradation.order == 0 or low_size is None:
         return record.low
     from pipelines.ingest.degraded_inputs import degrade_pixels  # torch takes seconds to load
@@ -138,7 +139,7 @@ def standard_deviation(
     def residual(low: np.ndarray | None, high: np.ndarray) -> np.ndarray:
         assert low is not None, "only super-resolution stages draw residuals"
         target = to_float(high[None])
-        return _rest(target, upsample_bicubic(to_float(low[None]), target.shape[-1]), start)
+        return _rest(target, upsample_bicubic(to_float(low[None]), high.shape[:2]), start)
 
     return _spread(residual(low, high) for low, high in pairs)
 
@@ -152,7 +153,7 @@ def _field_residual(sample: FieldArrays, start: Start | None) -> np.ndarray:
 
     target = torch.from_numpy(sample.high)[None]
     static = None if sample.static is None else torch.from_numpy(sample.static)[None]
-    x_up = with_static(upsample_bicubic(torch.from_numpy(sample.low)[None], target.shape[-1]), static)
+    x_up = with_static(upsample_bicubic(torch.from_numpy(sample.low)[None], sample.high.shape[-2:]), static)
     rest = _rest(target, x_up, start)
     return rest if sample.weights is None else np.where(sample.weights > 0, rest, 0)
 

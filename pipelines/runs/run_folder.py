@@ -30,6 +30,7 @@ from pipelines.storage.versioned_json import decoding
 from sr3core import strict_json
 from sr3core.config import did_you_mean, differences, from_dict, scientific, to_dict
 from sr3core.errors import ConfigError, DataError, StorageError
+from sr3core.sizes import num_pixels
 
 RUN_FORMAT_VERSION = 1
 RESULTS = (
@@ -96,7 +97,7 @@ class Run:
     def cascade(self) -> tuple[StageRun, ...]:
         """The SR3 stages in the order of their sizes."""
         found = [stage for stage in self.stages if stage.config.model.kind == "sr3"]
-        return tuple(sorted(found, key=lambda stage: stage.config.model.low_size or 0))
+        return tuple(sorted(found, key=lambda stage: num_pixels(stage.config.model.low_size)))
 
     def base(self) -> StageRun | None:
         """The base model, whose samples the cascade enlarges (section 4.3); None without one."""

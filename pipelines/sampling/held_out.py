@@ -25,6 +25,7 @@ from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.sampling.held_out_images import HeldOutImages, PreparedImages, Task
 from pipelines.settings.evaluate import EvaluateConfig
+from pipelines.settings.stages import stage_name
 from pipelines.storage.leases.folder_lease import working_in
 from pipelines.storage.leases.lease import Lease
 from pipelines.storage.local_files import replacing
@@ -125,7 +126,7 @@ def end_to_end(run: Run) -> str:
     if not cascade:
         raise ConfigError(f"{run.path} has no SR3 stage to upscale with")
     check_chain([(stage.name, stage.model) for stage in cascade])
-    return f"{cascade[0].config.model.low_size}-{cascade[-1].config.model.high_size}"
+    return stage_name(cascade[0].config.model.low_size, cascade[-1].config.model.high_size)
 
 
 def measured_stage(run: Run) -> str:

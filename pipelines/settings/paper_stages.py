@@ -4,11 +4,12 @@ from pipelines.settings.train import PlacementConfig, TrainConfig
 from sr3core.config import override
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, NoiseScheduleConfig, ObjectiveConfig, UNetConfig
 from sr3core.networks.architectures import unet_base_64, unet_improved_64
+from sr3core.sizes import Size, sides_of
 
 BLUR_PROBABILITY = 0.5
 PAPER_PLACEMENT = PlacementConfig(num_workers=8, use_gpu=True, cpus_per_worker=6.0)
 
-MICRO_BATCHES = {128: 1, 256: 2, 512: 4, 1024: 4}
+MICRO_BATCHES: dict[Size, int] = {128: 1, 256: 2, 512: 4, 1024: 4}
 """Output size -> micro-batches of the paper's networks with which 8 GPUs of 80 GB hold a batch, 10% to spare."""
 
 
@@ -62,6 +63,6 @@ def on_crops(stage: TrainConfig, size: int) -> TrainConfig:
     network for whole images, and each head has 64 channels, which a GPU's fused attention needs.
     """
     unet = stage.model.unet
-    attention = tuple(side * size // unet.image_size for side in unet.attention_sizes)
+    attention = tuple(side * size // min(sides_of(unet.image_size)) for side in unet.attention_sizes)
     crops = override(unet, image_size=size, attention_sizes=attention, head_channels=64)
     return override(stage, model__unet=crops, num_micro_batches=1)

@@ -1,7 +1,6 @@
 """Settings of `sr3 prepare`: which images become WebDataset shards, and how."""
 
 from dataclasses import dataclass, field
-from fractions import Fraction
 from typing import Literal
 
 from pipelines.settings.fields import FieldSettings
@@ -10,6 +9,7 @@ from pipelines.settings.stages import StageSpec, parse_stages
 from sr3core.config import ADDED, PLACEMENT, PRESENCE
 from sr3core.errors import ConfigError
 from sr3core.hyperparameters import require
+from sr3core.sizes import num_pixels
 
 Crop = Literal["square", "native"]
 Layout = Literal["auto", "folder", "imagefolder", "ffhq", "imagenet", "celebahq", "zip", "tar", "parquet", "tiff"]
@@ -143,7 +143,7 @@ class PrepareConfig(FieldSettings):
             for name in ("low_suffix", "high_suffix"):
                 require(not getattr(self, name), f"{name}: {getattr(self, name)!r} is for pairs; add --low")
             return
-        scales = {spec.name: Fraction(spec.high_size, spec.low_size) for spec in self.stage_specs if spec.low_size}
+        scales = {spec.name: spec.scale for spec in self.stage_specs if spec.scale is not None}
         require(bool(scales), f"low: {self.stages} need no low-resolution images; leave it out")
         require(
             len(set(scales.values())) == 1,
@@ -180,7 +180,7 @@ class PrepareConfig(FieldSettings):
         A plan is made before any image is decoded, so this is a function of the settings alone: so many percent of the
         pixels' bytes, as portraits take, and the tar's headers. Noise takes up to twice as much.
         """
-        pixels = (s.high_size**2 + (1 + self.blur_variants) * (s.low_size or 0) ** 2 for s in self.stage_specs)
+        pixels = (num_pixels(s.high_size) + (1 + self.blur_variants) * num_pixels(s.low_size) for s in self.stage_specs)
         return _HEADER_BYTES + 3 * max(pixels) * _PERCENT_OF_PIXELS[self.image_format] // 100
 
     @property

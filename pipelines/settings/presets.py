@@ -9,6 +9,7 @@ from pipelines.settings.paper_stages import (
     on_crops,
     sr3_stage,
 )
+from pipelines.settings.stages import stage_name
 from pipelines.settings.train import PlacementConfig, RunConfig, TrainConfig
 from sr3core.config import did_you_mean, override
 from sr3core.degradations.settings import DegradationConfig
@@ -26,6 +27,7 @@ from sr3core.networks.architectures import (
     unet_64_512,
     unet_256_1024,
 )
+from sr3core.sizes import Size
 
 
 def regression_of(stage: TrainConfig, learning_rate: float = 1e-5) -> TrainConfig:
@@ -130,7 +132,7 @@ def _arm(stage: TrainConfig, blur: bool = True, norm: int = 1) -> TrainConfig:
 
 
 def small_stage(
-    low_size: int | None, high_size: int, base_channels: int, num_steps: int, num_workers: int
+    low_size: Size | None, high_size: Size, base_channels: int, num_steps: int, num_workers: int
 ) -> TrainConfig:
     """A stage that learns in minutes on CPUs, for low_size None a base model; not in the paper.
 
@@ -139,7 +141,7 @@ def small_stage(
     ones.
     """
     return TrainConfig(
-        name=f"{low_size or 'base'}-{high_size}",
+        name=stage_name(low_size, high_size),
         model=ModelConfig(
             kind="base" if low_size is None else "sr3",
             low_size=low_size,

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pipelines.settings.locations import Location
+from pipelines.settings.stages import stage_name
 from sr3core.config import ADDED, PLACEMENT, differences, to_dict
 from sr3core.degradations.settings import DegradationConfig
 from sr3core.hyperparameters import AugmentationConfig, ModelConfig, OptimizerConfig, Precision, require
 from sr3core.samples.spec import SampleSpec
+from sr3core.sizes import describe, num_pixels
 
 Tracker = Literal["tensorboard", "mlflow", "wandb"]
 AllReduce = Literal["float32", "bfloat16"]
@@ -192,13 +194,17 @@ class TrainConfig:
             self.model.kind != "base" or self.augmentation.blur_probability == 0,
             "augmentation.blur_probability: a base model has no low-resolution image to blur",
         )
+        require(
+            not self.augmentation.quarter_turns or isinstance(self.model.high_size, int),
+            f"augmentation.quarter_turns: images of {describe(self.model.high_size)} pixels turned have other sides;"
+            " take flips alone, or a square stage",
+        )
         self._check_degradation()
 
     def _check_degradation(self) -> None:
         if self.degradation.order == 0:
             return
         require(self.model.low_size is not None, "degradation.order: a base model has no low-resolution image")
-        assert self.model.low_size is not None
         require(
             self.augmentation.blur_probability == 0,
             f"augmentation.blur_probability: {self.augmentation.blur_probability} has no effect with degradation.order"
@@ -210,12 +216,12 @@ class TrainConfig:
             f" (model.unet.image_size {self.model.unet.image_size}); prepare crops of that size (`sr3 prepare"
             " --crop native`) for a stage that trains on whole ones",
         )
-        self.degradation.check_size(self.model.low_size, self.model.high_size)
+        self.degradation.check_size(self.model.high_size)
 
     @property
     def data_stage(self) -> str:
         """Name of the prepared stage to train on: a folder in the prepared data."""
-        return f"{self.model.low_size or 'base'}-{self.model.high_size}"
+        return stage_name(self.model.low_size, self.model.high_size)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -237,10 +243,12 @@ class RunConfig:
         require(len(set(names)) == len(names), f"stages: the names {names} are not all different")
         bases = [stage for stage in self.stages if stage.model.kind == "base"]
         require(len(bases) <= 1, f"stages: {[stage.name for stage in bases]} are base models; a run holds at most one")
-        chain = sorted((s for s in self.stages if s.model.kind == "sr3"), key=lambda s: s.model.low_size or 0)
+        chain = sorted((s for s in self.stages if s.model.kind == "sr3"), key=lambda s: num_pixels(s.model.low_size))
         if bases and chain:
             made, wanted = bases[0].model.high_size, chain[0].model.low_size
-            message = f"{bases[0].name} ends at {made} pixels, but {chain[0].name} starts at {wanted}"
+            message = (
+                f"{bases[0].name} ends at {describe(made)} pixels, but {chain[0].name} starts at {describe(wanted)}"
+            )
             require(made == wanted, f"stages: {message}; a cascade needs them equal")
 
     def check_ends(self) -> None:

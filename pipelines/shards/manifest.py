@@ -137,7 +137,7 @@ def load_manifest(directory: str) -> Manifest:
     with _MANIFEST_FORMAT.decoding(path):
         return Manifest(
             format_version=data["format_version"],
-            stage=StageSpec(**data["stage"]),
+            stage=from_dict(StageSpec, data["stage"]),
             splits={split: tuple(ShardEntry(**entry) for entry in data["splits"][split]) for split in data["splits"]},
             provenance=data["provenance"],
             fingerprint=data["fingerprint"],

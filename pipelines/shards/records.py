@@ -20,6 +20,7 @@ from sr3core.errors import DataError
 from sr3core.images.pixels import largest_central_crop
 from sr3core.images.resize import blur, resize_area, resize_bicubic
 from sr3core.randomness import derive_seed
+from sr3core.sizes import fits_in
 
 _KEY_DIGITS = 20
 
@@ -55,11 +56,11 @@ def record_key(name: str, digest: str) -> str:
 def make_pixels(pixels: np.ndarray, stage: StageSpec) -> tuple[np.ndarray, np.ndarray | None]:
     """Make (high, low) of a stage from RGB (H, W, 3), as section 4 describes; low is None for a base model.
 
-    The largest central crop is area-resized to the high size, and that is resized to the low size by antialiased
-    bicubic interpolation.
+    The largest central crop of the high size's shape is area-resized to it, and that is resized to the low size by
+    antialiased bicubic interpolation.
     """
-    assert min(pixels.shape[:2]) >= stage.high_size, "images that are too small are rejected before"
-    high = resize_area(largest_central_crop(pixels), stage.high_size)
+    assert fits_in(stage.high_size, pixels.shape[:2]), "images that are too small are rejected before"
+    high = resize_area(largest_central_crop(pixels, stage.high_size), stage.high_size)
     return high, None if stage.low_size is None else resize_bicubic(high, stage.low_size)
 
 

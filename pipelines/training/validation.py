@@ -20,6 +20,7 @@ from sr3core.metrics.psnr import psnr
 from sr3core.networks.level_variances import level_variances
 from sr3core.randomness import derive_seed
 from sr3core.regression import regress
+from sr3core.sizes import num_pixels
 from sr3core.training import Trainer, TrainState
 from sr3core.upscaling.tiled_network import for_whole_images
 
@@ -37,7 +38,8 @@ class Validation:
         self._names = data_names(stage.data)
         self._tiles = max(1, config.batch_size // team.world_size)
         # As many pixels at once as a training batch has, whose memory is there.
-        self._batch_size = max(1, self._tiles * config.model.unet.image_size**2 // config.model.high_size**2)
+        at_once = self._tiles * num_pixels(config.model.unet.image_size)
+        self._batch_size = max(1, at_once // num_pixels(config.model.high_size))
 
     @torch.no_grad()
     def __call__(self, state: TrainState) -> dict[str, float]:

@@ -18,6 +18,7 @@ from sr3core.degradations.noise import add_noise
 from sr3core.degradations.resizing import METHODS, Method, resize
 from sr3core.degradations.settings import KERNEL_RADIUS, DegradationConfig
 from sr3core.randomness import derive_seed
+from sr3core.sizes import Size, sides_of, size_of
 from sr3core.transfer import send
 
 NUM_SIZES = 8
@@ -38,8 +39,8 @@ class Round:
     """Of the kernel's first axis, radians."""
     shape: float
     """beta of the generalised Gaussian."""
-    size: int
-    """Side that it is resized to, pixels."""
+    size: tuple[int, int]
+    """(height, width) that it is resized to, pixels."""
     method: Method
     """How it is resized."""
     gaussian: float
@@ -52,15 +53,17 @@ class Round:
     """Of JPEG; 0 for no compression."""
 
 
-def draw_rounds(config: DegradationConfig, low_size: int, high_size: int, seed: int) -> tuple[Round, ...]:
+def draw_rounds(config: DegradationConfig, low_size: Size, high_size: Size, seed: int) -> tuple[Round, ...]:
     """What an image draws: a function of its seed. The last round ends at low_size."""
     return tuple(
-        _draw(config, low_size if number == config.order - 1 else None, high_size, number, seed)
+        _draw(config, sides_of(low_size) if number == config.order - 1 else None, sides_of(high_size), number, seed)
         for number in range(config.order)
     )
 
 
-def _draw(config: DegradationConfig, size: int | None, high_size: int, number: int, seed: int) -> Round:
+def _draw(
+    config: DegradationConfig, size: tuple[int, int] | None, high_size: tuple[int, int], number: int, seed: int
+) -> Round:
     generator = np.random.Generator(np.random.Philox(derive_seed(seed, "degradation", number)))
     blurs, kind, one, two, angle, shape, where, method, noise, is_poisson, level, grey, jpeg, quality = (
         generator.random(14).tolist()
@@ -87,21 +90,24 @@ def _between(low: float, high: float, draw: float) -> float:
     return low + (high - low) * draw
 
 
-def _size_between(config: DegradationConfig, high_size: int, draw: float) -> int:
+def _size_between(config: DegradationConfig, high_size: tuple[int, int], draw: float) -> tuple[int, int]:
     share = int(draw * NUM_SIZES) / (NUM_SIZES - 1)
-    return round(high_size * config.resize_min * (config.resize_max / config.resize_min) ** share)
+    height, width = (
+        round(side * config.resize_min * (config.resize_max / config.resize_min) ** share) for side in high_size
+    )
+    return height, width
 
 
-def degrade(config: DegradationConfig, high: Tensor, low_size: int, seeds: Sequence[int]) -> Tensor:
-    """Make low-resolution images: (B, 3, H, H) in [-1, 1] -> (B, 3, h, h), whose values are those of 8 bits.
+def degrade(config: DegradationConfig, high: Tensor, low_size: Size, seeds: Sequence[int]) -> Tensor:
+    """Make low-resolution images: (B, 3, H, W) in [-1, 1] -> (B, 3, h, w), whose values are those of 8 bits.
 
     Args:
         config: the chain; its order is not 0.
         high: the targets.
-        low_size: h, pixels.
+        low_size: h and w, pixels.
         seeds: one per image, on which alone its result depends.
     """
-    draws = [draw_rounds(config, low_size, high.shape[-1], seed) for seed in seeds]
+    draws = [draw_rounds(config, low_size, size_of(*high.shape[-2:]), seed) for seed in seeds]
     images = [image[None] for image in (high + 1) / 2]
     for number in range(config.order):
         images = _through_round([draw[number] for draw in draws], images, seeds, number)
@@ -113,9 +119,9 @@ def _through_round(
 ) -> list[Tensor]:
     """A round for all images, those that have one size and get one together."""
     results: dict[int, Tensor] = {}
-    groups: dict[tuple[int, int, str], list[int]] = {}
+    groups: dict[tuple[torch.Size, tuple[int, int], str], list[int]] = {}
     for index, (drawn, image) in enumerate(zip(rounds, images, strict=True)):
-        groups.setdefault((image.shape[-1], drawn.size, drawn.method), []).append(index)
+        groups.setdefault((image.shape[-2:], drawn.size, drawn.method), []).append(index)
     for (_, size, method), members in groups.items():
         some = [rounds[index] for index in members]
         batch = resize(_blurred(some, torch.cat([images[index] for index in members])), size, method)  # type: ignore[arg-type]

@@ -8,16 +8,20 @@ import torch
 from torch import Tensor
 
 from sr3core.images.resize import area_weights, bicubic_weights
+from sr3core.sizes import Size, sides_of
 from sr3core.transfer import send
 
 Method = Literal["area", "bilinear", "bicubic"]
 METHODS: tuple[Method, ...] = ("area", "bilinear", "bicubic")
 
 
-def resize(images: Tensor, size: int, method: Method) -> Tensor:
-    """Resize square images: float (B, C, S, S) -> (B, C, size, size), not clipped. Area enlarges as bilinear does."""
-    weights = send(torch.as_tensor(_weights(images.shape[-1], size, method), dtype=images.dtype), images.device)
-    return weights @ images @ weights.T
+def resize(images: Tensor, size: Size, method: Method) -> Tensor:
+    """Resize images: float (B, C, H, W) -> (B, C, h, w), not clipped. Area enlarges as bilinear does."""
+    down, across = (
+        send(torch.as_tensor(_weights(before, after, method), dtype=images.dtype), images.device)
+        for before, after in zip(images.shape[-2:], sides_of(size), strict=True)
+    )
+    return down @ images @ across.T
 
 
 @lru_cache(maxsize=128)

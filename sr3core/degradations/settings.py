@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sr3core.hyperparameters import require
+from sr3core.sizes import Size, sides_of
 
 KERNEL_RADIUS = 10
 """Largest radius of a blur kernel, pixels."""
@@ -62,16 +63,16 @@ class DegradationConfig:
             " not hold",
         )
 
-    def check_size(self, low_size: int, high_size: int) -> None:
+    def check_size(self, high_size: Size) -> None:
         """Check that something is left of an image of a stage's size.
 
         Raises:
             ConfigError: it becomes smaller than a blur kernel.
         """
-        smallest = min(int(high_size * self.resize_min), high_size) if self.order == 2 else high_size
+        side = min(sides_of(high_size))
+        smallest = min(int(side * self.resize_min), side) if self.order == 2 else side
         require(
             self.order == 0 or smallest > KERNEL_RADIUS,
-            f"degradation.resize_min: {self.resize_min} leaves {smallest} of {high_size} pixels for the second blur,"
+            f"degradation.resize_min: {self.resize_min} leaves {smallest} of {side} pixels for the second blur,"
             f" whose kernels need {KERNEL_RADIUS + 1}; raise it, or take order 1",
         )
-        require(low_size >= 1, f"low_size: {low_size} is not positive")

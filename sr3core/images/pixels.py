@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sr3core.errors import DataError
+from sr3core.sizes import Size, sides_of
 
 if TYPE_CHECKING:  # processes that only prepare data avoid torch's 200 MB
     from torch import Tensor
@@ -40,15 +41,20 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return scaled.to(torch.uint8).permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
 
-def largest_central_crop(image: np.ndarray) -> np.ndarray:
-    """Crop (H, W, C) to its largest central square, (S, S, C) with S = min(H, W) (section 4, Datasets).
+def largest_central_crop(image: np.ndarray, shape: Size = 1) -> np.ndarray:
+    """Crop (H, W, C) to its largest central part of a shape, a square by default (section 4, Datasets).
 
     If a margin is odd, the extra row or column is cut off at the bottom or right.
+
+    Args:
+        image: (H, W, C).
+        shape: a size in the proportions wanted; sides that these do not divide are rounded down.
     """
     height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return image[top : top + side, left : left + side]
+    tall, wide = sides_of(shape)
+    rows, columns = min(height, width * tall // wide), min(width, height * wide // tall)
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return image[top : top + rows, left : left + columns]
 
 
 def as_images(images: np.ndarray | Tensor, name: str) -> Tensor:

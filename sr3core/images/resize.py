@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from sr3core.hyperparameters import Upsampling
+from sr3core.sizes import Size, sides_of
 
 if TYPE_CHECKING:  # processes that only prepare data avoid torch's 200 MB
     from torch import Tensor
@@ -26,9 +27,6 @@ BICUBIC_A = -0.5
 """Keys' parameter as in TensorFlow and Pillow; torch's plain bicubic uses -0.75 and differs by up to 25/255."""
 
 Float = type[np.float32] | type[np.float64]
-
-Size = int | tuple[int, int]
-"""The side of a square, or (height, width), in pixels."""
 
 _BAND_ROWS = 16  # wide weight matrices are mostly zeros; bands of this many rows are mostly nonzero
 
@@ -40,11 +38,6 @@ class _Band(NamedTuple):
     last: int
     low: int
     weights: np.ndarray
-
-
-def sides_of(size: Size) -> tuple[int, int]:
-    """(height, width) of a size."""
-    return (size, size) if isinstance(size, int) else size
 
 
 def area_weights(in_size: int, out_size: int) -> np.ndarray:

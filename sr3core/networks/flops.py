@@ -5,6 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from sr3core.hyperparameters import Precision, UNetConfig
 from sr3core.networks.unet import UNet, zero_inputs
+from sr3core.sizes import sides_of
 
 TRAINING_FACTOR = 3
 """Operations of a training step divided by those of a forward pass: the backward pass multiplies once for the inputs'
@@ -25,10 +26,9 @@ def forward_flops(config: UNetConfig) -> int:
 
     torch counts them on the meta device: convolutions, linear layers and attention, but no element-wise operations.
     """
-    side = config.image_size
     with torch.device("meta"):
         network = UNet(config).eval()
-        condition, image = zero_inputs(config, (side, side))
+        condition, image = zero_inputs(config, sides_of(config.image_size))
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             classes = None if config.num_classes is None else torch.zeros(1, dtype=torch.long)
             network(condition, image, torch.ones(1), classes)

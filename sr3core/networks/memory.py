@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from sr3core.hyperparameters import ModelConfig, Precision
 from sr3core.networks.unet import UNet, UNetBlock, num_parameters, zero_inputs
+from sr3core.sizes import num_pixels, sides_of
 
 _FLOAT32 = 4
 _WORKSPACE_BYTES = 2 << 30
@@ -77,8 +78,8 @@ def training_memory(
     saved = saved_activations(network)
     at_once = -(-num_images // num_micro_batches)
     share = 2 if precision == "bfloat16" else 1
-    pixels = model.unet.image_channels * model.unet.image_size**2 * _FLOAT32
-    enlarged = 0 if model.crop_size is None else model.unet.image_channels * model.high_size**2 * _FLOAT32
+    pixels = model.unet.image_channels * num_pixels(model.unet.image_size) * _FLOAT32
+    enlarged = 0 if model.crop_size is None else model.unet.image_channels * num_pixels(model.high_size) * _FLOAT32
     return MemoryBudget(
         weights=bytes_of_weights,
         average=bytes_of_weights if averages else 0,
@@ -111,9 +112,9 @@ def saved_activations(network: UNet) -> SavedActivations:
 
     It is up to a tenth too much: there, convolutions give NCHW, of which a 1x1 convolution saves a copy.
     """
-    config, side = network.config, network.config.image_size
+    config = network.config
     with torch.device("meta"):
-        condition, image = zero_inputs(config, (side, side))
+        condition, image = zero_inputs(config, sides_of(config.image_size))
     classes = None if config.num_classes is None else torch.zeros(1, dtype=torch.long, device="meta")
     with _Saved(network).watch() as saved:
         network(condition, image, torch.ones(1, device="meta"), classes)

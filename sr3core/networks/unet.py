@@ -46,30 +46,29 @@ class UNet(Network):
             init = config.branch_init
             return UNetBlock(in_channels, out_channels, embedding, config.dropout, resample, num_heads, init)
 
-        levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]
+        pairs = zip(config.level_sizes, config.channel_multipliers, strict=True)
+        levels = [(size, f"{size[0]}x{size[1]}", width * multiplier) for size, multiplier in pairs]
         channels = width
         skips = [width]  # channels of the feature maps on the skip connections
         self.encoder = nn.ModuleDict()
-        for level, (size, out_channels) in enumerate(levels):
+        for level, (size, name, out_channels) in enumerate(levels):
             if level > 0:
-                self.encoder[f"{size}x{size}_down"] = block(channels, channels, resample="down")
+                self.encoder[f"{name}_down"] = block(channels, channels, resample="down")
                 skips.append(channels)
             for index in range(config.num_res_blocks):
-                attends = size in config.attention_sizes
-                self.encoder[f"{size}x{size}_block{index}"] = block(channels, out_channels, attends)
+                self.encoder[f"{name}_block{index}"] = block(channels, out_channels, config.attends(size))
                 channels = out_channels
                 skips.append(channels)
-        size, _ = levels[-1]
+        _, name, _ = levels[-1]
         self.middle = nn.ModuleDict()
-        self.middle[f"{size}x{size}_block0"] = block(channels, channels, attends=True)
-        self.middle[f"{size}x{size}_block1"] = block(channels, channels)
+        self.middle[f"{name}_block0"] = block(channels, channels, attends=True)
+        self.middle[f"{name}_block1"] = block(channels, channels)
         self.decoder = nn.ModuleDict()
-        for level, (size, out_channels) in reversed(list(enumerate(levels))):
+        for level, (size, name, out_channels) in reversed(list(enumerate(levels))):
             if level < len(levels) - 1:
-                self.decoder[f"{size}x{size}_up"] = block(channels, channels, resample="up")
+                self.decoder[f"{name}_up"] = block(channels, channels, resample="up")
             for index in range(config.num_res_blocks + 1):
-                attends = size in config.attention_sizes
-                self.decoder[f"{size}x{size}_block{index}"] = block(channels + skips.pop(), out_channels, attends)
+                self.decoder[f"{name}_block{index}"] = block(channels + skips.pop(), out_channels, config.attends(size))
                 channels = out_channels
         assert not skips, "the decoder uses every feature map of the encoder"
         self.norm_out = normalization(channels)

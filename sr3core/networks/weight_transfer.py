@@ -17,7 +17,7 @@ from sr3core.errors import CheckpointError
 from sr3core.networks.unet import UNet
 from sr3core.networks.unet_weights import names_since_version_1
 
-_PLACE = re.compile(r"^(encoder|middle|decoder)\.(\d+)x\2_")
+_PLACE = re.compile(r"^(encoder|middle|decoder)\.(\d+)x(\d+)_")
 _NUM_NAMED = 5
 
 
@@ -98,23 +98,24 @@ def _read(network: UNet, path: Path) -> dict[str, Tensor]:
     return {_renamed(name, theirs, ours): value for name, value in named.items()}
 
 
-def _sizes(weights: dict[str, Tensor]) -> list[int]:
-    """Sides of a U-Net's levels, the largest first."""
+def _sizes(weights: dict[str, Tensor]) -> list[tuple[int, int]]:
+    """(height, width) of a U-Net's levels, the largest first."""
     places = (_PLACE.match(name) for name in weights)
-    return sorted({int(place[2]) for place in places if place}, reverse=True)
+    return sorted({(int(place[2]), int(place[3])) for place in places if place}, reverse=True)
 
 
-def _renamed(name: str, theirs: list[int], ours: list[int]) -> str:
+def _renamed(name: str, theirs: list[tuple[int, int]], ours: list[tuple[int, int]]) -> str:
     """The name of the block at the same level of our network; the middle is its last level, whatever its number."""
     place = _PLACE.match(name)
     if place is None or not ours:
         return name
-    level = theirs.index(int(place[2]))
+    level = theirs.index((int(place[2]), int(place[3])))
     if place[1] == "middle":
         level = len(ours) - 1
     if level >= len(ours):
         return name
-    return f"{place[1]}.{ours[level]}x{ours[level]}_{name[place.end() :]}"
+    height, width = ours[level]
+    return f"{place[1]}.{height}x{width}_{name[place.end() :]}"
 
 
 def _taken(name: str, ours: Tensor, theirs: Tensor | None, channels: int) -> Tensor | None:

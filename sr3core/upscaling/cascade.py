@@ -12,6 +12,7 @@ from sr3core.errors import ConfigError
 from sr3core.images.resize import upsample
 from sr3core.randomness import derive_seed
 from sr3core.regression import with_static
+from sr3core.sizes import sides_of
 from sr3core.transfer import send
 from sr3core.upscaling.stage import Stage, check_chain, fill, pad, refine, with_noise
 from sr3core.upscaling.tile_grid import Tiling
@@ -122,6 +123,6 @@ def draw(
         labels = send(torch.tensor(classes, dtype=torch.int64), base.device)
     denoise = as_denoiser(base.model, base.network, labels, guidance)
     noise = ImageNoise([derive_seed(seed, base.name) for seed in seeds], base.device)
-    shape = (len(seeds), base.model.unet.image_channels, size, size)
+    shape = (len(seeds), base.model.unet.image_channels, *sides_of(size))
     image = sample(denoise, None, shape, base.schedule, noise, progress)
     return image.clamp(-1, 1)

@@ -23,6 +23,7 @@ from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.network import Network
 from sr3core.randomness import derive_seed
 from sr3core.regression import check_mean, condition, regress
+from sr3core.sizes import describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,8 @@ def check_chain(models: Sequence[tuple[str, ModelConfig]]) -> None:
             raise ConfigError(f"stage {after} is a base model, which takes no image from {before}")
         if model.high_size != next_model.low_size:
             raise ConfigError(
-                f"stage {before} ends at {model.high_size} pixels, but {after} starts at {next_model.low_size};"
+                f"stage {before} ends at {describe(model.high_size)} pixels, but {after} starts at"
+                f" {describe(next_model.low_size)};"
                 " a cascade needs them equal"
             )
         if not (model.bounded and next_model.bounded):

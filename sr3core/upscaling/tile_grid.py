@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from sr3core.errors import ConfigError
+from sr3core.sizes import Size, sides_of
 from sr3core.upscaling.stage import Stage
 
 SMALLEST_DEFAULT_TILE = 256
@@ -54,9 +55,9 @@ class Tiling:
         return tile, overlap
 
 
-def default_tile(image_size: int, multiple: int) -> int:
-    """Side of a tile, pixels, a multiple of `multiple`: that of the images or crops of training, but at least 256."""
-    return max(image_size, SMALLEST_DEFAULT_TILE) // multiple * multiple
+def default_tile(image_size: Size, multiple: int) -> int:
+    """Side of a tile, pixels, a multiple of `multiple`: the longer one of images or crops of training, at least 256."""
+    return max(*sides_of(image_size), SMALLEST_DEFAULT_TILE) // multiple * multiple
 
 
 def default_overlap(tile: int) -> int:

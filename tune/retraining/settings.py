@@ -7,9 +7,11 @@ from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.settings.locations import Location
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.presets import preset
+from pipelines.settings.stages import stage_name
 from pipelines.settings.train import RunConfig, TrainConfig
 from sr3core.config import ADDED, PLACEMENT, override
 from sr3core.hyperparameters import require
+from sr3core.sizes import num_pixels
 from tune.search.settings import FeatureChoice, SearchConfig
 
 MIN_COMPARED = 3
@@ -110,6 +112,7 @@ class RetrainConfig:
 
 
 def _end_to_end(stages: tuple[TrainConfig, ...]) -> str:
-    sizes = [(s.model.low_size or 0, s.model.high_size) for s in stages if s.model.kind == "sr3"]
-    require(bool(sizes), "run: no stage is of kind sr3, so there is nothing to compare models by")
-    return f"{min(low for low, _ in sizes)}-{max(high for _, high in sizes)}"
+    models = [stage.model for stage in stages if stage.model.kind == "sr3"]
+    require(bool(models), "run: no stage is of kind sr3, so there is nothing to compare models by")
+    smallest = min((model.low_size for model in models), key=num_pixels)
+    return stage_name(smallest, max((model.high_size for model in models), key=num_pixels))

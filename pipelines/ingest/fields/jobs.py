@@ -13,6 +13,7 @@ from pipelines.ingest.decoding import Sample, SampleNotes, Workplace
 from pipelines.ingest.fields.arrays import arrays_of, varied
 from sr3core.errors import DataError
 from sr3core.samples.spec import SampleSpec
+from sr3core.sizes import Size, sides_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,21 +24,21 @@ class FieldLayout:
     """Batches in flight."""
     batch_size: int
     """Samples in a slot."""
-    high_size: int
-    """Side of the targets, cells."""
-    low_size: int
-    """Side of the inputs, cells."""
+    high_size: Size
+    """Of the targets, cells."""
+    low_size: Size
+    """Of the inputs, cells."""
     spec: SampleSpec
     """The channels."""
 
     @property
     def shapes(self) -> dict[str, tuple[int, int, int]]:
         """Shape of each array of a sample."""
-        spec, high, low = self.spec, self.high_size, self.low_size
+        spec, high, low = self.spec, sides_of(self.high_size), sides_of(self.low_size)
         made = len(spec.high)
-        found = {"high": (made, high, high), "low": (made + len(spec.further), low, low)}
-        found |= {"static": (len(spec.static), high, high)} if spec.static else {}
-        return found | ({"weights": (made, high, high)} if spec.has_mask else {})
+        found = {"high": (made, *high), "low": (made + len(spec.further), *low)}
+        found |= {"static": (len(spec.static), *high)} if spec.static else {}
+        return found | ({"weights": (made, *high)} if spec.has_mask else {})
 
     @property
     def num_bytes(self) -> int:

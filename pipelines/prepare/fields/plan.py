@@ -17,6 +17,7 @@ from pipelines.storage.uris import exists, join, write_atomic
 from pipelines.storage.versioned_json import JsonFormat
 from sr3core.config import fingerprint, fingerprint_of
 from sr3core.errors import ConfigError
+from sr3core.sizes import num_pixels
 
 FIELD_PLAN = "fields.json"
 """File of the plan in a preparation's folder."""
@@ -104,8 +105,8 @@ def _ranges(numbers: list[int], source: FieldSource) -> Iterator[tuple[tuple[int
 
 def _samples_per_shard(source: FieldSource) -> int:
     config, (stage,) = source.config, source.config.stage_specs
-    values = (len(source.high_names) + len(source.static_names)) * stage.high_size**2
-    values += len(source.low_names) * (stage.low_size or 0) ** 2
+    values = (len(source.high_names) + len(source.static_names)) * num_pixels(stage.high_size)
+    values += len(source.low_names) * num_pixels(stage.low_size)
     few = config.shard_bytes // (4 * values) if config.shard_bytes else config.samples_per_shard
     return max(1, min(config.samples_per_shard, few) // config.crops_per_image)
 

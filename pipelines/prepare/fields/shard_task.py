@@ -17,6 +17,7 @@ from pipelines.shards.records import content_digest, record_key
 from pipelines.shards.tar_writer import ShardWriter
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint
+from sr3core.sizes import Size, fits_in, rows_by_columns, sides_of
 
 _READ_AT_ONCE = 32
 """Samples of a range that are in memory at once, at most."""
@@ -79,10 +80,11 @@ def write_field_shard(config: PrepareConfig, shard: FieldShard, plan: str) -> Sh
     return index
 
 
-def _reject(sample: FieldSample, size: int) -> Reject:
+def _reject(sample: FieldSample, size: Size) -> Reject:
     height, width = sample.high.shape[-2:]
-    if min(height, width) < size:
-        return Reject(sample.name, RejectReason.TOO_SMALL, f"{height}x{width}: the shorter side is below {size}")
+    if not fits_in(size, (height, width)):
+        detail = f"{height}x{width}: not {rows_by_columns(size)} cells large"
+        return Reject(sample.name, RejectReason.TOO_SMALL, detail)
     return Reject(sample.name, RejectReason.EMPTY, "none of its values is known")
 
 
@@ -99,18 +101,18 @@ def _records(
     """The crops of a sample in which something is known; the whole sample where it is of the stage's size."""
     (stage,) = config.stage_specs
     assert stage.low_size is not None, "PrepareConfig refuses base models of stores"
-    size, low_size = stage.high_size, stage.low_size
+    (rows, columns), (low_rows, low_columns) = sides_of(stage.high_size), sides_of(stage.low_size)
     step = sample.high.shape[-1] // _common(sample.high.shape[-1], sample.low.shape[-1])
-    room = tuple((side - size) // step + 1 for side in sample.high.shape[-2:])
+    room = tuple((side - cut) // step + 1 for side, cut in zip(sample.high.shape[-2:], (rows, columns), strict=True))
     key, left = record_key(sample.name, digest), config.crops_per_image
-    for row, column in places(config.seed, size, key, (room[0], room[1])):
+    for row, column in places(config.seed, stage.high_size, key, (room[0], room[1])):
         top, first = row * step, column * step
-        window = np.s_[..., top : top + size, first : first + size]
+        window = np.s_[..., top : top + rows, first : first + columns]
         valid = None if sample.valid is None else sample.valid[window]
         if valid is not None and not valid.any():
             continue
-        at = top * low_size // size, first * low_size // size
-        low = sample.low[..., at[0] : at[0] + low_size, at[1] : at[1] + low_size]
+        at = top * low_rows // rows, first * low_columns // columns
+        low = sample.low[..., at[0] : at[0] + low_rows, at[1] : at[1] + low_columns]
         if low.dtype.kind == "f" and not np.isfinite(low).all():
             return
         yield FieldRecord(
@@ -119,7 +121,7 @@ def _records(
             low,
             None if static is None else static[window],
             valid,
-            {"name": sample.name, "window": [top, first, size, size]},
+            {"name": sample.name, "window": [top, first, rows, columns]},
         )
         left -= 1
         if not left:

@@ -13,6 +13,7 @@ from pipelines.stores.opening import open_store
 from pipelines.stores.store import Store, Times, Variable
 from sr3core.errors import ConfigError, DataError
 from sr3core.samples.spec import Channel
+from sr3core.sizes import fits_in
 
 _NUM_COMPARED = 8
 _NUM_SHOWN = 3
@@ -206,15 +207,14 @@ def _check_one_grid(store: Store, names: Sequence[str]) -> None:
 def _check_stage(source: FieldSource) -> None:
     """Refuse a stage of another ratio, or of larger samples, than the stores have."""
     (stage,) = source.config.stage_specs
-    assert stage.low_size is not None, "PrepareConfig refuses base models of stores"
-    wanted, (height, width) = Fraction(stage.high_size, stage.low_size), source.size
+    wanted, (height, width) = stage.scale, source.size
     scale = source.scale
     side = min(height, width)
     fitting = f"{int(side / scale)}-{side}"
     hint = f"a stage such as {fitting}" if side % scale.numerator == 0 else f"a stage of {scale} times"
     if wanted != scale:
         raise ConfigError(f"stages: {stage.name} is {wanted} times, and the grids are {scale} times; take {hint}")
-    if stage.high_size > min(height, width):
+    if not fits_in(stage.high_size, source.size):
         raise ConfigError(f"stages: {stage.name} is larger than the grid of {height}x{width}; take {hint}, or smaller")
 
 

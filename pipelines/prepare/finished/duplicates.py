@@ -14,6 +14,7 @@ from pipelines.runtime.threads import map_in_threads
 from pipelines.settings.prepare import PrepareConfig
 from pipelines.shards.manifest import load_index
 from pipelines.shards.summaries import DIGEST_BYTES, ShardSummary, images_of
+from sr3core.sizes import fits_in
 
 _SORTED_AT_ONCE = 10_000_000
 """Digests of 8 bytes each."""
@@ -63,7 +64,9 @@ def _stages_with_every_image(config: PrepareConfig) -> tuple[str, ...]:
     """Stages that together hold every image that any stage holds."""
     if config.max_flat < 1:  # an image may have crops of any one size alone that are not flat
         return config.stages
-    return (min(config.stage_specs, key=lambda stage: stage.high_size).name,)  # rejects the fewest as too small
+    sizes = {stage.name: stage.high_size for stage in config.stage_specs}
+    rejecting_fewest = [name for name, size in sizes.items() if all(fits_in(size, other) for other in sizes.values())]
+    return tuple(rejecting_fewest[:1]) or config.stages  # of a portrait and a landscape size, neither holds all
 
 
 def find_duplicates(plan: Plan, stages: Sequence[StageIndex]) -> Duplicates:

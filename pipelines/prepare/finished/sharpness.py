@@ -12,6 +12,7 @@ from pipelines.shards.manifest import Manifest, load_index
 from pipelines.shards.records import read_record
 from pipelines.storage.uris import join, read_range
 from sr3core.images.sharpness import BLOCK, MAX_BLOCK_STEP, MIN_DETAIL, block_step, fine_detail
+from sr3core.sizes import sides_of
 
 NUM_JUDGED = 64
 """Images that are looked at: the first ones of training, whose order is that of a hash."""
@@ -28,7 +29,7 @@ def sharpness_remarks(config: PrepareConfig, manifest: Manifest) -> Iterator[str
     detail, step = median(details), median(map(block_step, images))
     name = manifest.stage.name
     yield f"{name}: fine detail {detail:+.1f} dB against photos of a megapixel, steps at JPEG blocks {step:.2f}"
-    yield from _warnings(name, detail, step, manifest.stage.high_size)
+    yield from _warnings(name, detail, step, min(sides_of(manifest.stage.high_size)))
 
 
 def _warnings(name: str, detail: float, step: float, side: int) -> Sequence[str]:

@@ -10,6 +10,7 @@ from pipelines.settings.prepare import PrepareConfig
 from pipelines.settings.stages import StageSpec
 from pipelines.shards.records import record_key
 from sr3core.randomness import derive_seed
+from sr3core.sizes import Size, describe, num_pixels, rows_by_columns, sides_of
 
 FLAT_BELOW = 2
 """A crop is flat if the luma of neighbouring pixels differs by less than this on average, in levels of 256. In photos,
@@ -59,20 +60,19 @@ def pieces(
     if not config.cuts_natively:
         yield Piece(key, pixels)
         return
-    size, low_size = stage.high_size, stage.low_size or 0
-    scale = Fraction(1) if low is None else Fraction(size, low_size)
-    grid = scale.numerator
-    for top, left in chosen_places(config, size, key, pixels, grid):
+    size, low_size = stage.high_size, stage.low_size
+    scale = Fraction(1) if low is None or stage.scale is None else stage.scale
+    for top, left in chosen_places(config, size, key, pixels, scale.numerator):
         yield Piece(
             record_key(f"{name}@{top},{left}", digest),
             _cut(pixels, top, left, size),
-            None if low is None else _cut(low, int(top / scale), int(left / scale), low_size),
-            {"window": [top, left, size, size]},
+            None if low is None or low_size is None else _cut(low, int(top / scale), int(left / scale), low_size),
+            {"window": [top, left, *sides_of(size)]},
         )
 
 
 def chosen_places(
-    config: PrepareConfig, size: int, key: str, pixels: np.ndarray, grid: int = 1
+    config: PrepareConfig, size: Size, key: str, pixels: np.ndarray, grid: int = 1
 ) -> Iterator[tuple[int, int]]:
     """Places (top, left) of an image's crops, no two the same: `crops_per_image`, or as many as there are.
 
@@ -81,7 +81,8 @@ def chosen_places(
     """
     flat_left = int(config.max_flat * config.crops_per_image)
     left_to_cut, tries = config.crops_per_image, config.crops_per_image * TRIES_PER_CROP
-    room = ((pixels.shape[0] - size) // grid + 1, (pixels.shape[1] - size) // grid + 1)
+    height, width = sides_of(size)
+    room = ((pixels.shape[0] - height) // grid + 1, (pixels.shape[1] - width) // grid + 1)
     for _, (row, column) in zip(range(tries), places(config.seed, size, key, room), strict=False):
         place = row * grid, column * grid
         if config.max_flat < 1 and is_flat(_cut(pixels, *place, size)):
@@ -94,21 +95,22 @@ def chosen_places(
             return
 
 
-def places(seed: int, size: int, key: str, room: tuple[int, int]) -> Iterator[tuple[int, int]]:
+def places(seed: int, size: Size, key: str, room: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """Every place (top, left) once, in a random order that (seed, size, key) decide.
 
     The first places of a longer list are those of a shorter one. Stages of one high size share them.
 
     Args:
         seed: of the preparation.
-        size: side of the crops.
+        size: of the crops.
         key: of the image.
         room: number of possible tops and of possible lefts.
     """
     total = room[0] * room[1]
+    drawn_for = size if isinstance(size, int) else describe(size)
     moved: dict[int, int] = {}  # a shuffle by swaps, of which only the swapped places are held
     for number in range(total):
-        other = number + derive_seed(seed, "crop", size, key, number) % (total - number)
+        other = number + derive_seed(seed, "crop", drawn_for, key, number) % (total - number)
         drawn = moved.pop(other, other)
         if other != number:
             moved[other] = moved.pop(number, number)
@@ -127,13 +129,14 @@ def describe_crops(config: PrepareConfig, num_images: int) -> Iterator[str]:
     """Lines of a dry run: how many crops each stage gets at most, and their bytes without compression."""
     for stage in config.stage_specs if config.cuts_natively else ():
         count = num_images * config.crops_per_image
-        low = 3 * (stage.low_size or 0) ** 2 * (1 + config.blur_variants)
-        gigabytes = count * (3 * stage.high_size**2 + low) / 1e9
+        low = 3 * num_pixels(stage.low_size) * (1 + config.blur_variants)
+        gigabytes = count * (3 * num_pixels(stage.high_size) + low) / 1e9
         yield (
-            f"{stage.name}: at most {count} crops of {stage.high_size}x{stage.high_size} pixels,"
+            f"{stage.name}: at most {count} crops of {rows_by_columns(stage.high_size)} pixels,"
             f" {config.crops_per_image} of each image; {gigabytes:.2f} GB before compression"
         )
 
 
-def _cut(pixels: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
-    return pixels[top : top + size, left : left + size]
+def _cut(pixels: np.ndarray, top: int, left: int, size: Size) -> np.ndarray:
+    height, width = sides_of(size)
+    return pixels[top : top + height, left : left + width]

@@ -59,7 +59,7 @@ def check_pair(config: PrepareConfig, high: np.ndarray, low: np.ndarray) -> dict
     Raises:
         DecodeError: they are not in the stages' ratio, not aligned, or do not show the same.
     """
-    scale = next(Fraction(stage.high_size, stage.low_size) for stage in config.stage_specs if stage.low_size)
+    scale = next(stage.scale for stage in config.stage_specs if stage.scale is not None)
     if any(side != scale * small for side, small in zip(high.shape[:2], low.shape[:2], strict=True)):
         wanted = f"{float(scale):g} times the {_size(low)} of its low-resolution image"
         detail = f"{_size(high)} is not {wanted}, as the stages are"

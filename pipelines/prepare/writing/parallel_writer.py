@@ -20,6 +20,7 @@ from pipelines.settings.prepare import PrepareConfig
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
 from sr3core.errors import StorageError
+from sr3core.sizes import num_pixels
 
 MAX_ATTEMPTS = 4
 """Times that a shard is begun whose processes die: one may be lost with its node, or killed for another's memory."""
@@ -123,8 +124,8 @@ def _reserved_bytes(config: PrepareConfig) -> int:
     """
     import ray
 
-    largest = max(stage.high_size for stage in config.stage_specs)
-    wanted = _PROCESS_BYTES + _BYTES_PER_PIXEL * largest**2
+    largest = max(num_pixels(stage.high_size) for stage in config.stage_specs)
+    wanted = _PROCESS_BYTES + _BYTES_PER_PIXEL * largest
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
     return min(wanted, int(max((node.get("memory", 0) for node in nodes), default=0)))  # more would never be granted
 

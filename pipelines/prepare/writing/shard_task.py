@@ -25,6 +25,7 @@ from pipelines.shards.summaries import ShardSummary, summarise
 from pipelines.shards.tar_writer import ShardWriter
 from pipelines.storage.uris import join
 from sr3core.config import fingerprint
+from sr3core.sizes import Size, fits_in, rows_by_columns, sides_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +140,19 @@ def _add_image(
     height, width = picture.pixels.shape[:2]
     fits = True
     for shard in shards:
-        if min(height, width) < shard.stage.high_size:
-            detail = f"{width}x{height}: the shorter side is below {shard.stage.high_size}"
+        if not fits_in(shard.stage.high_size, (height, width)):
+            detail = f"{width}x{height}: {_too_small(shard.stage.high_size)}"
             shard.rejects.append(Reject(item.name, RejectReason.TOO_SMALL, detail))
             fits = False
             continue
         fits &= _add_pieces(config, item, shard, picture, report)
     return fits
+
+
+def _too_small(size: Size) -> str:
+    if isinstance(size, int):
+        return f"the shorter side is below {size}"
+    return f"not {size[1]} pixels wide and {size[0]} high"
 
 
 def _picture(
@@ -162,7 +169,7 @@ def _picture(
         image = call(decode_image, data)
     if config.align_faces:
         with report.timed("align"):
-            image = call(_aligned, image, max(stage.high_size for stage in config.stage_specs))
+            image = call(_aligned, image, max(max(sides_of(stage.high_size)) for stage in config.stage_specs))
     height, width = image.pixels.shape[:2]
     meta: dict[str, object] = {"name": item.name, "width": width, "height": height, "format": image.format}
     meta["notes"] = list(image.notes)
@@ -208,7 +215,7 @@ def _add_pieces(
         shard.names.append(item.name)
         shard.labels.append(item.label)
     if len(shard.digests) == before:
-        detail = f"every crop of {shard.stage.high_size}x{shard.stage.high_size} pixels that was tried is flat"
+        detail = f"every crop of {rows_by_columns(shard.stage.high_size)} pixels that was tried is flat"
         shard.rejects.append(Reject(item.name, RejectReason.FLAT, detail))
     return len(shard.digests) > before
 

@@ -39,7 +39,8 @@ class GuidedDiffusionUNet(Network):
         width = config.base_channels
         self.register_buffer("steps_of_log_snr", _falling_log_snr(noise), persistent=False)
         self.time_embed = nn.Sequential(nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width))
-        levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]
+        widths = [width * multiplier for multiplier in config.channel_multipliers]
+        levels = list(zip(config.level_sizes, widths, strict=True))
         channels = levels[0][1]
         self.input_blocks = nn.ModuleList([_Layers(nn.Conv2d(2 * config.image_channels, channels, 3, padding=1))])
         skips = [channels]
@@ -132,9 +133,9 @@ class _Layers(nn.Sequential):
         return h
 
 
-def _block(config: UNetConfig, in_channels: int, out_channels: int, size: int) -> _Layers:
+def _block(config: UNetConfig, in_channels: int, out_channels: int, size: tuple[int, int]) -> _Layers:
     layers = _Layers(_ResidualBlock(config, in_channels, out_channels))
-    if size in config.attention_sizes:
+    if config.attends(size):
         layers.append(_SelfAttention(config, out_channels))
     return layers
 

@@ -30,12 +30,13 @@ class IterativeRefinementUNet(Network):
         self.noise_level_mlp = nn.Sequential(
             nn.Identity(), nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, width)
         )
-        levels = [(config.image_size // 2**n, width * m) for n, m in enumerate(config.channel_multipliers)]
+        widths = [width * multiplier for multiplier in config.channel_multipliers]
+        levels = list(zip(config.level_sizes, widths, strict=True))
         channels, skips = width, [width]
         self.downs = nn.ModuleList([nn.Conv2d(2 * config.image_channels, width, 3, padding=1)])
         for size, out_channels in levels:
             for _ in range(config.num_res_blocks):
-                self.downs.append(_Block(config, channels, out_channels, size in config.attention_sizes))
+                self.downs.append(_Block(config, channels, out_channels, config.attends(size)))
                 channels = out_channels
                 skips.append(channels)
             if size != levels[-1][0]:
@@ -45,7 +46,7 @@ class IterativeRefinementUNet(Network):
         self.ups = nn.ModuleList()
         for size, out_channels in reversed(levels):
             for _ in range(config.num_res_blocks + 1):
-                attends = size in config.attention_sizes
+                attends = config.attends(size)
                 self.ups.append(_Block(config, channels + skips.pop(), out_channels, attends))
                 channels = out_channels
             if size != levels[0][0]:

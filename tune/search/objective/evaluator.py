@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import torch
 
+from pipelines.settings.stages import stage_name
 from pipelines.storage.local_files import replacing
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork, extract_features
@@ -68,7 +69,7 @@ class Evaluator:
 
     def _measure_batch(self, schedule: InferenceSchedule, batch: range) -> Measurements:
         task, part = self.task, slice(batch.start, batch.stop)
-        name = f"{task.model.low_size}-{task.model.high_size}"
+        name = stage_name(task.model.low_size, task.model.high_size)
         stage = Stage(name, task.model, self._network, schedule, self._mean)
         seeds = [derive_seed(task.seed, task.purpose, key) for key in task.keys[part]]
         low = task.low[part].copy()  # the object store's arrays are read-only, which torch warns about
