@@ -199,6 +199,8 @@ def _values(annotation: Any, marks: list[Any]) -> str:
     if origin is tuple and arguments[-1] is Ellipsis:
         one = _values(arguments[0], [])
         return one if tyro.conf.UseAppendAction in marks else f"{one} …"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_values(argument, []) for argument in arguments if argument is not type(None))
     if origin in (tuple, dict):
         return " ".join(_values(argument, []) for argument in arguments) + (" …" if origin is dict else "")
     return _METAVARS[annotation]

@@ -55,3 +55,5 @@ def test_an_odd_margin_leaves_the_extra_row_or_column_at_the_end():
     image = np.arange(5 * 8 * 3).reshape(5, 8, 3)
     np.testing.assert_array_equal(largest_central_crop(image), image[:, 1:6])
     np.testing.assert_array_equal(largest_central_crop(image.swapaxes(0, 1)), image.swapaxes(0, 1)[1:6])
+    np.testing.assert_array_equal(largest_central_crop(image, (1, 3)), image[1:3])  # 7 / 3 rows, rounded down
+    np.testing.assert_array_equal(largest_central_crop(image, (3, 1)), image[:, 3:4])
