@@ -42,7 +42,8 @@ class Options(Configured, Writing, OnRay):
     samples: tuple[Location, ...] = ()
     """With --outputs: folders of one method's outputs for the same inputs, one per seed; adds their diversity."""
     photos: Location | None = None
-    """With --run and --labels: folder of labelled photos, to measure a 64-256 cascade in Table 3's setting."""
+    """With --run: folder of photos that it never saw, of any sizes: each is shrunk, upscaled in tiles as `sr3 upscale`
+    does, and compared with itself. With --labels too, a 64-256 cascade is measured in Table 3's setting."""
     from_noise: int | None = None
     """With --run: generate this many images with the run's cascade and compare them with the originals of --split, as
     sets (Table 4; the paper's FID-50k uses 50000)."""
@@ -51,7 +52,7 @@ class Options(Configured, Writing, OnRay):
     without references of their own, such as images from noise."""
     out: Location | None = None
     """JSON file for the results of --outputs; those of a run are written to RUN/evaluation.json, of --photos to
-    RUN/table-3.json, of --from-noise to RUN/table-4.json."""
+    RUN/photos.json, with --labels to RUN/table-3.json, of --from-noise to RUN/table-4.json."""
     cache: Location | None = None
     """Folder for measurements of --outputs, keyed by content; default: OUT.measured."""
     config: Annotated[EvaluateConfig, Flat] = field(default_factory=EvaluateConfig)
@@ -70,8 +71,8 @@ class Options(Configured, Writing, OnRay):
             raise ConfigError("--data says where the data of a run are; leave it out, or name --run RUN")
         if self.run is not None and (self.unpaired or self.samples):
             raise ConfigError("--unpaired and --samples apply to --outputs, not to --run; leave them out")
-        if self.run is not None and (bool(self.photos) != bool(self.labels) or (self.out and not self.photos)):
-            raise ConfigError("with --run, --labels and --out need --photos; give --photos and --labels CSV together")
+        if self.run is not None and (self.labels or self.out) and not self.photos:
+            raise ConfigError("with --run, --labels and --out need --photos FOLDER")
         if self.unpaired and (self.inputs or self.labels or self.samples):
             raise ConfigError("--unpaired compares sets as a whole; leave out --inputs, --labels and --samples")
         if self.from_noise is not None and (self.run is None or self.photos):
@@ -79,7 +80,7 @@ class Options(Configured, Writing, OnRay):
         if self.from_noise is not None and self.from_noise < 2:
             raise ConfigError(f"--from-noise: {self.from_noise} is fewer than 2 images")
         if self.outputs and self.photos:
-            raise ConfigError("--photos needs --run: the photos are upscaled before they are classified")
+            raise ConfigError("--photos needs --run: the photos are upscaled before they are measured")
 
 
 COMMAND_LINE = CommandLine(
@@ -149,9 +150,13 @@ def _of_run(options: Options, run: str) -> dict[str, Any]:
     config, variant = options.config, options.measure
     if options.photos:
         from pipelines.evaluation.table_3 import evaluate_table_3
+        from pipelines.evaluation.whole_photos import evaluate_photos
 
+        if options.labels is None:
+            out = options.out or str(Path(run) / "photos.json")
+            return evaluate_photos(run, options.photos, out, config, variant)
         out = options.out or str(Path(run) / "table-3.json")
-        return evaluate_table_3(run, options.photos, str(options.labels), out, config, variant)
+        return evaluate_table_3(run, options.photos, options.labels, out, config, variant)
     if options.from_noise:
         from pipelines.evaluation.table_4 import evaluate_table_4
 
@@ -184,6 +189,7 @@ def _checked(options: Options) -> "tuple[str, IgnoredFiles]":
 def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
     """What is measured of a run; checks that its checkpoints, schedules and data exist, and remembers moved data."""
     from pipelines.evaluation.image_sets import ImageSet, read_labels
+    from pipelines.evaluation.whole_photos import find_whole_photos
     from pipelines.images.file_names import IgnoredFiles
     from pipelines.runs.run_data import remember_data, require_data, with_data
     from pipelines.runs.run_folder import open_run
@@ -201,7 +207,9 @@ def _checked_run(options: Options, location: str) -> "tuple[str, IgnoredFiles]":
         return f"{made} against {against}", originals.ignored
     methods = methods_of(run)
     photos = ImageSet.read(options.photos, "photos") if options.photos else None
-    if photos is not None:
+    if photos is not None and options.labels is None:
+        find_whole_photos(run, photos.folder, options.config.limit)
+    elif photos is not None:
         read_labels(str(options.labels), sorted(photos.files)[: options.config.limit])
     else:
         require_data(run, measured_stage(run), options.config.split)

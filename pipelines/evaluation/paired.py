@@ -34,6 +34,8 @@ class PairedSets:
     """The low-resolution inputs; they add consistency."""
     labels: Sequence[int] | None = None
     """ImageNet class of each image; they add classification errors."""
+    patches: "PairedSets | None" = None
+    """Parts of the images, from whose features the distances are computed; None for the images' own."""
 
 
 def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwork | None = None) -> dict[str, Any]:
@@ -53,7 +55,8 @@ def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwo
     networks = Networks(network or feature_network(), find_judge(config, needed=sets.labels is not None))
     measurer = networks.measurer(setup)
     pixelwise = [measurer.pixelwise(method, sets.references, sets.inputs, sets.names) for method in sets.methods]
-    requested = [networks.request(measurer, images, sets.names) for images in (*sets.methods, sets.references)]
+    shown = sets.patches or sets
+    requested = [networks.request(measurer, images, shown.names) for images in (*shown.methods, shown.references)]
     measurer.run(setup.num_actors)
 
     theirs = requested[-1].embedded()
@@ -67,7 +70,7 @@ def measure_pairs(sets: PairedSets, setup: MeasuringSetup, network: FeatureNetwo
         means = {name: numbers[name]["mean"] for name in ("distance", "kid") if name in numbers}
         compared.append(Compared(values, means, resampled))
     of_originals = external_values(sets.references, sets.names, config, setup.cache)
-    count, features = len(sets.names), networks.features
+    count, features = len(shown.names), networks.features
     judge = networks.classifier.description if networks.classifier and sets.labels is not None else None
     return {
         "distance": {

@@ -23,7 +23,7 @@ from pipelines.runtime.actor_pool import run_on_actors
 from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.allocator import keep_freed_memory
 from pipelines.runtime.progress_display import Counted, print_progress
-from pipelines.sampling.held_out_images import HeldOutImages, PreparedImages, Task
+from pipelines.sampling.held_out_images import HeldOutImages, PreparedImages, Task, WholePhotos, upscale_photo
 from pipelines.settings.evaluate import EvaluateConfig
 from pipelines.settings.stages import stage_name
 from pipelines.storage.leases.folder_lease import working_in
@@ -71,6 +71,7 @@ class SplitUpscaler:
         from sr3core.images.resize import upsample_bicubic, upsample_nearest
         from sr3core.randomness import derive_seed
         from sr3core.upscaling.cascade import run_cascade
+        from sr3core.upscaling.stage import output_size
 
         images, keys = task.images.load(self._reader_of), task.keys
         low = to_float(images.low).to(self._device)
@@ -78,10 +79,11 @@ class SplitUpscaler:
         if task.repeat:
             outputs = {repeated(task.repeat): run_cascade(self._methods["sr3"], low, seeds)}
         else:
-            size = next(iter(self._methods.values()))[-1].model.high_size
+            size = output_size([stage.model for stage in next(iter(self._methods.values()))], *images.low.shape[1:3])
             nearest = upsample_nearest(low, size)
             outputs = {"nearest": nearest, "bicubic": upsample_bicubic(low, size)}
-            outputs |= {name: run_cascade(stages, low, seeds) for name, stages in self._methods.items()}
+            enlarge = upscale_photo if isinstance(task.images, WholePhotos) else run_cascade
+            outputs |= {name: enlarge(stages, low, seeds) for name, stages in self._methods.items()}
         pictures = {} if task.repeat else {"low": images.low, "reference": images.high}
         pictures |= {method: to_uint8(output.cpu()) for method, output in outputs.items()}
         for method, made in pictures.items():
@@ -268,8 +270,9 @@ def _draw(run: str, config: EvaluateConfig, samples: Samples, images: HeldOutIma
 
 
 def _tasks(samples: Samples, images: HeldOutImages) -> list[Task]:
-    starts = range(0, len(images.keys), TASK_IMAGES)
-    tasks = [Task(images.part(slice(first, first + TASK_IMAGES))) for first in starts]
+    at_once = 1 if isinstance(images, WholePhotos) else TASK_IMAGES  # photos differ in size
+    starts = range(0, len(images.keys), at_once)
+    tasks = [Task(images.part(slice(first, first + at_once))) for first in starts]
     few = images.part(slice(0, NUM_REPEATED))
     return tasks + [Task(few, k) for k in range(1, len(samples.repeats) + 1)]
 

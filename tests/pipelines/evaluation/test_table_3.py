@@ -7,22 +7,8 @@ import pytest
 from PIL import Image
 
 from cluster.cli import main
-from pipelines.runs.run_folder import Run, create_run
-from pipelines.settings.presets import regression_of, small_stage
-from pipelines.settings.train import RunConfig
-from sr3core.checkpoint import save_checkpoint, take_snapshot
 from sr3core.features.classifiers import find_classifier
-from sr3core.training import create_state
-
-
-def untrained_run(folder, low: int, high: int) -> Run:
-    stage = small_stage(low, high, base_channels=8, num_steps=10, num_workers=1)
-    config = RunConfig(name="tiny", stages=(stage, regression_of(stage)))
-    run = create_run(folder, config, str(folder), {stage.name: "x"}, fresh=False)
-    for each in run.stages:
-        state = create_state(each.config.model, each.config.optimizer, 0)
-        save_checkpoint(each.checkpoints, take_snapshot(state), {})
-    return run
+from tests.untrained_runs import untrained_run
 
 
 @pytest.fixture
@@ -75,6 +61,6 @@ def test_other_sizes_and_half_a_command_are_refused(labelled, ray_session, capsy
     assert main(arguments(labelled)) == 2
     assert "Table 3 needs a cascade of 64-256 pixels" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main(["evaluate", "--run", str(labelled / "run"), "--photos", str(labelled / "photos")])
+        main(["evaluate", "--run", str(labelled / "run"), "--labels", str(labelled / "labels.csv")])
     message = " ".join(capsys.readouterr().err.split())  # it is wrapped to the terminal's width
-    assert "--labels and --out need --photos; give --photos and --labels CSV together" in message
+    assert "with --run, --labels and --out need --photos FOLDER" in message
