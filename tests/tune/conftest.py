@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.ingest import split_reader
+from pipelines.shards.manifest import MADE_BY
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_images, write_run
 
 
@@ -14,6 +15,7 @@ def held_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the prepared data by a few images in memory."""
     monkeypatch.setattr("tune.search.objective.task.load_split", fake_load_split)
     monkeypatch.setattr("tune.search.objective.references.load_split", fake_load_split)
+    monkeypatch.setattr("tune.search.objective.task.operator_of", lambda data, stage: MADE_BY)
     monkeypatch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 80)
 
 

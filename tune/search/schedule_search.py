@@ -29,7 +29,7 @@ from tune.search.confirmation.gain import published_for
 from tune.search.objective.held_out_images import fit_to_images
 from tune.search.objective.measurements import Task
 from tune.search.objective.references import with_references
-from tune.search.objective.task import load_task
+from tune.search.objective.task import check_weights, load_task, operator_of_inputs
 from tune.search.objective.yardstick import Estimate, label_of
 from tune.search.proposals.algorithms import ScheduleSearcher, create_algorithm, is_in
 from tune.search.proposals.defaults import defaults
@@ -95,6 +95,7 @@ def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
     started = time.perf_counter()
     opened = open_run(run)
     stage = opened.stage(config.stage)
+    check_weights(stage, config)
     config = fit_to_images(stage, config, lambda line: report(f"search {stage.name}: {line}"))
     task = load_task(stage, config)
     longer = chains(stage.config.model.noise_schedule, config.confirm_steps)
@@ -312,4 +313,5 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
         config=config,
         provenance={**provenance(config, parents), **origin},
         seconds=seconds,
+        operator=operator_of_inputs(stage),
     )

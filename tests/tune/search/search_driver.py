@@ -5,6 +5,7 @@ import sys
 
 import ray
 
+from pipelines.shards.manifest import MADE_BY
 from tests.tune.search.tiny_search import fake_load_split, make_config
 from tune.search import schedule_search as module
 from tune.search.objective import held_out_images, references, task
@@ -13,6 +14,7 @@ from tune.search.objective import held_out_images, references, task
 def main(run: str, address: str) -> None:
     """Search on a running cluster."""
     task.load_split = references.load_split = fake_load_split
+    task.operator_of = lambda data, stage: MADE_BY
     held_out_images.num_held_out = lambda stage, split: 80
     ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     module.search(run, make_config(), lambda line: print(line, flush=True))

@@ -10,6 +10,7 @@ from sr3core.errors import CheckpointError, ConfigError, DataError
 from tests.tune.search.tiny_search import make_config
 from tune.search.records.search_report import read_search
 from tune.search.schedule_search import search
+from tune.search.settings import ObjectiveWeights
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,14 @@ def test_a_regression_stage_has_nothing_to_search(tmp_path: Path, held_out: None
     run = make_run(tmp_path / "run", kind="regression")
     with pytest.raises(ConfigError, match="regression model, which has no schedule"):
         search(run.path, make_config())
+
+
+def test_given_inputs_have_no_consistency_to_search_by(
+    tiny_run: Any, no_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.search.objective.task.operator_of", lambda data, stage: None)
+    with pytest.raises(ConfigError, match=r"weights.consistency: 1, but the inputs of 4-16 were given"):
+        search(tiny_run.path, make_config(objective="weighted", weights=ObjectiveWeights(consistency=1)))
 
 
 def test_an_unknown_stage_is_named(tiny_run: Any, no_ray: None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import ray.cloudpickle
 
+from pipelines.shards.manifest import MADE_BY
 from sr3core.diffusion.schedules import check_gammas, schedule_from_json
 from tests.tune.search.tiny_search import TinyRun, fake_load_split, make_config, write_run
 from tune.search.records.search_report import describe_gain, find_searches, read_search
@@ -33,6 +34,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("tune.search.objective.task.load_split", fake_load_split)
         patch.setattr("tune.search.objective.references.load_split", fake_load_split)
+        patch.setattr("tune.search.objective.task.operator_of", lambda data, stage: MADE_BY)
         patch.setattr("tune.search.objective.held_out_images.num_held_out", lambda stage, split: 80)
         run = write_run(tmp_path_factory.mktemp("searched") / "run")
         config, lines = make_config(num_images=64, num_rungs=2, rung_factor=4, num_concurrent=2), []

@@ -125,6 +125,11 @@ def report() -> SearchReport:
     )
 
 
+def test_the_table_says_where_consistency_means_little(report: SearchReport) -> None:
+    assert "no one operator that is known made these inputs" in format_table(replace(report, operator=None))
+    assert "operator" not in format_table(report)
+
+
 def test_the_table_is_honest(report: SearchReport) -> None:
     table = format_table(report)
     rows = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")]

@@ -8,6 +8,7 @@ import numpy as np
 from pipelines.ingest.degraded_inputs import degrade_images
 from pipelines.ingest.split_reader import load_split
 from pipelines.runs.run_folder import StageRun
+from pipelines.shards.mixtures import operator_of
 from sr3core.config import fingerprint_of
 from sr3core.errors import CheckpointError, ConfigError
 from sr3core.features.extractors import (
@@ -72,6 +73,24 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
         weights=config.weights,
         batch_size=config.batch_size,
     )
+
+
+def operator_of_inputs(stage: StageRun) -> str | None:
+    """What made the stage's low-resolution images; None if they were given, or are degraded at random."""
+    return None if stage.config.degradation.order else operator_of(stage.data, stage.config.data_stage)
+
+
+def check_weights(stage: StageRun, config: SearchConfig) -> None:
+    """Refuse to search by consistency with inputs that no one known operator made.
+
+    Raises:
+        ConfigError: it is asked for.
+    """
+    if config.objective == "weighted" and config.weights.consistency and operator_of_inputs(stage) is None:
+        raise ConfigError(
+            f"weights.consistency: {config.weights.consistency:g}, but the inputs of {stage.name} were given or are"
+            " degraded at random, so what is consistent with them is not known; take 0"
+        )
 
 
 def feature_network(choice: FeatureChoice) -> FeatureNetwork:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipelines.runs.run_folder import write_atomic
+from pipelines.shards.manifest import MADE_BY
 from pipelines.storage.versioned_json import JsonFormat
 from sr3core import strict_json
 from sr3core.config import from_dict, to_dict
@@ -162,6 +163,8 @@ class SearchReport:
     """Checkpoint, data, versions."""
     seconds: float
     """Wall-clock time of the search, without earlier attempts."""
+    operator: str | None = MADE_BY
+    """What made the inputs; None if it is not known, or no one operator did: consistency then says little."""
     format: Literal["sr3-search"] = "sr3-search"
     format_version: int = SEARCH_FORMAT_VERSION
 

@@ -18,6 +18,11 @@ _COLUMNS = (
     "s/image",
 )
 
+UNKNOWN_OPERATOR = (
+    "Consistency is that of bicubic shrinking here, and no one operator that is known made these inputs: an image that"
+    " fits its input perfectly has an error, too."
+)
+
 
 def format_table(report: SearchReport) -> str:
     """Format the trials, the confirmation, and what stopped or failed.
@@ -36,6 +41,8 @@ def format_table(report: SearchReport) -> str:
         "",
         *_rows(done, {report.best, *report.front}),
     ]
+    if report.operator is None:
+        lines += ["", UNKNOWN_OPERATOR]
     if report.confirmation:
         found = report.confirmation
         title = f"## Confirmed on the {found.split} split with fresh noise"
