@@ -14,6 +14,7 @@ from pipelines.runs.run_folder import open_run
 from pipelines.runs.stage_run import StageRun
 from pipelines.training.resources import resources_per_worker
 from sr3core.regression import condition
+from sr3core.sizes import num_pixels
 from sr3core.upscaling.tiled_network import for_whole_images
 
 if TYPE_CHECKING:
@@ -84,6 +85,6 @@ def scales(stage: StageRun, device: str) -> tuple[tuple[float, ...], tuple[float
     def start(x_up: "Tensor") -> "Tensor":
         return condition(model, x_up.to(device), mean).cpu()
 
-    count = min(NUM_IMAGES, max(FEWEST, NUM_VALUES // model.high_size**2))
+    count = min(NUM_IMAGES, max(FEWEST, NUM_VALUES // num_pixels(model.high_size)))
     place = (stage.data, stage.config.data_stage, stage.config.degradation)
     return measure(*place, count, start), measure(*place, -(-count // 4), start, "validation")
