@@ -51,6 +51,7 @@ from sr3core.networks.inference import InferenceNetwork
 from sr3core.networks.memory import training_memory
 from sr3core.networks.precision import set_gpu_arithmetic
 from sr3core.networks.unet import UNet
+from sr3core.sizes import sides_of
 from sr3core.training import Trainer, create_state
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage
@@ -131,11 +132,11 @@ class Setting:
 
 def batch_of(model: ModelConfig, count: int, device: torch.device) -> Batch:
     """Random images, or crops of them in their last corner."""
-    low = None if model.low_size is None else torch.rand(count, 3, model.low_size, model.low_size, device=device)
-    high = torch.rand(count, 3, model.unet.image_size, model.unet.image_size, device=device)
+    low = None if model.low_size is None else torch.rand(count, 3, *sides_of(model.low_size), device=device)
+    high = torch.rand(count, 3, *sides_of(model.unet.image_size), device=device)
     classes = torch.zeros(count, dtype=torch.int64, device=device) if model.unet.num_classes else None
-    last = model.high_size - model.unet.image_size
-    corners = () if model.crop_size is None else ((last, last),) * count
+    (height, width), (of_crop, across) = sides_of(model.high_size), sides_of(model.unet.image_size)
+    corners = () if model.crop_size is None else ((height - of_crop, width - across),) * count
     return Batch(low, high, tuple(range(count)), classes=classes, corners=corners)
 
 
@@ -225,7 +226,7 @@ def sampling(setting: Setting) -> Iterator[Finding]:
         for num_steps in (10, 100) if setting.on_gpu else (2,):
             stage = Stage("check", model, network, default_schedule(model.noise_schedule, num_steps))
             for count in (1, 16) if setting.on_gpu else (1,):
-                images = torch.zeros(count, 3, model.low_size or 0, model.low_size or 0, device=setting.device)
+                images = torch.zeros(count, 3, *sides_of(model.low_size or 0), device=setting.device)
                 seconds = setting.seconds_of(
                     lambda stage=stage, images=images, count=count: upscale(stage, images, range(count)), 1
                 )
@@ -273,7 +274,7 @@ def fidelity(setting: Setting) -> Iterator[Finding]:
     torch.manual_seed(0)
     weights = UNet(model.unet)
     torch.nn.init.normal_(weights.conv_out.weight, std=0.02)
-    images = torch.rand(4, 3, model.low_size or 0, model.low_size or 0, device=setting.device) * 2 - 1
+    images = torch.rand(4, 3, *sides_of(model.low_size or 0), device=setting.device) * 2 - 1
     schedule = default_schedule(model.noise_schedule, 2 if not setting.on_gpu else 10)
     exact = None
     for precision in ("float32", "tf32", "bfloat16") if setting.on_gpu else ("float32",):

@@ -27,6 +27,7 @@ from sr3core.images.resize import resize_area, resize_bicubic
 from sr3core.networks.architectures import unet_16_128, unet_64_256, unet_64_512, unet_256_1024
 from sr3core.networks.level_variances import level_variances
 from sr3core.networks.unet import UNet
+from sr3core.sizes import sides_of
 from sr3core.training import Trainer, TrainState, create_state
 
 PHOTOS = Path(__file__).resolve().parents[2] / "pipelines" / "demo_photos"
@@ -44,12 +45,13 @@ DEPTHS = {
 def reduced(depth: str, branch_init: float) -> ModelConfig:
     """A network of the preset's levels and blocks; attention is at the same level."""
     paper, scale, size, width = DEPTHS[depth]
+    whole, _ = sides_of(paper.image_size)
     unet: UNetConfig = override(
         paper,
         image_size=size,
         base_channels=width,
         dropout=0.0,
-        attention_sizes=tuple(side * size // paper.image_size for side in paper.attention_sizes),
+        attention_sizes=tuple(side * size // whole for side in paper.attention_sizes),
         branch_init=branch_init,
     )
     return ModelConfig(low_size=size // scale, high_size=size, unet=unet)
@@ -77,7 +79,8 @@ def held_out(trainer: Trainer, state: TrainState, batch: Batch) -> tuple[float, 
 def starved(network: UNet, epsilon: float) -> float:
     """Share of the weights of the coarser levels whose gradients Adam's epsilon outweighs."""
     levels = network.config.channel_multipliers
-    sizes = [network.config.image_size // 2**n for n in range(len(levels) // 2, len(levels))]
+    whole, _ = sides_of(network.config.image_size)
+    sizes = [whole // 2**n for n in range(len(levels) // 2, len(levels))]
     parts = [
         (weight.numel(), float(weight.grad.square().mean().sqrt()))
         for name, weight in network.named_parameters()
@@ -92,9 +95,9 @@ def train(depth: str, branch_init: float, epsilon: float, seed: int, options: ar
     warmup = options.steps // 10
     optimizer = OptimizerConfig(learning_rate=options.rate, warmup_steps=warmup, ema_decay=0.0, epsilon=epsilon)
     state, trainer = create_state(model, optimizer, seed), Trainer(model, optimizer, seed)
-    images = photos(model.high_size)
-    assert model.low_size is not None
-    test, rest = batch_of(images[:HELD_OUT], model.low_size), images[HELD_OUT:]
+    images = photos(sides_of(model.high_size)[0])
+    low_size, _ = sides_of(model.low_size or 0)
+    test, rest = batch_of(images[:HELD_OUT], low_size), images[HELD_OUT:]
     order = np.random.Generator(np.random.Philox(seed))
     for step in range(options.steps + 1):
         if step % (options.steps // 12) == 0:
@@ -103,7 +106,7 @@ def train(depth: str, branch_init: float, epsilon: float, seed: int, options: ar
             line = arm | {"step": step, "loss": loss}
             share = None if step == 0 else starved(state.model, epsilon)
             print(json.dumps(line | {"starved": share, "variances": variances}), flush=True)
-        chosen = batch_of(rest[order.choice(len(rest), options.batch, replace=False)], model.low_size)
+        chosen = batch_of(rest[order.choice(len(rest), options.batch, replace=False)], low_size)
         trainer.step(state, state.model, [chosen])
 
 
