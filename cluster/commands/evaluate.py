@@ -88,6 +88,7 @@ COMMAND_LINE = CommandLine(
     options=Options,
     essential=(
         *("--run", "--outputs", "--references", "--inputs", "--out", "--split", "--limit", "--schedule"),
+        "--members",
         *("--from-noise", "--unpaired", "--num-actors", "--dry-run", "--config", "--address"),
     ),
     examples=(
@@ -104,7 +105,12 @@ def run(options: Options) -> int:
         return DONE
     with loading():
         from pipelines.evaluation.networks import check_weight_files
+        from pipelines.sampling.fields.upscale_fields import run_of_fields
 
+    if options.run and run_of_fields(options.run) is not None:
+        return _of_fields(options, options.run)
+    if options.config.members is not None:
+        raise ConfigError("members: ensembles are of fields, and these are images; leave it out")
     check_weight_files(options.measure)
     if options.run and options.dry_run:
         refuse_if_busy(options.run, "evaluating")
@@ -123,6 +129,23 @@ def run(options: Options) -> int:
     print(tabulate(result))
     for line in describe_evaluation(options, result):
         print(line)
+    return DONE
+
+
+def _of_fields(options: Options, location: str) -> int:
+    """Evaluate a run that makes fields."""
+    from cluster.field_evaluation import check_run_of_fields, evaluate_run_of_fields
+
+    for name in ("photos", "labels", "from_noise", "out"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name.replace('_', '-')} is for images, and {location} makes fields; leave it out")
+    data = read_data(options.data) if options.data else None
+    if options.dry_run:
+        refuse_if_busy(location, "evaluating")
+        print(f"would evaluate {check_run_of_fields(location, options.config, data, remember=False)}")
+        return DONE
+    with _place(options):
+        evaluate_run_of_fields(location, options.config, data, options.address)
     return DONE
 
 

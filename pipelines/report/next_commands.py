@@ -29,7 +29,7 @@ def after_training(run: Run) -> Iterator[str]:
     elif stages and not is_ablation(run):
         others = " (and so on for each stage)" if len(stages) > 1 else ""
         yield f"next: sr3 search --run {place} --stage {stages[0]}{others}"
-        yield f"  or: sr3 upscale PHOTOS --run {place} --out DIR"
+        yield f"  or: sr3 upscale {upscaled_by(run)}"
 
 
 def of_preparation(found: PrepareStatus, is_busy: bool) -> list[str]:
@@ -58,11 +58,22 @@ def of_run(run: Run, is_busy: bool) -> list[str]:
         return list(after_training(run)) or [f"next: sr3 report {place}"]
     if not all(list(stage.schedules.glob("best-*.json")) for stage in run.cascade()):
         return list(after_training(run))
-    if not (run.path / "evaluation.json").is_file():
+    if not (run.path / ("field-evaluation.json" if makes_fields(run) else "evaluation.json")).is_file():
         return [f"next: sr3 evaluate --run {place}"]
     if not (run.path / "report.html").is_file():
         return [f"next: sr3 report {place}"]
-    return [f"next: sr3 upscale PHOTOS --run {place} --out DIR"]
+    return [f"next: sr3 upscale {upscaled_by(run)}"]
+
+
+def upscaled_by(run: Run) -> str:
+    """Arguments of `sr3 upscale` for a run: of photos, or of a store where it makes fields."""
+    place = quote(run.location)
+    return f"STORE.zarr --run {place} --out OUT.zarr" if makes_fields(run) else f"PHOTOS --run {place} --out DIR"
+
+
+def makes_fields(run: Run) -> bool:
+    """Whether a run makes fields rather than images."""
+    return any(stage.sample is not None for stage in run.stages)
 
 
 def _resumed(run: Run) -> str:

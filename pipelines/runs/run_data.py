@@ -16,6 +16,7 @@ from pipelines.storage.uris import exists, join
 from sr3core import strict_json
 from sr3core.config import differences
 from sr3core.errors import DataError
+from sr3core.samples.spec import SampleSpec
 
 
 def with_data(run: Run, data: str | None) -> Run:
@@ -59,8 +60,10 @@ def remember_data(run: Run) -> None:
             run.bucket.push(path)
 
 
-def require_data(run: Run, stage: str, split: str, num_images: int = 1) -> None:
+def require_data(run: Run, stage: str, split: str, num_images: int = 1, fields: bool = False) -> None:
     """Check that a stage of the run's data is there with enough images; of a mixture, in each of its preparations.
+
+    With `fields`, the samples may be fields.
 
     Raises:
         DataError: the data were moved, lack the stage, have too few images in the split, or are fields; says what to
@@ -72,7 +75,12 @@ def require_data(run: Run, stage: str, split: str, num_images: int = 1) -> None:
             " repeat the command with `--data` and their folder, once: the model remembers it"
         )
     for part in parts_of(run.data):
-        _require_part(run, part.folder, stage, split, num_images)
+        sample = _require_part(run, part.folder, stage, split, num_images)
+        if sample is not None and not fields:
+            raise DataError(
+                f"{join(part.folder, stage)} holds fields: this command is for images. `sr3 train fields` trains on"
+                " fields, `sr3 upscale` makes ensembles of them, and `sr3 evaluate` scores these"
+            )
 
 
 def _renamed(data: str, moved: str) -> str:
@@ -80,7 +88,7 @@ def _renamed(data: str, moved: str) -> str:
     return " ".join("NEW_FOLDER" if part.folder == moved else quote(part.folder) for part in parts_of(data))
 
 
-def _require_part(run: Run, data: str, stage: str, split: str, num_images: int) -> None:
+def _require_part(run: Run, data: str, stage: str, split: str, num_images: int) -> SampleSpec | None:
     directory = join(data, stage)
     if not exists(data):
         raise DataError(
@@ -94,8 +102,4 @@ def _require_part(run: Run, data: str, stage: str, split: str, num_images: int) 
             f"{data} holds no complete stage {stage}, on which {run.location} is measured; prepare the same images"
             f" with `--stages {stages}` into another --out, and repeat the command with `--data` and that folder"
         )
-    if require_images(directory, split, num_images).sample is not None:
-        raise DataError(
-            f"{directory} holds fields: this command is for images. `sr3 train fields` trains on fields, `sr3 upscale`"
-            " makes ensembles of them, and sr3core.metrics.ensemble scores these"
-        )
+    return require_images(directory, split, num_images).sample

@@ -34,7 +34,15 @@ from sr3core.sizes import num_pixels
 
 RUN_FORMAT_VERSION = 1
 RESULTS = (
-    *("samples", "generated", "evaluation.json", "table-3.json", "table-3.json.images", "table-4.json"),
+    *(
+        "samples",
+        "generated",
+        "evaluation.json",
+        "field-evaluation.json",
+        "table-3.json",
+        "table-3.json.images",
+        "table-4.json",
+    ),
     *("ablation.json", "report.html"),
 )
 """What commands derive from the checkpoints beside the stages' folders; starting a run over deletes it."""

@@ -25,6 +25,8 @@ class EvaluateConfig:
     num_seeds: int = field(default=4, metadata=ADDED)
     """Samples that SR3 draws for each of the first held-out images, each with different noise, to measure their
     diversity; 1 skips that measurement."""
+    members: int | None = field(default=None, metadata=ADDED)
+    """Of a run of fields: members of each ensemble, at least 2; None for 8."""
     num_actors: int | None = field(default=None, metadata=PLACEMENT)
     """Copies of the models that work in parallel, one CPU each; None starts one per GPU of the cluster, at least
     one."""
@@ -33,8 +35,14 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         require(self.limit is None or self.limit >= 1, f"limit: {self.limit} is not positive")
+        require(self.members is None or self.members >= 2, f"members: {self.members} is fewer than 2")
         require(self.num_seeds >= 1, f"num_seeds: {self.num_seeds} is not positive")
         require(self.num_actors is None or self.num_actors >= 1, f"num_actors: {self.num_actors} is not positive")
+
+    @property
+    def num_members(self) -> int:
+        """Members of an ensemble of fields."""
+        return 8 if self.members is None else self.members
 
 
 OWN_METRICS = frozenset(

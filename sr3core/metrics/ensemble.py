@@ -74,15 +74,17 @@ def rank_histogram(members: Tensor, truth: Tensor, weights: Tensor | None = None
 
     Ties are shared evenly among the ranks that they span.
     """
-    count = len(members)
-    below, equal = (members < truth).sum(0), (members == truth).sum(0)
-    weight = torch.ones_like(truth, dtype=torch.float64) if weights is None else weights.double().expand(truth.shape)
-    share = (weight / (equal + 1)).flatten()
-    found = torch.zeros(count + 1, dtype=torch.float64, device=truth.device)
-    first, last = below.flatten(), (below + equal).flatten()
-    for rank in range(count + 1):
-        found[rank] = share[(first <= rank) & (rank <= last)].sum()
+    weight = torch.ones_like(truth) if weights is None else weights.expand(truth.shape)
+    found = rank_counts(members.reshape(len(members), 1, -1), truth.reshape(1, -1), weight.reshape(1, -1))
     return found / found.sum()
+
+
+def rank_counts(members: Tensor, truth: Tensor, weights: Tensor) -> Tensor:
+    """Weight of the values at which the truth has each rank: (M, ..., H, W), (..., H, W) twice -> (..., M + 1)."""
+    below, equal = (members < truth).sum(0), (members == truth).sum(0)
+    share, last = weights.double() / (equal + 1), below + equal
+    found = [torch.where((below <= rank) & (rank <= last), share, 0.0) for rank in range(len(members) + 1)]
+    return torch.stack([each.sum((-2, -1)) for each in found], dim=-1)
 
 
 def _at_least_two(members: Tensor) -> int:

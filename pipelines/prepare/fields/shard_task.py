@@ -105,6 +105,7 @@ def _records(
     step = sample.high.shape[-1] // _common(sample.high.shape[-1], sample.low.shape[-1])
     room = tuple((side - cut) // step + 1 for side, cut in zip(sample.high.shape[-2:], (rows, columns), strict=True))
     key, left = record_key(sample.name, digest), config.crops_per_image
+    block = {} if sample.block is None else {"block": sample.block}
     for row, column in places(config.seed, stage.high_size, key, (room[0], room[1])):
         top, first = row * step, column * step
         window = np.s_[..., top : top + rows, first : first + columns]
@@ -121,7 +122,7 @@ def _records(
             low,
             None if static is None else static[window],
             valid,
-            {"name": sample.name, "window": [top, first, rows, columns]},
+            {"name": sample.name, "window": [top, first, rows, columns], **block},
         )
         left -= 1
         if not left:

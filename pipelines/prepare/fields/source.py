@@ -30,6 +30,8 @@ class FieldSample:
     """(C_in, h, w), without missing values."""
     valid: np.ndarray | None
     """Where high is known, bool (C, H, W); None if nothing may be missing."""
+    block: int | None = None
+    """Number of its block of time, by which splits are made and intervals computed; None without blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,15 @@ class FieldSource:
         if self.config.missing == "refuse":
             self._refuse_missing(name, self.config.source, self.high_names, high)
             self._refuse_missing(name, self.config.low or self.config.source, self.low_names, low)
-            return FieldSample(name, high, low, None)
+            return FieldSample(name, high, low, None, self._block(number))
         valid = ~np.isnan(high) if high.dtype.kind == "f" else np.ones(high.shape, bool)
         known = np.stack([filled(plane) for plane in low]) if low.dtype.kind == "f" else low
-        return FieldSample(name, np.where(valid, high, high.dtype.type(0)), known, valid)
+        return FieldSample(name, np.where(valid, high, high.dtype.type(0)), known, valid, self._block(number))
+
+    def _block(self, number: int) -> int | None:
+        if self.config.split_by != "time" or self.times is None:
+            return None
+        return int(self.times.seconds[number]) // self.config.block_seconds
 
     def _refuse_missing(self, name: str, place: str, names: Sequence[str], values: np.ndarray) -> None:
         for variable, plane in zip(names, values, strict=True):

@@ -1,7 +1,6 @@
 """Training on fields: sizes and channels from the data, a regression and a chain on top of it, resumed bit for bit."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,16 +14,12 @@ from pipelines.runs.field_samples import fitted_to_data, levels_of
 from pipelines.runs.run_data import require_data
 from pipelines.runs.run_folder import Run, create_run, data_fingerprints, open_run
 from pipelines.settings.presets import preset, small_stage
-from pipelines.settings.train import RunConfig
-from pipelines.training.frozen_mean import freeze_mean
-from pipelines.training.mean_scale import fix_scale
 from pipelines.training.sample_grids import draw_grid_between_steps, grid_path
-from pipelines.training.worker_group import Team
-from pipelines.training.worker_loop import train_as_worker
 from sr3core.checkpoint import read_info, sampling_weights
 from sr3core.config import override, to_dict
 from sr3core.errors import ConfigError, DataError
 from sr3core.training import create_state
+from tests.field_runs import begin, shallow, train, trained
 from tests.field_stores import config, written
 
 
@@ -34,42 +29,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     wanted = config(folder, folder, missing="mask")
     prepare_fields(wanted)
     return wanted.out
-
-
-def shallow(data: str, **changes) -> RunConfig:
-    run = fitted_to_data(preset("fields"), data)
-    small = {
-        "num_steps": 4,
-        "model__unet__base_channels": 8,
-        "validation_every": 2,
-        "checkpoint_every": 2,
-        "num_validation_images": 4,
-        "placement__trackers": (),
-    }
-    return replace(run, stages=tuple(override(stage, **(small | changes)) for stage in run.stages))
-
-
-def make_run(place: Path, data: str, **changes) -> Run:
-    wanted = shallow(data, **changes)
-    return create_run(place, wanted, data, data_fingerprints(data, wanted), fresh=False)
-
-
-def train(run: Run, name: str) -> None:
-    train_as_worker(run.stage(name), Team(0, 1, torch.device("cpu")), lambda _: None)
-
-
-def trained(place: Path, data: str, **changes) -> Run:
-    run = make_run(place, data, **changes)
-    train(run, "fields-regression")
-    begin(run)
-    train(open_run(place), "fields")
-    return open_run(place)
-
-
-def begin(run: Run) -> None:
-    """What comes between the regression's last step and the first one of the stage that starts from it."""
-    freeze_mean(run.stage("fields"), run.stage("fields-regression"))
-    fix_scale(run.stage("fields"))
 
 
 @pytest.fixture(scope="module")

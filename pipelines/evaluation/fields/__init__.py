@@ -1,0 +1,1 @@
+"""Scoring the ensembles of fields that a run makes of held-out samples."""
