@@ -29,7 +29,7 @@ def after_training(run: Run) -> Iterator[str]:
     elif stages and not is_ablation(run):
         others = " (and so on for each stage)" if len(stages) > 1 else ""
         yield f"next: sr3 search --run {place} --stage {stages[0]}{others}"
-        yield f"  or: sr3 upscale {upscaled_by(run)}"
+        yield f"  or: {upscaling(run)}"
 
 
 def of_preparation(found: PrepareStatus, is_busy: bool) -> list[str]:
@@ -62,13 +62,14 @@ def of_run(run: Run, is_busy: bool) -> list[str]:
         return [f"next: sr3 evaluate --run {place}"]
     if not (run.path / "report.html").is_file():
         return [f"next: sr3 report {place}"]
-    return [f"next: sr3 upscale {upscaled_by(run)}"]
+    return [f"next: {upscaling(run)}"]
 
 
-def upscaled_by(run: Run) -> str:
-    """Arguments of `sr3 upscale` for a run: of photos, or of a store where it makes fields."""
-    place = quote(run.location)
-    return f"STORE.zarr --run {place} --out OUT.zarr" if makes_fields(run) else f"PHOTOS --run {place} --out DIR"
+def upscaling(run: Run) -> str:
+    """How to upscale with a run: photos, or a store where it makes fields."""
+    if makes_fields(run):
+        return f"sr3 upscale STORE.zarr --run {quote(run.location)} --out OUT.zarr"
+    return f"sr3 upscale PHOTOS --run {quote(run.location)} --out DIR"
 
 
 def makes_fields(run: Run) -> bool:
