@@ -11,6 +11,7 @@ from typing import Any
 import jinja2
 
 from pipelines.report.documents import ABLATION, EVALUATION, SAMPLES, STUDY, TABLE_3, TABLE_4, TIMINGS, read_document
+from pipelines.report.fields.section import field_section
 from pipelines.report.from_noise import Drawn, drawn_images
 from pipelines.report.gallery import extremes, gallery_rows, patches, strips
 from pipelines.report.paper_tables import ORDERINGS
@@ -65,6 +66,7 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
     ours, *theirs = (_results(each, notes) for each in (run, *others))
     evaluation = ours.evaluation
     drawn = drawn_images(run, ours.table_4, notes)
+    fields = field_section(run, notes)
     pictures = _pictures(run, evaluation["keys"] if evaluation else [], notes)
     measured = measure_pictures(pictures, notes, evaluation["variants"] if evaluation else RANKED)
     return {
@@ -74,8 +76,9 @@ def gather(run: Run, study: str | None = None, others: Sequence[Run] = ()) -> di
         "ends": [rows_by_columns(size).replace("x", "×") for size in ours.ends or ()],
         "times": times(*ours.ends) if ours.ends else None,
         "ablated": is_ablation(run),
-        "verdict": _verdict(run, evaluation, drawn),
+        "verdict": fields["verdict"] if fields else _verdict(run, evaluation, drawn),
         "drawn": drawn,
+        "fields": fields,
         "evaluation": evaluation,
         "results": ours.methods,
         "others": theirs,
