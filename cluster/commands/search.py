@@ -132,12 +132,14 @@ def _search_and_report(planned: "list[PlannedSearch]", options: Options) -> int:
 
 def describe_search(result: "SearchResult", run: str) -> Iterator[str]:
     """What the search found, where it is, and the next command."""
+    from pipelines.report.next_commands import upscaling
     from pipelines.report.verdict import search_verdict
+    from pipelines.runs.run_folder import open_run
     from sr3core.config import to_dict
 
     yield search_verdict(to_dict(result.report))
     yield f"published: {result.schedule.name}, in {result.schedule_path}; all trials: {result.path}"
-    yield f"next: sr3 upscale PHOTOS --run {quote(run)} --out DIR    (takes this schedule)"
+    yield f"next: {upscaling(open_run(run))}    (takes this schedule)"
 
 
 def _checked(place: str, config: SearchConfig, options: Options) -> list[str]:
@@ -150,7 +152,7 @@ def _checked(place: str, config: SearchConfig, options: Options) -> list[str]:
     run, lines = with_data(open_run(place), read_data(options.data) if options.data else None), []
     stage = run.stage(config.stage)
     checkpoint = stage.weights.newest()
-    require_data(run, stage.config.data_stage, config.split, 0)
+    require_data(run, stage.config.data_stage, config.split, 0, fields=True)
     config = fit_to_images(stage, config, lines.append)
     if not options.dry_run:
         remember_data(run)

@@ -31,6 +31,11 @@ class Yardstick:
     paired: bool
     """Whether they are of the originals of the inputs."""
 
+    @property
+    def groups(self) -> np.ndarray | None:
+        """None: all images are independent."""
+        return None
+
     def where(self, places: np.ndarray) -> "Yardstick":
         """The same for some of the images."""
         return Yardstick(

@@ -24,13 +24,13 @@ from pipelines.storage.leases.lease import check_all_held
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.errors import Sr3Error
-from tune.search.confirmation.confirm import chains, confirm
+from tune.search.confirmation.confirm import chains, confirm, name_of
 from tune.search.confirmation.gain import published_for
 from tune.search.objective.held_out_images import fit_to_images
 from tune.search.objective.measurements import Task
 from tune.search.objective.references import with_references
 from tune.search.objective.task import check_weights, load_task, operator_of_inputs
-from tune.search.objective.yardstick import Estimate, label_of
+from tune.search.objective.yardstick import SCORES
 from tune.search.proposals.algorithms import ScheduleSearcher, create_algorithm, is_in
 from tune.search.proposals.defaults import defaults
 from tune.search.proposals.space import RefinementSpace, SearchSpace, Space
@@ -98,7 +98,7 @@ def _search(run: str, config: SearchConfig, report: Report) -> SearchResult:
     check_weights(stage, config)
     config = fit_to_images(stage, config, lambda line: report(f"search {stage.name}: {line}"))
     task = load_task(stage, config)
-    longer = chains(stage.config.model.noise_schedule, config.confirm_steps)
+    longer = chains(stage.config.model, config.confirm_steps)
     identity = {"search": _identity(config), "task": task.identity}
     folder = stage.path / "search" / (config.name or f"{config.num_steps}-{fingerprint_of(identity)[:8]}")
     ledger = Ledger(folder, identity)
@@ -153,7 +153,8 @@ class _Session:
     def __init__(self, stage: StageRun, task: Task, config: SearchConfig, ledger: Ledger, report: Report) -> None:
         self.stage, self.task, self.config, self.ledger, self.report = stage, task, config, ledger, report
         self.training = stage.config.model.noise_schedule
-        self.space = SearchSpace.of(self.training, config.steps, config.samplers, config.starts)
+        self.bounded = stage.config.model.bounded
+        self.space = SearchSpace.of(self.training, config.steps, config.samplers, config.starts, self.bounded)
         self.shared = ray.put(task)
         self.placement = {"cpus": config.cpus_per_trial, "gpus": config.trial_resources.gpus}
 
@@ -180,7 +181,10 @@ class _Session:
 
     def defaults(self, budget: int) -> list[InferenceSchedule]:
         """The schedules that one would use without a search; the winner is compared with the first."""
-        return [self._named(schedule, budget) for schedule in defaults(self.training, budget)]
+        found = defaults(self.training, budget)
+        if not self.bounded:
+            found = tuple(replace(one, sampler=replace(one.sampler, clip="none")) for one in found)
+        return [self._named(schedule, budget) for schedule in found]
 
     def _named(self, schedule: InferenceSchedule, budget: int) -> InferenceSchedule:
         """With several budgets, a fixed schedule's name includes its own."""
@@ -230,7 +234,7 @@ class _Session:
         resources = {"cpu": config.cpus_per_trial, "gpu": config.trial_resources.gpus}
         trainable = ray_tune.with_parameters(ScheduleTrial, shared=[self.shared], **self.placement)
         fid, kid = ("FID", "KID") if task.feature_network.is_fid else ("distance", "kernel distance")
-        words: dict[Estimate, str] = {"fid": fid, "fid-infinity": fid, "kid": kid, "weighted": "objective"}
+        words: dict[str, str] = {"fid": fid, "fid-infinity": fid, "kid": kid, "weighted": "objective", **SCORES}
         word = words[task.estimates[-1]]
         notes = TrialNotes(ledger, config.num_trials + config.num_refinements, word, self.report)
         # The table compares with these; the other defaults are judged in full by the confirmation.
@@ -299,7 +303,7 @@ def _conclude(session: _Session, longer: Sequence[TrialRecord], seconds: float) 
     return SearchReport(
         stage=stage.name,
         num_steps=config.num_steps,
-        label=label_of(task.feature_network, config.num_images, len(task.references)),
+        label=name_of(task, config.num_images),
         is_fid=task.feature_network.is_fid,
         feature_network=task.feature_network.name,
         split=config.split,

@@ -8,7 +8,7 @@ from sr3core.config import ADDED, PLACEMENT
 from sr3core.hyperparameters import SamplerAlgorithm, Start, require
 
 Algorithm = Literal["tpe", "cmaes", "random", "grid"]
-Objective = Literal["fid", "kid", "weighted"]
+Objective = Literal["fid", "kid", "weighted", "crps", "energy"]
 FeatureChoice = Literal["auto", "inception", "seeded"]
 WarmStart = Literal["elbo", "gits", "learned"]
 
@@ -97,7 +97,10 @@ class SearchMethod:
     objective: Objective = "fid"
     """What to minimise. fid of fewer than 10,000 images is extrapolated to infinitely many, against other images than
     the inputs'; below 64 images KID decides, which few images do not bias. Without Inception weights, fid and kid are
-    distances on other features, and are labelled so."""
+    distances on other features, and are labelled so. Of fields: crps, which is taken for fid, is the fair CRPS of
+    ensembles, and energy their energy score, both in standard deviations of the channels."""
+    members: int = field(default=4, metadata=ADDED)
+    """Members of the ensembles by which schedules of fields are judged."""
     weights: ObjectiveWeights = field(default_factory=ObjectiveWeights)
     """Weights for objective weighted."""
     features: FeatureChoice = "auto"
@@ -158,6 +161,7 @@ class SearchMethod:
         )
         require(self.num_references >= 16, f"num_references: {self.num_references} is less than 16")
         require(self.confirm_seeds >= 1, f"confirm_seeds: {self.confirm_seeds} is not positive")
+        require(self.members >= 2, f"members: {self.members} is fewer than 2")
         require(self.batch_size >= 1, f"batch_size: {self.batch_size} is not positive")
         require(self.cpus_per_trial > 0, f"cpus_per_trial: {self.cpus_per_trial} is not positive")
         require((self.gpus_per_trial or 0) >= 0, f"gpus_per_trial: {self.gpus_per_trial} is negative")

@@ -71,7 +71,7 @@ class Forecaster:
         found: dict[str, dict[str, np.ndarray]] = {}
         for name, members in {**made, TRUTH: truth[None]}.items():
             terms = forecast_terms(members, truth, valid)
-            terms["energy"] = energy_terms(_standardised(members, spec), _standardised(truth, spec), valid)
+            terms["energy"] = energy_terms(standardised(members, spec), standardised(truth, spec), valid)
             terms |= self._further(samples, row, members, truth)
             found[name] = {key: value.numpy() for key, value in terms.items()}
             found[name]["histogram"] = _histograms(members[:, 0].numpy(), spec, known)
@@ -96,7 +96,7 @@ def _repeated(tensor: Tensor, count: int) -> Tensor:
     return tensor.expand(count, *tensor.shape[1:])
 
 
-def _standardised(values: Tensor, spec: SampleSpec) -> Tensor:
+def standardised(values: Tensor, spec: SampleSpec) -> Tensor:
     """Physical values, (..., C, H, W), in standard deviations of their channels."""
     flat = values.numpy().reshape(-1, *values.shape[-3:])
     return torch.from_numpy(np.stack([to_model(each, spec.high) for each in flat]) / SPREAD).view(values.shape)

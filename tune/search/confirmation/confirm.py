@@ -10,14 +10,14 @@ from ray.exceptions import RayError
 
 from pipelines.runs.run_folder import StageRun
 from pipelines.runtime.tasks import watch
-from sr3core.diffusion.schedules import InferenceSchedule, default_schedule
-from sr3core.hyperparameters import NoiseScheduleConfig
+from sr3core.diffusion.schedules import InferenceSchedule, default_sampler, default_schedule
+from sr3core.hyperparameters import ModelConfig
 from tune.search.confirmation.gain import measure_gains, pairs_of
 from tune.search.objective.evaluator import judge
 from tune.search.objective.measurements import Task, schedule_fingerprint
 from tune.search.objective.references import with_references
 from tune.search.objective.task import load_task
-from tune.search.objective.yardstick import label_of
+from tune.search.objective.yardstick import label_of as distance_label
 from tune.search.records.search_report import Confirmation, TrialRecord, best_of, describe_gain
 from tune.search.settings import SearchConfig, TrialResources
 from tune.search.trial import NUMBERS, reason
@@ -44,7 +44,7 @@ def confirm(
     if config.confirm_split is None:
         return None
     task = with_references(load_task(stage, config, confirm=True), stage, config, confirm=True)
-    label = label_of(task.feature_network, len(task.keys), len(task.references))
+    label = name_of(task, len(task.keys))
     compared = {schedule_fingerprint(trial.schedule): trial for trial in winners}
     for winner in winners:
         for trial in _rivals(winner, trials, every=config.confirm_defaults == "all"):
@@ -65,13 +65,21 @@ def confirm(
     )
 
 
-def chains(training: NoiseScheduleConfig, steps: Sequence[int]) -> tuple[TrialRecord, ...]:
+def name_of(task: Task, num_images: int) -> str:
+    """Name of what schedules are judged by."""
+    if task.fields is not None:
+        return task.fields.label
+    return distance_label(task.feature_network, num_images, len(task.references))
+
+
+def chains(model: ModelConfig, steps: Sequence[int]) -> tuple[TrialRecord, ...]:
     """Algorithm 2 on the trained schedule respaced to each number of steps, up to all training steps.
 
     Raises:
         ConfigError: more steps than the schedule was trained with.
     """
-    return tuple(_chain(default_schedule(training, num_steps)) for num_steps in steps)
+    sampler = default_sampler(model)
+    return tuple(_chain(default_schedule(model.noise_schedule, num_steps, sampler)) for num_steps in steps)
 
 
 def _chain(schedule: InferenceSchedule) -> TrialRecord:

@@ -125,16 +125,17 @@ def gain_of(
     """
     count = len(draws[0][0].features)
     references = task.references[:count] if task.paired else task.references
+    groups = np.arange(count) if task.groups is None else task.groups[:count]
 
-    def difference(mask: np.ndarray) -> float:
-        gaps = []
+    def difference(exchanged_groups: np.ndarray) -> float:
+        mask, gaps = exchanged_groups[groups], []
         for winner, rival in draws:
             first, second = exchanged(winner, rival, mask), exchanged(rival, winner, mask)
             ours, theirs = (objective_of(one, references, task, estimate) for one in (first, second))
             gaps.append(theirs - ours)
         return float(np.mean(gaps))
 
-    return swapped_difference(difference, count, num_swaps=num_swaps, level=level)
+    return swapped_difference(difference, int(groups.max()) + 1, num_swaps=num_swaps, level=level)
 
 
 def exchanged(ours: Measurements, theirs: Measurements, mask: np.ndarray) -> Measurements:

@@ -6,7 +6,7 @@ from sr3core.metrics.fid import Moments, frechet_distance, frechet_distance_from
 from sr3core.metrics.fid_infinity import extrapolated_frechet_distance
 from sr3core.metrics.kid import kernel_distance, kernel_distances_without
 from tune.search.objective.measurements import Compared, Measurements, Task
-from tune.search.objective.yardstick import Estimate
+from tune.search.objective.yardstick import FIELD_COLUMNS, SCORES, Estimate
 from tune.search.settings import ObjectiveWeights
 
 NUM_JACKKNIFE_GROUPS = 10
@@ -40,6 +40,10 @@ def values(
     measured: Measurements, references: np.ndarray, task: Task, estimate: Estimate, kid: float | None = None
 ) -> dict[str, float]:
     """distance, kid, psnr, ssim, consistency, seconds_per_image, objective; kid is computed unless it is given."""
+    if estimate in SCORES:
+        score = mean_score(measured, estimate)
+        blank = dict.fromkeys(("kid", "psnr", "ssim", "consistency"), float("nan"))
+        return {**blank, "distance": score, "objective": score, "seconds_per_image": float(measured.seconds.mean())}
     found = {
         "distance": distance(measured.features, references, task.paired),
         "kid": kernel_distance(measured.features, references) if kid is None else kid,
@@ -66,6 +70,8 @@ def objective_value(found: dict[str, float], estimate: Estimate, weights: Object
 
 def objective_of(measured: Measurements, references: np.ndarray, task: Compared, estimate: Estimate) -> float:
     """The value that the search minimises, alone: nothing is computed that it does not need."""
+    if estimate in SCORES:
+        return mean_score(measured, estimate)
     if estimate == "kid":
         return kernel_distance(measured.features, references)
     if estimate != "weighted":
@@ -77,6 +83,11 @@ def objective_of(measured: Measurements, references: np.ndarray, task: Compared,
     if weights.kid:
         found["kid"] = kernel_distance(measured.features, references)
     return objective_value(found | means_of(measured), estimate, weights)
+
+
+def mean_score(measured: Measurements, estimate: Estimate) -> float:
+    """Mean of the score of ensembles over samples of fields."""
+    return float(measured.features[:, FIELD_COLUMNS.index(estimate)].astype(np.float64).mean())
 
 
 def means_of(measured: Measurements) -> dict[str, float]:
@@ -111,6 +122,8 @@ def standard_errors(measured: Measurements, references: np.ndarray, task: Task) 
         standard_error of distance, kid_error and objective_error; NaN for fewer than four images.
     """
     names = {"standard_error": "distance", "kid_error": "kid", "objective_error": "objective"}
+    if task.groups is not None:
+        return _score_errors(measured, task.groups[: len(measured.features)], task.estimates[-1], names)
     num_images = len(measured.features)
     num_groups = min(NUM_JACKKNIFE_GROUPS, num_images // 2)
     if num_groups < 2:
@@ -122,6 +135,18 @@ def standard_errors(measured: Measurements, references: np.ndarray, task: Task) 
         for n, kid in enumerate(kids)
     ]
     return {error: _jackknife([one[name] for one in left]) for error, name in names.items()}
+
+
+def _score_errors(
+    measured: Measurements, groups: np.ndarray, estimate: Estimate, names: dict[str, str]
+) -> dict[str, float]:
+    """The same for a mean over samples of fields: whole blocks of time are left out, since neighbours are alike."""
+    found = dict.fromkeys(names, float("nan"))
+    numbers = np.unique(groups)
+    if len(numbers) >= 2:
+        error = _jackknife([mean_score(measured.where(groups != number), estimate) for number in numbers])
+        found |= {"standard_error": error, "objective_error": error}
+    return found
 
 
 def _jackknife(replicates: list[float]) -> float:

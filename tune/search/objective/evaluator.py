@@ -23,6 +23,7 @@ from sr3core.randomness import derive_seed
 from sr3core.upscaling.cascade import upscale
 from sr3core.upscaling.stage import Stage
 from tune.search.objective.estimates import summarise
+from tune.search.objective.field_scores import measure_fields
 from tune.search.objective.measurements import Measurements, Task, measurement_path
 
 
@@ -68,6 +69,8 @@ class Evaluator:
         return Measurements.join([self._measure_batch(schedule, batch) for batch in batches])
 
     def _measure_batch(self, schedule: InferenceSchedule, batch: range) -> Measurements:
+        if self.task.fields is not None:
+            return measure_fields(self.task, self._network, self._mean, schedule, batch, self.device)
         task, part = self.task, slice(batch.start, batch.stop)
         name = stage_name(task.model.low_size, task.model.high_size)
         stage = Stage(name, task.model, self._network, schedule, self._mean)

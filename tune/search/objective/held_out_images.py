@@ -7,7 +7,8 @@ from pipelines.runs.run_folder import StageRun
 from pipelines.settings.mixtures import describe_data
 from sr3core.config import override
 from sr3core.errors import DataError
-from tune.search.objective.yardstick import ENOUGH_FOR_KID, what_decides
+from sr3core.hyperparameters import require
+from tune.search.objective.yardstick import ENOUGH_FOR_KID, SCORES, what_decides
 from tune.search.settings import SearchConfig
 
 MIN_IMAGES = 4
@@ -25,6 +26,7 @@ def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str],
     Raises:
         DataError: there are fewer than MIN_IMAGES.
     """
+    config = _with_objective(stage, config)
     found = num_held_out(stage, config.split)
     if found < MIN_IMAGES:
         raise DataError(
@@ -35,8 +37,9 @@ def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str],
     if found < config.num_images:
         report(f"only {found} {config.split} images are held out: judging by these, not by {config.num_images}")
         config = _with_images(config, found)
-    config = _with_rungs_that_can_rank(config, report)
-    if (words := what_decides(config.objective, config.num_images)) is not None:
+    if stage.sample is None:
+        config = _with_rungs_that_can_rank(config, report)
+    if stage.sample is None and (words := what_decides(config.objective, config.num_images)) is not None:
         report(words)
     if config.confirm_split is not None and num_held_out(stage, config.confirm_split) < MIN_IMAGES:
         report(
@@ -45,6 +48,20 @@ def fit_to_images(stage: StageRun, config: SearchConfig, report: Callable[[str],
         )
         config = override(config, confirm_split=None)
     return config
+
+
+def _with_objective(stage: StageRun, config: SearchConfig) -> SearchConfig:
+    """With the objective that a stage can be judged by; without warm starts, which are computed of images."""
+    if stage.sample is None:
+        is_of_fields = config.objective in SCORES
+        require(not is_of_fields, f"objective: {config.objective} is of fields, and {stage.name} makes images")
+        return config
+    require(
+        config.objective in ("fid", *SCORES),
+        f"objective: {config.objective} is of images, and {stage.name} makes fields; take crps or energy",
+    )
+    objective = "crps" if config.objective == "fid" else config.objective
+    return override(config, objective=objective, warm_starts=())
 
 
 def num_held_out(stage: StageRun, split: str) -> int:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pipelines.ingest.fields.split import FieldSet
 from sr3core.config import fingerprint_of, scientific
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import FeatureNetwork
@@ -13,6 +14,18 @@ from sr3core.hyperparameters import ModelConfig
 from sr3core.networks.network import Network
 from tune.search.objective.yardstick import Estimate
 from tune.search.settings import ObjectiveWeights
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class FieldInputs:
+    """Held-out samples of fields, and how their ensembles are made."""
+
+    samples: FieldSet
+    groups: np.ndarray
+    """Number of each sample's block of time, (N,)."""
+    members: int
+    label: str
+    """Name of the score."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -47,10 +60,22 @@ class Task:
     """By what schedules are judged at each rung."""
     weights: ObjectiveWeights
     batch_size: int
+    fields: FieldInputs | None = None
+    """The samples, if the stage makes fields; low, high and references are empty then."""
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Number of each sample's group, (N,), whose samples are alike; None if all are independent."""
+        return None if self.fields is None else self.fields.groups
 
 
 class Compared(Protocol):
     """What a value of a set of images depends on, beside its measurements."""
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        """Number of each sample's group, (N,), whose samples are alike; None if all are independent."""
+        ...
 
     @property
     def paired(self) -> bool:
@@ -73,7 +98,7 @@ class Measurements:
     """Measurements of some images with one schedule, in the order of the images."""
 
     features: np.ndarray
-    """(n, D) float32."""
+    """(n, D) float32. Of fields: CRPS and energy score, (n, 2), and the rest is not a number but for the time."""
     psnr: np.ndarray
     """(n,) dB."""
     ssim: np.ndarray

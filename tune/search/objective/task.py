@@ -19,6 +19,7 @@ from sr3core.features.extractors import (
     find_inception,
     load_inception,
 )
+from tune.search.objective.field_scores import load_field_task
 from tune.search.objective.measurements import Task
 from tune.search.objective.yardstick import estimates_of, is_paired
 from tune.search.settings import FeatureChoice, SearchConfig
@@ -39,6 +40,8 @@ def load_task(stage: StageRun, config: SearchConfig, confirm: bool = False) -> T
     """
     if stage.config.model.kind != "sr3":
         raise ConfigError(f"stage: {stage.name} is a {stage.config.model.kind} model, which has no schedule to search")
+    if stage.sample is not None:
+        return load_field_task(stage, config, confirm)
     checkpoint = stage.weights.fingerprint()
     split = config.confirm_split if confirm else config.split
     assert split is not None

@@ -11,9 +11,14 @@ from typing import Literal
 from sr3core.features.extractors import FeatureNetwork, distance_label
 from tune.search.settings import Objective
 
-Estimate = Literal["fid", "fid-infinity", "kid", "weighted"]
+Estimate = Literal["fid", "fid-infinity", "kid", "weighted", "crps", "energy"]
 """fid: as the paper measures it, against the originals of the inputs. fid-infinity: extrapolated to infinitely many
-images, against other images; kid and weighted: against these too, where images are too few for fid."""
+images, against other images; kid and weighted: against these too, where images are too few for fid. crps and energy:
+means of the scores of ensembles of fields."""
+SCORES: dict[str, str] = {"crps": "CRPS", "energy": "energy score"}
+"""Estimates that are means over samples of fields, in words."""
+FIELD_COLUMNS = ("crps", "energy")
+"""Scores in the columns of the features that are measured of fields."""
 
 ENOUGH_FOR_FID = 10_000
 """The authors of FID advise at least so many; the paper takes 50,000."""
@@ -52,6 +57,11 @@ def what_decides(objective: Objective, num_images: int) -> str | None:
     if num_images < ENOUGH_FOR_EXTRAPOLATION:
         return f"{needs}: judging by KID against other images; {ENOUGH_FOR_EXTRAPOLATION} are enough to extrapolate FID"
     return f"{needs}: judging by FID extrapolated to infinitely many, against other images, with KID as second opinion"
+
+
+def score_label(objective: Objective, members: int) -> str:
+    """Name the score of ensembles of fields."""
+    return f"{SCORES[objective]} of {members} members, in standard deviations of the channels"
 
 
 def label_of(network: FeatureNetwork, num_images: int, num_references: int) -> str:

@@ -77,6 +77,8 @@ class SearchSpace:
     largest_noise_first: float = NOISE_FIRST[1]
     """Upper end of noise_first: 1e-3, or the respaced trained schedule's where that is larger, at few steps."""
     starts: tuple[Start, ...] = ("noise",)
+    clips: tuple[Clipping, ...] = get_args(Clipping)
+    """How y_0_hat may be clipped; fields are not."""
 
     def __post_init__(self) -> None:
         if not 0 < self.smallest_gamma < 1 - LARGEST_NOISE_FIRST:
@@ -92,12 +94,14 @@ class SearchSpace:
         steps: Sequence[int],
         samplers: Sequence[SamplerAlgorithm],
         starts: Sequence[Start] = ("noise",),
+        bounded: bool = True,
     ) -> "SearchSpace":
         """The space for a network trained with this noise schedule."""
         smallest = float(training_gammas(training)[-1])
         respaced = 1 - default_schedule(training, min(steps)).gammas[1]
         largest = min(max(NOISE_FIRST[1], respaced), LARGEST_NOISE_FIRST)
-        return cls(tuple(steps), smallest, tuple(samplers), largest, tuple(starts))
+        clips: tuple[Clipping, ...] = get_args(Clipping) if bounded else ("none",)
+        return cls(tuple(steps), smallest, tuple(samplers), largest, tuple(starts), clips)
 
     @property
     def choices(self) -> dict[str, tuple[Any, ...]]:
@@ -105,9 +109,8 @@ class SearchSpace:
         found: dict[str, tuple[Any, ...]] = {
             "family": FAMILIES,
             "sampler": self.samplers,
-            "clip": get_args(Clipping),
         }
-        several = {"num_steps": self.steps, "start": self.starts}
+        several = {"clip": self.clips, "num_steps": self.steps, "start": self.starts}
         return found | {name: values for name, values in several.items() if len(values) > 1}
 
     @property
@@ -135,7 +138,7 @@ class SearchSpace:
         values = decode(self, point)
         budget = values.get("num_steps", self.steps[0])
         start = values.get("start", self.starts[0])
-        sampler = SamplerConfig(algorithm=values["sampler"], clip=values["clip"], start=start)
+        sampler = SamplerConfig(algorithm=values["sampler"], clip=values.get("clip", self.clips[0]), start=start)
         if knob := _knob(sampler.algorithm):
             sampler = replace(sampler, **{knob: values["randomness"]})
         last = values["gamma_last"] if start == "noise" else values["signal_start"] ** 2

@@ -101,4 +101,4 @@ def _with_error(value: float | None, error: float | None, form: str, scale: floa
 
 
 def _number(value: float | None, form: str) -> str:
-    return "failed" if value is None else format(value, form)
+    return "–" if value is None else format(value, form)
