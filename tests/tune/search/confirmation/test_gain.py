@@ -23,6 +23,7 @@ class References:
     """What a gain reads of a task."""
 
     paired = False
+    groups = None
     weights = ObjectiveWeights(fid=0, psnr=1)
 
     def __init__(self) -> None:
