@@ -31,7 +31,7 @@ class RasterStore(Store):
         if not self._paths:
             raise DataError(f"{location} holds no .tif or .tiff")
         self.names = tuple(self._paths)
-        with opened(self._path(0)) as file:
+        with opened(self.path_of(0)) as file:
             bands, size = band_names(file), (file.height, file.width)
             dtype = np.dtype(file.dtypes[0])
             masked = file.nodata is not None
@@ -44,10 +44,10 @@ class RasterStore(Store):
         return np.stack([self._read(name, number) for number in range(start, stop)])
 
     def _read(self, name: str, number: int) -> np.ndarray:
-        with opened(self._path(number)) as file:
+        with opened(self.path_of(number)) as file:
             if band_names(file) != self._bands:
                 raise DataError(
-                    f"{self._path(number)} has the bands {', '.join(band_names(file))}, the first file"
+                    f"{self.path_of(number)} has the bands {', '.join(band_names(file))}, the first file"
                     f" {', '.join(self._bands)}"
                 )
             band, dtype = self._bands.index(name) + 1, self.variables[name].dtype
@@ -56,7 +56,8 @@ class RasterStore(Store):
                 values = np.where(file.read_masks(band) > 0, values.astype(np.float32), np.float32(np.nan))
             return values.astype(dtype)
 
-    def _path(self, number: int) -> str:
+    def path_of(self, number: int) -> str:
+        """Place of a sample, which rasterio opens."""
         return self._paths[self.names[number]]
 
 

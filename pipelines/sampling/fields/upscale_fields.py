@@ -16,9 +16,11 @@ from pipelines.runtime.actor_resources import find_actor_resources
 from pipelines.runtime.progress_display import Counted, print_progress
 from pipelines.settings.upscale import UpscaleConfig
 from pipelines.storage.uris import absolute
-from pipelines.stores.names import NETCDF, ZARR, suffix_of
+from pipelines.stores.names import NETCDF, RASTER, ZARR, suffix_of
 from pipelines.stores.opening import open_store, require_packages
+from pipelines.stores.raster_store import RasterStore
 from pipelines.stores.refined import RefinedStore, Refinement
+from pipelines.stores.refined_rasters import RefinedRasters
 from pipelines.stores.store import Store
 from sr3core.config import fingerprint, from_dict, to_dict
 from sr3core.errors import ConfigError, DataError, Sr3Error
@@ -47,13 +49,13 @@ class FieldPlan:
     stage: str
     source: str
     out: str
-    """A .zarr, or a NetCDF file that is made of one at the end."""
+    """A .zarr, a NetCDF file that is made of one at the end, or of TIFF a folder."""
     config: UpscaleConfig
 
     @property
     def working(self) -> str:
-        """The zarr store that is filled."""
-        return self.out if suffix_of(self.out) in ZARR else f"{self.out}.unfinished.zarr"
+        """The zarr store, or the folder of TIFF, that is filled."""
+        return f"{self.out}.unfinished.zarr" if suffix_of(self.out) in NETCDF else self.out
 
 
 def plan_fields(run: Run, sources: tuple[str, ...], out: str, config: UpscaleConfig) -> FieldPlan:
@@ -67,15 +69,24 @@ def plan_fields(run: Run, sources: tuple[str, ...], out: str, config: UpscaleCon
     stages = run.cascade() or run.regressions()
     if len(sources) != 1 or len(stages) != 1:
         raise ConfigError(f"images: a run of fields takes one store, such as lr.zarr; {len(sources)} were named")
-    if suffix_of(out) not in (*ZARR, *NETCDF):
-        raise ConfigError(f"out: {out} is neither a .zarr nor a NetCDF file (.nc), which hold fields")
-    require_packages("xarray", "zarr", "netCDF4")
+    _check_kind(sources[0], out)
     (stage,) = stages
     stage.check_weights()
     plan = FieldPlan(run.location, stage.name, absolute(sources[0]), absolute(out), config)
     _check_input(_spec(stage), open_store(plan.source))
     _static_maps(_spec(stage), config)
     return plan
+
+
+def _check_kind(source: str, out: str) -> None:
+    """Check that the output is of a kind that the input can be written as: of TIFF a folder, of others a store."""
+    if isinstance(open_store(absolute(source)), RasterStore):
+        if suffix_of(out) in (*ZARR, *NETCDF, *RASTER):
+            raise ConfigError(f"out: {out} is to be a folder, which receives a TIFF for each of {source}")
+        return
+    if suffix_of(out) not in (*ZARR, *NETCDF):
+        raise ConfigError(f"out: {out} is neither a .zarr nor a NetCDF file (.nc), which hold fields")
+    require_packages("xarray", "zarr", "netCDF4")
 
 
 def _spec(stage: StageRun) -> SampleSpec:
@@ -153,11 +164,13 @@ def _worked(plan: FieldPlan, missing: list[int]) -> Iterator[Any]:
         yield number
 
 
-def _output(plan: FieldPlan) -> RefinedStore:
+def _output(plan: FieldPlan) -> RefinedStore | RefinedRasters:
     stage, store = open_run(plan.run).stage(plan.stage), open_store(plan.source)
     spec = _spec(stage)
     grid = store.variables[spec.low[0].name]
     how = {"source": plan.source, "weights": stage.weights.fingerprint(), "config": fingerprint(plan.config)}
+    if isinstance(store, RasterStore):
+        return RefinedRasters(plan.out, store, spec.high, plan.config.members, how)
     what = Refinement(
         store,
         grid,
