@@ -77,28 +77,26 @@ def _cells(trial: TrialRecord, bold: bool) -> list[str]:
     knob = [f"{name} {getattr(sampler, name):.2f}"] if name else []
     clipped = {"none": "not clipped", "static": "clipped", "dynamic": "clipped dynamically"}[sampler.clip]
     twice = f" ({trial.num_evaluations} evaluations)" if trial.num_evaluations != trial.num_steps else ""
+    nothing = "failed" if trial.status == "failed" else "–"
+
+    def number(value: float | None, form: str, error: float | None = None, scale: float = 1) -> str:
+        if value is None:
+            return nothing
+        return format(scale * value, form) + ("" if error is None else f" ± {scale * error:.2g}")
+
     return [
         f"**{trial.name}**" if bold else trial.name,
         f"{trial.num_steps}{twice}",
         ", ".join([sampler.algorithm, *knob, clipped, *_start(trial)]),
-        _with_error(trial.objective, trial.objective_error, ".4g"),
-        _with_error(trial.distance, trial.standard_error, ".2f"),
-        _with_error(trial.kid, trial.kid_error, ".2f", 1000),
-        _number(trial.psnr, ".2f"),
-        _number(trial.ssim, ".3f"),
-        _number(trial.consistency, ".1f"),
-        _number(trial.seconds_per_image, ".3f"),
+        number(trial.objective, ".4g", trial.objective_error),
+        number(trial.distance, ".2f" if trial.kid is not None else ".4g", trial.standard_error),
+        number(trial.kid, ".2f", trial.kid_error, 1000),
+        number(trial.psnr, ".2f"),
+        number(trial.ssim, ".3f"),
+        number(trial.consistency, ".1f"),
+        number(trial.seconds_per_image, ".3f"),
     ]
 
 
 def _start(trial: TrialRecord) -> list[str]:
     return [f"from the input at gamma {trial.gammas[-1]:.2g}"] if trial.sampler.start == "input" else []
-
-
-def _with_error(value: float | None, error: float | None, form: str, scale: float = 1) -> str:
-    number = _number(None if value is None else scale * value, form)
-    return number if error is None else f"{number} ± {scale * error:.2g}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
