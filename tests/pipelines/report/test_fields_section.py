@@ -60,7 +60,8 @@ def test_maps_have_the_values_of_the_truth_in_one_range(run: Run) -> None:
     with np.load(run.path / "samples" / "fields" / "000000.npz") as stored:
         truth = stored["shown/truth"][0]
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(cells["Truth"]["src"].partition(",")[2]))))
-    expected = coloured(truth, *np.percentile(truth, [2, 98]), "viridis")
+    lowest, highest = np.percentile(truth, [2, 98])
+    expected = coloured(truth, float(lowest), float(highest), "viridis")
     np.testing.assert_array_equal(pixels[::8, ::8], expected)
 
 

@@ -62,12 +62,13 @@ def test_the_score_is_that_of_the_ensemble_that_upscaling_makes(run: Run, task: 
     samples = task.fields.samples
     stage = run.stage("fields").load("2")
     batch = samples.batch(slice(0, 1), (0,)).to("cpu")
+    assert batch.low is not None
     members = []
     for member in range(3):
         seed = derive_seed(task.seed, "search", samples.keys[0], member)
         made = upscale(replace(stage, name="8-32"), batch.low, [seed], static=batch.static)
         members.append(torch.from_numpy(to_physical(made.numpy(), samples.spec.high)))
-    truth = torch.from_numpy(samples.records[0].high)[None]
+    truth = torch.tensor(samples.records[0].high)[None]
     expected = fair_crps(*(standardised(each, samples.spec) for each in (torch.stack(members), truth))).mean()
     assert found.features[0, 0] == pytest.approx(float(expected), rel=1e-3)
     numbers = summarise(found, task, 0)

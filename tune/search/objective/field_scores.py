@@ -8,6 +8,7 @@ import torch
 from pipelines.evaluation.fields.forecasts import standardised
 from pipelines.ingest.fields.split import FieldSet, load_fields
 from pipelines.runs.run_folder import StageRun
+from pipelines.settings.stages import stage_name
 from sr3core.config import fingerprint_of
 from sr3core.diffusion.schedules import InferenceSchedule
 from sr3core.features.extractors import SeededFeatures
@@ -62,7 +63,7 @@ def measure_fields(
     inputs = task.fields
     assert inputs is not None, "the caller has asked"
     part, spec = slice(batch.start, batch.stop), inputs.samples.spec
-    stage = Stage(f"{task.model.low_size}-{task.model.high_size}", task.model, network, schedule, mean)
+    stage = Stage(stage_name(task.model.low_size, task.model.high_size), task.model, network, schedule, mean)
     host = inputs.samples.batch(part, tuple(batch)).to(device)
     assert host.low is not None, "fields have inputs"
     started, members = time.perf_counter(), []

@@ -43,11 +43,19 @@ def made(kind: str, folder: Path) -> Run:
     for number, low in enumerate((scenes[0], scenes[1, :, :16, :24])):
         small = coarsened(low, SCALE).astype(scenes.dtype)
         write(folder / "low" / "deep" / f"s{number}.tif", small, **(place if kind == "float" else {}))
-    options = {"transform": ("band1=range",), "bounds": ("band1=0:65535",)} if kind == "grey" else {}
+    is_grey = kind == "grey"
     config = PrepareConfig(
-        source=str(folder / "high"), out=str(folder / "data"), stages=(f"{SIZE // SCALE}-{SIZE}",), layout="tiff",
-        coarsen=SCALE, split_by="name", validation_fraction=0.2, test_fraction=0.2, **options,
-    )  # fmt: skip
+        source=str(folder / "high"),
+        out=str(folder / "data"),
+        stages=(f"{SIZE // SCALE}-{SIZE}",),
+        layout="tiff",
+        coarsen=SCALE,
+        split_by="name",
+        validation_fraction=0.2,
+        test_fraction=0.2,
+        transform=("band1=range",) if is_grey else (),
+        bounds=("band1=0:65535",) if is_grey else (),
+    )
     prepare_fields(config)
     return trained(folder / "run", config.out)
 
