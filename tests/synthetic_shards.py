@@ -9,6 +9,7 @@ from pipelines.settings.stages import parse_stages
 from pipelines.shards.manifest import FORMAT_VERSION, Manifest, ShardEntry, ShardIndex, save_index, save_manifest
 from pipelines.shards.records import encode_record, record_key
 from pipelines.shards.tar_writer import ShardWriter
+from sr3core.sizes import sides_of
 
 
 def write_shards(
@@ -31,11 +32,12 @@ def write_shards(
         images: targets to take in turn, uint8 (H, W, 3); random noise by default.
     """
     (stage,) = parse_stages(name)
-    generator = np.random.default_rng(stage.high_size)
-    shape = (stage.high_size, stage.high_size, 3)
+    height, width = sides_of(stage.high_size)
+    generator = np.random.default_rng(height)
+    shape = (height, width, 3)
     pictures = images or [generator.integers(0, 256, shape, dtype=np.uint8) for _ in range(max(sizes, default=1) + 1)]
     config = PrepareConfig(source="none", out=str(data), stages=(stage.name,))
-    scale = stage.high_size // (stage.low_size or stage.high_size)
+    scale = height // sides_of(stage.low_size or stage.high_size)[0]
     encoded = []
     for picture in pictures:
         low = None if stage.low_size is None else picture[::scale, ::scale]

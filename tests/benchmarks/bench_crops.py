@@ -24,6 +24,7 @@ from sr3core.config import override
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.images.crops import draw_corner, enlarge
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops
+from sr3core.sizes import num_pixels, sides_of
 from sr3core.training import Trainer, create_state
 
 STAGES = {
@@ -39,8 +40,8 @@ def counts(stage: TrainConfig) -> dict[str, float]:
     assert model.low_size is not None
     return {
         "Tflop": TRAINING_FACTOR * forward_flops(model.unet) / 1e12,
-        "MB decoded": channels * (model.high_size**2 + model.low_size**2) / 1e6,
-        "MB sent to the device": channels * (model.unet.image_size**2 + model.low_size**2) / 1e6,
+        "MB decoded": channels * (num_pixels(model.high_size) + num_pixels(model.low_size)) / 1e6,
+        "MB sent to the device": channels * (num_pixels(model.unet.image_size) + num_pixels(model.low_size)) / 1e6,
         "GB on a GPU without micro-batches": memory_of(override(stage, num_micro_batches=1)).total / 1e9,
     }
 
@@ -50,7 +51,7 @@ def batch_of(model: ModelConfig) -> Batch:
     assert model.low_size is not None
     side = model.unet.image_size
     corner = draw_corner(model.high_size, side, model.scale.numerator, 0, 0, 0)
-    images = torch.zeros(1, 3, model.low_size, model.low_size), torch.zeros(1, 3, side, side)
+    images = torch.zeros(1, 3, *sides_of(model.low_size)), torch.zeros(1, 3, *sides_of(side))
     return Batch(*images, (0,), corners=(corner,) if model.crop_size else ())
 
 

@@ -50,6 +50,7 @@ from sr3core.batch import Batch
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig, Precision, UNetConfig
 from sr3core.networks.execution import accelerate
 from sr3core.networks.unet import num_parameters
+from sr3core.sizes import Size, sides_of
 from sr3core.training import Trainer, create_state
 
 CASES: dict[str, tuple[UNetConfig, int]] = {
@@ -91,11 +92,11 @@ def theirs(config: UNetConfig) -> UNet2DModel:
     )
 
 
-def images(size: int, batch: int) -> tuple[Tensor, Tensor]:
+def images(size: Size, batch: int) -> tuple[Tensor, Tensor]:
     """(low, high)."""
     generator = torch.Generator().manual_seed(0)
     low = torch.rand(batch, 3, LOW_SIZE, LOW_SIZE, generator=generator) * 2 - 1
-    return low, torch.rand(batch, 3, size, size, generator=generator) * 2 - 1
+    return low, torch.rand(batch, 3, *sides_of(size), generator=generator) * 2 - 1
 
 
 def our_calls(

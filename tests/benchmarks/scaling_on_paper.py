@@ -11,6 +11,7 @@ import torch
 from sr3core.networks import architectures
 from sr3core.networks.flops import TRAINING_FACTOR, forward_flops
 from sr3core.networks.unet import UNet, num_parameters
+from sr3core.sizes import Size, num_pixels
 
 NETWORKS = {
     "16-128": (architectures.unet_16_128, 16),
@@ -36,9 +37,9 @@ def all_reduce_seconds(parameters: int, gpus: int, node_bytes: float) -> float:
     return 2 * (gpus - 1) / gpus * 4 * parameters / rate
 
 
-def record_bytes(low: int, high: int) -> float:
+def record_bytes(low: Size, high: Size) -> float:
     """A record's PNGs."""
-    return 3 * (low**2 + high**2) * PNG_BYTES_PER_VALUE
+    return 3 * (num_pixels(low) + num_pixels(high)) * PNG_BYTES_PER_VALUE
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from sr3core.diffusion.noise import NoiseField
 from sr3core.diffusion.schedules import default_schedule
 from sr3core.hyperparameters import ModelConfig, OptimizerConfig
 from sr3core.networks.unet import UNet
+from sr3core.sizes import sides_of
 from sr3core.training import Trainer, TrainState
 from sr3core.transfer import send
 from sr3core.update_rules import update_average
@@ -41,9 +42,9 @@ class Waits(TorchDispatchMode):
 
 
 def batch_of(config: ModelConfig) -> Batch:
-    low = None if config.low_size is None else torch.zeros(4, 3, config.low_size, config.low_size)
+    low = None if config.low_size is None else torch.zeros(4, 3, *sides_of(config.low_size))
     classes = torch.tensor([0, 1, 2, 0]) if config.unet.num_classes else None
-    return Batch(low, torch.zeros(4, 3, config.high_size, config.high_size), (0, 1, 2, 3), classes=classes)
+    return Batch(low, torch.zeros(4, 3, *sides_of(config.high_size)), (0, 1, 2, 3), classes=classes)
 
 
 @pytest.mark.parametrize("config", [SR3, BASE, REGRESSION], ids=["sr3", "base", "regression"])

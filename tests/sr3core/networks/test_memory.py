@@ -11,6 +11,7 @@ from sr3core.hyperparameters import ModelConfig
 from sr3core.networks.architectures import unet_256_1024, unet_tiny
 from sr3core.networks.memory import saved_activations, training_memory
 from sr3core.networks.unet import UNet, num_parameters
+from sr3core.sizes import sides_of
 
 GPU_STAGES = [
     pytest.param(stage, id=f"{name}-{stage.name}")
@@ -35,9 +36,9 @@ def kept_by_autograd(network: UNet) -> int:
             kept[storage.data_ptr()] = (storage.nbytes(), tensor)
         return tensor
 
-    side = network.config.image_size
+    sides = sides_of(network.config.image_size)
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        output = network(torch.randn(1, 3, side, side), torch.randn(1, 3, side, side), torch.ones(1))
+        output = network(torch.randn(1, 3, *sides), torch.randn(1, 3, *sides), torch.ones(1))
     assert output.requires_grad
     return sum(size for size, _ in kept.values())
 

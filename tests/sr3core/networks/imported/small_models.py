@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from sr3core.hyperparameters import ModelConfig, NoiseScheduleConfig, ObjectiveConfig, UNetConfig
+from sr3core.sizes import sides_of
 from tests.sr3core.networks.imported import plain_guided_diffusion, plain_iterative_refinement
 
 ITERATIVE_REFINEMENT = ModelConfig(
@@ -47,8 +48,9 @@ def weights_of(model: ModelConfig, seed: int = 0) -> dict[str, Tensor]:
     """Random weights by the file's names, without its prefix."""
     unet = model.unet
     plain = plain_guided_diffusion if unet.architecture == "guided_diffusion" else plain_iterative_refinement
+    side, _ = sides_of(unet.image_size)
     shapes = plain.shapes_of(
-        unet.base_channels, unet.channel_multipliers, unet.num_res_blocks, unet.attention_sizes, unet.image_size
+        unet.base_channels, unet.channel_multipliers, unet.num_res_blocks, unet.attention_sizes, side
     )
     generator = torch.Generator().manual_seed(seed)
     return {name: _random(shape, generator) for name, shape in shapes.items()}
