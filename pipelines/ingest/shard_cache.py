@@ -144,15 +144,16 @@ class ShardCache:
 
     def _held(self) -> list[tuple[int, int, Path]]:
         """(time of use, bytes, path) of every shard and every download under way."""
-        held = []
-        # Downloads first: one that ends meanwhile is then found among the shards, and counted.
+        held = {}
         for path in [*self._folder.glob("*.part"), *self._folder.glob("*.tar")]:
-            try:
-                status = path.stat()
-            except FileNotFoundError:  # another worker evicts too
-                continue
-            held.append((status.st_mtime_ns, status.st_size, path))
-        return held
+            for place in (path, path.with_suffix(".tar")):  # a download that has ended since has its shard's name
+                try:
+                    status = place.stat()
+                except FileNotFoundError:  # another worker evicts too
+                    continue
+                held[place] = (status.st_mtime_ns, status.st_size, place)
+                break
+        return list(held.values())
 
 
 def _download(uri: str, shard: ShardEntry, file: BinaryIO) -> None:
