@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from cluster.commands import evaluate, retrain, upscale
 from cluster.commands.search import describe_search
 from cluster.training import describe_training
@@ -69,7 +67,7 @@ def test_an_evaluation_ends_with_its_verdict_and_the_report(tmp_path: Path, phot
     assert list(evaluate.describe_evaluation(folders, result))[-1] == "all numbers: numbers.json"
 
 
-def test_a_search_ends_with_its_verdict_and_upscaling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_ends_with_its_verdict_and_upscaling(tmp_path: Path) -> None:
     """The verdict on other searches is tested with the verdicts."""
     report = SearchReport(
         **{"stage": "16-64", "num_steps": 25, "label": "FID", "is_fid": True, "feature_network": "inception"},
@@ -84,13 +82,13 @@ def test_a_search_ends_with_its_verdict_and_upscaling(tmp_path: Path, monkeypatc
         },
     )
     schedule = default_schedule(preset("small-16-64").stages[0].model.noise_schedule, 25)
-    monkeypatch.chdir(tmp_path)
-    create_run("mine", measured(preset("small-16-64")), "data", {}, fresh=False)
-    assert list(describe_search(SearchResult(report, Path("search.json"), schedule, Path("best-25.json")), "mine")) == [
+    run = str(tmp_path / "mine")
+    create_run(run, measured(preset("small-16-64")), "data", {}, fresh=False)
+    assert list(describe_search(SearchResult(report, Path("search.json"), schedule, Path("best-25.json")), run)) == [
         "respaced is best on the 64 validation images searched. No others confirm it: it may be chance. It is published"
         " all the same.",
         f"published: {schedule.name}, in best-25.json; all trials: search.json",
-        "next: sr3 upscale PHOTOS --run mine --out DIR    (takes this schedule)",
+        f"next: sr3 upscale PHOTOS --run {run} --out DIR    (takes this schedule)",
     ]
 
 
