@@ -72,7 +72,7 @@ class Options(Configured, Writing, OnRay):
         if self.run is not None and (self.unpaired or self.samples):
             raise ConfigError("--unpaired and --samples apply to --outputs, not to --run; leave them out")
         if self.run is not None and (self.labels or self.out) and not self.photos:
-            raise ConfigError("with --run, --labels and --out need --photos FOLDER")
+            raise ConfigError("with --run, --labels and --out need --photos FOLDER; name one, or leave them out")
         if self.unpaired and (self.inputs or self.labels or self.samples):
             raise ConfigError("--unpaired compares sets as a whole; leave out --inputs, --labels and --samples")
         if self.from_noise is not None and (self.run is None or self.photos):
